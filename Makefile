@@ -1,0 +1,98 @@
+# Ground Glass: `make help` lists what can be made.
+PYTHON ?= python3
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+EXPERIMENTS := $(sort $(filter-out base,$(basename $(notdir $(wildcard experiments/*.yaml)))))
+
+# What a user sets: make train EXP=unet_em COHORT=path/cohort.csv ARGS="--trainer.max_epochs=3"
+EXP ?=
+COHORT ?=
+ARGS ?=
+RUNS ?= runs
+RUN ?= $(RUNS)/$(EXP)/latest
+SEEDS ?= 0 1 2
+STUDY ?= unet_em unet_em_phi1 unet_em_supervised
+
+# An experiment's file is the one place that names its cohort and the stage whose weights it starts from.
+FILE := experiments/$(EXP).yaml
+EXP_COHORT := $(or $(shell sed -n 's/^ *cohort: *//p' $(FILE) 2>/dev/null),cohorts/phantom/cohort.csv)
+STAGE1 := $(shell sed -n 's|^ *init_weights: *runs/\([^/]*\)/latest/.*|\1|p' $(FILE) 2>/dev/null)
+WEIGHTS := $(RUNS)/$(STAGE1)/latest
+FIT = $(PY) train.py fit --config experiments/base.yaml --config $(FILE) --runs $(RUNS) \
+	$(if $(COHORT),--data.cohort=$(COHORT)) $(if $(STAGE1),--model.init_weights=$(WEIGHTS)/best.ckpt) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup cohort prepare train evaluate predict study test lint smoke bench clean check-experiment stage1
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "  experiments: $(EXPERIMENTS)"
+
+setup: $(INSTALLED)  ## create .venv with the exact versions of requirements.lock (again only when they changed)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed, found " + sys.version.split()[0] \
+		+ "; name another one with PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[dev]"
+	@touch $@
+
+cohort: cohorts/phantom/cohort.csv  ## make the phantom cohort: synthetic CT of four sites with known truth
+
+cohorts/phantom/cohort.csv: | $(INSTALLED)
+	$(PY) -m ct.phantom --out $(@D)
+
+cohorts/tiny/cohort.csv: | $(INSTALLED)
+	$(PY) -m ct.phantom --out $(@D) --tiny
+
+check-experiment:
+	@$(if $(EXP),,echo "error: name an experiment: make train EXP=<one of these>"; $(MAKE) -s list-experiments; exit 2)
+	@test -f $(FILE) || { echo "error: there is no experiment '$(EXP)'; there are:"; $(MAKE) -s list-experiments; exit 2; }
+
+.PHONY: list-experiments
+list-experiments:
+	@for e in $(EXPERIMENTS); do printf '  %-28s %s\n' $$e "$$(sed -n '1s/^# *//p' experiments/$$e.yaml)"; done
+
+# Stage 1 is trained first where its weights are missing or were learned from another cohort.
+stage1:
+	@if [ -n "$(STAGE1)" ] && ! grep -qsx ' *cohort: $(or $(COHORT),$(EXP_COHORT))' $(WEIGHTS)/config.yaml; then \
+		$(MAKE) --no-print-directory train EXP=$(STAGE1) \
+			ARGS="$(filter --trainer.% --data.% --seed_everything%,$(ARGS))" || exit $$?; \
+	elif [ -n "$(STAGE1)" ]; then echo "stage 1: $(WEIGHTS)/best.ckpt"; fi
+
+train: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT))) stage1  ## EXP=<experiment> [COHORT= ARGS= RUNS=]: train (stage 1 first, if it is needed), test, show the table
+	$(FIT)
+
+evaluate: check-experiment $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder>]: test a finished run again
+	$(PY) train.py test --config $(RUN)/config.yaml --ckpt_path $(RUN)/best.ckpt $(ARGS)
+
+predict: $(INSTALLED)  ## CKPT=<best.ckpt> SCAN=<DICOM folder | NIfTI> OUT=<folder>: segment a scan
+	$(PY) -m inference.segment --ckpt "$(CKPT)" --scan "$(SCAN)" --out "$(OUT)" $(ARGS)
+
+study: $(INSTALLED)  ## [SEEDS="0 1 2" STUDY="<experiments>"]: the same experiments with several seeds, and their table
+	@for seed in $(SEEDS); do for exp in $(STUDY); do \
+		test -f runs/study/seed$$seed/$$exp/latest/metrics.json || $(MAKE) --no-print-directory train EXP=$$exp \
+			RUNS=runs/study/seed$$seed ARGS="--seed_everything=$$seed $(ARGS)" || exit $$?; \
+	done; done
+	$(PY) -m evaluation.tables --study runs/study
+
+test: $(INSTALLED)  ## run the tests
+	$(PY) -m pytest $(ARGS)
+
+lint: $(INSTALLED)  ## check style and types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+smoke: $(INSTALLED)  ## both stages end to end on a tiny phantom, about a minute
+	rm -rf runs/smoke
+	$(MAKE) --no-print-directory train EXP=smoke RUNS=runs/smoke
+	$(MAKE) --no-print-directory predict CKPT=runs/smoke/smoke/latest/best.ckpt \
+		SCAN=cohorts/tiny/images/B007 OUT=runs/smoke/predicted
+
+bench: $(INSTALLED)  ## run the benchmarks; one JSON line each
+	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+
+clean:  ## remove the environment, prepared arrays and caches; runs and cohorts stay
+	rm -rf .venv prepared .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""What happens around training: relabelling, checkpoints, result files, overlays."""

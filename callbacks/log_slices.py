@@ -1,0 +1,99 @@
+"""Pictures of test slices: CT, truth, prediction."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+LUNG_WINDOW_HU = (-1000, 350)
+OUTLINES = {"infection": "#00b25a", "consolidation": "#e4002b"}
+
+
+class LogSlices(Callback):
+    """Draw the slice with the most infection of some test scans, as figures/overlays.png and to W&B.
+
+    The module offers `segment(x)` and `to_input(batch)`; the data `slice_table` and `batches`.
+
+    Args:
+        folder: The run folder.
+        scans: How many scans to draw, spread evenly over the test set.
+    """
+
+    def __init__(self, folder: Path, scans: int = 6) -> None:
+        self.folder, self.scans = folder, scans
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rows = self._rows(trainer.datamodule)
+        batch = next(iter(trainer.datamodule.batches("test", rows, len(rows))))
+        batch = pl_module.to_input(pl_module.transfer_batch_to_device(batch, pl_module.device, 0))
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            predictions = {name: p[:, 0] > 0.5 for name, p in pl_module.eval().segment(batch["x"]).items()}
+        titles = trainer.datamodule.slice_table("test").per_slice("scan_id")[rows]
+        figure = draw_slices(
+            batch["image"][:, batch["image"].shape[1] // 2].cpu().numpy(),
+            dict(zip(OUTLINES, batch["target"].transpose(0, 1).cpu().numpy() > 0, strict=True)),
+            {name: (mask & batch["lung"][:, 0]).cpu().numpy() for name, mask in predictions.items()},
+            list(titles),
+        )
+        path = self.folder / "figures" / "overlays.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=100)
+        plt.close(figure)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("test/overlays", [str(path)])
+
+    def _rows(self, data: Any) -> NDArray[np.int64]:
+        table = data.slice_table("test")
+        chosen = np.unique(np.linspace(0, len(table.scans) - 1, self.scans).round().astype(int))
+        rows = []
+        for scan in chosen:
+            candidates = np.flatnonzero(table.scan == scan)
+            batches = data.batches("test", candidates, 64)
+            # The most consolidation first, then the most infection; unlabelled (-1) counts as none.
+            size = torch.cat([b["target"].clamp(min=0).sum((2, 3)) for b in batches])
+            rows.append(candidates[int((size[:, 1] * 1_000_000 + size[:, 0]).argmax())])
+        return np.array(rows)
+
+
+def draw_slices(
+    hu: NDArray[np.int16],
+    truth: dict[str, NDArray[np.bool_]],
+    prediction: dict[str, NDArray[np.bool_]],
+    titles: list[str],
+) -> Any:
+    """A row per slice: CT, CT with the reader's outlines, CT with the model's.
+
+    Args:
+        hu: (N, H, W).
+        truth: (N, H, W) by name, names of `OUTLINES`.
+        prediction: (N, H, W) by name.
+        titles: N titles.
+
+    Returns:
+        A matplotlib figure.
+    """
+    figure, axes = plt.subplots(3, len(hu), figsize=(2.1 * len(hu), 6.6), squeeze=False, layout="constrained")
+    for column, title in enumerate(titles):
+        axes[0, column].set_title(title, fontsize=9)
+        for axis, masks in zip(axes[:, column], ({}, truth, prediction), strict=True):
+            axis.imshow(hu[column], cmap="gray", vmin=LUNG_WINDOW_HU[0], vmax=LUNG_WINDOW_HU[1])
+            axis.set(xticks=[], yticks=[])
+            for name, mask in masks.items():
+                if mask[column].any():
+                    axis.contour(mask[column], levels=[0.5], colors=OUTLINES[name], linewidths=1)
+    for axis, label in zip(axes[:, 0], ("CT", "reader", "model"), strict=True):
+        axis.set_ylabel(label)
+    handles = [plt.Line2D([], [], color=color, label=name) for name, color in OUTLINES.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure

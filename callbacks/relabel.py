@@ -1,0 +1,103 @@
+"""The E-step of paper EM around training: who is relabelled, when, and what it did."""
+
+import time
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from tqdm import tqdm
+
+from batch import SliceBatch
+
+HEALTHY_SHARE = (0.08, 0.95)  # labelled share of the infected pixels of positive patients; beyond it EM has collapsed
+
+
+class Relabel(Callback):
+    """Give the training slices of patients with consolidation new latent labels.
+
+    Slices of patients without consolidation keep y = 0 and need no forward pass. Each rank relabels exactly the slices
+    it will train on, which its sampler knows for any epoch, so no rank waits for another.
+
+    The module offers `infected(batch)`, `latent_labels(batch, infected)`, `prepare_latent(num_slices, size)`, `to_input(batch)`,
+    and the mask stores `latent` and `located`; the data offers `slice_table`, `train_indices` and `batches`.
+
+    Args:
+        every: `epoch` relabels un-augmented slices at each epoch's start; `iteration` (the authors' scheme) relabels
+            every batch as the network sees it, after augmentation.
+        batch_size: Slices per forward pass of the E-step.
+    """
+
+    def __init__(self, every: Literal["epoch", "iteration"] = "epoch", batch_size: int = 32) -> None:
+        self.every, self.batch_size = every, batch_size
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        table = trainer.datamodule.slice_table("train")
+        unknown = int((table.scans["weak_label"] < 0).sum())
+        if unknown:
+            rank_zero_warn(f"{unknown} of {len(table.scans)} training scans have no weak label and take no part in EM")
+        pl_module.prepare_latent(len(table), trainer.datamodule.size)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.every != "epoch":
+            return
+        start = time.perf_counter()
+        counts = self._relabel(trainer, pl_module)
+        self._log(pl_module, counts, seconds=time.perf_counter() - start)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: SliceBatch, batch_idx: int
+    ) -> None:
+        if self.every != "iteration":
+            return
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            infected = pl_module.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1)
+            labels = pl_module.latent_labels(batch, infected)
+        batch["target"] = labels.to(torch.int8)
+        share = labels.sum() / infected.sum().clamp(min=1)
+        pl_module.log("e_step/share", share, on_step=False, on_epoch=True, rank_zero_only=True)
+
+    @torch.no_grad()
+    def _relabel(self, trainer: Trainer, module: LightningModule) -> Tensor:
+        """(3,) int64: pixels labelled, pixels changed since the last time, pixels in the infected region."""
+        data = trainer.datamodule
+        indices = np.unique(data.train_indices(trainer.current_epoch))
+        positive = indices[data.slice_table("train").weak_label[indices] == 1]
+        hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
+        with trainer.precision_plugin.forward_context():
+            new = positive[~module.located.known[torch.from_numpy(positive)].cpu().numpy()]
+            for batch in self._batches(trainer, module, new, "locate infection", hidden):
+                module.located.set(batch["slice_index"], module.infected(batch))
+            infected = positive[module.located.any(torch.from_numpy(positive)).cpu().numpy()]
+            counts = torch.zeros(3, dtype=torch.int64, device=module.device)
+            for batch in self._batches(trainer, module, infected, "E-step", hidden):
+                region = module.located.get(batch["slice_index"])
+                labels = module.latent_labels(batch, region)
+                changed = labels != module.latent.get(batch["slice_index"])
+                module.latent.set(batch["slice_index"], labels)
+                counts += torch.stack([labels.sum(), changed.sum(), region.sum()])
+        return counts
+
+    def _batches(
+        self, trainer: Trainer, module: LightningModule, indices: NDArray[np.int64], title: str, hidden: bool
+    ) -> Any:
+        batches = trainer.datamodule.batches("train", indices, self.batch_size)
+        total = -(-len(indices) // self.batch_size)
+        for batch in tqdm(batches, title, total, leave=False, disable=hidden or total == 0):
+            yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
+
+    def _log(self, module: LightningModule, counts: Tensor, seconds: float) -> None:
+        # These describe this rank's share; summing them over ranks would be the only communication of the E-step.
+        labelled, changed, infected = counts.tolist()
+        share = labelled / max(infected, 1)
+        values = {"labelled": labelled, "changed": changed, "share": share, "seconds": seconds}
+        module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()}, rank_zero_only=True)
+        low, high = HEALTHY_SHARE
+        if not low <= share <= high:
+            rank_zero_warn(
+                f"the E-step labelled {share:.1%} of the infected region of patients with consolidation, outside "
+                f"{low:.0%}..{high:.0%}: EM is collapsing; try a lower learning rate, or look at stage 1's regions"
+            )

@@ -1,0 +1,38 @@
+"""The result files of a run: metrics.json and scans.csv."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_only
+
+
+class WriteResults(Callback):
+    """Write the test figures that the module computed, and send the flat ones to the loggers.
+
+    The module offers `test_metrics` (flat keys, None for NaN) and `test_scans` (a row per scan).
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pl_module.test_scans.to_csv(self.folder / "scans.csv", index=False)
+        write_json(pl_module.test_metrics, self.folder / "metrics.json")
+        figures = {f"test/{key}": value for key, value in pl_module.test_metrics.items() if value is not None}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, trainer.global_step)
+            logger.save()
+
+
+def write_json(values: dict[str, Any], path: Path) -> None:
+    """Write JSON whole or not at all; NaN is an error, since JSON has none."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)

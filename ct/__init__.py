@@ -1,0 +1,1 @@
+"""Scans in physical space: reading, checking, lungs, cohorts and phantoms; numpy and scipy only."""

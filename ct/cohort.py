@@ -1,0 +1,274 @@
+"""cohort.csv: its columns, the checks of every row, and splits that never share a patient."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ct.reports import weak_label
+
+REQUIRED_COLUMNS = ("scan_id", "patient_id", "site", "image")
+OPTIONAL_COLUMNS = (
+    "lung_mask",
+    "infection_mask",
+    "pattern_mask",
+    "readers",
+    "report",
+    "has_consolidation",
+    "split",
+    "grey_low_hu",
+    "grey_high_hu",
+)
+SPLITS = ("train", "val", "test")
+SLICE_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+HELD_OUT_SHARE = 0.15
+_SCAN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One scan of a cohort; the attributes are the columns of cohort.csv, paths made absolute.
+
+    Attributes:
+        split: train, val, test, or empty until `assign_splits`.
+        has_consolidation: 0, 1, or None where the column is blank.
+        grey_low_hu: Declared HU of grey 0, for slice images only.
+        grey_high_hu: Declared HU of grey 255, for slice images only.
+    """
+
+    scan_id: str
+    patient_id: str
+    site: str
+    image: Path
+    lung_mask: Path | None = None
+    infection_mask: Path | None = None
+    pattern_mask: Path | None = None
+    readers: tuple[Path, ...] = ()
+    report: Path | None = None
+    has_consolidation: int | None = None
+    split: str = ""
+    grey_low_hu: float | None = None
+    grey_high_hu: float | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The rows of a cohort.csv and where it lies."""
+
+    rows: tuple[CohortRow, ...]
+    path: Path
+
+
+def is_slice_image(path: Path) -> bool:
+    """Tell whether a path is an 8-bit slice image or a folder that holds such images."""
+    if path.is_dir():
+        return any(child.suffix.lower() in SLICE_IMAGE_SUFFIXES for child in path.iterdir())
+    return path.suffix.lower() in SLICE_IMAGE_SUFFIXES
+
+
+def read_cohort(csv_path: str | Path) -> Cohort:
+    """Read and check a cohort.csv.
+
+    Args:
+        csv_path: UTF-8 file with a header; paths in it are relative to its folder.
+
+    Returns:
+        The rows, in the file's order.
+
+    Raises:
+        ValueError: The file is missing or wrong; every wrong cell is listed with row, column, found and expected.
+    """
+    path = Path(csv_path)
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such cohort file; expected a CSV file with the columns {', '.join(REQUIRED_COLUMNS)}"
+        )
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            records = list(csv.reader(file, strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"{path}: not a readable UTF-8 CSV file ({error}); save it as CSV with UTF-8 encoding"
+        ) from error
+    header = [name.strip() for name in records[0]] if records else []
+    _check_header(path, header)
+    problems: list[str] = []
+    rows = [
+        _parse_row(path, number, dict(zip(header, record, strict=False)), len(record) - len(header), problems)
+        for number, record in enumerate(records[1:], start=2)
+        if any(cell.strip() for cell in record)
+    ]
+    _check_across_rows(path, rows, problems)
+    if problems:
+        raise ValueError("\n".join(problems))
+    if not rows:
+        raise ValueError(f"{path}: holds no scans; expected at least one row below the header")
+    return Cohort(tuple(row for _, row in rows), path)
+
+
+def assign_splits(rows: Sequence[CohortRow], seed: int) -> tuple[CohortRow, ...]:
+    """Give every row a split so that no patient is in two of them.
+
+    An explicit split always wins and holds for all scans of its patient. Of the other patients, 15 % go to val and to
+    test each (at least one, where there are three or more) unless rows name that split themselves; the rest are train.
+
+    Args:
+        rows: The cohort's rows.
+        seed: Decides which patients are held out; the same rows and seed give the same splits.
+
+    Returns:
+        The rows in the same order, each with train, val or test.
+    """
+    split_of = {row.patient_id: row.split for row in rows if row.split}
+    named = set(split_of.values())
+    free = sorted({row.patient_id for row in rows} - set(split_of))
+    shuffled = [free[index] for index in np.random.default_rng(seed).permutation(len(free))]
+    count = max(1, round(HELD_OUT_SHARE * len(free))) if len(free) >= len(SPLITS) else 0
+    for split in ("test", "val"):
+        if split not in named:
+            split_of.update(dict.fromkeys(shuffled[:count], split))
+            shuffled = shuffled[count:]
+    split_of.update(dict.fromkeys(shuffled, "train"))
+    return tuple(replace(row, split=split_of[row.patient_id]) for row in rows)
+
+
+def weak_label_of(row: CohortRow) -> int:
+    """Return 1 or 0 for consolidation present or absent: the column first, then the report; -1 where neither tells."""
+    if row.has_consolidation is not None:
+        return row.has_consolidation
+    if row.report is None:
+        return -1
+    try:
+        return weak_label(row.report.read_text(encoding="utf-8")).value
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{row.report}: the report is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def composition(rows: Iterable[CohortRow]) -> str:
+    """Return a table of scans (patients) per site and split, as text."""
+    counts: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        counts.setdefault((row.site, row.split), []).append(row.patient_id)
+    lines = [f"{'site':<20}" + "".join(f"{split:>12}" for split in SPLITS)]
+    for site in sorted({site for site, _ in counts}):
+        cells = [counts.get((site, split), []) for split in SPLITS]
+        lines.append(f"{site:<20}" + "".join(f"{f'{len(cell)} ({len(set(cell))})':>12}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    known = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+    problems = [
+        f"{path}: column '{name}' is missing; found {header}" for name in REQUIRED_COLUMNS if name not in header
+    ]
+    problems += [
+        f"{path}: column '{name}' appears twice" for name in sorted({n for n in header if header.count(n) > 1})
+    ]
+    for name in header:
+        close = difflib.get_close_matches(name.lower().replace(" ", "_"), known, n=1, cutoff=0.85)
+        if name not in known and close:
+            problems.append(f"{path}: column '{name}' is not known; expected '{close[0]}'")
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _parse_row(
+    path: Path, number: int, cells: dict[str, str], surplus: int, problems: list[str]
+) -> tuple[int, CohortRow]:
+    """Turn the cells of one row into a CohortRow; what is wrong is added to `problems`."""
+
+    def wrong(column: str, found: str, expected: str) -> None:
+        problems.append(f"{path}: row {number}, column '{column}': found {found}, expected {expected}")
+
+    def text(column: str) -> str:
+        return (cells.get(column) or "").strip()
+
+    def file(column: str, value: str | None = None) -> Path | None:
+        value = text(column) if value is None else value
+        if not value:
+            return None
+        target = path.parent / value
+        if not target.exists():
+            wrong(column, f"'{value}', which does not exist", "a file or folder relative to the cohort file")
+        return target
+
+    if surplus != 0:
+        problems.append(
+            f"{path}: row {number}: found {surplus:+d} cells against the header, expected as many as columns"
+        )
+    for column in REQUIRED_COLUMNS:
+        if not text(column):
+            wrong(column, "a blank cell", "a value")
+    if text("scan_id") and not _SCAN_ID.fullmatch(text("scan_id")):
+        wrong("scan_id", repr(text("scan_id")), "letters, digits, '_', '-' and '.' only (it becomes a folder name)")
+    if text("has_consolidation") not in ("", "0", "1"):
+        wrong("has_consolidation", repr(text("has_consolidation")), "0, 1 or blank")
+    if text("split") not in ("", *SPLITS):
+        wrong("split", repr(text("split")), "train, val, test or blank")
+    image = file("image") or path.parent
+    low, high = _parse_greys(text, wrong, text("image") != "" and image.exists() and is_slice_image(image))
+    readers = [file("readers", part.strip()) for part in text("readers").split(";") if part.strip()]
+    return number, CohortRow(
+        scan_id=text("scan_id"),
+        patient_id=text("patient_id"),
+        site=text("site"),
+        image=image,
+        lung_mask=file("lung_mask"),
+        infection_mask=file("infection_mask"),
+        pattern_mask=file("pattern_mask"),
+        readers=tuple(reader for reader in readers if reader),
+        report=file("report"),
+        has_consolidation=int(text("has_consolidation")) if text("has_consolidation") in ("0", "1") else None,
+        split=text("split"),
+        grey_low_hu=low,
+        grey_high_hu=high,
+    )
+
+
+def _parse_greys(
+    text: Callable[[str], str], wrong: Callable[[str, str, str], None], is_image: bool
+) -> tuple[float | None, float | None]:
+    values: list[float | None] = []
+    for column in ("grey_low_hu", "grey_high_hu"):
+        try:
+            value = float(text(column)) if text(column) else None
+        except ValueError:
+            value = float("nan")
+        if value is not None and not np.isfinite(value):
+            wrong(column, repr(text(column)), "a number of HU")
+            value = None
+        elif value is None and is_image:
+            wrong(column, "a blank cell", "the HU of this grey value, because the image is an 8-bit slice image")
+        elif value is not None and not is_image:
+            wrong(column, repr(text(column)), "a blank cell, because the image is no 8-bit slice image")
+        values.append(value)
+    low, high = values
+    if low is not None and high is not None and low >= high:
+        wrong("grey_high_hu", f"{high}", f"more than grey_low_hu = {low}")
+    return low, high
+
+
+def _check_across_rows(path: Path, rows: list[tuple[int, CohortRow]], problems: list[str]) -> None:
+    first_of_id: dict[str, int] = {}
+    split_of_patient: dict[str, tuple[str, int]] = {}
+    for number, row in rows:
+        # Folder names that differ only in case are one folder on some file systems.
+        earlier = first_of_id.setdefault(row.scan_id.lower(), number)
+        if row.scan_id and earlier != number:
+            problems.append(
+                f"{path}: row {number}, column 'scan_id': found '{row.scan_id}', which row {earlier} has too, "
+                f"expected a different name for every scan"
+            )
+        if row.split in SPLITS and row.patient_id:
+            split, other = split_of_patient.setdefault(row.patient_id, (row.split, number))
+            if split != row.split:
+                problems.append(
+                    f"{path}: row {number}, column 'split': found '{row.split}' for patient '{row.patient_id}', who is "
+                    f"in '{split}' in row {other}, expected one split per patient"
+                )

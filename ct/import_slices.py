@@ -1,0 +1,170 @@
+"""A folder of 8-bit slices with ct/, lungs/, covid/ and cases.csv -> a cohort with one scan per case."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ct.cohort import SPLITS, CohortRow, assign_splits
+
+# Column of cohort.csv that each folder of images fills.
+COLUMN_OF_FOLDER = {"ct": "image", "lungs": "lung_mask", "covid": "infection_mask"}
+CASES_COLUMNS = ("file", "case", "order_in_case")
+
+
+def import_slices(
+    folder: str | Path,
+    out_dir: str | Path,
+    grey_low_hu: float,
+    grey_high_hu: float,
+    split: dict[str, str] | None = None,
+    split_seed: int = 0,
+    site: str | None = None,
+) -> Path:
+    """Copy the slices of every case into folders of their own and write a cohort.csv beside them.
+
+    Args:
+        folder: Holds ct/ and cases.csv (columns file, case, order_in_case), and lungs/ and covid/ if there are masks.
+        out_dir: Where cases/ and cohort.csv go; earlier ones there are replaced.
+        grey_low_hu: Declared HU of grey 0.
+        grey_high_hu: Declared HU of grey 255.
+        split: train, val or test of some cases; the others are split by `split_seed` (see `assign_splits`).
+        split_seed: For the cases that `split` does not name.
+        site: Site of all scans; the folder's name if None.
+
+    Returns:
+        The cohort.csv.
+
+    Raises:
+        ValueError: cases.csv or an image is missing or wrong, or `split` names an unknown case or split.
+    """
+    source, out = Path(folder), Path(out_dir)
+    if not grey_low_hu < grey_high_hu:
+        raise ValueError(f"grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower")
+    files_of_case = _read_cases(source)
+    folders = [name for name in COLUMN_OF_FOLDER if name == "ct" or (source / name).is_dir()]
+    _check_images(source, folders, files_of_case)
+    split_of = _split_cases(sorted(files_of_case), split or {}, split_seed)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".tmp-") as temporary:
+        new = Path(temporary)
+        _copy_images(source, folders, files_of_case, new / "cases")
+        rows = [
+            {
+                "scan_id": case,
+                "patient_id": case,
+                "site": site or source.resolve().name,
+                **{COLUMN_OF_FOLDER[name]: f"cases/{case}/{name}" for name in folders},
+                "split": split_of[case],
+                "grey_low_hu": f"{grey_low_hu:g}",
+                "grey_high_hu": f"{grey_high_hu:g}",
+            }
+            for case in sorted(files_of_case)
+        ]
+        with (new / "cohort.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        if (out / "cases").exists():
+            os.replace(out / "cases", new / "old")
+        os.replace(new / "cases", out / "cases")
+        os.replace(new / "cohort.csv", out / "cohort.csv")
+    return out / "cohort.csv"
+
+
+def parse_split(text: str) -> dict[str, str]:
+    """Parse "case01=train,case02=test" into a mapping.
+
+    Raises:
+        ValueError: A part is not of the form case=train|val|test, or a case comes twice.
+    """
+    split: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        case, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or value not in SPLITS or case in split:
+            raise ValueError(f"--split holds {part!r}; expected each case once, as case=train, case=val or case=test")
+        split[case] = value
+    return split
+
+
+def _read_cases(source: Path) -> dict[str, list[str]]:
+    """Return the file names of each case in their order."""
+    path = source / "cases.csv"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected a CSV file with the columns {', '.join(CASES_COLUMNS)}")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in CASES_COLUMNS if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{path}: column '{missing[0]}' is missing; found {reader.fieldnames}")
+        records = list(reader)
+    order_of_case: dict[str, list[tuple[int, str]]] = {}
+    for number, record in enumerate(records, start=2):
+        if not (record["order_in_case"] or "").isdigit() or not record["file"] or not record["case"]:
+            raise ValueError(f"{path}: row {number}: found {record}, expected a file, a case and a whole number")
+        order_of_case.setdefault(record["case"], []).append((int(record["order_in_case"]), record["file"]))
+    if not order_of_case:
+        raise ValueError(f"{path}: holds no slices; expected at least one row below the header")
+    for case, ordered in order_of_case.items():
+        if [name for _, name in sorted(ordered)] != sorted({name for _, name in ordered}):
+            raise ValueError(
+                f"{path}: the files of {case} are not in the order of their names; rename them so that they are"
+            )
+    return {case: [name for _, name in sorted(ordered)] for case, ordered in order_of_case.items()}
+
+
+def _check_images(source: Path, folders: Sequence[str], files_of_case: dict[str, list[str]]) -> None:
+    wanted = [source / folder / name for folder in folders for names in files_of_case.values() for name in names]
+    missing = [path for path in wanted if not path.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]}: no such image, though cases.csv names it ({len(missing)} are missing)")
+
+
+def _split_cases(cases: Sequence[str], split: dict[str, str], seed: int) -> dict[str, str]:
+    unknown = sorted(set(split) - set(cases))
+    if unknown:
+        raise ValueError(f"--split names {unknown[0]!r}, which is no case; expected some of {', '.join(cases)}")
+    rows = [CohortRow(case, case, "", Path(case), split=split.get(case, "")) for case in cases]
+    return {row.scan_id: row.split for row in assign_splits(rows, seed)}
+
+
+def _copy_images(source: Path, folders: Sequence[str], files_of_case: dict[str, list[str]], target: Path) -> None:
+    for case, names in tqdm(files_of_case.items(), desc="import", unit="case", leave=False):
+        for folder in folders:
+            (target / case / folder).mkdir(parents=True)
+            for name in names:
+                shutil.copyfile(source / folder / name, target / case / folder / name)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ct.import_slices", description=__doc__)
+    parser.add_argument("--folder", required=True, type=Path, help="holds ct/, cases.csv and lungs/, covid/ if any")
+    parser.add_argument("--out", required=True, type=Path, help="where cases/ and cohort.csv go")
+    parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")
+    parser.add_argument("--grey-high-hu", required=True, type=float, help="declared HU of grey 255")
+    parser.add_argument("--split", default="", help="case01=train,case02=test,...; the others by --split-seed")
+    parser.add_argument("--split-seed", type=int, default=0, help="for the cases that --split does not name")
+    parser.add_argument("--site", help="site of all scans; the folder's name if not given")
+    options = parser.parse_args(args)
+    greys = options.grey_low_hu, options.grey_high_hu
+    try:
+        split = parse_split(options.split)
+        path = import_slices(options.folder, options.out, *greys, split, options.split_seed, options.site)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

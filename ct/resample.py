@@ -1,0 +1,223 @@
+"""The prepared grid of a scan: exact area averaging when shrinking, linear when enlarging, and the way back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+AIR_HU = -1024
+THIN_SLICE_MM = 4.0
+TARGET_SLICE_MM = 5.0
+# Sizes that differ by less than this share are the same size written with other rounding.
+SAME_SIZE = 1e-4
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """How one axis of a scan lies in the same axis of the prepared grid.
+
+    Attributes:
+        source_count: Voxels of the scan along the axis.
+        source_mm: Their size.
+        count: Voxels of the prepared grid.
+        spacing_mm: Their size.
+        offset_mm: Distance from the prepared grid's low edge to the scan's low edge (padding), at least 0.
+    """
+
+    source_count: int
+    source_mm: float
+    count: int
+    spacing_mm: float
+    offset_mm: float = 0.0
+
+    def forward(self) -> sparse.csr_array:
+        """Weights (count, source_count); rows of padding sum to less than 1."""
+        return overlap_matrix(self.source_count, self.source_mm, self.count, self.spacing_mm, self.offset_mm)
+
+    def inverse(self) -> sparse.csr_array:
+        """Weights (source_count, count) that bring a prepared axis back to the scan's."""
+        return overlap_matrix(self.count, self.spacing_mm, self.source_count, self.source_mm, -self.offset_mm)
+
+    def nearest(self) -> npt.NDArray[np.intp]:
+        """For every prepared voxel the scan's voxel at its centre, -1 in the padding."""
+        centre = ((np.arange(self.count) + 0.5) * self.spacing_mm - self.offset_mm) / self.source_mm
+        index = np.floor(centre + 1e-6).astype(np.intp)
+        return np.where((index < 0) | (index >= self.source_count), -1, index)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The way between a scan's canonical grid and its prepared grid, axis by axis."""
+
+    z: AxisMap
+    y: AxisMap
+    x: AxisMap
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size (z, y, x) of the prepared grid in mm."""
+        return self.z.spacing_mm, self.y.spacing_mm, self.x.spacing_mm
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (Z', size, size) of the prepared grid."""
+        return self.z.count, self.y.count, self.x.count
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters as plain numbers, for scan.json."""
+        return asdict(self)
+
+    def apply_hu(self, hu: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Resample HU; what lies outside the scan is air at -1024 HU.
+
+        Args:
+            hu: int16 (Z, Y, X) on the scan's canonical grid.
+
+        Returns:
+            int16 (Z', size, size), rounded.
+        """
+        # Counted from air, padding is zero and needs no case of its own.
+        above_air = _separable(hu, (self.z.forward(), self.y.forward(), self.x.forward()), shift=-AIR_HU)
+        return np.rint(above_air + AIR_HU).astype(np.int16)
+
+    def apply_mask(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
+        """Resample a mask of small integers by nearest neighbour; outside the scan it is 0.
+
+        Args:
+            mask: (Z, Y, X) on the scan's canonical grid, values that fit int8.
+
+        Returns:
+            int8 (Z', size, size).
+        """
+        z, y, x = self.z.nearest(), self.y.nearest(), self.x.nearest()
+        picked = mask[np.ix_(z, y, x)].astype(np.int8)
+        picked[z < 0] = 0
+        picked[:, y < 0] = 0
+        picked[:, :, x < 0] = 0
+        return picked
+
+    def restore(self, probability: npt.NDArray[np.floating]) -> FloatArray:
+        """Bring a map from the prepared grid back to the scan: padding cut off, linear in between.
+
+        Args:
+            probability: float (Z', size, size) on the prepared grid.
+
+        Returns:
+            float32 (Z, Y, X) on the scan's canonical grid.
+
+        Raises:
+            ValueError: The shape is not the prepared grid's.
+        """
+        if probability.shape != self.shape:
+            raise ValueError(f"the map has shape {probability.shape}; expected the prepared grid's {self.shape}")
+        return _separable(probability, (self.z.inverse(), self.y.inverse(), self.x.inverse()))
+
+
+def plan_transform(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], size: int, spacing_known: bool = True
+) -> Transform:
+    """Lay the prepared grid over a scan.
+
+    In plane the scan is padded to a square in mm, which becomes size x size pixels. Slices thinner than 4 mm become the
+    number of slices of about 5 mm that fills the same extent; thicker ones stay (paper EM).
+
+    Args:
+        shape: (Z, Y, X) of the scan.
+        spacing_mm: (z, y, x) of the scan.
+        size: Pixels along each side in plane.
+        spacing_known: False leaves the slices as they are.
+
+    Returns:
+        The transform.
+
+    Raises:
+        ValueError: `size` is not positive.
+    """
+    if size < 1:
+        raise ValueError(f"the prepared size is {size}; expected at least 1 pixel")
+    side = max(shape[1] * spacing_mm[1], shape[2] * spacing_mm[2])
+    y, x = (_in_plane(shape[axis], spacing_mm[axis], side, size) for axis in (1, 2))
+    return Transform(_along_z(shape[0], spacing_mm[0], spacing_known), y, x)
+
+
+def overlap_matrix(
+    source_count: int, source_mm: float, count: int, spacing_mm: float, offset_mm: float
+) -> sparse.csr_array:
+    """Build the weights that resample one axis.
+
+    Args:
+        source_count: Number of source voxels.
+        source_mm: Their size.
+        count: Number of target voxels.
+        spacing_mm: Their size.
+        offset_mm: Position of the source's low edge in the target, from the target's low edge.
+
+    Returns:
+        float32 sparse (count, source_count): the share of each target voxel that each source voxel covers where the target
+        is as coarse as the source or coarser, else linear weights of the two nearest source centres.
+    """
+    if spacing_mm >= source_mm * (1 - SAME_SIZE):
+        weights = _area_weights(source_count, source_mm, count, spacing_mm, offset_mm)
+    else:
+        weights = _linear_weights(source_count, source_mm, count, spacing_mm, offset_mm)
+    return sparse.csr_array(weights.astype(np.float32))
+
+
+def _area_weights(
+    source_count: int, source_mm: float, count: int, spacing_mm: float, offset_mm: float
+) -> npt.NDArray[np.float64]:
+    low = np.arange(source_count) * source_mm + offset_mm
+    target = np.arange(count)[:, None] * spacing_mm
+    overlap = np.minimum(target + spacing_mm, low + source_mm) - np.maximum(target, low)
+    # Slivers are rounding of edges that coincide; as weights they would mix in a neighbour.
+    return np.where(overlap > 1e-6 * source_mm, overlap, 0.0) / spacing_mm
+
+
+def _linear_weights(
+    source_count: int, source_mm: float, count: int, spacing_mm: float, offset_mm: float
+) -> npt.NDArray[np.float64]:
+    position = ((np.arange(count) + 0.5) * spacing_mm - offset_mm) / source_mm - 0.5
+    inside = (position > -0.5 - 1e-6) & (position < source_count - 0.5 + 1e-6)
+    position = np.clip(position, 0, source_count - 1)
+    below = np.minimum(position.astype(np.intp), max(source_count - 2, 0))
+    weights = np.zeros((count, source_count))
+    rows = np.arange(count)
+    weights[rows, below] = 1 - (position - below)
+    if source_count > 1:
+        weights[rows, below + 1] = position - below
+    weights[~inside] = 0
+    return weights
+
+
+def _in_plane(source_count: int, source_mm: float, side_mm: float, size: int) -> AxisMap:
+    # Whole source pixels of padding keep a scan that needs no resizing free of half-pixel shifts.
+    padding = math.floor((side_mm - source_count * source_mm) / 2 / source_mm + 1e-6)
+    return AxisMap(source_count, source_mm, size, side_mm / size, max(padding, 0) * source_mm)
+
+
+def _along_z(source_count: int, source_mm: float, spacing_known: bool) -> AxisMap:
+    if not spacing_known or source_mm >= THIN_SLICE_MM * (1 - SAME_SIZE):
+        return AxisMap(source_count, source_mm, source_count, source_mm)
+    extent = source_count * source_mm
+    count = max(1, round(extent / TARGET_SLICE_MM))
+    return AxisMap(source_count, source_mm, count, extent / count)
+
+
+def _separable(array: npt.NDArray[Any], weights: tuple[sparse.csr_array, ...], shift: float = 0.0) -> FloatArray:
+    """Apply (z, y, x) weights slice by slice, so that no float copy of the whole input is made."""
+    along_z, along_y, along_x = weights
+    out = np.zeros((along_z.shape[0], along_y.shape[0], along_x.shape[0]), dtype=np.float32)
+    columns = along_z.tocsc()
+    for z in range(array.shape[0]):
+        plane = array[z].astype(np.float32) + np.float32(shift)
+        plane = (along_x @ (along_y @ plane).T).T
+        for entry in range(columns.indptr[z], columns.indptr[z + 1]):
+            out[columns.indices[entry]] += columns.data[entry] * plane
+    return out

@@ -1,0 +1,1 @@
+"""Prepared arrays to SliceBatch; knows files, not models."""

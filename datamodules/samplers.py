@@ -1,0 +1,97 @@
+"""Which slices a rank sees in an epoch: pure functions of (seed, epoch, rank, world size).
+
+Being pure is what lets the E-step know, without communication, which slices this rank will train on, and what lets a
+resumed run continue in the order of the uninterrupted one.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+Indices = NDArray[np.int64]
+
+
+def shuffled(indices: Indices, seed: int, epoch: int) -> Indices:
+    """A permutation of `indices` (N,) that depends on (seed, epoch) alone."""
+    return np.random.default_rng([seed, epoch]).permutation(indices)
+
+
+def balanced(weak_label: NDArray[np.int8], indices: Indices, seed: int, epoch: int) -> Indices:
+    """Alternate slices of patients with (z = 1) and without (z = 0) consolidation, as paper EM's authors do.
+
+    Args:
+        weak_label: int8 (N,), z of each slice in `indices`; only 0 and 1 take part.
+        indices: int64 (N,), rows of the SliceTable.
+        seed: The run's seed.
+        epoch: The epoch, from 0.
+
+    Returns:
+        int64 (2 * max(positives, negatives),): each class fills half; the smaller one is repeated, whole rounds first,
+        so no slice is seen twice more often than another of its class.
+
+    Raises:
+        ValueError: If one of the two classes has no slice.
+    """
+    classes = [indices[weak_label == z] for z in (0, 1)]
+    if min(map(len, classes)) == 0:
+        raise ValueError(
+            f"balanced batches need training slices of patients with and without consolidation, found {len(classes[1])} "
+            f"with and {len(classes[0])} without; fill has_consolidation (or report) in cohort.csv for both kinds"
+        )
+    length = max(map(len, classes))
+    rng = np.random.default_rng([seed, epoch])
+    rounds = [np.concatenate([rng.permutation(c) for _ in range(-(-length // len(c)))])[:length] for c in classes]
+    return np.stack(rounds, axis=1).reshape(-1)
+
+
+def rank_share(order: Indices, rank: int, world_size: int, *, equal: bool) -> Indices:
+    """This rank's part of an epoch's order.
+
+    Args:
+        order: int64 (N,), the order of the whole epoch, the same on every rank.
+        rank: From 0.
+        world_size: Number of processes.
+        equal: Give every rank the same number by leaving out the last N % world_size (training: ranks must take the
+            same number of steps). False (evaluation) shares everything out once, without duplicates.
+    """
+    usable = len(order) - len(order) % world_size if equal else len(order)
+    return order[rank:usable:world_size]
+
+
+class EpochSampler(Sampler[int]):
+    """A plain or balanced, shuffled sampler over SliceTable rows for one rank.
+
+    Args:
+        indices: int64 (N,), the rows to draw from.
+        weak_label: int8 (N,) for balanced batches, or None for a plain shuffle.
+        seed: The run's seed.
+        epoch: The epoch to start at: Lightning iterates before it calls `set_epoch` after a resume.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self, indices: Indices, weak_label: NDArray[np.int8] | None, seed: int, epoch: int, rank: int, world_size: int
+    ) -> None:
+        self.indices, self.weak_label, self.seed = indices, weak_label, seed
+        self.epoch, self.rank, self.world_size = epoch, rank, world_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning at every epoch's start."""
+        self.epoch = epoch
+
+    def epoch_indices(self, epoch: int) -> Indices:
+        """int64 (n,): the rows this rank trains on in `epoch`, in order."""
+        if self.weak_label is None:
+            order = shuffled(self.indices, self.seed, epoch)
+        else:
+            order = balanced(self.weak_label, self.indices, self.seed, epoch)
+        return rank_share(order, self.rank, self.world_size, equal=True)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.epoch_indices(self.epoch).tolist())
+
+    def __len__(self) -> int:
+        return len(self.epoch_indices(self.epoch))

@@ -1,0 +1,1 @@
+"""A new scan to masks and measurements."""

@@ -1,0 +1,26 @@
+"""A checkpoint of a run as a module ready to segment."""
+
+from pathlib import Path
+
+from lightning_modules.base import SegmentationModule
+from lightning_modules.consolidation import ConsolidationModule
+from lightning_modules.infection import InfectionModule
+from lightning_modules.weights import read_checkpoint
+
+MODULES: dict[str, type[SegmentationModule]] = {m.task: m for m in (InfectionModule, ConsolidationModule)}
+
+
+def load_module(path: str | Path) -> SegmentationModule:
+    """The module of a checkpoint with its weights, in eval mode on the CPU.
+
+    Raises:
+        ValueError: If the file is missing, is no checkpoint of this project, or holds an unknown task.
+    """
+    checkpoint = read_checkpoint(path)
+    task = checkpoint["ground_glass_task"]
+    if task not in MODULES:
+        raise ValueError(f"{path} holds a model for '{task}'; this version can run {sorted(MODULES)}")
+    module = MODULES[task](**checkpoint["hyper_parameters"])
+    module.load_state_dict(checkpoint["state_dict"])
+    module.size = checkpoint["ground_glass_size"]
+    return module.eval()

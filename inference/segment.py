@@ -1,0 +1,146 @@
+"""A new scan to masks on its own grid and measurements.
+
+    python -m inference.segment --ckpt runs/unet_em/latest/best.ckpt --scan <DICOM folder | NIfTI> --out <folder>
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ct.lungs import classical_lungs
+from ct.prepare import PreparedScan, prepare_scan
+from ct.read import read_mask, read_scan
+from ct.scan import Scan
+from ct.write import write_mask
+from inference.load import load_module
+from lightning_modules.base import SegmentationModule, network_units
+from lightning_modules.precision import fastest_precision
+
+BATCH_SIZE = 16
+
+
+def segment_scan(scan: Scan, lung: NDArray[np.bool_], module: SegmentationModule) -> dict[str, NDArray[np.bool_]]:
+    """Masks of a scan on its canonical grid.
+
+    Args:
+        scan: The scan.
+        lung: bool (Z, Y, X) on its canonical grid.
+        module: A trained module.
+
+    Returns:
+        bool (Z, Y, X) by name: lungs, infection and, for stage 2, consolidation; each inside the one before.
+    """
+    prepared = prepare_scan(scan, lung, size=module.size)
+    masks, outer = {"lungs": lung}, lung
+    for name, probability in _probabilities(prepared, module).items():
+        # Interpolated as a probability and cut afterwards: smoother than a nearest-neighbour mask.
+        outer = outer & (prepared.transform.restore(probability) > 0.5)
+        masks[name] = outer
+    return masks
+
+
+def _probabilities(prepared: PreparedScan, module: SegmentationModule) -> dict[str, NDArray[np.float32]]:
+    """float32 (Z', size, size) by name, on the prepared grid; slices without lung are 0 and not computed."""
+    context = module.hparams["context"]
+    volume = torch.from_numpy(prepared.hu)
+    lung = torch.from_numpy(prepared.lung > 0)
+    rows = torch.nonzero(lung.flatten(1).any(1))[:, 0]
+    offsets = torch.arange(-(context // 2), context // 2 + 1)
+    found: dict[str, NDArray[np.float32]] = {}
+    bf16 = fastest_precision() == "bf16-mixed"
+    for z in tqdm(rows.split(BATCH_SIZE), "segment", unit="batch", leave=False):
+        stack = volume[(z[:, None] + offsets).clamp(0, len(volume) - 1)]
+        x = (network_units(stack) * lung[z][:, None]).to(module.device)
+        with torch.inference_mode(), torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
+            for name, probability in module.segment(x).items():
+                out = found.setdefault(name, np.zeros(prepared.hu.shape, dtype=np.float32))
+                out[z.numpy()] = probability[:, 0].float().cpu().numpy()
+    return found
+
+
+def measure(scan: Scan, masks: dict[str, NDArray[np.bool_]]) -> dict[str, float | None]:
+    """Volumes in ml, severity and consolidation score (paper EM, equations 14 and 15), on the scan's own grid.
+
+    Volumes are None where the spacing is unknown.
+    """
+    voxels = {name: int(mask.sum()) for name, mask in masks.items()}
+    ml = {name: count * scan.voxel_ml if scan.spacing_known else None for name, count in voxels.items()}
+    shares = {"infection": "severity_score", "consolidation": "consolidation_score"}
+    scores = {score: voxels[name] / voxels["lungs"] for name, score in shares.items() if name in voxels}
+    volumes = {"lung_ml": ml.pop("lungs")} | {f"{name}_ml": value for name, value in ml.items()}
+    return volumes | scores
+
+
+def predict(checkpoint: str | Path, scan_path: str | Path, out: str | Path, lung_mask: str | Path | None = None) -> Path:
+    """Segment one scan and write masks and measurements; the folder appears whole or not at all.
+
+    Args:
+        checkpoint: best.ckpt of a run.
+        scan_path: A DICOM folder or file, a NIfTI or an NRRD file.
+        out: The folder to make.
+        lung_mask: A lung mask on the scan's grid; without it the classical method finds the lungs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If the checkpoint, the scan or its lungs cannot be used, or `out` exists.
+    """
+    out = Path(out)
+    if out.exists():
+        raise ValueError(f"{out} exists already; give --out a new folder, so that no result is overwritten")
+    module = load_module(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    scan = read_scan(scan_path)
+    lung = read_mask(lung_mask, scan) != 0 if lung_mask else classical_lungs(scan.hu, scan.spacing_mm)
+    if not lung.any():
+        raise ValueError(f"{scan_path}: no lungs were found; expected a chest CT in HU; give --lung-mask a mask file")
+    masks = segment_scan(scan, lung, module)
+    provenance: dict[str, Any] = {
+        "lung_source": "file" if lung_mask else "classical",
+        "verdict": "repaired" if scan.repairs else "pass",
+        "repairs": list(scan.repairs),
+        "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        for name, mask in masks.items():
+            write_mask(mask, scan, temporary / f"{name}.nii.gz")
+        text = json.dumps(measure(scan, masks) | provenance, indent=2, allow_nan=False)
+        (temporary / "measurements.json").write_text(text + "\n")
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command line of `make predict`."""
+    parser = argparse.ArgumentParser(prog="make predict", description="Segment a chest CT.")
+    parser.add_argument("--ckpt", required=True, help="best.ckpt of a run")
+    parser.add_argument("--scan", required=True, help="DICOM folder, NIfTI or NRRD file")
+    parser.add_argument("--out", required=True, help="folder to write; must not exist")
+    parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: found by the classical method)")
+    options = parser.parse_args(args)
+    missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
+    if missing:
+        parser.exit(2, f"error: {', '.join(missing)} not given; make predict CKPT=<best.ckpt> SCAN=<scan> OUT=<folder>\n")
+    try:
+        out = predict(options.ckpt, options.scan, options.out, options.lung_mask)
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
+    print((out / "measurements.json").read_text() + f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()

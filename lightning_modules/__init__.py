@@ -1,0 +1,1 @@
+"""The two papers as LightningModules; knows tensors, not files."""

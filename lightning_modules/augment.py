@@ -1,0 +1,91 @@
+"""Augmentation of whole batches on the device, drawn from an explicit generator."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far training slices are moved and how much the acquisition is varied; zero turns a part off.
+
+    The defaults are paper EM's (its authors' code). The acquisition part changes the network's input only, never the
+    HU the E-step's prior sees.
+
+    Attributes:
+        rotation_deg: Largest rotation to either side.
+        shift: Largest translation as a share of the side.
+        zoom: Largest relative change of size.
+        flip: Mirror left-right and front-back with probability 1/2 each.
+        offset_hu: Standard deviation of a constant added per slice stack.
+        noise_hu: Largest standard deviation of white noise.
+        blur_px: Largest standard deviation of an in-plane Gaussian blur.
+    """
+
+    rotation_deg: float = 90.0
+    shift: float = 0.1
+    zoom: float = 0.1
+    flip: bool = True
+    offset_hu: float = 0.0
+    noise_hu: float = 0.0
+    blur_px: float = 0.0
+
+
+def draw_affine(batch_size: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random rotation, zoom, shift and flips, one per image.
+
+    Returns:
+        float32 (batch_size, 2, 3) on the generator's device, as `torch.nn.functional.affine_grid` takes it.
+    """
+    uniform = torch.rand(batch_size, 4, generator=generator, device=generator.device) * 2 - 1
+    angle = uniform[:, 0] * math.radians(augmentation.rotation_deg)
+    scale = 1 / (1 + uniform[:, 1] * augmentation.zoom)
+    coin = torch.rand(batch_size, 2, generator=generator, device=generator.device) < 0.5
+    mirror = torch.where(coin & augmentation.flip, -1.0, 1.0)
+    cos, sin = angle.cos() * scale, angle.sin() * scale
+    # In units of half the side, so a shift of 0.1 moves by 10 % of the side.
+    shift = uniform[:, 2:] * augmentation.shift * 2
+    rows = [torch.stack([cos, -sin], 1) * mirror[:, :1], torch.stack([sin, cos], 1) * mirror[:, 1:]]
+    return torch.cat([torch.stack(rows, 1), shift[:, :, None]], 2)
+
+
+def warp(images: Tensor, theta: Tensor, mode: str) -> Tensor:
+    """Resample float (B, C, H, W) by theta (B, 2, 3); what comes from outside is 0. `mode`: bilinear or nearest."""
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
+
+
+def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
+    """Blur (B, C, H, W) in plane, each image by its own sigma.
+
+    Args:
+        images: float (B, C, H, W).
+        sigma_px: float (B,), standard deviation in pixels; 0 leaves the image as it is.
+        radius: Half width of the kernel in pixels.
+    """
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.softmax(-(offsets**2) / (2 * sigma_px[:, None].to(images).clamp(min=1e-3) ** 2), dim=1)
+    batch, channels = images.shape[:2]
+    flat = images.reshape(1, batch * channels, *images.shape[2:])
+    weight = kernel.repeat_interleave(channels, 0)
+    for shape, pad in (((-1, 1, 1, 2 * radius + 1), (radius, radius, 0, 0)), ((-1, 1, 2 * radius + 1, 1), (0, 0, radius, radius))):
+        flat = F.conv2d(F.pad(flat, pad, mode="replicate"), weight.view(shape), groups=batch * channels)
+    return flat.view_as(images)
+
+
+def vary_acquisition(
+    x: Tensor, hu_per_unit: float, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:
+    """Another scanner's blur, noise and calibration for x (B, context, H, W) in network units."""
+    batch = len(x)
+    strength = torch.rand(batch, 2, generator=generator, device=generator.device)
+    if augmentation.blur_px:
+        x = gaussian_blur(x, strength[:, 0] * augmentation.blur_px)
+    if augmentation.noise_hu:
+        noise = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
+        x = x + noise * (strength[:, 1, None, None, None] * augmentation.noise_hu / hu_per_unit)
+    offset = torch.randn(batch, 1, 1, 1, generator=generator, device=generator.device).to(x)
+    return x + offset * (augmentation.offset_hu / hu_per_unit)

@@ -1,0 +1,154 @@
+"""Stage 2 of paper EM: UNet-2 learns consolidation from patient-level labels alone."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from batch import SliceBatch
+from lightning_modules.augment import Augmentation
+from lightning_modules.base import SegmentationModule
+from lightning_modules.latent import MaskStore
+from lightning_modules.thresholds import ThresholdBaselines
+from lightning_modules.weights import load_infection_weights
+from losses.dice import dice_loss
+from losses.em import e_step, phi1, phi2
+from networks.unet import UNet
+
+
+class ConsolidationModule(SegmentationModule):
+    """UNet-2, trained by hard EM inside the region that UNet-1 calls infected (paper EM, Table I).
+
+    Args:
+        init_weights: Checkpoint of stage 1; both networks start from it. Empty when loaded from a checkpoint.
+        channels: Channels after the first convolution; must be stage 1's.
+        context: Adjacent slices in the input; must be stage 1's.
+        supervision: Where training labels come from: `em`, or `masks` (pixel labels: the ceiling of what EM can reach).
+        prior: `phi2` (equation 13) or `phi1` (equation 12).
+        b1: Constant of phi1.
+        b2: Centre of phi2 in network units; 9 is -34 HU.
+        k2: Steepness of phi2 per network unit.
+        augmentation: Augmentation of training batches.
+    """
+
+    task = "consolidation"
+    table_names = ("consolidation", "consolidation_truth_in_infection", "infection", *ThresholdBaselines.names)
+    monitor = None  # the last epoch is kept: choosing one by pixel labels would not be weak supervision
+
+    def __init__(
+        self,
+        init_weights: str = "",
+        channels: int = 32,
+        context: int = 7,
+        supervision: Literal["em", "masks"] = "em",
+        prior: Literal["phi1", "phi2"] = "phi2",
+        b1: float = 1.0,
+        b2: float = 9.0,
+        k2: float = 0.5,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__(augmentation or Augmentation())
+        self.save_hyperparameters("channels", "context", "supervision", "prior", "b1", "b2", "k2", logger=False)
+        self.infection_network = UNet(context, 1, channels).to(memory_format=torch.channels_last).requires_grad_(False)
+        self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
+        self.thresholds = ThresholdBaselines()
+        self.latent: MaskStore | None = None  # y of every training slice
+        self.located: MaskStore | None = None  # m of every training slice, computed once: UNet-1 does not change
+        if init_weights:
+            load_infection_weights(init_weights, self.infection_network, self.network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, context, H, W) in network units -> f, the probability of consolidation, float32 (B, 1, H, W)."""
+        return self.network(x).float().sigmoid()
+
+    def infected(self, batch: SliceBatch) -> Tensor:
+        """m: the infected region by UNet-1, bool (B, 1, H, W)."""
+        self.infection_network.eval()
+        return (self.infection_network(batch["x"]).float() > 0) & batch["lung"]
+
+    # -- M-step ---------------------------------------------------------------------------------------------------------
+
+    def on_after_batch_transfer(self, batch: SliceBatch, dataloader_idx: int) -> SliceBatch:
+        if self.trainer.training and self.hparams["supervision"] == "em":
+            if self.latent is None:
+                raise ValueError("supervision is 'em' but nothing relabels: add callbacks.relabel.Relabel to trainer.callbacks")
+            batch["target"] = self.latent.get(batch["slice_index"]).to(torch.int8)
+        elif self.trainer.training:
+            batch["target"] = batch["target"][:, 1:]
+        return super().on_after_batch_transfer(batch, dataloader_idx)
+
+    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
+        target = batch["target"]
+        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0)  # equation 11
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    # -- E-step, called by callbacks.relabel ----------------------------------------------------------------------------------
+
+    def prepare_latent(self, num_slices: int, size: int) -> None:
+        """Room for the latent labels and infected regions of a train table of `num_slices` rows, size x size each."""
+        self.latent = MaskStore(num_slices, (size, size), self.device)
+        self.located = MaskStore(num_slices, (size, size), self.device)
+
+    def prior(self, batch: SliceBatch) -> Tensor:
+        """phi(z, x) of the central slice, (B, 1, H, W)."""
+        centre = batch["x"].shape[1] // 2
+        x = batch["x"][:, centre : centre + 1]
+        if self.hparams["prior"] == "phi1":
+            return phi1(batch["weak_label"], x, self.hparams["b1"])
+        return phi2(batch["weak_label"], x, self.hparams["b2"], self.hparams["k2"])
+
+    @torch.no_grad()
+    def latent_labels(self, batch: SliceBatch, infected: Tensor) -> Tensor:
+        """y of equation 10 with the current weights, bool (B, 1, H, W); UNet-2 in eval mode, x as it stands."""
+        was_training = self.network.training
+        self.network.eval()
+        labels = e_step(self(batch["x"]), self.prior(batch), infected)
+        self.network.train(was_training)
+        return labels
+
+    # -- evaluation -----------------------------------------------------------------------------------------------------
+
+    def update_tables(self, batch: SliceBatch) -> None:
+        infected = self.infected(batch)
+        infection, consolidation = batch["target"][:, 0], batch["target"][:, 1]
+        hu = batch["image"][:, batch["image"].shape[1] // 2].float()
+        predictions = {
+            "infection": (infected[:, 0], infection),
+            "consolidation": (((self(batch["x"]) > 0.5) & infected)[:, 0], consolidation),
+            "consolidation_truth_in_infection": (infected[:, 0], consolidation),
+        }
+        for name, above in self.thresholds(hu, batch["lung"][:, 0]).items():
+            predictions[name] = (above & infected[:, 0], consolidation)
+        for name, (prediction, target) in predictions.items():
+            self.tables[name].update(prediction, target, batch["lung"][:, 0], batch["slice_index"])
+        if not self.trainer.testing:  # thresholds are picked on validation, never on test
+            self.thresholds.observe(hu, batch["lung"][:, 0], infected[:, 0], consolidation, batch["slice_index"])
+
+    def confusion_tables(self) -> dict[str, NDArray[np.int64]]:
+        skipped = {name for name, hu in self.thresholds.picked().items() if math.isnan(hu)}
+        return {name: table for name, table in super().confusion_tables().items() if name not in skipped}
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.thresholds.reset(len(self.trainer.datamodule.slice_table("val")))
+
+    def on_validation_epoch_end(self) -> None:
+        self.thresholds.pick(self.trainer.datamodule.slice_table("val").scan)
+        super().on_validation_epoch_end()
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        self.test_metrics |= {f"{name}/hu": hu for name, hu in self.thresholds.picked().items() if not math.isnan(hu)}
+
+    def segment(self, x: Tensor) -> dict[str, Tensor]:
+        """x (B, context, H, W) -> probabilities (B, 1, H, W) by name, for a new scan.
+
+        Consolidation counts inside the infected region only: its probability is 0 elsewhere.
+        """
+        self.infection_network.eval()
+        infection = self.infection_network(x).float().sigmoid()
+        return {"infection": infection, "consolidation": self(x) * (infection > 0.5)}

@@ -1,0 +1,49 @@
+"""Stage 1 of paper EM: UNet-1 learns the infected region from pixel labels."""
+
+import torch
+from torch import Tensor
+
+from batch import SliceBatch
+from lightning_modules.augment import Augmentation
+from lightning_modules.base import SegmentationModule
+from losses.dice import dice_loss
+from networks.unet import UNet
+
+
+class InfectionModule(SegmentationModule):
+    """UNet-1: supervised segmentation of infection with the smooth Dice loss (paper EM, equation 2).
+
+    Args:
+        channels: Channels after the first convolution (paper EM: 32).
+        context: Adjacent slices in the input (paper EM: 7).
+        augmentation: Augmentation of training batches.
+    """
+
+    task = "infection"
+    table_names = ("infection",)
+    monitor = "val/dice"
+
+    def __init__(self, channels: int = 32, context: int = 7, augmentation: Augmentation | None = None) -> None:
+        super().__init__(augmentation or Augmentation())
+        self.save_hyperparameters("channels", "context", logger=False)
+        self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, context, H, W) in network units -> probability of infection, float32 (B, 1, H, W)."""
+        return self.network(x).float().sigmoid()
+
+    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
+        target = batch["target"][:, :1]
+        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def update_tables(self, batch: SliceBatch) -> None:
+        prediction = (self(batch["x"]) > 0.5) & batch["lung"]
+        self.tables["infection"].update(
+            prediction[:, 0], batch["target"][:, 0], batch["lung"][:, 0], batch["slice_index"]
+        )
+
+    def segment(self, x: Tensor) -> dict[str, Tensor]:
+        """x (B, context, H, W) -> probabilities (B, 1, H, W) by name, for a new scan."""
+        return {"infection": self(x)}

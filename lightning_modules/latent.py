@@ -1,0 +1,41 @@
+"""Pixel masks of the training slices, kept where the model is."""
+
+import torch
+from torch import Tensor
+
+
+class MaskStore:
+    """One bit per pixel for every slice of a table, addressed by `slice_index`.
+
+    The latent labels live here and join their batch on the device. They never travel through loader workers, which
+    prefetch before an epoch's E-step and would hand out the labels of the epoch before.
+
+    Args:
+        num_slices: Rows of the SliceTable.
+        shape: (H, W) of a slice.
+        device: Where the masks are kept.
+    """
+
+    def __init__(self, num_slices: int, shape: tuple[int, int], device: torch.device) -> None:
+        self.shape = shape
+        width = -(-shape[0] * shape[1] // 8)
+        self._bits = torch.zeros(num_slices, width, dtype=torch.uint8, device=device)
+        self._powers = 2 ** torch.arange(8, dtype=torch.uint8, device=device)
+        self.known = torch.zeros(num_slices, dtype=torch.bool, device=device)
+
+    def set(self, slice_index: Tensor, masks: Tensor) -> None:
+        """Store bool masks (B, 1, H, W) at rows slice_index (B,)."""
+        flat = masks.reshape(len(masks), -1)
+        flat = torch.nn.functional.pad(flat, (0, self._bits.shape[1] * 8 - flat.shape[1]))
+        self._bits[slice_index] = (flat.view(len(masks), -1, 8) * self._powers).sum(-1, dtype=torch.uint8)
+        self.known[slice_index] = True
+
+    def get(self, slice_index: Tensor) -> Tensor:
+        """Bool masks (B, 1, H, W) of rows slice_index (B,); rows never set are empty."""
+        bits = (self._bits[slice_index][:, :, None] & self._powers) > 0
+        height, width = self.shape
+        return bits.flatten(1)[:, : height * width].view(-1, 1, height, width)
+
+    def any(self, slice_index: Tensor) -> Tensor:
+        """Bool (B,): which rows have a pixel set."""
+        return (self._bits[slice_index] > 0).any(1)

@@ -1,0 +1,56 @@
+"""Reading checkpoints: weights only, checked for what they are."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint of this project on the CPU without running any code that is in it.
+
+    Raises:
+        ValueError: If there is no such file, or it is no checkpoint of this project.
+    """
+    path = Path(path)
+    if not path.is_file():
+        stage = path.parts[-3] if len(path.parts) >= 3 and path.parts[-2] == "latest" else "<experiment>"
+        raise ValueError(f"there is no checkpoint {path}; train it first: make train EXP={stage}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, and none names the file
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run") from error
+    if not isinstance(checkpoint, dict) or "ground_glass_task" not in checkpoint:
+        raise ValueError(f"{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder")
+    return checkpoint
+
+
+def network_weights(checkpoint: dict[str, Any], prefix: str = "network.") -> dict[str, torch.Tensor]:
+    """The weights of one network of a checkpoint."""
+    state = checkpoint["state_dict"]
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def load_infection_weights(path: str | Path, *networks: nn.Module) -> None:
+    """Copy UNet-1 of a stage 1 checkpoint into networks of the same shape.
+
+    Raises:
+        ValueError: If the checkpoint is of another kind or another network size.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint["ground_glass_task"] != "infection":
+        raise ValueError(
+            f"{path} holds a model for '{checkpoint['ground_glass_task']}', stage 2 starts from one for 'infection'; "
+            "give --model.init_weights a best.ckpt of an infection experiment"
+        )
+    for network in networks:
+        try:
+            network.load_state_dict(network_weights(checkpoint))
+        except RuntimeError as error:
+            found = {key: checkpoint["hyper_parameters"].get(key) for key in ("channels", "context")}
+            raise ValueError(
+                f"the network in {path} ({found}) has another shape than this experiment's; "
+                "set model.channels and model.context to the same values in both stages"
+            ) from error

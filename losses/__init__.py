@@ -1,0 +1,1 @@
+"""Pure loss and E-step functions with thin modules around them."""

@@ -1,0 +1,1 @@
+"""One confusion table per slice and the views of it."""

@@ -1,0 +1,197 @@
+"""From the confusion tables of a run to the figures of metrics.json and the rows of scans.csv (design, section 3)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from metrics import overlap
+
+Tables = Mapping[str, NDArray[np.int64]]
+Metrics = dict[str, float | int | None]
+
+INFECTED_CONSOLIDATION = "consolidation_truth_in_infection"
+CONSOLIDATION_FAMILY = ("consolidation", "threshold", "threshold_best", "threshold_smoothed")
+SCAN_COLUMNS_OF = ("infection", "consolidation", "threshold")
+
+
+def in_region(table: NDArray[np.int64], region: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Restrict a finding's table to the region that the finding was predicted in.
+
+    A prediction that never leaves its region has the same positives inside it, so only the negatives change: in each
+    row of truth they are the region's pixels less the positives.
+
+    Args:
+        table: (..., 3, 2), truth x prediction over the lungs.
+        region: (..., 3, 2), the same truth x "is inside the region" over the lungs.
+
+    Returns:
+        (..., 3, 2), truth x prediction over the region.
+    """
+    positive = table[..., 1]
+    inside = np.stack([region[..., 1] - positive, positive], axis=-1)
+    assert (inside >= 0).all(), "a prediction leaves the region it is restricted to"
+    return inside
+
+
+def summarise(tables: Tables, slices: pd.DataFrame) -> tuple[Metrics, pd.DataFrame]:
+    """All figures of a test run, over everything and for each site.
+
+    Args:
+        tables: (num_slices, 3, 2) int64 tables over the lung voxels, as in `metrics.overlap`, by name: one or more of
+            infection, consolidation, threshold, threshold_best, threshold_smoothed; and, with any of the last four,
+            consolidation_truth_in_infection: truth = consolidation, prediction = the predicted infected region.
+        slices: one row per slice with the columns scan_id, site, voxel_ml (NaN if the spacing is unknown) and
+            weak_label (1, 0, or -1 if unknown; the same for all slices of a scan).
+
+    Returns:
+        (metrics, scans): the flat dict of metrics.json, None where a figure is undefined, and the table of scans.csv,
+        scans in order of first appearance.
+    """
+    for name, table in tables.items():
+        assert table.shape == (len(slices), 3, 2), f"{name}: {table.shape} for {len(slices)} slices"
+    scans = _scans(tables, slices)
+    metrics = _figures(tables, slices, scans)
+    for site in scans["site"].unique():
+        here = (slices["site"] == site).to_numpy()
+        part = {name: table[here] for name, table in tables.items()}
+        figures = _figures(part, slices[here], scans[scans["site"] == site])
+        metrics |= {f"site/{site}/{key}": value for key, value in figures.items()}
+    return metrics, scans
+
+
+def _per_scan(values: NDArray[Any], slices: pd.DataFrame) -> NDArray[Any]:
+    """Sum per-slice values (num_slices, ...) over the slices of each scan, in order of first appearance."""
+    scan, names = pd.factorize(slices["scan_id"])
+    sums = np.zeros((len(names), *values.shape[1:]), values.dtype)
+    np.add.at(sums, scan, values)
+    return sums
+
+
+def _share(table: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`chosen` voxels as a share of a table's voxels whose truth is known, or of all where none is; NaN of none."""
+    known = table[:, :2].sum((1, 2))
+    voxels = np.where(known > 0, known, table.sum((1, 2)))
+    share: NDArray[np.float64] = chosen / np.where(voxels > 0, voxels, np.nan)
+    return share
+
+
+def _severity(table: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Severity (equation 14) of truth and prediction per scan, over the same voxels so that they can be compared.
+
+    Args:
+        table: (num_scans, 3, 2) of infection over the lungs. Voxels of unknown truth are left out of both, unless the
+            scan has no truth at all: then its true severity is NaN and the predicted one is over the whole lungs.
+    """
+    known = table[:, :2].sum((1, 2)) > 0
+    predicted = np.where(known, table[:, :2, 1].sum(1), table[:, :, 1].sum(1))
+    return np.where(known, _share(table, table[:, 1].sum(1)), np.nan), _share(table, predicted)
+
+
+def _scans(tables: Tables, slices: pd.DataFrame) -> pd.DataFrame:
+    """The table of scans.csv; a figure whose table is missing is NaN, has_consolidation is <NA> where unknown."""
+    first = slices.groupby("scan_id", sort=False).first()
+    nan = np.full(len(first), np.nan)
+    columns: dict[str, Any] = {"scan_id": first.index, "site": first["site"].to_numpy()}
+    columns["slices"] = _per_scan(np.ones(len(slices), np.int64), slices)
+    voxels = next(iter(tables.values())).sum((1, 2))
+    columns["lung_ml"] = _per_scan(voxels * slices["voxel_ml"].to_numpy(float), slices)
+    columns |= {"severity_truth": nan, "severity_predicted": nan, "consolidation_score": nan}
+    if "infection" in tables:
+        columns["severity_truth"], columns["severity_predicted"] = _severity(_per_scan(tables["infection"], slices))
+    if "consolidation" in tables:
+        table = _per_scan(tables["consolidation"], slices)
+        lung = table.sum((1, 2))
+        columns["consolidation_score"] = table[..., 1].sum(1) / np.where(lung > 0, lung, np.nan)  # equation 15
+    weak_label = first["weak_label"].astype("Int64").reset_index(drop=True)
+    columns["has_consolidation"] = weak_label.mask(weak_label < 0)
+    for name in SCAN_COLUMNS_OF:
+        if name in tables:
+            columns |= _overlap_columns(name, _per_scan(tables[name], slices))
+    return pd.DataFrame(columns)
+
+
+def _overlap_columns(name: str, table: NDArray[np.int64]) -> dict[str, Any]:
+    counts = overlap.counts(table)._asdict()
+    columns: dict[str, Any] = {f"{name}_{key}": value for key, value in counts.items()}
+    return columns | {f"{name}_dice": overlap.dice(table), f"{name}_iou": overlap.iou(table)}
+
+
+def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metrics:
+    """The flat figures of these slices; `scans` holds the rows of the same scans."""
+    figures: Metrics = {"scans": len(scans), "slices": len(slices)}
+    if "infection" in tables:
+        figures |= _overlap_figures("infection", tables["infection"], slices)
+        r, n = _pearson(scans["severity_truth"].to_numpy(float), scans["severity_predicted"].to_numpy(float))
+        figures |= {"severity/pearson_r": r, "severity/pearson_r_n": n}
+    for name in CONSOLIDATION_FAMILY:
+        if name in tables:
+            figures |= _consolidation_figures(name, tables[name], tables[INFECTED_CONSOLIDATION], slices)
+    if "consolidation" in tables:
+        figures |= _score_figures(scans)
+    return figures
+
+
+def _overlap_figures(name: str, table: NDArray[np.int64], slices: pd.DataFrame) -> Metrics:
+    """Mean Dice over the scans that have the finding, and the figures of one table pooled over all scans."""
+    pooled = table.sum(0)
+    return _mean(f"{name}/dice_mean", overlap.dice(_per_scan(table, slices))) | {
+        f"{name}/dice_pooled": _number(overlap.dice(pooled)),
+        f"{name}/iou_pooled": _number(overlap.iou(pooled)),
+        f"{name}/relative_volume": _number(overlap.relative_volume(pooled)),
+        f"{name}/tpr": _number(overlap.tpr(pooled)),
+        f"{name}/fpr": _number(overlap.fpr(pooled)),
+    }
+
+
+def _consolidation_figures(
+    name: str, table: NDArray[np.int64], region: NDArray[np.int64], slices: pd.DataFrame
+) -> Metrics:
+    """The overlap figures, those inside the predicted infected region, and false positives where there is no truth."""
+    inside = in_region(table, region).sum(0)
+    per_scan = _per_scan(table, slices)
+    without = (per_scan[:, 1].sum(1) == 0) & (per_scan[:, 0].sum(1) > 0)
+    false_positive_ml = _per_scan(table[:, 0, 1] * slices["voxel_ml"].to_numpy(float), slices)
+    return (
+        _overlap_figures(name, table, slices)
+        | {f"{name}/tpr_in_infection": _number(overlap.tpr(inside))}
+        | {f"{name}/fpr_in_infection": _number(overlap.fpr(inside))}
+        | _mean(f"{name}/false_positive_ml", false_positive_ml[without])
+    )
+
+
+def _score_figures(scans: pd.DataFrame) -> Metrics:
+    """How the consolidation score separates the scans with the weak label 1 from those with 0 (Mann-Whitney U)."""
+    score, label = scans["consolidation_score"].to_numpy(float), scans["has_consolidation"].fillna(-1).to_numpy(int)
+    score, label = score[np.isfinite(score)], label[np.isfinite(score)]
+    with_it, without = score[label == 1], score[label == 0]
+    figures: Metrics = {"consolidation_score/auc": None, "consolidation_score/mann_whitney_p": None}
+    if len(with_it) and len(without):
+        u, p = stats.mannwhitneyu(with_it, without, alternative="two-sided")
+        figures["consolidation_score/auc"] = _number(u / (len(with_it) * len(without)))
+        figures["consolidation_score/mann_whitney_p"] = _number(p)
+    return figures | {"consolidation_score/auc_n": len(with_it) + len(without)}
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float | None, int]:
+    """Pearson's r over the pairs without NaN, and their number; None where either does not vary."""
+    both = np.isfinite(x) & np.isfinite(y)
+    x, y = x[both], y[both]
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None, len(x)
+    return _number(stats.pearsonr(x, y).statistic), len(x)
+
+
+def _mean(key: str, values: NDArray[np.float64]) -> Metrics:
+    """The mean of the values that are not NaN under `key`, and how many they are under `<key>_n`."""
+    values = values[np.isfinite(values)]
+    return {key: _number(values.mean()) if len(values) else None, f"{key}_n": len(values)}
+
+
+def _number(value: Any) -> float | None:
+    """A plain float, or None for NaN: what JSON can hold."""
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,56 @@
+"""The command line: `python train.py fit|validate|test --config experiments/base.yaml --config experiments/X.yaml`."""
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from callbacks.log_slices import LogSlices
+from callbacks.one_line_errors import one_line_errors
+from callbacks.run_folder import MarkLatest, checkpoints, loggers, new_run_folder
+from callbacks.write_results import WriteResults
+from evaluation.tables import print_run
+from lightning_modules.precision import fastest_precision
+
+
+class ExperimentCLI(LightningCLI):
+    """LightningCLI whose runs live in <runs>/<experiment>/<timestamp>; `fit` ends with the test of the best weights."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--experiment", default="experiment", help="name of the run's folder")
+        parser.add_argument("--runs", default="runs", help="folder of all runs")
+        parser.set_defaults({"trainer.precision": fastest_precision()})
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self.config_init[self.subcommand]
+        if self.subcommand == "fit":
+            self.folder = new_run_folder(settings.runs, settings.experiment)
+            logger = loggers(self.folder, settings.experiment)
+            keep = [checkpoints(self.folder, self.model.monitor), MarkLatest(self.folder)]
+        else:
+            self.folder, logger, keep = Path(settings.ckpt_path or ".").parent, False, []
+            self.save_config_callback = None  # the folder has the configuration that trained these weights
+        results = [WriteResults(self.folder), LogSlices(self.folder)]
+        callbacks = [*(settings.trainer.callbacks or []), *results, *keep]
+        return super().instantiate_trainer(logger=logger, callbacks=callbacks, **kwargs)
+
+    def after_fit(self) -> None:
+        self.trainer.test(self.model, self.datamodule, ckpt_path="best", weights_only=True, verbose=False)
+        self.after_test()
+
+    def after_test(self) -> None:
+        if self.trainer.is_global_zero:
+            print_run(self.folder)
+
+
+def main(args: ArgsType = None) -> None:
+    """Parse `args` (sys.argv by default) and run the subcommand."""
+    with one_line_errors():
+        ExperimentCLI(
+            LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """The command line: `python train.py fit|validate|test --config experiments/base.yaml --config experiments/X.yaml`."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from callbacks.run_folder import MarkLatest, checkpoints, loggers, new_run_folde
 from callbacks.write_results import WriteResults
 from evaluation.tables import print_run
 from lightning_modules.precision import fastest_precision
+
+# True of every run here and nothing a user could act on: the module augments on the device by design, and Lightning's
+# own use of PyTorch is a version behind.
+for message in ("You have overridden `on_after_batch_transfer`", "`isinstance\\(treespec", "The number of training batches",
+                "The '.*_dataloader' does not have many workers", "Checkpoint directory"):
+    warnings.filterwarnings("ignore", message)
 
 
 class ExperimentCLI(LightningCLI):

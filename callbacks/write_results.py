@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 
 class WriteResults(Callback):
-    """Write the test figures that the module computed, and send the flat ones to the loggers.
+    """Write the test figures that the module computed, and put them into the W&B summary.
 
     The module offers `test_metrics` (flat keys, None for NaN) and `test_scans` (a row per scan).
 
@@ -27,8 +28,8 @@ class WriteResults(Callback):
         write_json(pl_module.test_metrics, self.folder / "metrics.json")
         figures = {f"test/{key}": value for key, value in pl_module.test_metrics.items() if value is not None}
         for logger in trainer.loggers:
-            logger.log_metrics(figures, trainer.global_step)
-            logger.save()
+            if isinstance(logger, WandbLogger):  # metrics.csv holds the course of training, metrics.json these
+                logger.experiment.summary.update(figures)
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:

@@ -68,21 +68,19 @@ def check_stack(positions_mm: npt.NDArray[np.float64], normal: npt.NDArray[np.fl
     usual = float(np.median(steps))
     if steps.min() <= 1e-3:
         at = float(along[int(steps.argmin())])
-        raise ValueError(
-            f"{where}: two slices lie at the same place ({at:.2f} mm along the stack); expected one slice each"
-        )
+        raise ValueError(f"{where}: two slices lie at the same place ({at:.2f} mm along the stack); expected one there")
     if np.abs(steps - usual).max() > UNEVEN_SHARE * usual:
         worst = int(np.abs(steps - usual).argmax())
         raise ValueError(
-            f"{where}: the slices are {steps[worst]:.2f} mm apart near {along[worst]:.2f} mm but {usual:.2f} mm elsewhere; "
-            f"expected even steps; a slice is missing or two series are mixed"
+            f"{where}: the slices are {steps[worst]:.2f} mm apart near {along[worst]:.2f} mm but {usual:.2f} mm "
+            f"elsewhere; expected even steps; a slice is missing or two series are mixed"
         )
     direction = positions_mm[-1] - positions_mm[0]
     tilt = float(np.linalg.norm(np.cross(direction / np.linalg.norm(direction), normal)))
     if tilt > OBLIQUE_TOLERANCE:
         raise ValueError(
-            f"{where}: the slices are stacked {np.degrees(np.arcsin(min(tilt, 1.0))):.2f} degrees off their normal (tilted "
-            f"gantry); expected an upright stack; resample the series first"
+            f"{where}: the slices are stacked {np.degrees(np.arcsin(min(tilt, 1.0))):.2f} degrees off their normal "
+            f"(tilted gantry); expected an upright stack; resample the series first"
         )
     line = positions_mm[0] + np.outer(np.linspace(0, 1, len(positions_mm)), direction)
     sideways = float(np.linalg.norm(np.cross(positions_mm - line, normal), axis=1).max())
@@ -107,7 +105,8 @@ def check_same_grid(
     """
     if shape != scan_shape:
         raise ValueError(
-            f"{where}: the mask has (z, y, x) = {shape} voxels; expected the scan's {scan_shape}; draw it on this scan's grid"
+            f"{where}: the mask has (z, y, x) = {shape} voxels; expected the scan's {scan_shape}; "
+            f"draw it on this scan's grid"
         )
     ends = [(0, count - 1) for count in reversed(shape)]
     corners = np.array([(x, y, z, 1) for x in ends[0] for y in ends[1] for z in ends[2]], dtype=np.float64).T
@@ -115,6 +114,6 @@ def check_same_grid(
     shift = float(np.abs(seen - corners).max())
     if shift > 0.5:
         raise ValueError(
-            f"{where}: the mask lies up to {shift:.2f} voxels away from the scan; expected the scan's own grid (within half "
-            f"a voxel); draw it on this scan's grid"
+            f"{where}: the mask lies up to {shift:.2f} voxels away from the scan; expected the scan's own grid (within "
+            f"half a voxel); draw it on this scan's grid"
         )

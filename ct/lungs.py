@@ -16,7 +16,7 @@ BoolArray = npt.NDArray[np.bool_]
 AIR_BELOW_HU = -400
 # Finer pixels than this make the work slow and the mask no better.
 WORK_MM = 1.6
-CLOSING_MM = 11.0
+CLOSING_MM = 14.0
 # Air at a side of the image is outside the body where it is thinner than this or fills a corner, else a lung that the
 # field of view cuts.
 OUTSIDE_BELOW_HU = -925
@@ -34,7 +34,8 @@ def classical_lungs(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, f
 
     Args:
         hu: int16 (Z, Y, X) in canonical orientation.
-        spacing_mm: Voxel size (z, y, x), or None for slice images: each slice is then taken by itself, at an assumed scale.
+        spacing_mm: Voxel size (z, y, x), or None for slice images: each slice is then taken by itself, at an assumed
+            scale.
 
     Returns:
         bool (Z, Y, X), all False where no lung was found.

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +150,7 @@ def _plan(cohort: Iterable[tuple[str, str, int, int, int]], size: int, slices: i
         kinds = ["consolidated"] * consolidated + ["ground_glass"] * ground_glass + ["healthy"] * healthy
         for place, kind in enumerate(kinds):
             number += 1
-            # A few rows leave the lungs to be found; not those with consolidation, which no classical method keeps whole.
+            # A few rows leave the lungs to be found; none with consolidation, which no classical method keeps whole.
             alone = place == len(kinds) - 1 and kind != "consolidated" and split != "val"
             readers = (3 if place % 2 else 2) if split == "test" and place in (0, 1) else 0
             yield _Plan(number, f"{site}{number:03d}", site, split, kind, not alone, readers, size, slices)
@@ -218,8 +219,12 @@ def _write_image(plan: _Plan, phantom: Phantom, site: Site, folder: Path) -> str
 def _write_truth(phantom: Phantom, path: Path) -> None:
     """Keep the fuzzy truth on the canonical grid: fractions as 0..255, keys `vessels`, `lungs`, `pattern_<code>`."""
     path.parent.mkdir(exist_ok=True)
-    fractions = {"vessels": phantom.vessels} | {f"pattern_{code}": part for code, part in phantom.occupancy.items()}
-    stored = {name: np.round(part.astype(np.float32) * 255).astype(np.uint8) for name, part in fractions.items()}
+    fractions: dict[str, NDArray[np.float16]] = {"vessels": phantom.vessels} | {
+        f"pattern_{code}": part for code, part in phantom.occupancy.items()
+    }
+    stored: dict[str, Any] = {
+        name: np.round(part.astype(np.float32) * 255).astype(np.uint8) for name, part in fractions.items()
+    }
     np.savez_compressed(path, lungs=phantom.lungs, spacing_mm=np.array(phantom.spacing_mm), **stored)
 
 

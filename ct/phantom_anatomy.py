@@ -1,4 +1,4 @@
-"""Healthy chest of the phantom: body wall, bones, mediastinum, lungs, diaphragm, airways and vessels as soft-edged volumes.
+"""Healthy chest of the phantom: body wall, bones, mediastinum, lungs, diaphragm, airways and vessels, all soft-edged.
 
 Every length is in millimetres and every edge is a sigmoid over about one pixel, so partial volume is everywhere.
 Axes are canonical: z foot -> head, y front -> back, x patient right -> left.
@@ -8,62 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt
 from scipy.special import expit
 
-Volume = NDArray[np.float32]
+from ct.phantom_volume import Frame, Volume, paint, smooth_noise, tubes
 
 FIELD_OF_VIEW_MM = 340.0
 AIR_HU = -1000.0
 FAT_HU = -100.0
 SOFT_TISSUE_HU = 48.0
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Voxel centres of a scan in mm.
-
-    Attributes:
-        shape: (Z, Y, X).
-        spacing_mm: (z, y, x).
-    """
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-
-    @property
-    def z_mm(self) -> Volume:
-        """(Z, 1, 1) height of the slice centres above the lower end of the scan."""
-        return ((np.arange(self.shape[0], dtype=np.float32) + 0.5) * self.spacing_mm[0])[:, None, None]
-
-    @property
-    def y_mm(self) -> Volume:
-        """(1, Y, 1) distance behind the centre of the field of view."""
-        return ((np.arange(self.shape[1], dtype=np.float32) - (self.shape[1] - 1) / 2) * self.spacing_mm[1])[
-            None, :, None
-        ]
-
-    @property
-    def x_mm(self) -> Volume:
-        """(1, 1, X) distance to the patient's left of the centre of the field of view."""
-        return ((np.arange(self.shape[2], dtype=np.float32) - (self.shape[2] - 1) / 2) * self.spacing_mm[2])[
-            None, None, :
-        ]
-
-    @property
-    def height_mm(self) -> float:
-        """Extent of the scan from its lower to its upper end."""
-        return self.shape[0] * self.spacing_mm[0]
-
-    def index_of(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn points (..., 3) in mm (z, y, x) into fractional voxel indices."""
-        middle = np.array([-0.5, (self.shape[1] - 1) / 2, (self.shape[2] - 1) / 2])
-        return points_mm / np.array(self.spacing_mm) + middle
-
-    def point_of(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Turn voxel indices (..., 3) into points in mm (z, y, x)."""
-        middle = np.array([-0.5, (self.shape[1] - 1) / 2, (self.shape[2] - 1) / 2])
-        return (index - middle) * np.array(self.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -97,70 +50,6 @@ class Anatomy:
     def lungs(self) -> Volume:
         """Fraction of each voxel that belongs to either lung."""
         return self.left + self.right
-
-
-def smooth_noise(rng: np.random.Generator, frame: Frame, scale_mm: float) -> Volume:
-    """Gaussian random field (Z, Y, X) of mean 0 and standard deviation 1 whose structures are about scale_mm wide."""
-    white = rng.standard_normal(frame.shape, dtype=np.float32)
-    field = gaussian_filter(white, [scale_mm / 2 / step for step in frame.spacing_mm], truncate=3.0)
-    return (field - field.mean()) / max(float(field.std()), 1e-6)
-
-
-def paint(volume: Volume, value: Volume | float, occupancy: Volume) -> Volume:
-    """Mix `value` into `volume` by the fraction `occupancy` of every voxel."""
-    return (volume + (value - volume) * occupancy).astype(np.float32)
-
-
-def tubes(frame: Frame, starts: NDArray[np.float64], ends: NDArray[np.float64], radii: NDArray[np.float64]) -> Volume:
-    """Fraction of every voxel that straight tubes fill; the volume of a thin tube is kept, so it is anti-aliased.
-
-    Args:
-        frame: the voxel grid (Z, Y, X).
-        starts: (n, 3) points in mm, (z, y, x).
-        ends: (n, 3) points in mm.
-        radii: (n,) in mm.
-
-    Returns:
-        float32 (Z, Y, X) in [0, 1].
-    """
-    axis = ends - starts
-    length = np.linalg.norm(axis, axis=1)
-    steps = max(1, int(np.ceil(length.max(initial=0.0) / 2.5)))
-    along = (np.arange(steps) + 0.5) / steps
-    across = _across(axis / np.maximum(length, 1e-6)[:, None])
-    points = starts[:, None] + axis[:, None] * along[None, :, None]
-    points = points[:, :, None] + (across * radii[:, None, None])[:, None]
-    millilitre = np.pi * radii**2 * length / (steps * across.shape[1])
-    weight = np.broadcast_to((millilitre / np.prod(frame.spacing_mm))[:, None, None], points.shape[:3])
-    return np.minimum(_splat(frame, points.reshape(-1, 3), weight.ravel()), 1.0)
-
-
-def _across(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """19 points (n, 19, 3) that cover the unit disc across each direction (n, 3) evenly."""
-    helper = np.where(np.abs(direction[:, :1]) < 0.8, np.array([[1.0, 0, 0]]), np.array([[0, 0, 1.0]]))
-    first = np.cross(direction, helper)
-    first /= np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-6)
-    second = np.cross(direction, first)
-    angle = np.concatenate([[0.0], np.arange(6) / 6, np.arange(12) / 12]) * 2 * np.pi
-    radius = np.repeat([0.0, 0.46, 0.83], [1, 6, 12])
-    return (
-        first[:, None] * (radius * np.cos(angle))[None, :, None]
-        + second[:, None] * (radius * np.sin(angle))[None, :, None]
-    )
-
-
-def _splat(frame: Frame, points_mm: NDArray[np.float64], weight: NDArray[np.float64]) -> Volume:
-    """Share point weights between the eight nearest voxels; what falls outside the scan is lost."""
-    index = frame.index_of(points_mm)
-    low = np.floor(index).astype(np.int64)
-    part = index - low
-    total = np.zeros(int(np.prod(frame.shape)))
-    for corner in np.ndindex(2, 2, 2):
-        at = low + np.array(corner)
-        inside = np.all((at >= 0) & (at < np.array(frame.shape)), axis=1)
-        share = np.prod(np.where(np.array(corner) == 1, part, 1 - part), axis=1)[inside] * weight[inside]
-        total += np.bincount(np.ravel_multi_index(tuple(at[inside].T), frame.shape), share, minlength=total.size)
-    return total.reshape(frame.shape).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -206,7 +95,7 @@ def build_anatomy(rng: np.random.Generator, frame: Frame) -> Anatomy:
     left, right = _lung_fractions(rng, frame, build, wall_mm, soft)
     hila = np.array([[0.52 * frame.height_mm, 8.0, side * (build.mediastinum + 8)] for side in (1, -1)])
     trunk, airways = _airways(frame, hila)
-    shift = float(rng.normal(0, 22))
+    shift = float(rng.normal(0, 26))
     vessels = np.minimum(_vessel_trees(rng, frame, hila), 1.0) * (left + right)
     return Anatomy(
         tissue_hu=paint(_tissue(rng, frame, build, wall_mm, soft), -960.0, np.minimum(trunk + airways, 1.0)),
@@ -245,7 +134,7 @@ def _lung_fractions(
     for side, lift in ((1, 0.0), (-1, 12.0)):
         dome = 1 - ((x - side * 66) / 70) ** 2 - ((y + 18) / 92) ** 2
         floor = 0.03 * height + lift + rng.uniform(-5, 5) + build.dome * np.maximum(dome, -0.6)
-        # Breathing blurs the diaphragm beyond the slice thickness: a thin haze over the dome, the classic false positive.
+        # Breathing blurs the diaphragm beyond the slice thickness: a haze over the dome, the classic false positive.
         thick = frame.spacing_mm[0] + 5
         above = np.clip((z + thick / 2 - floor) / thick, 0, 1)
         sides.append((cavity * above * expit((side * x - width) / soft)).astype(np.float32))
@@ -279,10 +168,10 @@ def _tissue(rng: np.random.Generator, frame: Frame, build: _Build, wall_mm: Volu
 
 
 def _parenchyma(rng: np.random.Generator, frame: Frame, shift_hu: float) -> Volume:
-    """Aerated lung: about -885 HU, denser towards the back by gravity, mottled."""
+    """Aerated lung: about -895 HU, denser towards the back by gravity, mottled."""
     gravity = 60 * (frame.y_mm / 170 + 0.1) + 0 * frame.z_mm
     mottle = 24 * smooth_noise(rng, frame, 9) + 10 * smooth_noise(rng, frame, 45)
-    return (-885 + shift_hu + gravity + mottle).astype(np.float32)
+    return (-895 + shift_hu + gravity + mottle).astype(np.float32)
 
 
 def _airways(frame: Frame, hila_mm: NDArray[np.float64]) -> tuple[Volume, Volume]:

@@ -28,9 +28,9 @@ def phantom_affine(shape: tuple[int, int, int], spacing_mm: tuple[float, float, 
 def write_nifti(volume: NDArray[np.generic], spacing_mm: tuple[float, float, float], axes: str, path: Path) -> None:
     """Write a canonical (Z, Y, X) volume as NIfTI whose array axes run towards `axes` (for instance "RAS", "SLA")."""
     array = np.ascontiguousarray(volume.transpose(2, 1, 0))
-    image = nib.Nifti1Image(array, phantom_affine(volume.shape, spacing_mm))  # type: ignore[arg-type]
-    start, goal = (nib.orientations.axcodes2ornt(tuple(codes)) for codes in (CANONICAL_AXES, axes))
-    turned = image.as_reoriented(nib.orientations.ornt_transform(start, goal))
+    image = nib.Nifti1Image(array, phantom_affine(volume.shape, spacing_mm))  # type: ignore[no-untyped-call]
+    start, goal = (nib.orientations.axcodes2ornt(tuple(codes)) for codes in (CANONICAL_AXES, axes))  # type: ignore[no-untyped-call]
+    turned = image.as_reoriented(nib.orientations.ornt_transform(start, goal))  # type: ignore[no-untyped-call]
     turned.set_qform(turned.affine, code=1)
     turned.set_sform(turned.affine, code=1)
     turned.header.set_xyzt_units("mm")
@@ -46,7 +46,7 @@ def write_dicom_series(
     The patient is invented; identifiers are derived from patient and site, so the same scan gives the same bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    affine = phantom_affine(hu.shape, spacing_mm)  # type: ignore[arg-type]
+    affine = phantom_affine(hu.shape, spacing_mm)
     for number in range(1, hu.shape[0] + 1):
         z = hu.shape[0] - number
         corner = affine @ np.array([0.0, 0.0, z, 1.0])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ct.patterns import INFECTION_CODES, NAME_OF_CODE
-from ct.phantom_anatomy import Anatomy, Frame, Volume, paint, smooth_noise, tubes
+from ct.phantom_anatomy import Anatomy
+from ct.phantom_volume import Frame, Volume, paint, smooth_noise, tubes
 
 _CODE_OF_NAME = {name: code for code, name in NAME_OF_CODE.items()}
 EFFUSION = _CODE_OF_NAME["pleural effusion"]
@@ -66,11 +67,11 @@ def add_opacities(rng: np.random.Generator, frame: Frame, anatomy: Anatomy, posi
     if burden <= 0:
         return canvas
     where = _preference(frame, anatomy)
-    for _ in range(max(1, round(burden * rng.integers(4, 8)))):
+    for _ in range(max(1, round(burden * rng.integers(4, 9)))):
         _add_ground_glass(rng, frame, anatomy, canvas, _draw_point(rng, frame, where))
     if positive:
         near = where * (canvas.sum_of((GROUND_GLASS, SEPTAL, CRAZY_PAVING)) > 0.3)
-        for number in range(max(2, round(burden * rng.integers(3, 6)))):
+        for number in range(max(2, round(burden * rng.integers(2, 6)))):
             code = (
                 CONSOLIDATION if number == 0 else int(rng.choice((ORGANIZING, ATOLL, CONSOLIDATION), p=(0.3, 0.1, 0.6)))
             )
@@ -120,14 +121,14 @@ def _add_ground_glass(
     rng: np.random.Generator, frame: Frame, anatomy: Anatomy, canvas: Canvas, centre: NDArray[np.float64]
 ) -> None:
     code = int(rng.choice((GROUND_GLASS, SEPTAL, CRAZY_PAVING), p=(0.5, 0.13, 0.37)))
-    radii = rng.uniform(19, 40) * rng.uniform(0.75, 1.25, 3)
-    inside = _depth_in_blob(rng, frame, centre, radii, rough=0.22)
-    occupancy = expit(inside / rng.uniform(2.5, 5.5))
-    hu = rng.uniform(-660, -450) + anatomy.density_shift_hu + _texture(rng, frame, 65, 30)
+    radii = rng.uniform(20, 42) * rng.uniform(0.75, 1.25, 3)
+    inside = _depth_in_blob(rng, frame, centre, radii, rough=0.2)
+    occupancy = expit(inside / rng.uniform(2.2, 4.8))
+    hu = rng.uniform(-650, -450) + anatomy.density_shift_hu + _texture(rng, frame, 65, 30)
     if code == CRAZY_PAVING:
-        hu = paint(hu, rng.uniform(-180, -60), 0.75 * _lines(rng, frame, 10, 0.4))
+        hu = paint(hu, rng.uniform(-230, -110), 0.75 * _lines(rng, frame, 10, 0.4))
     elif code == SEPTAL:
-        hu = paint(hu, rng.uniform(-140, -20), 0.8 * _lines(rng, frame, 24, 0.22))
+        hu = paint(hu, rng.uniform(-190, -70), 0.8 * _lines(rng, frame, 24, 0.22))
     canvas.add(code, hu, occupancy)
 
 
@@ -135,14 +136,14 @@ def _add_consolidation(
     rng: np.random.Generator, frame: Frame, anatomy: Anatomy, canvas: Canvas, code: int, centre: NDArray[np.float64]
 ) -> None:
     if code == ORGANIZING:
-        radii = rng.uniform(13, 18) * np.array([1.5, 1.0, rng.uniform(1.8, 2.8)])
+        radii = rng.uniform(12, 17) * np.array([1.5, 1.0, rng.uniform(1.8, 2.8)])
     else:
-        radii = rng.uniform(18, 31) * rng.uniform(0.8, 1.2, 3)
+        radii = rng.uniform(17, 29) * rng.uniform(0.8, 1.2, 3)
     inside = _depth_in_blob(rng, frame, centre, radii, rough=0.2)
     occupancy = expit(inside / rng.uniform(1.3, 2.6))
     dense = rng.random() < (0.35 if code == ORGANIZING else 0.6)
-    level = rng.uniform(-120, 20) if dense else rng.uniform(-240, -120) + anatomy.density_shift_hu
-    hu = level + _texture(rng, frame, 75, 30)
+    level = rng.uniform(-140, 10) if dense else rng.uniform(-270, -140) + anatomy.density_shift_hu
+    hu = level + _texture(rng, frame, 85, 30)
     if code == ATOLL:
         # The ring takes the outer third; the centre stays ground glass but belongs to the pattern.
         centre_hu = rng.uniform(-600, -450) + _texture(rng, frame, 65, 30)
@@ -166,7 +167,7 @@ def _bronchograms(
 
 
 def effusion_fraction(rng: np.random.Generator, frame: Frame, anatomy: Anatomy) -> Volume:
-    """Pleural effusion: a crescent of fluid along the back wall of one side, thinning upwards; fraction of each voxel."""
+    """Pleural effusion: a crescent of fluid along one side's back wall, thinning upwards; fraction of each voxel."""
     side = anatomy.left if rng.random() < 0.5 else anatomy.right
     thickness = rng.uniform(8, 22) * np.clip(1 - frame.z_mm / (rng.uniform(0.45, 0.75) * frame.height_mm), 0, 1)
     crescent = expit((thickness - anatomy.wall_mm) / 1.5) * expit((frame.y_mm - 15) / 8) * (thickness > 0.5)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
-from ct.phantom_anatomy import FIELD_OF_VIEW_MM, Anatomy, Frame, Volume, build_anatomy, paint
+from ct.phantom_anatomy import FIELD_OF_VIEW_MM, Anatomy, build_anatomy
 from ct.phantom_lesions import (
     EFFUSION,
     LYMPH_NODE,
@@ -18,6 +18,7 @@ from ct.phantom_lesions import (
     lymph_node_fraction,
 )
 from ct.phantom_readers import read_contours
+from ct.phantom_volume import Frame, Volume, paint
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Site:
     file_format: str
 
 
-# How much larger the share of blood in a voxel becomes inside ground glass (COVID widens the vessels of affected lung).
-ENGORGEMENT = 1.2
+# How much larger the share of blood in a voxel becomes inside ground glass (vessels of affected lung widen).
+ENGORGEMENT = 1.7
 
 SITES = {
     "A": Site((8.0, 10.0), (19, 23), 1.0, 1.0, 0.35, 48, 8, "LAS", "nii.gz"),
@@ -168,7 +169,7 @@ def _frame(rng: np.random.Generator, site: Site, size: int, slices: int | None) 
 
 
 def _engorged(anatomy: Anatomy, canvas: Canvas) -> Volume:
-    """Vessels as painted: swollen in ground glass, hidden in consolidation, where blood is as dense as its surroundings."""
+    """Vessels as painted: swollen in ground glass, hidden in consolidation, which is about as dense as blood."""
     infected, dense = canvas.sum_of(INFECTION_CODES), canvas.sum_of(CONSOLIDATION_CODES)
     return np.minimum(anatomy.vessels * (1 + ENGORGEMENT * (infected - dense)), 1.0) * (1 - 0.8 * dense)
 

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
-from ct.phantom_anatomy import Frame, Volume, smooth_noise
 from ct.phantom_lesions import EFFUSION, LYMPH_NODE
+from ct.phantom_volume import Frame, Volume, smooth_noise
 
 # A reader draws smooth outlines: the occupancy is blurred by this much in plane before it is cut.
 HAND_SMOOTHNESS_MM = 3.4
@@ -24,7 +24,7 @@ def read_contours(
         lungs: (Z, Y, X) 1 = left, 2 = right lung, 0 elsewhere.
         frame: the voxel grid.
         seed: which reader; the same seed draws the same contours.
-        bias: how much less (positive: more) of a voxel this reader wants filled, a fraction; positive is generous.
+        bias: how generous the reader is: by how much smaller a filled fraction of a voxel is enough to be outlined.
 
     Returns:
         int8 (Z, Y, X) class codes of paper L3: 0, 1, 2 (lungs), 3, 4 and 5..10.

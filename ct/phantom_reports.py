@@ -45,7 +45,10 @@ def report_text(codes: NDArray[np.int8], rng: np.random.Generator) -> str:
         A few sentences; exactly one of them is about consolidation.
     """
     infection, dense = np.isin(codes, INFECTION_CODES), np.isin(codes, CONSOLIDATION_CODES)
-    findings = [_say(rng, _GROUND_GLASS, infection & ~dense) if infection.any() else str(rng.choice(_CLEAR))]
+    faint = infection & ~dense
+    findings = [_say(rng, _GROUND_GLASS, faint)] if faint.any() else []
+    if not infection.any():
+        findings.append(str(rng.choice(_CLEAR)))
     findings.append(_say(rng, _STATED, dense) if dense.any() else str(rng.choice(_DENIED)))
     findings.append(str(rng.choice(_EFFUSION if (codes == EFFUSION).any() else _NO_EFFUSION)))
     if (codes == LYMPH_NODE).any():

@@ -59,7 +59,8 @@ def prepare_cohort(
         The folders of the scans, in the cohort's order.
 
     Raises:
-        ValueError: The cohort is wrong, or some scans cannot be used; the others are prepared first, and all are listed.
+        ValueError: The cohort is wrong, or some scans cannot be used; the others are prepared first and all bad ones
+            are listed.
     """
     cohort = read_cohort(cohort_csv)
     rows = assign_splits(cohort.rows, seed)

@@ -92,7 +92,7 @@ def prepare_row(row: CohortRow, out_dir: Path, size: int) -> bool:
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".tmp-", ignore_cleanup_errors=True) as temporary:
         new = Path(temporary) / "new"
         new.mkdir()
-        arrays = {"hu": prepared.hu, "lung": prepared.lung, **prepared.masks}
+        arrays: dict[str, npt.NDArray[Any]] = {"hu": prepared.hu, "lung": prepared.lung, **prepared.masks}
         for name, array in arrays.items():
             np.save(new / f"{name}.npy", array)
         record = _record(scan, prepared, key, lung_source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK
 from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from ct.checks import check_hu, check_same_grid
@@ -140,31 +143,33 @@ def _read_volume(path: Path) -> Volume:
 
 def _read_nifti(path: Path) -> Volume:
     try:
-        image = nibabel.load(path)
+        with LoggingOutputSuppressor():
+            image: Any = nibabel.load(path)
+        # Loading turns impossible voxel sizes into 1 mm, so they must be looked up in the header as it is stored.
+        with ImageOpener(str(path)) as file:
+            stored = type(image.header).from_fileobj(file, check=False)
     except (ImageFileError, HeaderDataError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable NIfTI file ({error}); export it again") from error
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise ValueError(f"{path}: is {type(image).__name__}; expected NIfTI-1 or NIfTI-2")
-    _check_nifti_header(path, image)
+        raise ValueError(f"{path}: not a readable NIfTI file ({_first_line(error)}); export it again") from error
+    _check_nifti_header(path, image, np.asarray(stored["pixdim"][1:4], dtype=np.float64))
     shape = tuple(image.shape)
     try:
-        proxy = image.dataobj
+        proxy: Any = image.dataobj
         # Stored integers are kept as they are; scaled ones need no more than single precision.
         plain = (proxy.slope, proxy.inter) == (1.0, 0.0)
-        values = np.asarray(proxy.get_unscaled() if plain else proxy.get_scaled(np.float32))
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: the voxels cannot be read ({error}); the file is cut off or damaged") from error
+        values = np.asarray(proxy.get_unscaled() if plain else image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = _first_line(error)
+        raise ValueError(f"{path}: the voxels cannot be read ({reason}); the file is cut off or damaged") from error
     return values.reshape(shape[:3]), np.asarray(image.affine, dtype=np.float64)
 
 
-def _check_nifti_header(path: Path, image: nibabel.Nifti1Image) -> None:
+def _check_nifti_header(path: Path, image: Any, sizes: npt.NDArray[np.float64]) -> None:
     header = image.header
     shape = tuple(image.shape)
     if len(shape) < 3 or any(count != 1 for count in shape[3:]) or 0 in shape:
         raise ValueError(f"{path}: has shape {shape}; expected one volume with three axes")
     if header.get_data_dtype().kind not in "iuf":
         raise ValueError(f"{path}: voxels are of type {header.get_data_dtype()}; expected real numbers")
-    sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if not np.isfinite(sizes).all() or (sizes <= 0).any():
         raise ValueError(f"{path}: pixdim gives voxel sizes {sizes.tolist()}; expected three sizes above 0 mm")
     if header.get_xyzt_units()[0] not in ("mm", "unknown"):
@@ -187,6 +192,10 @@ def _check_nifti_header(path: Path, image: nibabel.Nifti1Image) -> None:
             raise ValueError(
                 f"{path}: sform and qform place voxels up to {distance:.1f} mm apart; expected one geometry"
             )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _read_nrrd(path: Path) -> Volume:

@@ -28,8 +28,8 @@ def read_dicom(path: Path) -> tuple[npt.NDArray[np.float32], Affine, tuple[str, 
         path: The file or folder.
 
     Returns:
-        float32 HU in file order (column, row, slice), slices sorted along their normal; the (4, 4) affine to RAS+ mm; and a
-        sentence for each thing that was left out.
+        float32 HU in file order (column, row, slice), slices sorted along their normal; the (4, 4) affine to RAS+ mm;
+        and a sentence for each thing that was left out.
 
     Raises:
         ValueError: Not one complete, upright, even CT series in Hounsfield units.
@@ -125,8 +125,8 @@ def _check_series(path: Path, files: list[Path], headers: list[pydicom.Dataset])
         worst = int(difference.argmax())
         if difference[worst] > tolerance:
             raise ValueError(
-                f"{files[worst]}: {tag} is {values[worst].tolist()}; expected {values[0].tolist()} as in {files[0].name}; all "
-                f"slices of a series must agree"
+                f"{files[worst]}: {tag} is {values[worst].tolist()}; expected {values[0].tolist()} as in "
+                f"{files[0].name}; all slices of a series must agree"
             )
 
 

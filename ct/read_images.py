@@ -106,8 +106,8 @@ def _stack(files: list[Path], slices: list[npt.NDArray[np.uint8]]) -> npt.NDArra
     for file, image in zip(files, slices, strict=True):
         if image.shape != slices[0].shape:
             raise ValueError(
-                f"{file}: {image.shape[1]} x {image.shape[0]} pixels; expected {slices[0].shape[1]} x {slices[0].shape[0]} as in "
-                f"{files[0].name}; images of different sizes are scans of their own"
+                f"{file}: (rows, columns) = {image.shape}; expected {slices[0].shape} as in {files[0].name}; images of "
+                f"different sizes are scans of their own"
             )
     return np.stack(slices)
 

@@ -9,7 +9,8 @@ _FINDINGS = {"consolidation": r"\bconsolidat(?:ions?|ed|ive)\b"}
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"'(])|\n\s*\n|\n(?=\s*[-*\d])|;")
 _CLAUSE_END = re.compile(r"\b(?:but|however|although|though|whereas|yet|and there (?:is|are|was|were))\b", re.I)
 _NOT_A_DENIAL = re.compile(
-    r"\b(?:no|without|not)\s+(?:\w+\s+){0,2}?(?:change|increase|decrease|improvement|progression|regression)\b|\bnot only\b",
+    r"\b(?:no|without|not)\s+(?:\w+\s+){0,2}?(?:change|increase|decrease|improvement|progression|regression)\b"
+    r"|\bnot only\b",
     re.I,
 )
 _UNCERTAIN = re.compile(

@@ -160,8 +160,8 @@ def overlap_matrix(
         offset_mm: Position of the source's low edge in the target, from the target's low edge.
 
     Returns:
-        float32 sparse (count, source_count): the share of each target voxel that each source voxel covers where the target
-        is as coarse as the source or coarser, else linear weights of the two nearest source centres.
+        float32 sparse (count, source_count): the share of each target voxel that each source voxel covers where the
+        target is as coarse as the source or coarser, else linear weights of the two nearest source centres.
     """
     if spacing_mm >= source_mm * (1 - SAME_SIZE):
         weights = _area_weights(source_count, source_mm, count, spacing_mm, offset_mm)

@@ -89,8 +89,8 @@ def axis_order(affine: npt.ArrayLike) -> tuple[tuple[int, int, int], tuple[bool,
     rest[world, np.arange(3)] = 0.0
     if sorted(world.tolist()) != [0, 1, 2] or np.abs(rest).max() > OBLIQUE_TOLERANCE:
         raise ValueError(
-            f"the scan is oblique: its axes lean up to {np.abs(rest).max():.4f} (sine) from the patient's axes; expected at "
-            f"most {OBLIQUE_TOLERANCE}; resample it to axial slices first"
+            f"the scan is oblique: its axes lean up to {np.abs(rest).max():.4f} (sine) from the patient's axes; "
+            f"expected at most {OBLIQUE_TOLERANCE}; resample it to axial slices first"
         )
     order = [int(np.flatnonzero(world == axis)[0]) for axis in range(3)]
     flips = [bool(np.sign(cosines[axis, order[axis]]) != CANONICAL_SIGNS[axis]) for axis in range(3)]
@@ -140,6 +140,36 @@ def to_source(array_zyx: npt.NDArray[ScalarT], source: Grid) -> npt.NDArray[Scal
     if array_ijk.shape != tuple(source.shape):
         raise ValueError(f"the array has shape {array_ijk.shape} in file order; expected the scan's {source.shape}")
     return np.ascontiguousarray(array_ijk)
+
+
+def grid_facing(shape_zyx: tuple[int, ...], affine: npt.ArrayLike, axcodes: str) -> Grid:
+    """Return the grid of a canonical array stored with its file axes in another orientation.
+
+    Args:
+        shape_zyx: (Z, Y, X) of the canonical array.
+        affine: (4, 4) of canonical (x, y, z).
+        axcodes: Where the file's axes i, j, k point to: three of R/L, A/P, S/I, for example "RAS" or "SLP".
+
+    Returns:
+        The grid, for `to_source`.
+
+    Raises:
+        ValueError: `axcodes` does not name each body axis once.
+    """
+    worlds = [next((axis for axis, pair in enumerate(("LR", "PA", "IS")) if code in pair), -1) for code in axcodes]
+    if sorted(worlds) != [0, 1, 2]:
+        raise ValueError(f"the orientation is {axcodes!r}; expected one of R/L, A/P and S/I each, for example 'RAS'")
+    canonical = np.asarray(affine, dtype=np.float64)
+    source = canonical.copy()
+    shape = []
+    for file_axis, (code, world) in enumerate(zip(axcodes, worlds, strict=True)):
+        flip = code not in "LPS"
+        count = shape_zyx[2 - world]
+        source[:3, file_axis] = -canonical[:3, world] if flip else canonical[:3, world]
+        if flip:
+            source[:3, 3] += canonical[:3, world] * (count - 1)
+        shape.append(count)
+    return Grid((shape[0], shape[1], shape[2]), source)
 
 
 def _flip(array_xyz: npt.NDArray[ScalarT], flips: tuple[bool, bool, bool]) -> npt.NDArray[ScalarT]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ct.read_dicom import LPS_TO_RAS
-from ct.scan import Affine, Scan, to_source
+from ct.scan import Affine, Scan, grid_facing, to_source
 
 STORED_OFFSET_HU = -1024
 
@@ -70,11 +70,8 @@ def write_scan_nifti(
         path: Where to write; .nii or .nii.gz.
         axcodes: Where the file's axes i, j, k point to, for example "RAS" or "SLP".
     """
-    start = io_orientation(affine)
-    change = ornt_transform(start, axcodes2ornt(tuple(axcodes)))
-    array_xyz = array_zyx.transpose(2, 1, 0)
-    turned = nibabel.apply_orientation(array_xyz, change)
-    _save_nifti(np.ascontiguousarray(turned), affine @ inv_ornt_aff(change, array_xyz.shape), Path(path))
+    grid = grid_facing(array_zyx.shape, affine, axcodes)
+    _save_nifti(to_source(array_zyx, grid), grid.affine, Path(path))
 
 
 def write_dicom_series(
@@ -101,7 +98,7 @@ def write_dicom_series(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     lps = LPS_TO_RAS @ affine
-    content = hashlib.sha256(np.ascontiguousarray(hu_zyx)).hexdigest()
+    content = hashlib.sha256(hu_zyx.tobytes()).hexdigest()
     uids = {name: generate_uid(entropy_srcs=[patient_id, content, name]) for name in ("study", "series", "frame")}
     # Files numbered from head to foot, as scanners do; readers must sort by position.
     for number, z in enumerate(reversed(range(len(hu_zyx))), start=1):
@@ -111,7 +108,7 @@ def write_dicom_series(
         dataset.InstanceNumber = number
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = uids["study"], uids["series"]
         dataset.FrameOfReferenceUID = uids["frame"]
-        uid = generate_uid(entropy_srcs=[uids["series"], str(number)])
+        uid = generate_uid(entropy_srcs=[content, patient_id, str(number)])
         _save_dicom(dataset, uid, target / f"IM{number:04d}.dcm")
 
 
@@ -140,7 +137,7 @@ def _decimal(value: float) -> str:
     return f"{float(value) + 0.0:.6f}"
 
 
-def _save_dicom(dataset: Dataset, uid: str, path: Path) -> None:
+def _save_dicom(dataset: Dataset, uid: UID, path: Path) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.MediaStorageSOPInstanceUID = uid
@@ -152,7 +149,8 @@ def _save_dicom(dataset: Dataset, uid: str, path: Path) -> None:
 
 def _save_nifti(array_ijk: npt.NDArray[np.integer], affine: Affine, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = nibabel.Nifti1Image(array_ijk, affine)
+    nifti: Any = nibabel.Nifti1Image
+    image = nifti(array_ijk, affine)
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
     image.header.set_xyzt_units("mm")

@@ -29,7 +29,7 @@ KEYS = {  # column -> the part of the metrics.json key after the finding
 FINDINGS = {
     "infection": "infection",
     "consolidation": "consolidation",
-    "threshold": "threshold -200 HU",
+    "threshold": "threshold",
     "threshold_best": "best threshold",
     "threshold_smoothed": "best smoothed threshold",
 }

@@ -31,6 +31,7 @@ class ConsolidationModule(SegmentationModule):
         b1: Constant of phi1.
         b2: Centre of phi2 in network units; 9 is -34 HU.
         k2: Steepness of phi2 per network unit.
+        dice_over: One Dice per `image`, averaged (equation 11), or one over the `batch`.
         augmentation: Augmentation of training batches.
     """
 
@@ -48,10 +49,11 @@ class ConsolidationModule(SegmentationModule):
         b1: float = 1.0,
         b2: float = 9.0,
         k2: float = 0.5,
+        dice_over: Literal["image", "batch"] = "image",
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation())
-        self.save_hyperparameters("channels", "context", "supervision", "prior", "b1", "b2", "k2", logger=False)
+        self.save_hyperparameters("channels", "context", "supervision", "prior", "b1", "b2", "k2", "dice_over", logger=False)
         self.infection_network = UNet(context, 1, channels).to(memory_format=torch.channels_last).requires_grad_(False)
         self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
         self.thresholds = ThresholdBaselines()
@@ -82,7 +84,7 @@ class ConsolidationModule(SegmentationModule):
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"]
-        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0)  # equation 11
+        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")  # equation 11
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

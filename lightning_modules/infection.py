@@ -1,5 +1,7 @@
 """Stage 1 of paper EM: UNet-1 learns the infected region from pixel labels."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,8 @@ class InfectionModule(SegmentationModule):
     Args:
         channels: Channels after the first convolution (paper EM: 32).
         context: Adjacent slices in the input (paper EM: 7).
+        dice_over: One Dice per `image`, averaged (equation 2), or one over the `batch`: with many slices without any
+            infection, whose own Dice has next to no gradient once much is predicted, the latter learns faster.
         augmentation: Augmentation of training batches.
     """
 
@@ -23,9 +27,15 @@ class InfectionModule(SegmentationModule):
     table_names = ("infection",)
     monitor = "val/dice"
 
-    def __init__(self, channels: int = 32, context: int = 7, augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self,
+        channels: int = 32,
+        context: int = 7,
+        dice_over: Literal["image", "batch"] = "image",
+        augmentation: Augmentation | None = None,
+    ) -> None:
         super().__init__(augmentation or Augmentation())
-        self.save_hyperparameters("channels", "context", logger=False)
+        self.save_hyperparameters("channels", "context", "dice_over", logger=False)
         self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,7 +44,7 @@ class InfectionModule(SegmentationModule):
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"][:, :1]
-        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0)
+        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

@@ -1,0 +1,275 @@
+"""The phantom: truth, readers, files on disk and how hard it is for a threshold."""
+
+import hashlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+
+from ct import phantom
+from ct.cohort import read_cohort
+from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
+from ct.phantom import SITES, make_phantom, write_cohort
+from ct.phantom_files import phantom_affine
+from ct.phantom_reports import report_text
+from ct.phantom_volume import Frame, tubes
+from ct.read import read_mask, read_scan
+from ct.reports import weak_label
+
+
+@pytest.fixture(scope="module")
+def patients():
+    """Six patients with consolidation from the sites that are never trained on."""
+    return [make_phantom((7, number), "BCD"[number % 3], True) for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohorts") / "tiny", seed=3, tiny=True, jobs=1).parent
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_patient_has_the_geometry_of_its_site():
+    scan = make_phantom(1, "C", positive=False)
+    assert scan.hu.dtype == np.int16
+    assert scan.hu.shape[1:] == (72, 80)
+    assert scan.spacing_mm[1] * 80 == pytest.approx(340, abs=1e-4)
+    assert 18 <= scan.hu.shape[0] < 22
+    assert 9 <= scan.spacing_mm[0] <= 10
+    assert make_phantom(1, "A", positive=False, size=128).hu.shape[1:] == (128, 128)
+
+
+def test_fewer_slices_keep_the_extent():
+    full, coarse = (make_phantom(4, "A", positive=False, size=32, slices=count) for count in (None, 8))
+    assert coarse.hu.shape[0] == 8
+    assert coarse.spacing_mm[0] * 8 == pytest.approx(full.spacing_mm[0] * full.hu.shape[0], abs=0.1)
+
+
+def test_same_seed_gives_the_same_patient_and_another_seed_another():
+    first, again, other = (make_phantom(seed, "B", True, size=32) for seed in ((2, 1), (2, 1), (2, 2)))
+    np.testing.assert_array_equal(first.hu, again.hu)
+    assert first.hu.shape != other.hu.shape or (first.hu != other.hu).any()
+
+
+def test_tissues_have_their_densities():
+    scan = make_phantom(5, "A", positive=False, burden=0)
+    depth = scan.lungs > 0
+    assert -930 < np.median(scan.hu[depth]) < -780
+    assert np.median(scan.hu[:, :4]) < -950
+    assert 20 < np.median(scan.hu[2:6, 24:32, 26:38]) < 80, "heart and liver are soft tissue"
+    assert (scan.hu > 200).any(), "bones"
+
+
+def test_canonical_directions():
+    scan = make_phantom(5, "A", positive=False, burden=0)
+    left_x, right_x = (np.nonzero(scan.lungs == side)[2].mean() for side in (1, 2))
+    assert right_x < left_x, "x runs from the patient's right to the left"
+    spine = scan.hu[:, :, 28:36] > 180
+    assert np.nonzero(spine)[1].mean() > 34, "y runs from front to back"
+    area = (scan.lungs > 0).sum((1, 2))
+    assert area[-1] < area[len(area) // 2], "z runs to the apex"
+    lung = scan.lungs > 0
+    front, back = np.median(scan.hu[:, :30][lung[:, :30]]), np.median(scan.hu[:, 34:][lung[:, 34:]])
+    assert back > front + 10, "gravity"
+
+
+def test_occupancies_are_fractions_that_share_a_voxel(patients):
+    for scan in patients:
+        total = sum(part.astype(np.float32) for code, part in scan.occupancy.items() if code in INFECTION_CODES)
+        assert set(scan.occupancy) == {3, 4, *INFECTION_CODES}
+        assert min(part.min() for part in scan.occupancy.values()) >= 0
+        assert total.max() <= 1.01
+        assert scan.vessels.min() >= 0
+        assert scan.vessels.max() <= 1
+
+
+def test_every_pattern_occurs_and_only_positive_patients_consolidate():
+    scans = [make_phantom((11, number), "A", number % 2 == 0, size=32, slices=12) for number in range(24)]
+    for code in (3, 4, *INFECTION_CODES):
+        assert max(scan.occupancy[code].max() for scan in scans) > 0.5, code
+    for number, scan in enumerate(scans):
+        drawn = np.isin(scan.reader(0)[0], CONSOLIDATION_CODES).any()
+        assert scan.has_consolidation == drawn == (number % 2 == 0)
+
+
+def test_healthy_patient_has_no_infection():
+    scan = make_phantom(3, "B", positive=False, burden=0, size=32)
+    codes, infection = scan.reader(1)
+    assert not infection.any()
+    assert set(np.unique(codes)) == {0, 1, 2}
+
+
+def test_tubes_keep_their_volume():
+    frame = Frame((20, 64, 64), (9.0, 5.3, 5.3))
+    starts, ends = np.array([[60.0, -40, 10], [90.0, 20, -70]]), np.array([[110.0, 10, 30], [95.0, 60, -20]])
+    radii = np.array([2.0, 1.4])
+    expected = (np.pi * radii**2 * np.linalg.norm(ends - starts, axis=1)).sum()
+    assert tubes(frame, starts, ends, radii).sum() * np.prod(frame.spacing_mm) == pytest.approx(expected, rel=1e-4)
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+def test_reader_draws_the_truth_and_does_not_spare_vessels(patients):
+    scores, inside = [], 0
+    for scan in patients:
+        codes, infection = scan.reader(1)
+        truth = sum(scan.occupancy[code].astype(np.float32) for code in INFECTION_CODES) > 0.5
+        scores.append(dice(infection > 0, truth))
+        np.testing.assert_array_equal(infection > 0, np.isin(codes, INFECTION_CODES))
+        assert not infection[scan.lungs == 0].any()
+        inside += ((scan.vessels > 0.6) & (infection > 0)).sum()
+    assert np.mean(scores) > 0.8
+    assert inside > 20
+
+
+def test_readers_disagree_in_border_and_in_class(patients):
+    same_class, both_infected = 0, 0
+    for scan in patients:
+        (first, infected), (second, also) = scan.reader(1), scan.reader(2)
+        np.testing.assert_array_equal(first, scan.reader(1)[0])
+        assert 0.6 < dice(infected > 0, also > 0) < 0.99
+        both = (infected > 0) & (also > 0)
+        same_class, both_infected = same_class + (first == second)[both].sum(), both_infected + both.sum()
+        assert scan.reader(1, bias=0.1)[1].sum() > infected.sum() > scan.reader(1, bias=-0.1)[1].sum()
+    assert 0.6 < same_class / both_infected < 0.98
+
+
+def test_as_hard_for_a_threshold_as_the_papers_data(patients):
+    scores, true_positive, missed, wrong, on_vessels, dense, infected = [], 0, 0, 0, 0, 0, 0
+    for scan in patients:
+        codes, infection = scan.reader(0)
+        truth = np.isin(codes, CONSOLIDATION_CODES)
+        found = (scan.hu > -200) & (infection > 0)
+        scores.append(dice(found, truth))
+        true_positive, missed = true_positive + (found & truth).sum(), missed + (truth & ~found).sum()
+        wrong, on_vessels = wrong + (found & ~truth).sum(), on_vessels + (found & ~truth & (scan.vessels > 0.3)).sum()
+        dense, infected = dense + truth.sum(), infected + infection.sum()
+    assert 0.35 < np.mean(scores) < 0.65
+    assert 0.3 < true_positive / (true_positive + missed) < 0.55
+    assert on_vessels / wrong > 0.5
+    assert 0.1 < dense / infected < 0.4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"site": "Z", "positive": True}, "site is 'Z'"),
+        ({"site": "A", "positive": True, "burden": 0}, "healthy lung"),
+        ({"site": "A", "positive": False, "size": 8}, "at least 16"),
+    ],
+)
+def test_impossible_patients_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        make_phantom(0, **arguments)
+
+
+def test_cohort_is_read_back_as_it_was_made(tiny):
+    rows = read_cohort(tiny / "cohort.csv").rows
+    assert [row.split for row in rows] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    assert {row.site for row in rows} == {"A", "B", "C"}
+    for row in rows:
+        scan = read_scan(row.image, row.scan_id, row.site)
+        truth = np.load(tiny / "truth" / f"{row.scan_id}.npz")
+        assert scan.hu.shape == truth["lungs"].shape
+        np.testing.assert_allclose(scan.spacing_mm, truth["spacing_mm"], rtol=1e-6)
+        codes, infection = read_mask(row.pattern_mask, scan), read_mask(row.infection_mask, scan)
+        np.testing.assert_array_equal(infection > 0, np.isin(codes, INFECTION_CODES))
+        if row.lung_mask is not None:
+            np.testing.assert_array_equal(read_mask(row.lung_mask, scan), truth["lungs"])
+        assert np.median(scan.hu[truth["lungs"] > 0]) < -600, "lungs of the truth lie on the lungs of the image"
+
+
+def test_files_hold_the_voxels_in_their_own_axis_order(tmp_path):
+    scan = make_phantom(8, "D", positive=False, size=32, slices=9)
+    for site, axes in (("A", "LAS"), ("C", "RAI"), ("D", "SLA")):
+        phantom.write_nifti(scan.hu, scan.spacing_mm, SITES[site].axes, tmp_path / f"{site}.nii.gz")
+        image = nib.load(tmp_path / f"{site}.nii.gz")
+        assert "".join(nib.aff2axcodes(image.affine)) == axes
+        voxel = (3, 20, 11)
+        world = phantom_affine(scan.hu.shape, scan.spacing_mm) @ [*voxel[::-1], 1]
+        index = np.round(np.linalg.solve(image.affine, world)[:3]).astype(int)
+        assert image.dataobj[tuple(index)] == scan.hu[voxel]
+        np.testing.assert_array_equal(read_scan(tmp_path / f"{site}.nii.gz").hu, scan.hu)
+
+
+def test_dicom_series_has_a_full_header_and_the_right_voxels(tmp_path):
+    scan = make_phantom(8, "B", positive=False, size=32, slices=9)
+    phantom.write_dicom_series(scan.hu, scan.spacing_mm, "P0008", "B", tmp_path / "series")
+    slices = [pydicom.dcmread(path) for path in sorted((tmp_path / "series").iterdir())]
+    assert len(slices) == 9
+    assert slices[0].SOPClassUID.name == "CT Image Storage"
+    assert slices[0].PatientName == "Phantom^P0008"
+    assert len({one.SOPInstanceUID for one in slices}) == 9
+    assert len({one.SeriesInstanceUID for one in slices}) == 1
+    heights = [float(one.ImagePositionPatient[2]) for one in slices]
+    np.testing.assert_allclose(np.diff(heights), -scan.spacing_mm[0])
+    for number, one in enumerate(slices):
+        hu = one.pixel_array.astype(int) * int(one.RescaleSlope) + int(one.RescaleIntercept)
+        np.testing.assert_array_equal(hu, scan.hu[8 - number])
+    np.testing.assert_array_equal(read_scan(tmp_path / "series").hu, scan.hu)
+
+
+def test_reports_say_what_the_mask_says(tiny):
+    for row in read_cohort(tiny / "cohort.csv").rows:
+        truth = np.load(tiny / "truth" / f"{row.scan_id}.npz")
+        positive = any(truth[f"pattern_{code}"].max() > 127 for code in CONSOLIDATION_CODES)
+        assert weak_label(row.report.read_text()).value == int(positive)
+        assert row.has_consolidation in (None, int(positive))
+    codes = np.zeros((4, 8, 8), np.int8)
+    for finding in (0, 10):
+        codes[1, 5, 6] = finding
+        texts = {report_text(codes, np.random.default_rng(seed)) for seed in range(60)}
+        assert len(texts) > 10
+        assert {weak_label(text).value for text in texts} == {int(finding == 10)}
+    assert all("left lower lobe" in text for text in texts)
+
+
+def test_cohort_bytes_do_not_depend_on_the_number_of_processes(tiny, tmp_path):
+    write_cohort(tmp_path / "other", seed=3, tiny=True, jobs=2)
+    assert hashes(tmp_path / "other") == hashes(tiny)
+
+
+def test_existing_cohort_is_left_alone_and_anything_else_is_refused(tiny, tmp_path, capsys):
+    before = hashes(tiny)
+    assert phantom.main(["--out", str(tiny), "--seed", "3", "--tiny"]) == 0
+    assert "nothing done" in capsys.readouterr().out
+    assert phantom.main(["--out", str(tiny), "--seed", "4", "--tiny"]) == 2
+    assert "made differently" in capsys.readouterr().err
+    assert hashes(tiny) == before
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert phantom.main(["--out", str(tmp_path), "--tiny"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_interrupted_cohort_leaves_nothing(tmp_path, monkeypatch):
+    def full_disk(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(phantom, "_write_truth", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_cohort(tmp_path / "cohort", tiny=True, jobs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_default_cohort_has_the_agreed_composition():
+    plans = list(phantom._plan(phantom.DEFAULT_COHORT, 64, None))
+    test = [plan for plan in plans if plan.split == "test"]
+    assert sum(plan.split == "train" for plan in plans) == 28
+    assert {plan.site for plan in test} == {"B", "C", "D"}
+    assert sum(plan.kind == "consolidated" for plan in test) == 12
+    assert len(test) == 22
+    assert len({plan.patient_id for plan in plans}) == len(plans)
+    assert 3 <= sum(plan.further_readers > 0 for plan in plans) <= 8
+    assert 1 <= sum(not plan.has_lung_mask for plan in plans) <= 5
+    for split in ("train", "val", "test"):
+        for kind in ("consolidated", "ground_glass"):
+            stated = [plan.states_label for plan in plans if (plan.split, plan.kind) == (split, kind)]
+            assert {True, False} == set(stated)

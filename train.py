@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import wandb
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -54,9 +55,12 @@ class ExperimentCLI(LightningCLI):
 def main(args: ArgsType = None) -> None:
     """Parse `args` (sys.argv by default) and run the subcommand."""
     with one_line_errors():
-        ExperimentCLI(
-            LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
-        )
+        try:
+            ExperimentCLI(
+                LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
+            )
+        finally:
+            wandb.finish()  # or the next run of this process would write into this one's
 
 
 if __name__ == "__main__":

@@ -13,18 +13,28 @@ PROJECT = Path(__file__).resolve().parents[1]
 def one_line_errors() -> Iterator[None]:
     """Turn a ValueError raised by this project's own code, and a wrong option, into `error: ...` and exit code 2.
 
-    The house's rule is that ValueError is for users. One that a library raises is a bug of ours until shown
-    otherwise, so it keeps its traceback.
+    The house's rule is that ValueError is for users. One that a library raises on its own is a bug of ours until
+    shown otherwise, so it keeps its traceback.
     """
     try:
         yield
     except ValueError as error:
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-        if PROJECT not in raised_in.parents or "site-packages" in raised_in.parts:
+        ours = _raised_by_us(error)
+        if ours is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {ours}", file=sys.stderr)
         raise SystemExit(2) from error
-    except SystemExit as error:
-        if error.code == 2:
-            print("error: see the message above; an experiment's keys are listed in its file and in experiments/base.yaml", file=sys.stderr)
+    except SystemExit as stop:
+        if stop.code == 2:
+            print("error: see above; what can be set stands in the experiment's file and base.yaml", file=sys.stderr)
         raise
+
+
+def _raised_by_us(error: BaseException | None) -> ValueError | None:
+    """The first ValueError of this project's code among an error and its causes: jsonargparse wraps those it meets."""
+    while error is not None:
+        file = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
+        if isinstance(error, ValueError) and PROJECT in file.parents and "site-packages" not in file.parts:
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -71,7 +71,7 @@ def add_opacities(rng: np.random.Generator, frame: Frame, anatomy: Anatomy, posi
         _add_ground_glass(rng, frame, anatomy, canvas, _draw_point(rng, frame, where))
     if positive:
         near = where * (canvas.sum_of((GROUND_GLASS, SEPTAL, CRAZY_PAVING)) > 0.3)
-        for number in range(max(2, round(burden * rng.integers(2, 6)))):
+        for number in range(max(2, round(burden * rng.integers(3, 6)))):
             code = (
                 CONSOLIDATION if number == 0 else int(rng.choice((ORGANIZING, ATOLL, CONSOLIDATION), p=(0.3, 0.1, 0.6)))
             )
@@ -124,7 +124,7 @@ def _add_ground_glass(
     radii = rng.uniform(20, 42) * rng.uniform(0.75, 1.25, 3)
     inside = _depth_in_blob(rng, frame, centre, radii, rough=0.2)
     occupancy = expit(inside / rng.uniform(2.2, 4.8))
-    hu = rng.uniform(-650, -450) + anatomy.density_shift_hu + _texture(rng, frame, 65, 30)
+    hu = rng.uniform(-660, -470) + anatomy.density_shift_hu + _texture(rng, frame, 65, 30)
     if code == CRAZY_PAVING:
         hu = paint(hu, rng.uniform(-230, -110), 0.75 * _lines(rng, frame, 10, 0.4))
     elif code == SEPTAL:
@@ -142,7 +142,7 @@ def _add_consolidation(
     inside = _depth_in_blob(rng, frame, centre, radii, rough=0.2)
     occupancy = expit(inside / rng.uniform(1.3, 2.6))
     dense = rng.random() < (0.35 if code == ORGANIZING else 0.6)
-    level = rng.uniform(-140, 10) if dense else rng.uniform(-270, -140) + anatomy.density_shift_hu
+    level = rng.uniform(-140, 10) if dense else rng.uniform(-250, -130) + anatomy.density_shift_hu
     hu = level + _texture(rng, frame, 85, 30)
     if code == ATOLL:
         # The ring takes the outer third; the centre stays ground glass but belongs to the pattern.
@@ -156,7 +156,7 @@ def _bronchograms(
     rng: np.random.Generator, frame: Frame, anatomy: Anatomy, centre: NDArray[np.float64], radii_mm: NDArray[np.float64]
 ) -> Volume:
     """Air-filled bronchi: short tubes through a consolidation, roughly along the way from the hilum."""
-    count = int(rng.integers(6, 40))
+    count = int(rng.integers(6, 34))
     hilum = anatomy.hila_mm[np.argmin(np.linalg.norm(anatomy.hila_mm - centre, axis=1))]
     heading = (centre - hilum) / max(float(np.linalg.norm(centre - hilum)), 1.0)
     heading = heading + rng.normal(0, 0.6, (count, 3))

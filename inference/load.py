@@ -17,10 +17,11 @@ def load_module(path: str | Path) -> SegmentationModule:
         ValueError: If the file is missing, is no checkpoint of this project, or holds an unknown task.
     """
     checkpoint = read_checkpoint(path)
-    task = checkpoint["ground_glass_task"]
+    about = checkpoint["ground_glass"]
+    task = about["task"]
     if task not in MODULES:
         raise ValueError(f"{path} holds a model for '{task}'; this version can run {sorted(MODULES)}")
-    module = MODULES[task](**checkpoint["hyper_parameters"])
+    module = MODULES[task](**about["arguments"])
     module.load_state_dict(checkpoint["state_dict"])
-    module.size = checkpoint["ground_glass_size"]
+    module.size = about["size"]
     return module.eval()

@@ -120,5 +120,6 @@ class SegmentationModule(LightningModule):
     # -- checkpoints ----------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["ground_glass_task"] = self.task
-        checkpoint["ground_glass_size"] = self.trainer.datamodule.size  # of the slices that it was trained on
+        # Under Lightning's own key, its command line would put these over the flags that the user gives.
+        arguments = dict(checkpoint.pop("hyper_parameters"))
+        checkpoint["ground_glass"] = {"task": self.task, "size": self.trainer.datamodule.size, "arguments": arguments}

@@ -22,7 +22,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds, and none names the file
         reason = str(error).splitlines()[0][:120]
         raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run") from error
-    if not isinstance(checkpoint, dict) or "ground_glass_task" not in checkpoint:
+    if not isinstance(checkpoint, dict) or "ground_glass" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder")
     return checkpoint
 
@@ -40,16 +40,17 @@ def load_infection_weights(path: str | Path, *networks: nn.Module) -> None:
         ValueError: If the checkpoint is of another kind or another network size.
     """
     checkpoint = read_checkpoint(path)
-    if checkpoint["ground_glass_task"] != "infection":
+    about = checkpoint["ground_glass"]
+    if about["task"] != "infection":
         raise ValueError(
-            f"{path} holds a model for '{checkpoint['ground_glass_task']}', stage 2 starts from one for 'infection'; "
+            f"{path} holds a model for '{about['task']}', stage 2 starts from one for 'infection'; "
             "give --model.init_weights a best.ckpt of an infection experiment"
         )
     for network in networks:
         try:
             network.load_state_dict(network_weights(checkpoint))
         except RuntimeError as error:
-            found = {key: checkpoint["hyper_parameters"].get(key) for key in ("channels", "context")}
+            found = {key: about["arguments"].get(key) for key in ("channels", "context")}
             raise ValueError(
                 f"the network in {path} ({found}) has another shape than this experiment's; "
                 "set model.channels and model.context to the same values in both stages"

@@ -1,0 +1,101 @@
+"""The E-step in training: every label fresh, right, and only where it belongs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from batch import SliceBatch
+from callbacks.relabel import Relabel
+from datamodules.infection import InfectionData
+from lightning_modules.augment import Augmentation
+from lightning_modules.consolidation import ConsolidationModule
+
+STILL = Augmentation(rotation_deg=0, shift=0, zoom=0, flip=False)
+
+
+class Probe(Callback):
+    """Compares what training sees with labels computed slice by slice from the current weights."""
+
+    def __init__(self) -> None:
+        self.batches: list[SliceBatch] = []
+        self.expected: dict[tuple[int, int], torch.Tensor] = {}
+
+    @torch.no_grad()
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        data = trainer.datamodule
+        pl_module.eval()
+        for row in sorted(set(data.train_indices(trainer.current_epoch).tolist())):
+            batch = next(data.batches("train", np.array([row]), 1))
+            x = (batch["image"].float() + 1024) / 110 * batch["lung"]
+            m = (pl_module.infection_network(x).sigmoid() > 0.5) & batch["lung"]
+            f = pl_module.network(x).sigmoid()
+            phi = (torch.sigmoid(0.5 * (x[:, 3:4] - 9)) + 0.5).clamp(max=1) * (batch["weak_label"] == 1)
+            self.expected[trainer.current_epoch, row] = (f + phi > 1) & m
+        pl_module.train()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
+        self.batches.append({"epoch": trainer.current_epoch, **batch})  # type: ignore[arg-type]
+
+
+def fit(cohort: Path, work: Path, weights: Path, probe: Callback, relabel: Relabel, workers: int) -> Any:
+    torch.manual_seed(0)
+    data = InfectionData(str(cohort), str(work / "prepared"), 32, batch_size=8, balanced=True, num_workers=workers)
+    module = ConsolidationModule(str(weights), channels=8, augmentation=STILL)
+    module.configure_optimizers = lambda: torch.optim.Adam(module.network.parameters(), 1e-2)  # type: ignore[method-assign]
+    trainer = Trainer(
+        max_epochs=3, callbacks=[relabel, probe], accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, limit_val_batches=0, use_distributed_sampler=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    return module
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_batch_carries_the_labels_of_this_epochs_e_step(
+    cohort: Path, work: Path, infection_run: Path, workers: int
+) -> None:
+    probe = Probe()
+    # Probe runs after Relabel, before the first batch, on the same weights.
+    fit(cohort, work, infection_run / "best.ckpt", probe, Relabel(), workers)
+    assert {batch["epoch"] for batch in probe.batches} == {0, 1, 2}
+    changed = 0
+    for batch in probe.batches:
+        for row, target in zip(batch["slice_index"].tolist(), batch["target"], strict=True):
+            assert (target == probe.expected[batch["epoch"], row][0]).all()
+            before = probe.expected.get((batch["epoch"] - 1, row))
+            changed += int(before is not None and bool((target != before[0]).any()))
+    assert changed > 0, "labels that never change cannot show that they are fresh"
+
+
+def test_slices_without_consolidation_are_never_labelled(cohort: Path, work: Path, infection_run: Path) -> None:
+    probe = Probe()
+    module = fit(cohort, work, infection_run / "best.ckpt", probe, Relabel(), 0)
+    negative = [b["target"][b["weak_label"] == 0] for b in probe.batches]
+    positive = [b["target"][b["weak_label"] == 1] for b in probe.batches]
+    assert sum(len(t) for t in negative) == sum(len(t) for t in positive) > 0
+    assert not any(t.any() for t in negative)
+    assert any(t.any() for t in positive)
+    assert module.located.known.sum() < len(module.located.known)  # z = 0 slices were never sent through UNet-1
+
+
+def test_per_iteration_labels_what_the_network_is_about_to_see(cohort: Path, work: Path, infection_run: Path) -> None:
+    class Check(Callback):
+        seen = 0
+
+        @torch.no_grad()
+        def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
+            labels = pl_module.latent_labels(batch, pl_module.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1))
+            assert (batch["target"] == labels).all()
+            Check.seen += int(labels.any())
+
+    fit(cohort, work, infection_run / "best.ckpt", Check(), Relabel(every="iteration"), 0)
+    assert Check.seen > 0
+
+
+def test_em_without_relabelling_is_refused(cohort: Path, work: Path, infection_run: Path) -> None:
+    with pytest.raises(ValueError, match=r"add callbacks\.relabel\.Relabel"):
+        fit(cohort, work, infection_run / "best.ckpt", Callback(), Callback(), 0)  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+"""The tiny phantom cohort and the runs of both stages, made once for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from ct.phantom import write_cohort
+from harness import train_in_process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    # Other work on a shared machine makes several threads wait for each other; the tensors here are small anyway.
+    torch.set_num_threads(1)
+    os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """cohort.csv of the tiny phantom."""
+    return write_cohort(tmp_path_factory.mktemp("cohorts") / "tiny", 0, True, None, 1)
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where prepared arrays and runs go."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def infection_run(cohort: Path, work: Path) -> Path:
+    """Run folder of stage 1."""
+    return train_in_process("smoke_infection", cohort, work)
+
+
+@pytest.fixture(scope="session")
+def em_run(cohort: Path, work: Path, infection_run: Path) -> Path:
+    """Run folder of stage 2."""
+    return train_in_process("smoke", cohort, work, f"--model.init_weights={infection_run / 'best.ckpt'}")

@@ -1,0 +1,16 @@
+import torch
+
+from lightning_modules.latent import MaskStore
+
+
+def test_masks_come_back_bit_for_bit() -> None:
+    store = MaskStore(10, (5, 7), torch.device("cpu"))  # 35 bits: not a multiple of 8
+    masks = torch.rand(4, 1, 5, 7) > 0.5
+    masks[2] = False
+    rows = torch.tensor([7, 0, 3, 9])
+    store.set(rows, masks)
+    assert (store.get(rows) == masks).all()
+    assert store.known.nonzero()[:, 0].tolist() == [0, 3, 7, 9]
+    assert store.any(rows).tolist() == [True, True, False, True]
+    assert not store.get(torch.tensor([1])).any()
+    assert store._bits.numel() == 10 * 5

@@ -1,0 +1,60 @@
+"""The walls between the rooms, as CONTRIBUTING.md states them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ALLOWED = {
+    "ct": set(),
+    "batch": set(),
+    "networks": set(),
+    "losses": {"ct.patterns"},
+    "metrics": {"ct.patterns"},
+    "datamodules": {"ct", "batch"},
+    "lightning_modules": {"networks", "losses", "metrics", "batch"},
+    "callbacks": {"batch", "ct", "losses", "metrics"},
+    "evaluation": {"ct", "metrics"},
+    "inference": {"ct", "networks", "lightning_modules"},
+}
+ROOMS = {*ALLOWED, "train", "tests"}
+FILES = [path for room in ALLOWED for path in [*ROOT.glob(f"{room}/**/*.py"), *ROOT.glob(f"{room}.py")]]
+
+
+def imported(source: str) -> set[str]:
+    """Every module that a source imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide who imports whom"
+            found.add(node.module or "")
+    return found
+
+
+def climbs(room: str, module: str) -> bool:
+    """Whether `room` may not import `module`."""
+    top = module.split(".")[0]
+    return top in ROOMS - {room} and not {top, module} & ALLOWED[room]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_what_it_may(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    assert [m for m in sorted(imported(path.read_text())) if climbs(room, m)] == []
+
+
+def test_the_walls_would_be_noticed() -> None:
+    assert climbs("datamodules", "lightning_modules.base")
+    assert climbs("losses", "ct.read")
+    assert not climbs("losses", "ct.patterns")
+    assert not climbs("ct", "numpy")
+
+
+@pytest.mark.parametrize("room", ["ct", "metrics.overlap", "metrics.summary"])
+def test_what_reads_scans_and_tables_needs_no_lightning(room: str) -> None:
+    files = ROOT.glob(f"{room.replace('.', '/')}*/**/*.py") if "." not in room else [ROOT / f"{room.replace('.', '/')}.py"]
+    modules = set().union(*(imported(path.read_text()) for path in files))
+    assert not {m for m in modules if m.split(".")[0] in {"torch", "pytorch_lightning", "monai"}}

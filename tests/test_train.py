@@ -1,0 +1,190 @@
+"""Both stages through the command line on the tiny phantom: files, figures, errors."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sklearn.metrics import f1_score, recall_score
+
+from harness import EXPERIMENTS, ROOT, experiment_args
+from ct.phantom import write_cohort
+from datamodules.infection import InfectionData
+from inference.load import load_module
+from train import main
+
+
+def test_run_folder_holds_what_the_design_promises(em_run: Path) -> None:
+    for name in ("config.yaml", "best.ckpt", "last.ckpt", "metrics.csv", "metrics.json", "scans.csv", "figures/overlays.png"):
+        assert (em_run / name).stat().st_size > 0, name
+    assert list((em_run / "wandb").glob("offline-run-*"))
+    assert (em_run.parent / "latest").resolve() == em_run
+    config = yaml.safe_load((em_run / "config.yaml").read_text())
+    assert config["experiment"] == "smoke"
+    assert config["model"]["init_args"]["prior"] == "phi2"
+
+
+def test_figures_agree_with_an_independent_calculation(cohort: Path, work: Path, em_run: Path) -> None:
+    metrics = json.loads((em_run / "metrics.json").read_text())
+    scans = pd.read_csv(em_run / "scans.csv", index_col="scan_id")
+    module = load_module(em_run / "best.ckpt")
+    data = InfectionData(str(cohort), str(work / "prepared"), size=32)
+    table = data.slice_table("test")
+    truth: dict[str, list[np.ndarray]] = {}
+    predicted: dict[str, list[np.ndarray]] = {}
+    for row, scan in enumerate(table.per_slice("scan_id")):
+        batch = next(data.batches("test", np.array([row]), 1))
+        lung = batch["lung"][0, 0].numpy()
+        x = (batch["image"].float() + 1024) / 110 * batch["lung"]
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled="bf16" in module_precision(em_run)):
+            infected = module.infection_network(x).float() > 0
+            found = (module.network(x).float() > 0) & infected
+        truth.setdefault(scan, []).append(batch["target"][0].numpy()[:, lung])
+        predicted.setdefault(scan, []).append(torch.cat([infected, found], 1)[0].numpy()[:, lung])
+    dice = []
+    for scan in truth:
+        t, p = np.concatenate(truth[scan], 1), np.concatenate(predicted[scan], 1)
+        expected = f1_score(t[0], p[0])
+        assert scans.loc[scan, "infection_dice"] == pytest.approx(expected, abs=0.01)
+        assert scans.loc[scan, "severity_truth"] == pytest.approx(t[0].mean())
+        dice += [f1_score(t[1], p[1])] if t[1].any() else []
+    assert metrics["consolidation/dice_mean_n"] == len(dice) == 1
+    assert metrics["consolidation/dice_mean"] == pytest.approx(np.mean(dice), abs=0.01)
+    pooled = [np.concatenate([np.concatenate(s, 1)[1] for s in d.values()]) for d in (truth, predicted)]
+    assert metrics["consolidation/tpr"] == pytest.approx(recall_score(*pooled), abs=0.01)
+    assert metrics["scans"] == 2
+    assert metrics["slices"] == len(table)
+
+
+def module_precision(run: Path) -> str:
+    return str(yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"])
+
+
+def test_course_of_training_is_logged(em_run: Path) -> None:
+    with (em_run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for key in ("val/dice", "val/iou", "val/relative_volume", "e_step/labelled", "e_step/changed", "e_step/seconds"):
+        epochs = {row["epoch"] for row in rows if row[key]}
+        assert epochs == {"0", "1"}, key
+
+
+def test_evaluating_again_gives_the_same_figures(cohort: Path, work: Path, em_run: Path) -> None:
+    before = (em_run / "metrics.json").read_text(), (em_run / "scans.csv").read_text()
+    main(["test", f"--config={em_run / 'config.yaml'}", f"--ckpt_path={em_run / 'best.ckpt'}"])
+    assert ((em_run / "metrics.json").read_text(), (em_run / "scans.csv").read_text()) == before
+
+
+def test_same_seed_same_weights(cohort: Path, work: Path, infection_run: Path, tmp_path: Path) -> None:
+    os.environ.pop("GROUND_GLASS_RUN", None)
+    main(["fit", *experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}")])
+    states = [
+        torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (infection_run, tmp_path / "smoke_infection" / "latest")
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("stage", ["smoke_infection", "smoke"])
+def test_two_processes_evaluate_every_slice_once(
+    cohort: Path, work: Path, infection_run: Path, tmp_path: Path, stage: str
+) -> None:
+    more = [f"--runs={tmp_path}", "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    if stage == "smoke":
+        more.append(f"--model.init_weights={infection_run / 'best.ckpt'}")
+    command = [sys.executable, str(ROOT / "train.py"), "fit", *experiment_args(stage, cohort, work, *more)]
+    environment = {k: v for k, v in os.environ.items() if k != "GROUND_GLASS_RUN"} | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    runs = [path for path in (tmp_path / stage).iterdir() if not path.is_symlink()]
+    assert len(runs) == 1, "every process must use one run folder"
+    metrics = json.loads((tmp_path / stage / "latest" / "metrics.json").read_text())
+    assert metrics["scans"] == 2
+    assert metrics["slices"] == len(InfectionData(str(cohort), str(work / "prepared"), size=32).slice_table("test"))
+    scans = pd.read_csv(tmp_path / stage / "latest" / "scans.csv")
+    counted = scans[[f"infection_{cell}" for cell in ("tp", "fp", "fn", "tn")]].sum(axis=1)
+    single = pd.read_csv(infection_run / "scans.csv")
+    assert counted.tolist() == single[[f"infection_{cell}" for cell in ("tp", "fp", "fn", "tn")]].sum(axis=1).tolist()
+
+
+EXPERIMENT_FILES = sorted(path for path in EXPERIMENTS.glob("*.yaml") if path.stem != "base")
+
+
+@pytest.mark.parametrize("path", EXPERIMENT_FILES, ids=lambda path: path.stem)
+def test_experiment_files_parse_against_the_real_signatures(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={EXPERIMENTS / 'base.yaml'}", f"--config={path}", "--print_config"])
+    assert stop.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["experiment"] == path.stem
+    head = path.read_text().split("\nexperiment:")[0]
+    assert f"make train EXP={path.stem}" in head
+    assert "# Needs:" in head
+
+
+# -- what a user does wrong: one line, exit code 2 ---------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_missing_stage_1(cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["fit", *experiment_args("smoke", cohort, work, f"--runs={tmp_path}")]
+    line = refused(capsys, [*args, "--model.init_weights=runs/nowhere/latest/best.ckpt"])
+    assert line == "error: there is no checkpoint runs/nowhere/latest/best.ckpt; train it first: make train EXP=nowhere"
+    assert not list(tmp_path.iterdir())
+
+
+def test_checkpoint_of_the_wrong_kind(
+    cohort: Path, work: Path, em_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["fit", *experiment_args("smoke", cohort, work, f"--runs={tmp_path}")]
+    line = refused(capsys, [*args, f"--model.init_weights={em_run / 'best.ckpt'}"])
+    assert "holds a model for 'consolidation', stage 2 starts from one for 'infection'" in line
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    assert "is not a checkpoint of this project" in refused(capsys, [*args, f"--model.init_weights={tmp_path / 'other.ckpt'}"])
+    (tmp_path / "broken.ckpt").write_bytes(b"PK\x03\x04 cut off")
+    assert "cannot be read as a checkpoint" in refused(capsys, [*args, f"--model.init_weights={tmp_path / 'broken.ckpt'}"])
+
+
+def test_network_of_another_size(
+    cohort: Path, work: Path, infection_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["fit", *experiment_args("smoke", cohort, work, f"--model.init_weights={infection_run / 'best.ckpt'}")]
+    assert "has another shape than this experiment's" in refused(capsys, [*args, "--model.channels=4"])
+
+
+def test_missing_file_in_cohort(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort = write_cohort(tmp_path / "cohort", 0, True, None, 1)
+    (cohort.parent / "images" / "A002.nii.gz").unlink()
+    args = ["fit", *experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path / 'runs'}")]
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "error: " in message
+    assert "A002.nii.gz" in message
+    assert not (tmp_path / "runs" / "smoke_infection" / "latest").exists()
+
+
+def test_wrong_key_ends_with_our_own_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configs = [f"--config={EXPERIMENTS / name}.yaml" for name in ("base", "unet_em")]
+    assert refused(capsys, ["fit", *configs, "--model.k3=1"]).startswith("error: see above")
+
+
+@pytest.mark.parametrize("exp", ["", "EXP=unet_emm"])
+def test_make_names_the_experiments(exp: str) -> None:
+    done = subprocess.run(["make", "train", *exp.split()], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode != 0
+    assert "error: name an experiment" in done.stdout if not exp else "there is no experiment 'unet_emm'" in done.stdout
+    assert "unet_em " in done.stdout

@@ -10,6 +10,7 @@ COHORT ?=
 ARGS ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/$(EXP)/latest
+COVID20 ?=
 SEEDS ?= 0 1 2
 STUDY ?= unet_em unet_em_phi1 unet_em_supervised
 
@@ -45,6 +46,11 @@ cohorts/phantom/cohort.csv: | $(INSTALLED)
 
 cohorts/tiny/cohort.csv: | $(INSTALLED)
 	$(PY) -m ct.phantom --out $(@D) --tiny
+
+# Real slices are the user's: COVID20=<folder with ct/, lungs/, covid/ and cases.csv>. Grey to HU is an approximation.
+cohorts/covid20/cohort.csv: | $(INSTALLED)
+	@test -n "$(COVID20)" || { echo "error: name the folder of slices: COVID20=<folder with ct/ lungs/ covid/ cases.csv>"; exit 2; }
+	$(PY) -m ct.import_slices --folder "$(COVID20)" --out $(@D) --grey-low-hu -1340 --grey-high-hu 700
 
 check-experiment:
 	@$(if $(EXP),,echo "error: name an experiment: make train EXP=<one of these>"; $(MAKE) -s list-experiments; exit 2)

@@ -17,8 +17,13 @@ from lightning_modules.precision import fastest_precision
 
 # True of every run here and nothing a user could act on: the module augments on the device by design, and Lightning's
 # own use of PyTorch is a version behind.
-for message in ("You have overridden `on_after_batch_transfer`", "`isinstance\\(treespec", "The number of training batches",
-                "The '.*_dataloader' does not have many workers", "Checkpoint directory"):
+for message in (
+    "You have overridden `on_after_batch_transfer`",
+    "`isinstance\\(treespec",
+    "The number of training batches",
+    "The '.*_dataloader' does not have many workers",
+    "Checkpoint directory",
+):
     warnings.filterwarnings("ignore", message)
 
 

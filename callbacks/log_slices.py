@@ -7,12 +7,13 @@ import matplotlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.lines import Line2D
 
 LUNG_WINDOW_HU = (-1000, 350)
 OUTLINES = {"infection": "#00b25a", "consolidation": "#e4002b"}
@@ -32,7 +33,7 @@ class LogSlices(Callback):
         self.folder, self.scans = folder, scans
 
     @rank_zero_only
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         rows = self._rows(trainer.datamodule)
         batch = next(iter(trainer.datamodule.batches("test", rows, len(rows))))
         batch = pl_module.to_input(pl_module.transfer_batch_to_device(batch, pl_module.device, 0))
@@ -94,6 +95,6 @@ def draw_slices(
                     axis.contour(mask[column], levels=[0.5], colors=OUTLINES[name], linewidths=1)
     for axis, label in zip(axes[:, 0], ("CT", "reader", "model"), strict=True):
         axis.set_ylabel(label)
-    handles = [plt.Line2D([], [], color=color, label=name) for name, color in OUTLINES.items()]
+    handles = [Line2D([], [], color=color, label=name) for name, color in OUTLINES.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from tqdm import tqdm
@@ -22,8 +22,9 @@ class Relabel(Callback):
     Slices of patients without consolidation keep y = 0 and need no forward pass. Each rank relabels exactly the slices
     it will train on, which its sampler knows for any epoch, so no rank waits for another.
 
-    The module offers `infected(batch)`, `latent_labels(batch, infected)`, `prepare_latent(num_slices, size)`, `to_input(batch)`,
-    and the mask stores `latent` and `located`; the data offers `slice_table`, `train_indices` and `batches`.
+    The module offers `infected(batch)`, `latent_labels(batch, infected)`, `prepare_latent(num_slices, size)`,
+    `to_input(batch)`, and the mask stores `latent` and `located`; the data offers `slice_table`, `train_indices` and
+    `batches`.
 
     Args:
         every: `epoch` relabels un-augmented slices at each epoch's start; `iteration` (the authors' scheme) relabels
@@ -34,23 +35,26 @@ class Relabel(Callback):
     def __init__(self, every: Literal["epoch", "iteration"] = "epoch", batch_size: int = 32) -> None:
         self.every, self.batch_size = every, batch_size
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         table = trainer.datamodule.slice_table("train")
         unknown = int((table.scans["weak_label"] < 0).sum())
         if unknown:
             rank_zero_warn(f"{unknown} of {len(table.scans)} training scans have no weak label and take no part in EM")
         pl_module.prepare_latent(len(table), trainer.datamodule.size)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self.every != "epoch":
             return
         start = time.perf_counter()
-        counts = self._relabel(trainer, pl_module)
-        self._log(pl_module, counts, seconds=time.perf_counter() - start)
+        labelled, changed, infected = self._relabel(trainer, pl_module).tolist()
+        share = labelled / max(infected, 1)
+        # These describe this rank's share; summing them over ranks would be the only communication of the E-step.
+        values = {"labelled": labelled, "changed": changed, "share": share, "seconds": time.perf_counter() - start}
+        pl_module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()}, rank_zero_only=True)
+        if trainer.current_epoch > 0:  # before the first M-step UNet-2 is UNet-1, and calls all of the region its own
+            _warn_of_collapse(share)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: SliceBatch, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
         if self.every != "iteration":
             return
         with torch.no_grad(), trainer.precision_plugin.forward_context():
@@ -61,7 +65,7 @@ class Relabel(Callback):
         pl_module.log("e_step/share", share, on_step=False, on_epoch=True, rank_zero_only=True)
 
     @torch.no_grad()
-    def _relabel(self, trainer: Trainer, module: LightningModule) -> Tensor:
+    def _relabel(self, trainer: Any, module: Any) -> Tensor:
         """(3,) int64: pixels labelled, pixels changed since the last time, pixels in the infected region."""
         data = trainer.datamodule
         indices = np.unique(data.train_indices(trainer.current_epoch))
@@ -81,23 +85,17 @@ class Relabel(Callback):
                 counts += torch.stack([labels.sum(), changed.sum(), region.sum()])
         return counts
 
-    def _batches(
-        self, trainer: Trainer, module: LightningModule, indices: NDArray[np.int64], title: str, hidden: bool
-    ) -> Any:
+    def _batches(self, trainer: Any, module: Any, indices: NDArray[np.int64], title: str, hidden: bool) -> Any:
         batches = trainer.datamodule.batches("train", indices, self.batch_size)
         total = -(-len(indices) // self.batch_size)
         for batch in tqdm(batches, title, total, leave=False, disable=hidden or total == 0):
             yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
 
-    def _log(self, module: LightningModule, counts: Tensor, seconds: float) -> None:
-        # These describe this rank's share; summing them over ranks would be the only communication of the E-step.
-        labelled, changed, infected = counts.tolist()
-        share = labelled / max(infected, 1)
-        values = {"labelled": labelled, "changed": changed, "share": share, "seconds": seconds}
-        module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()}, rank_zero_only=True)
-        low, high = HEALTHY_SHARE
-        if not low <= share <= high:
-            rank_zero_warn(
-                f"the E-step labelled {share:.1%} of the infected region of patients with consolidation, outside "
-                f"{low:.0%}..{high:.0%}: EM is collapsing; try a lower learning rate, or look at stage 1's regions"
-            )
+
+def _warn_of_collapse(share: float) -> None:
+    low, high = HEALTHY_SHARE
+    if not low <= share <= high:
+        rank_zero_warn(
+            f"the E-step labelled {share:.1%} of the infected region of patients with consolidation, outside "
+            f"{low:.0%}..{high:.0%}: EM is collapsing; try another learning rate, or look at stage 1's regions"
+        )

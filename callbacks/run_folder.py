@@ -3,9 +3,10 @@
 import datetime
 import os
 from pathlib import Path
+from typing import Any
 
 import wandb
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -63,7 +64,7 @@ class MarkLatest(Callback):
         self.folder = folder
 
     @rank_zero_only
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         link, new = self.folder.parent / "latest", self.folder.parent / ".latest"
         new.unlink(missing_ok=True)
         new.symlink_to(self.folder.name)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -22,7 +22,7 @@ class WriteResults(Callback):
         self.folder = folder
 
     @rank_zero_only
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         pl_module.test_scans.to_csv(self.folder / "scans.csv", index=False)
         write_json(pl_module.test_metrics, self.folder / "metrics.json")

@@ -141,7 +141,7 @@ def _add_consolidation(
         radii = rng.uniform(17, 29) * rng.uniform(0.8, 1.2, 3)
     inside = _depth_in_blob(rng, frame, centre, radii, rough=0.2)
     occupancy = expit(inside / rng.uniform(1.3, 2.6))
-    dense = rng.random() < (0.35 if code == ORGANIZING else 0.6)
+    dense = rng.random() < (0.3 if code == ORGANIZING else 0.42)
     level = rng.uniform(-140, 10) if dense else rng.uniform(-250, -130) + anatomy.density_shift_hu
     hu = level + _texture(rng, frame, 85, 30)
     if code == ATOLL:

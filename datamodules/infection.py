@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from datamodules.samplers import EpochSampler, rank_share
 from datamodules.slices import SliceDataset, SliceTable
 
 
-def _as_fetched(batch: SliceBatch) -> SliceBatch:
+def _as_fetched(batch: Any) -> Any:
     return batch
 
 
@@ -78,7 +79,8 @@ class InfectionData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[SliceBatch]:
         # Lightning iterates before it sets the epoch after a resume: the sampler starts at the right epoch by itself.
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
+        epoch = progress.processed if progress else 0
         sampler = self._train_sampler(epoch)
         if len(sampler) < self.batch_size:
             raise ValueError(

@@ -37,8 +37,9 @@ def balanced(weak_label: NDArray[np.int8], indices: Indices, seed: int, epoch: i
     classes = [indices[weak_label == z] for z in (0, 1)]
     if min(map(len, classes)) == 0:
         raise ValueError(
-            f"balanced batches need training slices of patients with and without consolidation, found {len(classes[1])} "
-            f"with and {len(classes[0])} without; fill has_consolidation (or report) in cohort.csv for both kinds"
+            "balanced batches need training slices of patients with and without consolidation, "
+            f"found {len(classes[1])} with and {len(classes[0])} without; "
+            "fill has_consolidation (or report) in cohort.csv for both kinds"
         )
     length = max(map(len, classes))
     rng = np.random.default_rng([seed, epoch])

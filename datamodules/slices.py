@@ -114,7 +114,7 @@ class SliceDataset(Dataset[SliceBatch]):
     def __getitems__(self, indices: list[int]) -> SliceBatch:
         """A whole batch at once: PyTorch's fetcher calls this, so nothing is collated a second time."""
         rows = np.asarray(indices, dtype=np.int64)
-        folders = [Path(self.table.scans["folder"].iat[scan]) for scan in self.table.scan[rows]]
+        folders = [Path(str(self.table.scans["folder"].iat[scan])) for scan in self.table.scan[rows]]
         image = np.stack(
             [_stack(_open(f / "hu.npy"), z, self.context) for f, z in zip(folders, self.table.z[rows], strict=True)]
         )

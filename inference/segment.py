@@ -1,6 +1,6 @@
 """A new scan to masks on its own grid and measurements.
 
-    python -m inference.segment --ckpt runs/unet_em/latest/best.ckpt --scan <DICOM folder | NIfTI> --out <folder>
+python -m inference.segment --ckpt runs/unet_em/latest/best.ckpt --scan <DICOM folder | NIfTI> --out <folder>
 """
 
 import argparse
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ct.lungs import classical_lungs
-from ct.prepare import PreparedScan, prepare_scan
+from ct.prepare_scan import PreparedScan, prepare_scan
 from ct.read import read_mask, read_scan
 from ct.scan import Scan
 from ct.write import write_mask
@@ -58,7 +58,7 @@ def _probabilities(prepared: PreparedScan, module: SegmentationModule) -> dict[s
     offsets = torch.arange(-(context // 2), context // 2 + 1)
     found: dict[str, NDArray[np.float32]] = {}
     bf16 = fastest_precision() == "bf16-mixed"
-    for z in tqdm(rows.split(BATCH_SIZE), "segment", unit="batch", leave=False):
+    for z in tqdm(torch.split(rows, BATCH_SIZE), "segment", unit="batch", leave=False):
         stack = volume[(z[:, None] + offsets).clamp(0, len(volume) - 1)]
         x = (network_units(stack) * lung[z][:, None]).to(module.device)
         with torch.inference_mode(), torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
@@ -81,7 +81,9 @@ def measure(scan: Scan, masks: dict[str, NDArray[np.bool_]]) -> dict[str, float 
     return volumes | scores
 
 
-def predict(checkpoint: str | Path, scan_path: str | Path, out: str | Path, lung_mask: str | Path | None = None) -> Path:
+def predict(
+    checkpoint: str | Path, scan_path: str | Path, out: str | Path, lung_mask: str | Path | None = None
+) -> Path:
     """Segment one scan and write masks and measurements; the folder appears whole or not at all.
 
     Args:
@@ -134,7 +136,9 @@ def main(args: list[str] | None = None) -> None:
     options = parser.parse_args(args)
     missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
     if missing:
-        parser.exit(2, f"error: {', '.join(missing)} not given; make predict CKPT=<best.ckpt> SCAN=<scan> OUT=<folder>\n")
+        parser.exit(
+            2, f"error: {', '.join(missing)} not given; make predict CKPT=<best.ckpt> SCAN=<scan> OUT=<folder>\n"
+        )
     try:
         out = predict(options.ckpt, options.scan, options.out, options.lung_mask)
     except ValueError as error:

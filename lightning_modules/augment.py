@@ -71,14 +71,15 @@ def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
     batch, channels = images.shape[:2]
     flat = images.reshape(1, batch * channels, *images.shape[2:])
     weight = kernel.repeat_interleave(channels, 0)
-    for shape, pad in (((-1, 1, 1, 2 * radius + 1), (radius, radius, 0, 0)), ((-1, 1, 2 * radius + 1, 1), (0, 0, radius, radius))):
+    for shape, pad in (
+        ((-1, 1, 1, 2 * radius + 1), (radius, radius, 0, 0)),
+        ((-1, 1, 2 * radius + 1, 1), (0, 0, radius, radius)),
+    ):
         flat = F.conv2d(F.pad(flat, pad, mode="replicate"), weight.view(shape), groups=batch * channels)
     return flat.view_as(images)
 
 
-def vary_acquisition(
-    x: Tensor, hu_per_unit: float, augmentation: Augmentation, generator: torch.Generator
-) -> Tensor:
+def vary_acquisition(x: Tensor, hu_per_unit: float, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Another scanner's blur, noise and calibration for x (B, context, H, W) in network units."""
     batch = len(x)
     strength = torch.rand(batch, 2, generator=generator, device=generator.device)

@@ -1,7 +1,7 @@
 """What both stages share: input units, augmentation on the device, confusion tables."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,12 @@ class SegmentationModule(LightningModule):
         self.augmentation = augmentation
         self.tables = nn.ModuleDict()
 
-    # -- data, on the device ------------------------------------------------------------------------------------------
+    @property
+    def data(self) -> Any:
+        """The datamodule: offers `slice_table(split)` and `size`."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it is attached
+
+    # -- data, on the device -------------------------------------------------------------------------------------------
 
     def on_after_batch_transfer(self, batch: SliceBatch, dataloader_idx: int) -> SliceBatch:
         """Make the network's input; augment it in training."""
@@ -75,7 +80,7 @@ class SegmentationModule(LightningModule):
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(self.device).manual_seed(seed)
 
-    # -- evaluation: one confusion table per name -----------------------------------------------------------------------
+    # -- evaluation: one confusion table per name ----------------------------------------------------------------------
 
     def update_tables(self, batch: SliceBatch) -> None:
         """Enter the predictions for a batch into `self.tables`."""
@@ -83,16 +88,20 @@ class SegmentationModule(LightningModule):
 
     def confusion_tables(self) -> dict[str, NDArray[np.int64]]:
         """Every table, (num_slices, 3, 2), reduced over ranks; every rank must call it."""
-        return {name: table.compute().cpu().numpy() for name, table in self.tables.items()}
+        return {name: self.table(name).compute().cpu().numpy() for name in self.tables}
+
+    def table(self, name: str) -> ScanConfusion:
+        """One of the tables."""
+        return cast(ScanConfusion, self.tables[name])
 
     def reset_tables(self, split: str) -> None:
         """Empty tables for the slices of a split."""
-        slices = len(self.trainer.datamodule.slice_table(split))
+        slices = len(self.data.slice_table(split))
         self.tables = nn.ModuleDict({name: ScanConfusion(slices) for name in self.table_names}).to(self.device)
 
     def summary(self, split: str) -> tuple[Metrics, pd.DataFrame]:
         """(metrics, scans) of the split that was just evaluated, as metrics.json and scans.csv hold them."""
-        return summarise(self.confusion_tables(), self.trainer.datamodule.slice_table(split).described)
+        return summarise(self.confusion_tables(), self.data.slice_table(split).described)
 
     def on_validation_epoch_start(self) -> None:
         self.reset_tables("val")
@@ -117,9 +126,15 @@ class SegmentationModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         self.test_metrics, self.test_scans = self.summary("test")
 
-    # -- checkpoints ----------------------------------------------------------------------------------------------------
+    # -- new scans -----------------------------------------------------------------------------------------------------
+
+    def segment(self, x: Tensor) -> dict[str, Tensor]:
+        """x (B, context, H, W) in network units -> probabilities (B, 1, H, W) by name, outermost region first."""
+        raise AssertionError(f"{type(self).__name__} must define segment")
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Under Lightning's own key, its command line would put these over the flags that the user gives.
         arguments = dict(checkpoint.pop("hyper_parameters"))
-        checkpoint["ground_glass"] = {"task": self.task, "size": self.trainer.datamodule.size, "arguments": arguments}
+        checkpoint["ground_glass"] = {"task": self.task, "size": self.data.size, "arguments": arguments}

@@ -53,7 +53,9 @@ class ConsolidationModule(SegmentationModule):
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation())
-        self.save_hyperparameters("channels", "context", "supervision", "prior", "b1", "b2", "k2", "dice_over", logger=False)
+        self.save_hyperparameters(
+            "channels", "context", "supervision", "prior", "b1", "b2", "k2", "dice_over", logger=False
+        )
         self.infection_network = UNet(context, 1, channels).to(memory_format=torch.channels_last).requires_grad_(False)
         self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
         self.thresholds = ThresholdBaselines()
@@ -71,12 +73,14 @@ class ConsolidationModule(SegmentationModule):
         self.infection_network.eval()
         return (self.infection_network(batch["x"]).float() > 0) & batch["lung"]
 
-    # -- M-step ---------------------------------------------------------------------------------------------------------
+    # -- M-step --------------------------------------------------------------------------------------------------------
 
     def on_after_batch_transfer(self, batch: SliceBatch, dataloader_idx: int) -> SliceBatch:
         if self.trainer.training and self.hparams["supervision"] == "em":
             if self.latent is None:
-                raise ValueError("supervision is 'em' but nothing relabels: add callbacks.relabel.Relabel to trainer.callbacks")
+                raise ValueError(
+                    "supervision is 'em' but nothing relabels: add callbacks.relabel.Relabel to trainer.callbacks"
+                )
             batch["target"] = self.latent.get(batch["slice_index"]).to(torch.int8)
         elif self.trainer.training:
             batch["target"] = batch["target"][:, 1:]
@@ -84,11 +88,13 @@ class ConsolidationModule(SegmentationModule):
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"]
-        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")  # equation 11
+        loss = dice_loss(
+            self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch"
+        )  # equation 11
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    # -- E-step, called by callbacks.relabel ----------------------------------------------------------------------------------
+    # -- E-step, called by callbacks.relabel ---------------------------------------------------------------------------
 
     def prepare_latent(self, num_slices: int, size: int) -> None:
         """Room for the latent labels and infected regions of a train table of `num_slices` rows, size x size each."""
@@ -112,7 +118,7 @@ class ConsolidationModule(SegmentationModule):
         self.network.train(was_training)
         return labels
 
-    # -- evaluation -----------------------------------------------------------------------------------------------------
+    # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def update_tables(self, batch: SliceBatch) -> None:
         infected = self.infected(batch)
@@ -126,7 +132,7 @@ class ConsolidationModule(SegmentationModule):
         for name, above in self.thresholds(hu, batch["lung"][:, 0]).items():
             predictions[name] = (above & infected[:, 0], consolidation)
         for name, (prediction, target) in predictions.items():
-            self.tables[name].update(prediction, target, batch["lung"][:, 0], batch["slice_index"])
+            self.table(name).update(prediction, target, batch["lung"][:, 0], batch["slice_index"])
         if not self.trainer.testing:  # thresholds are picked on validation, never on test
             self.thresholds.observe(hu, batch["lung"][:, 0], infected[:, 0], consolidation, batch["slice_index"])
 
@@ -136,10 +142,10 @@ class ConsolidationModule(SegmentationModule):
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
-        self.thresholds.reset(len(self.trainer.datamodule.slice_table("val")))
+        self.thresholds.reset(len(self.data.slice_table("val")))
 
     def on_validation_epoch_end(self) -> None:
-        self.thresholds.pick(self.trainer.datamodule.slice_table("val").scan)
+        self.thresholds.pick(self.data.slice_table("val").scan)
         super().on_validation_epoch_end()
 
     def on_test_epoch_end(self) -> None:

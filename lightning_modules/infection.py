@@ -44,13 +44,15 @@ class InfectionModule(SegmentationModule):
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"][:, :1]
-        loss = dice_loss(self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")
+        loss = dice_loss(
+            self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch"
+        )
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def update_tables(self, batch: SliceBatch) -> None:
         prediction = (self(batch["x"]) > 0.5) & batch["lung"]
-        self.tables["infection"].update(
+        self.table("infection").update(
             prediction[:, 0], batch["target"][:, 0], batch["lung"][:, 0], batch["slice_index"]
         )
 

@@ -1,5 +1,7 @@
 """The baseline of paper EM: a fixed HU threshold inside the predicted infected region, as published and at its best."""
 
+from typing import cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -54,11 +56,14 @@ class ThresholdBaselines(nn.Module):
 
     def observe(self, hu: Tensor, lung: Tensor, infected: Tensor, target: Tensor, slice_index: Tensor) -> None:
         """Count the HU of a validation batch; all (B, H, W), target 0, 1 or -1, slice_index (B,)."""
-        for histogram, values in zip(self.histograms, (hu, smooth_in_lungs(hu, lung)), strict=True):
+        for histogram, values in zip(self._observed(), (hu, smooth_in_lungs(hu, lung)), strict=True):
             histogram.update(values, target, infected, lung, slice_index)
 
     def pick(self, scan: NDArray[np.int64]) -> None:
         """Choose both thresholds from what was observed; every rank must call it. `scan` (num_slices,): scan rows."""
-        for buffer, histogram in zip((self.best_hu, self.smoothed_hu), self.histograms, strict=True):
+        for buffer, histogram in zip((self.best_hu, self.smoothed_hu), self._observed(), strict=True):
             best = best_threshold(histogram.compute().cpu().numpy(), scan)
             buffer.fill_(float("nan") if best is None else best)
+
+    def _observed(self) -> list[HuHistogram]:
+        return [cast(HuHistogram, histogram) for histogram in self.histograms]

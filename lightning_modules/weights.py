@@ -23,7 +23,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0][:120]
         raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run") from error
     if not isinstance(checkpoint, dict) or "ground_glass" not in checkpoint:
-        raise ValueError(f"{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder")
+        raise ValueError(
+            f"{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder"
+        )
     return checkpoint
 
 

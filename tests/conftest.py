@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness import train_in_process
 
 from ct.phantom import write_cohort
-from harness import train_in_process
 
 
 @pytest.fixture(scope="session", autouse=True)

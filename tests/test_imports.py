@@ -55,6 +55,8 @@ def test_the_walls_would_be_noticed() -> None:
 
 @pytest.mark.parametrize("room", ["ct", "metrics.overlap", "metrics.summary"])
 def test_what_reads_scans_and_tables_needs_no_lightning(room: str) -> None:
-    files = ROOT.glob(f"{room.replace('.', '/')}*/**/*.py") if "." not in room else [ROOT / f"{room.replace('.', '/')}.py"]
+    files = (
+        ROOT.glob(f"{room.replace('.', '/')}*/**/*.py") if "." not in room else [ROOT / f"{room.replace('.', '/')}.py"]
+    )
     modules = set().union(*(imported(path.read_text()) for path in files))
     assert not {m for m in modules if m.split(".")[0] in {"torch", "pytorch_lightning", "monai"}}

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from harness import EXPERIMENTS, ROOT, experiment_args
 from sklearn.metrics import f1_score, recall_score
 
-from harness import EXPERIMENTS, ROOT, experiment_args
 from ct.phantom import write_cohort
 from datamodules.infection import InfectionData
 from inference.load import load_module
@@ -22,7 +22,15 @@ from train import main
 
 
 def test_run_folder_holds_what_the_design_promises(em_run: Path) -> None:
-    for name in ("config.yaml", "best.ckpt", "last.ckpt", "metrics.csv", "metrics.json", "scans.csv", "figures/overlays.png"):
+    for name in (
+        "config.yaml",
+        "best.ckpt",
+        "last.ckpt",
+        "metrics.csv",
+        "metrics.json",
+        "scans.csv",
+        "figures/overlays.png",
+    ):
         assert (em_run / name).stat().st_size > 0, name
     assert list((em_run / "wandb").glob("offline-run-*"))
     assert (em_run.parent / "latest").resolve() == em_run
@@ -95,7 +103,13 @@ def test_same_seed_same_weights(cohort: Path, work: Path, infection_run: Path, t
 def test_two_processes_evaluate_every_slice_once(
     cohort: Path, work: Path, infection_run: Path, tmp_path: Path, stage: str
 ) -> None:
-    more = [f"--runs={tmp_path}", "--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu", "--trainer.max_epochs=1"]
+    more = [
+        f"--runs={tmp_path}",
+        "--trainer.devices=2",
+        "--trainer.strategy=ddp",
+        "--trainer.accelerator=cpu",
+        "--trainer.max_epochs=1",
+    ]
     if stage == "smoke":
         more.append(f"--model.init_weights={infection_run / 'best.ckpt'}")
     command = [sys.executable, str(ROOT / "train.py"), "fit", *experiment_args(stage, cohort, work, *more)]
@@ -152,9 +166,13 @@ def test_checkpoint_of_the_wrong_kind(
     line = refused(capsys, [*args, f"--model.init_weights={em_run / 'best.ckpt'}"])
     assert "holds a model for 'consolidation', stage 2 starts from one for 'infection'" in line
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    assert "is not a checkpoint of this project" in refused(capsys, [*args, f"--model.init_weights={tmp_path / 'other.ckpt'}"])
+    assert "is not a checkpoint of this project" in refused(
+        capsys, [*args, f"--model.init_weights={tmp_path / 'other.ckpt'}"]
+    )
     (tmp_path / "broken.ckpt").write_bytes(b"PK\x03\x04 cut off")
-    assert "cannot be read as a checkpoint" in refused(capsys, [*args, f"--model.init_weights={tmp_path / 'broken.ckpt'}"])
+    assert "cannot be read as a checkpoint" in refused(
+        capsys, [*args, f"--model.init_weights={tmp_path / 'broken.ckpt'}"]
+    )
 
 
 def test_network_of_another_size(

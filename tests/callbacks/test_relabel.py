@@ -88,7 +88,9 @@ def test_per_iteration_labels_what_the_network_is_about_to_see(cohort: Path, wor
 
         @torch.no_grad()
         def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
-            labels = pl_module.latent_labels(batch, pl_module.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1))
+            labels = pl_module.latent_labels(
+                batch, pl_module.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1)
+            )
             assert (batch["target"] == labels).all()
             Check.seen += int(labels.any())
 

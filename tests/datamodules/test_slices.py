@@ -22,7 +22,10 @@ def prepared(tmp_path: Path) -> Path:
         np.save(folder / "lung.npy", np.ones((slices, 4, 4), dtype=np.int8))
         if masks:
             np.save(folder / "infection.npy", np.full((slices, 4, 4), 1, dtype=np.int8))
-            np.save(folder / "patterns.npy", np.array([5, -1, 10], dtype=np.int8)[:, None, None] * np.ones((1, 4, 4), np.int8))
+            np.save(
+                folder / "patterns.npy",
+                np.array([5, -1, 10], dtype=np.int8)[:, None, None] * np.ones((1, 4, 4), np.int8),
+            )
         (folder / "scan.json").write_text(json.dumps({"lung_pixels": [16] * slices}))
         rows.append(
             {

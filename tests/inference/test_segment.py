@@ -54,9 +54,18 @@ def test_prediction_on_the_own_grid_is_that_of_the_evaluation(cohort: Path, em_r
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
-    cohort: Path, em_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], sentence: str
+    cohort: Path,
+    em_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, str],
+    sentence: str,
 ) -> None:
-    good = {"ckpt": str(em_run / "best.ckpt"), "scan": str(cohort.parent / "images" / "B007"), "out": str(tmp_path / "new")}
+    good = {
+        "ckpt": str(em_run / "best.ckpt"),
+        "scan": str(cohort.parent / "images" / "B007"),
+        "out": str(tmp_path / "new"),
+    }
     with pytest.raises(SystemExit) as stop:
         main([f"--{key}={value}" for key, value in (good | change).items()])
     error = capsys.readouterr().err
@@ -70,5 +79,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real scans in ../shared/data")
 @pytest.mark.parametrize("name", ["cip_ct64/ct-64Dicom", "covidctmd_dev/normal002_2x2x4mm.nii.gz"])
 def test_real_scans_go_through(em_run: Path, tmp_path: Path, name: str) -> None:
-    measured = json.loads((predict(em_run / "best.ckpt", REAL / name, tmp_path / "out") / "measurements.json").read_text())
+    measured = json.loads(
+        (predict(em_run / "best.ckpt", REAL / name, tmp_path / "out") / "measurements.json").read_text()
+    )
     assert 2000 < measured["lung_ml"] < 9000

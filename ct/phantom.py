@@ -46,7 +46,7 @@ COLUMNS = (
 )
 # Site, split, number of patients with consolidation, with ground glass only, and healthy.
 DEFAULT_COHORT = (
-    ("A", "train", 10, 16, 2),
+    ("A", "train", 18, 26, 4),
     ("A", "val", 3, 3, 0),
     ("B", "test", 4, 4, 0),
     ("C", "test", 4, 3, 0),
@@ -54,7 +54,7 @@ DEFAULT_COHORT = (
 )
 TINY_COHORT = (("A", "train", 2, 2, 0), ("A", "val", 1, 1, 0), ("B", "test", 1, 0, 0), ("C", "test", 0, 1, 0))
 # A patient who is to have consolidation is drawn again until a reader finds this much.
-LEAST_CONSOLIDATION_ML = 10.0
+LEAST_CONSOLIDATION_ML = 25.0
 # Tastes of the further readers of a scan: how generous they are with borders.
 READER_BIASES = (0.1, -0.1, 0.03)
 

@@ -124,7 +124,7 @@ def _add_ground_glass(
     radii = rng.uniform(20, 42) * rng.uniform(0.75, 1.25, 3)
     inside = _depth_in_blob(rng, frame, centre, radii, rough=0.2)
     occupancy = expit(inside / rng.uniform(2.2, 4.8))
-    hu = rng.uniform(-660, -470) + anatomy.density_shift_hu + _texture(rng, frame, 65, 30)
+    hu = rng.uniform(-670, -490) + anatomy.density_shift_hu + _texture(rng, frame, 65, 30)
     if code == CRAZY_PAVING:
         hu = paint(hu, rng.uniform(-230, -110), 0.75 * _lines(rng, frame, 10, 0.4))
     elif code == SEPTAL:
@@ -141,7 +141,7 @@ def _add_consolidation(
         radii = rng.uniform(17, 29) * rng.uniform(0.8, 1.2, 3)
     inside = _depth_in_blob(rng, frame, centre, radii, rough=0.2)
     occupancy = expit(inside / rng.uniform(1.3, 2.6))
-    dense = rng.random() < (0.3 if code == ORGANIZING else 0.42)
+    dense = rng.random() < (0.35 if code == ORGANIZING else 0.5)
     level = rng.uniform(-140, 10) if dense else rng.uniform(-250, -130) + anatomy.density_shift_hu
     hu = level + _texture(rng, frame, 85, 30)
     if code == ATOLL:

@@ -32,8 +32,10 @@ class InfectionData(LightningDataModule):
         size: Side of the prepared slices in pixels (paper EM: 256).
         context: Adjacent slices in a stack (paper EM: 7).
         batch_size: Slices per batch and process (paper EM: 16).
-        balanced: Draw patients with and without consolidation equally often, leaving out those whose weak label is
-            unknown (stage 2). False draws every slice that has a pixel inside the lungs (stage 1).
+        weakly_labelled: Train only on patients whose weak label is known (stage 2). Slices without a pixel inside the
+            lungs are left out in either stage.
+        balanced: Draw patients with and without consolidation equally often (the authors' scheme for stage 2; needs
+            `weakly_labelled`). False draws every slice once per epoch.
         num_workers: Loader processes; 0 reads in the training process.
         prepare_jobs: Processes that prepare scans.
     """
@@ -45,13 +47,17 @@ class InfectionData(LightningDataModule):
         size: int = 256,
         context: int = 7,
         batch_size: int = 16,
+        weakly_labelled: bool = False,
         balanced: bool = False,
         num_workers: int = 0,
         prepare_jobs: int = 2,
     ) -> None:
         super().__init__()
         self.cohort, self.size, self.context, self.batch_size = Path(cohort), size, context, batch_size
-        self.balanced, self.num_workers, self.prepare_jobs = balanced, num_workers, prepare_jobs
+        self.weakly_labelled, self.balanced = weakly_labelled, balanced
+        self.num_workers, self.prepare_jobs = num_workers, prepare_jobs
+        if balanced and not weakly_labelled:
+            raise ValueError("balanced is true but weakly_labelled is false; balancing needs patients whose label is known")
         # Two cohorts may share a folder name: the hash of the path keeps their arrays apart.
         key = hashlib.sha256(str(self.cohort.resolve()).encode()).hexdigest()[:8]
         self.prepared = Path(prepared) / f"{self.cohort.resolve().parent.name}-{size}-{key}"
@@ -99,7 +105,7 @@ class InfectionData(LightningDataModule):
     def _train_sampler(self, epoch: int) -> EpochSampler:
         table = self.slice_table("train")
         usable = table.lung_pixels > 0
-        if self.balanced:
+        if self.weakly_labelled:
             usable &= table.weak_label >= 0
         rows = np.flatnonzero(usable)
         weak_label = table.weak_label[rows] if self.balanced else None

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ct.patterns import CONSOLIDATION_CODES
-from ct.phantom_files import write_dicom_series, write_nifti
 from ct.phantom_patient import SITES, Phantom, Site, make_phantom
 from ct.phantom_reports import report_text
+from ct.phantom_volume import Frame
+from ct.write import write_dicom_series, write_scan_nifti
 
 __all__ = ["SITES", "Phantom", "Site", "make_phantom", "write_cohort"]
 
@@ -173,7 +174,8 @@ def _write_scan(plan: _Plan, seed: int, folder: Path) -> dict[str, str]:
 
     def mask(name: str, values: NDArray[np.generic]) -> str:
         place = f"masks/{plan.scan_id}_{name}.nii.gz"
-        write_nifti(values.astype(np.uint8), phantom.spacing_mm, site.axes, folder / place)
+        affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
+        write_scan_nifti(values.astype(np.uint8), affine, folder / place, site.axes)
         return place
 
     if plan.has_lung_mask:
@@ -207,12 +209,13 @@ def _draw_patient(plan: _Plan, seed: int) -> tuple[Phantom, NDArray[np.int8]]:
 
 
 def _write_image(plan: _Plan, phantom: Phantom, site: Site, folder: Path) -> str:
+    affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
     if site.file_format == "dicom":
         place = f"images/{plan.scan_id}"
-        write_dicom_series(phantom.hu, phantom.spacing_mm, plan.patient_id, plan.site, folder / place)
+        write_dicom_series(phantom.hu, affine, folder / place, plan.patient_id, f"phantom of site {plan.site}")
     else:
         place = f"images/{plan.scan_id}.{site.file_format}"
-        write_nifti(phantom.hu, phantom.spacing_mm, site.axes, folder / place)
+        write_scan_nifti(phantom.hu, affine, folder / place, site.axes)
     return place
 
 

@@ -22,6 +22,14 @@ class Frame:
     spacing_mm: tuple[float, float, float]
 
     @property
+    def affine(self) -> NDArray[np.float64]:
+        """(4, 4) of canonical (x, y, z) to RAS+ mm, with the patient's centre near the origin in plane."""
+        z_mm, y_mm, x_mm = self.spacing_mm
+        affine = np.diag([-x_mm, -y_mm, z_mm, 1.0])
+        affine[:3, 3] = [(self.shape[2] - 1) / 2 * x_mm, (self.shape[1] - 1) / 2 * y_mm, -400.0]
+        return affine
+
+    @property
     def z_mm(self) -> Volume:
         """(Z, 1, 1) height of the slice centres above the lower end of the scan."""
         return ((np.arange(self.shape[0], dtype=np.float32) + 0.5) * self.spacing_mm[0])[:, None, None]

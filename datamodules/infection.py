@@ -57,7 +57,9 @@ class InfectionData(LightningDataModule):
         self.weakly_labelled, self.balanced = weakly_labelled, balanced
         self.num_workers, self.prepare_jobs = num_workers, prepare_jobs
         if balanced and not weakly_labelled:
-            raise ValueError("balanced is true but weakly_labelled is false; balancing needs patients whose label is known")
+            raise ValueError(
+                "balanced is true but weakly_labelled is false; balancing needs patients whose label is known"
+            )
         # Two cohorts may share a folder name: the hash of the path keeps their arrays apart.
         key = hashlib.sha256(str(self.cohort.resolve()).encode()).hexdigest()[:8]
         self.prepared = Path(prepared) / f"{self.cohort.resolve().parent.name}-{size}-{key}"

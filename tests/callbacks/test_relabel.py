@@ -43,7 +43,9 @@ class Probe(Callback):
 
 def fit(cohort: Path, work: Path, weights: Path, probe: Callback, relabel: Relabel, workers: int) -> Any:
     torch.manual_seed(0)
-    data = InfectionData(str(cohort), str(work / "prepared"), 32, batch_size=8, weakly_labelled=True, balanced=True, num_workers=workers)
+    data = InfectionData(
+        str(cohort), str(work / "prepared"), 32, batch_size=8, weakly_labelled=True, balanced=True, num_workers=workers
+    )
     module = ConsolidationModule(str(weights), channels=8, augmentation=STILL)
     module.configure_optimizers = lambda: torch.optim.Adam(module.network.parameters(), 1e-2)  # type: ignore[method-assign]
     trainer = Trainer(

@@ -76,12 +76,14 @@ evaluate: check-experiment $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder>]:
 predict: $(INSTALLED)  ## CKPT=<best.ckpt> SCAN=<DICOM folder | NIfTI> OUT=<folder>: segment a scan
 	$(PY) -m inference.segment --ckpt "$(CKPT)" --scan "$(SCAN)" --out "$(OUT)" $(ARGS)
 
-study: $(INSTALLED)  ## [SEEDS="0 1 2" STUDY="<experiments>"]: the same experiments with several seeds, and their table
-	@for seed in $(SEEDS); do for exp in $(STUDY); do \
-		test -f runs/study/seed$$seed/$$exp/latest/metrics.json || $(MAKE) --no-print-directory train EXP=$$exp \
-			RUNS=runs/study/seed$$seed ARGS="--seed_everything=$$seed $(ARGS)" || exit $$?; \
-	done; done
-	$(PY) -m evaluation.tables --study runs/study
+study: $(addprefix study-seed-,$(SEEDS))  ## [SEEDS="0 1 2" STUDY="<experiments>"]: experiments with several seeds, and their table (-j2: two at once)
+	$(PY) -m evaluation.tables --study $(RUNS)/study
+
+study-seed-%: cohort
+	@for exp in $(STUDY); do \
+		test -f $(RUNS)/study/seed$*/$$exp/latest/metrics.json || $(MAKE) --no-print-directory train EXP=$$exp \
+			RUNS=$(RUNS)/study/seed$* ARGS="--seed_everything=$* $(ARGS)" || exit $$?; \
+	done
 
 test: $(INSTALLED)  ## run the tests
 	$(PY) -m pytest $(ARGS)

@@ -11,6 +11,7 @@ ARGS ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/$(EXP)/latest
 COVID20 ?=
+SAVE_MASKS ?=
 SEEDS ?= 0 1 2
 STUDY ?= unet_em unet_em_phi1 unet_em_supervised
 
@@ -70,8 +71,9 @@ stage1:
 train: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT))) stage1  ## EXP=<experiment> [COHORT= ARGS= RUNS=]: train (stage 1 first, if it is needed), test, show the table
 	$(FIT)
 
-evaluate: check-experiment $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder>]: test a finished run again
-	$(PY) train.py test --config $(RUN)/config.yaml --ckpt_path $(RUN)/best.ckpt $(ARGS)
+evaluate: check-experiment $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder> SAVE_MASKS=1]: test a finished run again
+	$(PY) train.py test --config $(RUN)/config.yaml --ckpt_path $(RUN)/best.ckpt \
+		$(if $(SAVE_MASKS),--trainer.callbacks+=callbacks.save_masks.SaveMasks) $(ARGS)
 
 predict: $(INSTALLED)  ## CKPT=<best.ckpt> SCAN=<DICOM folder | NIfTI> OUT=<folder>: segment a scan
 	$(PY) -m inference.segment --ckpt "$(CKPT)" --scan "$(SCAN)" --out "$(OUT)" $(ARGS)
@@ -99,8 +101,8 @@ smoke: $(INSTALLED)  ## both stages end to end on a tiny phantom, about a minute
 	$(MAKE) --no-print-directory predict CKPT=runs/smoke/smoke/latest/best.ckpt \
 		SCAN=cohorts/tiny/images/B007 OUT=runs/smoke/predicted
 
-bench: $(INSTALLED)  ## run the benchmarks; one JSON line each
-	@for script in benchmarks/*.py; do $(PY) $$script || exit 1; done
+bench: $(INSTALLED)  ## [CKPT=runs/unet_em/latest/best.ckpt]: measure how hard the phantom is; one JSON line
+	$(PY) -m benchmarks.phantom_hardness --ckpt "$(or $(CKPT),$(RUNS)/unet_em/latest/best.ckpt)"
 
 clean:  ## remove the environment, prepared arrays and caches; runs and cohorts stay
 	rm -rf .venv prepared .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -3,7 +3,7 @@
 Area alone is confounded by how much lung a slice shows, so the same AUC is given for lung area and for a plain HU
 threshold inside the lungs; and the share found on a normal scan, where nothing should be found.
 
-    python benchmarks/real_slices.py --ckpt runs/unet_em/latest/best.ckpt --data ../shared/data/covidctmd_dev
+    python -m benchmarks.real_slices --ckpt runs/unet_em/latest/best.ckpt --data ../shared/data/covidctmd_dev
 """
 
 import argparse

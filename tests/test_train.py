@@ -89,6 +89,26 @@ def test_evaluating_again_gives_the_same_figures(cohort: Path, work: Path, em_ru
     assert ((em_run / "metrics.json").read_text(), (em_run / "scans.csv").read_text()) == before
 
 
+def test_saved_masks_give_the_figures_of_scans_csv(cohort: Path, work: Path, em_run: Path) -> None:
+    main(
+        [
+            "test",
+            f"--config={em_run / 'config.yaml'}",
+            f"--ckpt_path={em_run / 'best.ckpt'}",
+            "--trainer.callbacks+=callbacks.save_masks.SaveMasks",
+        ]
+    )
+    scans = pd.read_csv(em_run / "scans.csv", index_col="scan_id")
+    assert {path.stem for path in (em_run / "masks").iterdir()} == set(scans.index)
+    for scan_id, row in scans.iterrows():
+        masks = np.load(em_run / "masks" / f"{scan_id}.npz")
+        lung = masks["lung"] > 0
+        for name in ("infection", "consolidation"):
+            found, truth = masks[name][lung] > 0, masks[f"truth_{name}"][lung]
+            assert (found & (truth == 1)).sum() == row[f"{name}_tp"]
+            assert (found & (truth == 0)).sum() == row[f"{name}_fp"]
+
+
 def test_same_seed_same_weights(cohort: Path, work: Path, infection_run: Path, tmp_path: Path) -> None:
     os.environ.pop("GROUND_GLASS_RUN", None)
     main(["fit", *experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}")])

@@ -24,7 +24,7 @@ FIT = $(PY) train.py fit --config experiments/base.yaml --config $(FILE) --runs 
 	$(if $(COHORT),--data.cohort=$(COHORT)) $(if $(STAGE1),--model.init_weights=$(WEIGHTS)/best.ckpt) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cohort prepare train evaluate predict study test lint smoke bench clean check-experiment stage1
+.PHONY: help setup cohort train evaluate predict study test lint smoke bench clean check-experiment stage1
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -62,7 +62,7 @@ list-experiments:
 	@for e in $(EXPERIMENTS); do printf '  %-28s %s\n' $$e "$$(sed -n '1s/^# *//p' experiments/$$e.yaml)"; done
 
 # Stage 1 is trained first where its weights are missing or were learned from another cohort.
-stage1:
+stage1: $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT)))
 	@if [ -n "$(STAGE1)" ] && ! grep -qsx ' *cohort: $(or $(COHORT),$(EXP_COHORT))' $(WEIGHTS)/config.yaml; then \
 		$(MAKE) --no-print-directory train EXP=$(STAGE1) \
 			ARGS="$(filter --trainer.% --data.% --seed_everything%,$(ARGS))" || exit $$?; \

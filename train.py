@@ -23,6 +23,7 @@ for message in (
     "The number of training batches",
     "The '.*_dataloader' does not have many workers",
     "Checkpoint directory",
+    "Experiment logs directory",
 ):
     warnings.filterwarnings("ignore", message)
 
@@ -47,6 +48,10 @@ class ExperimentCLI(LightningCLI):
         results = [WriteResults(self.folder), LogSlices(self.folder)]
         callbacks = [*(settings.trainer.callbacks or []), *results, *keep]
         return super().instantiate_trainer(logger=logger, callbacks=callbacks, **kwargs)
+
+    def before_fit(self) -> None:
+        for logger in self.trainer.loggers[1:]:  # W&B gets the plain numbers of the model and no path
+            logger.log_hyperparams({"experiment": self.config_init.fit.experiment, **self.model.hparams})
 
     def after_fit(self) -> None:
         self.trainer.test(self.model, self.datamodule, ckpt_path="best", weights_only=True, verbose=False)

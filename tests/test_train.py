@@ -20,6 +20,8 @@ from datamodules.infection import InfectionData
 from inference.load import load_module
 from train import main
 
+INFECTION_LOSSES = [0.928935, 0.921193, 0.956387]
+
 
 def test_run_folder_holds_what_the_design_promises(em_run: Path) -> None:
     for name in (
@@ -107,6 +109,19 @@ def test_saved_masks_give_the_figures_of_scans_csv(cohort: Path, work: Path, em_
             found, truth = masks[name][lung] > 0, masks[f"truth_{name}"][lung]
             assert (found & (truth == 1)).sum() == row[f"{name}_tp"]
             assert (found & (truth == 0)).sum() == row[f"{name}_fp"]
+
+
+def first_losses(cohort: Path, work: Path, runs: Path, stage: str, *more: str) -> list[float]:
+    os.environ.pop("GROUND_GLASS_RUN", None)
+    steps = ["--trainer.max_steps=3", "--trainer.log_every_n_steps=1", "--trainer.precision=32-true", f"--runs={runs}"]
+    main(["fit", *experiment_args(stage, cohort, work, *steps, *more)])
+    course = pd.read_csv(runs / stage / "latest" / "metrics.csv")
+    return course["train/loss"].dropna().tolist()
+
+
+def test_first_losses_stay_the_same(cohort: Path, work: Path, tmp_path: Path) -> None:
+    # A refactoring of training code must not move these; a change that is meant to says so where it changes them.
+    assert first_losses(cohort, work, tmp_path, "smoke_infection") == pytest.approx(INFECTION_LOSSES, rel=1e-3)
 
 
 def test_same_seed_same_weights(cohort: Path, work: Path, infection_run: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ COLUMNS = (
 )
 # Site, split, number of patients with consolidation, with ground glass only, and healthy.
 DEFAULT_COHORT = (
-    ("A", "train", 18, 26, 4),
+    ("A", "train", 14, 30, 4),
     ("A", "val", 3, 3, 0),
     ("B", "test", 4, 4, 0),
     ("C", "test", 4, 3, 0),

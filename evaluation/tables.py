@@ -108,7 +108,8 @@ def study_records(study: Study) -> list[dict[str, Any]]:
 def study_table(study: Study) -> str:
     """Markdown: per experiment and finding Dice (Pearson's r for severity) of each seed, then the means over the seeds.
 
-    A mean leaves out seeds in which the figure is undefined.
+    A mean leaves out seeds in which the figure is undefined. A row that an earlier experiment already showed (stage 2
+    experiments share their stage 1 and its thresholds) is not shown again; study.csv has them all.
     """
     seeds = sorted({seed for _, seed, _ in study})
     groups: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
@@ -116,13 +117,16 @@ def study_table(study: Study) -> str:
         groups.setdefault((record["experiment"], record["finding"]), {})[record["seed"]] = record
     means = ("IOU", "RV", "TPR", "FPR")
     header = ["experiment", "finding", *(f"Dice, seed {seed}" for seed in seeds), "Dice, mean", *means]
-    rows = []
+    rows: list[list[str]] = []
+    shown: list[list[str]] = []
     for (experiment, finding), by_seed in groups.items():
         main = [by_seed.get(seed, {}).get("r" if finding == "severity" else "Dice") for seed in seeds]
         others = [_mean([record.get(column) for record in by_seed.values()]) for column in means]
         figures = zip(["Dice"] * (len(seeds) + 1) + list(means), [*main, _mean(main), *others], strict=True)
-        label = FINDINGS.get(finding, "severity (Pearson's r)")
-        rows.append([experiment, label, *(text(column, value) for column, value in figures)])
+        row = [FINDINGS.get(finding, "severity (Pearson's r)"), *(text(column, value) for column, value in figures)]
+        if row not in shown:
+            shown.append(row)
+            rows.append([experiment, *row])
     return _markdown(header, rows)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ct.cohort import read_cohort
 from datamodules.infection import InfectionData
 from datamodules.slices import SliceDataset, SliceTable
 
@@ -84,3 +85,17 @@ def test_too_few_slices_for_a_batch_is_refused(cohort: Path, work: Path) -> None
     data.prepare_data()
     with pytest.raises(ValueError, match="fewer than one batch of 1000"):
         data.train_dataloader()
+
+
+def test_volumes_in_ml_are_those_of_the_phantoms_truth(cohort: Path, work: Path) -> None:
+    data = InfectionData(str(cohort), str(work / "prepared"), size=32)
+    data.prepare_data()
+    table = data.slice_table("test")
+    lung_ml = pd.Series(table.lung_pixels * table.voxel_ml).groupby(table.per_slice("scan_id")).sum()
+    for row in read_cohort(cohort).rows:
+        if row.scan_id in lung_ml.index and row.lung_mask is not None:
+            truth = np.load(cohort.parent / "truth" / f"{row.scan_id}.npz")
+            true_ml = (truth["lungs"] > 0).sum() * truth["spacing_mm"].prod() / 1000
+            assert lung_ml[row.scan_id] == pytest.approx(true_ml, rel=0.01)
+            assert 1500 < true_ml < 9000
+    assert len(lung_ml) == 2

@@ -43,7 +43,9 @@ class ExperimentCLI(LightningCLI):
             logger = loggers(self.folder, settings.experiment)
             keep = [checkpoints(self.folder, self.model.monitor), MarkLatest(self.folder)]
         else:
-            self.folder, logger, keep = Path(settings.ckpt_path or ".").parent, False, []
+            if not settings.ckpt_path:
+                raise ValueError(f"{self.subcommand} needs weights; give --ckpt_path the best.ckpt of a run folder")
+            self.folder, logger, keep = Path(settings.ckpt_path).parent, False, []
             self.save_config_callback = None  # the folder has the configuration that trained these weights
         results = [WriteResults(self.folder), LogSlices(self.folder)]
         callbacks = [*(settings.trainer.callbacks or []), *results, *keep]

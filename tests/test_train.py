@@ -230,6 +230,11 @@ def test_missing_file_in_cohort(work: Path, tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "runs" / "smoke_infection" / "latest").exists()
 
 
+def test_testing_nothing_is_refused(em_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, ["test", f"--config={em_run / 'config.yaml'}"])
+    assert line == "error: test needs weights; give --ckpt_path the best.ckpt of a run folder"
+
+
 def test_wrong_key_ends_with_our_own_line(capsys: pytest.CaptureFixture[str]) -> None:
     configs = [f"--config={EXPERIMENTS / name}.yaml" for name in ("base", "unet_em")]
     assert refused(capsys, ["fit", *configs, "--model.k3=1"]).startswith("error: see above")

@@ -1,150 +1,170 @@
-"""DICOM CT series -> voxels and affine; the geometry is decided from the tags, the library only decodes the pixels."""
+"""DICOM CT -> voxels and affine; the geometry is decided from the tags, the libraries only decode the pixels."""
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.misc import is_dicom
 
-from ct.checks import check_stack
+from ct.checks import AIR_HU, check_stack
+from ct.dicom_files import find_dicom_files
+from ct.dicom_frames import Frame
+from ct.dicom_pixels import decode_frames
+from ct.dicom_series import SAME_PLACE_MM, choose_series, read_series
+from ct.dicom_tags import one_sentence
 from ct.scan import Affine
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-NEEDED_TAGS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
-# Tags that must be the same in every slice of a series, and how far numbers may differ.
-SHARED_TAGS = {"Rows": 0.0, "Columns": 0.0, "PixelSpacing": 1e-4, "ImageOrientationPatient": 1e-3}
+Voxels = npt.NDArray[np.int16] | npt.NDArray[np.int32]
+
+# How far the slices of a series may differ: noise of 1e-3 in each direction, either way, and rounding of the spacing.
+SHARED = {"rows": 0.0, "columns": 0.0, "vectors": 2.5e-3, "spacing_mm": 1e-4}
+TAG_NAMES = {
+    "rows": "Rows",
+    "columns": "Columns",
+    "vectors": "ImageOrientationPatient",
+    "spacing_mm": "PixelSpacing",
+}
+COPY_SHIFT_MM = 1e-2
+# Positions written with one decimal are off by up to 0.05 mm, as are the two ends that they are compared with.
+ROUNDING_MM = 0.1
+INT16 = np.iinfo(np.int16)
 
 
-def read_dicom(path: Path) -> tuple[npt.NDArray[np.float32], Affine, tuple[str, ...]]:
-    """Read one DICOM file or a folder that holds one CT series.
+def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[str, ...]]:
+    """Read the one CT volume in a DICOM file, or in a folder with its sub-folders.
+
+    Single frames and enhanced multi-frame CT are read, in files of any names and order, compressed or not. A folder may
+    hold other things beside the volume. A candidate is a series of CT images (SOP class CT, Enhanced CT or Legacy
+    Converted Enhanced CT, or Modality CT) at two places at least that are no localizers, secondary captures, dose
+    reports or colour images. Where several are candidates and all are of one patient, three rules are applied in this
+    order, each to what the one before has left:
+
+    1. If BodyPartExamined of one names the chest, thorax or lungs, those that name another part are left out.
+    2. If one is axial, coronal and sagittal ones are left out.
+    3. If one is ORIGINAL (ImageType), those that are DERIVED are left out.
+
+    If more than one remains, the folder is refused with their list. An identical copy of a slice is left out.
 
     Args:
         path: The file or folder.
 
     Returns:
-        float32 HU in file order (column, row, slice), slices sorted along their normal; the (4, 4) affine to RAS+ mm;
-        and a sentence for each thing that was left out.
+        HU in file order (column, row, slice), slices sorted along their normal, int16, or int32 where values need it;
+        the (4, 4) affine to RAS+ mm; and a sentence for each thing that was changed or left out.
 
     Raises:
-        ValueError: Not one complete, upright, even CT series in Hounsfield units.
+        ValueError: Not one complete, upright, even CT volume in Hounsfield units.
     """
     with warnings.catch_warnings():
         # Odd values in tags that are not used here are none of the user's concern.
         warnings.simplefilter("ignore")
-        return _read_series(path)
+        files, left_out = find_dicom_files(path)
+        series, choice = choose_series(path, read_series(path, files))
+        stack = _stack(path, series.frames)
+        voxels, repairs = _fill(stack)
+    return voxels.transpose(2, 1, 0), LPS_TO_RAS @ stack.affine, left_out + choice + repairs
 
 
-def _read_series(path: Path) -> tuple[npt.NDArray[np.float32], Affine, tuple[str, ...]]:
-    files, repairs = _dicom_files(path)
-    headers = [_read(file, stop_before_pixels=True) for file in files]
-    for file, header in zip(files, headers, strict=True):
-        _check_header(file, header)
-    _check_series(path, files, headers)
-    rows, columns = (
-        np.asarray(headers[0].ImageOrientationPatient, dtype=np.float64)[part] for part in ([0, 1, 2], [3, 4, 5])
-    )
-    normal = np.cross(rows, columns)
-    positions = np.array([header.ImagePositionPatient for header in headers], dtype=np.float64)
-    order = np.argsort(positions @ normal, kind="stable")
-    positions = positions[order]
-    if len(files) > 1:
-        check_stack(positions, normal, str(path))
-        step = (positions[-1] - positions[0]) / (len(files) - 1)
-    else:
-        step = normal * _lone_thickness(files[0], headers[0])
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """The frames of a volume, sorted along their normal; the slice of each (copies share one); the affine to LPS+."""
+
+    frames: list[Frame]
+    slices: list[int]
+    affine: Affine
+
+
+def _stack(path: Path, frames: list[Frame]) -> _Stack:
+    for name, tolerance in SHARED.items():
+        _check_shared(frames, name, tolerance)
+    # The nearest pair of unit vectors at right angles takes the noise out that each slice's own pair may have.
+    u, _, vt = np.linalg.svd(np.mean([frame.vectors for frame in frames], axis=0), full_matrices=False)
+    vectors = u @ vt
+    normal = np.cross(vectors[0], vectors[1])
+    along = np.array([frame.position_mm @ normal for frame in frames])
+    order = np.argsort(along, kind="stable")
+    slices = np.concatenate([[0], np.cumsum(np.diff(along[order]) > SAME_PLACE_MM)])
+    in_order = [frames[index] for index in order]
+    positions = np.array([in_order[index].position_mm for index in np.unique(slices, return_index=True)[1]])
+    step = (positions[-1] - positions[0]) / (len(positions) - 1)
+    even = positions[0] + np.outer(np.arange(len(positions)), step)
+    if np.abs(positions - even).max() <= ROUNDING_MM:
+        positions = even
+    check_stack(positions, normal, str(path))
+    row_mm, column_mm = frames[0].spacing_mm
     affine = np.eye(4)
-    row_mm, column_mm = (float(value) for value in headers[0].PixelSpacing)
     # ImageOrientationPatient starts with the direction of a row, along which the column index grows.
-    affine[:3, :] = np.stack([rows * column_mm, columns * row_mm, step, positions[0]], axis=1)
-    voxels = np.stack([_read_hu(files[index]) for index in order], axis=-1)
-    return voxels.transpose(1, 0, 2), LPS_TO_RAS @ affine, repairs
+    affine[:3, :] = np.stack([vectors[0] * column_mm, vectors[1] * row_mm, step, positions[0]], axis=1)
+    return _Stack(in_order, slices.tolist(), affine)
 
 
-def _dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
-    if path.is_file():
-        return [path], ()
-    visible = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    files = [file for file in visible if file.name != "DICOMDIR" and is_dicom(file)]
-    if not files:
-        raise ValueError(f"{path}: no DICOM file in this folder; expected a folder that holds one CT series")
-    left_out = len(visible) - len(files)
-    return files, (f"{left_out} files in the folder that are not DICOM images were left out",) if left_out else ()
-
-
-def _read(file: Path, **options: Any) -> pydicom.Dataset:
-    try:
-        return pydicom.dcmread(file, **options)
-    except (InvalidDicomError, EOFError) as error:
-        raise ValueError(f"{file}: not a readable DICOM file ({error}); export it again") from error
-
-
-def _check_header(file: Path, header: pydicom.Dataset) -> None:
-    """Refuse what is not a plain CT slice in Hounsfield units with a place in the patient."""
-    expected = {"Modality": "CT", "PhotometricInterpretation": "MONOCHROME2", "SamplesPerPixel": 1}
-    for tag, value in expected.items():
-        found = header.get(tag)
-        if found != value:
-            shown = "missing" if found in (None, "") else repr(found)
-            raise ValueError(
-                f"{file}: {tag} is {shown}; expected {value!r}; only CT slices in Hounsfield units can be read"
-            )
-    if int(header.get("NumberOfFrames") or 1) > 1:
+def _check_shared(frames: list[Frame], name: str, tolerance: float) -> None:
+    values = np.array([np.ravel(getattr(frame, name)) for frame in frames], dtype=np.float64)
+    difference = np.abs(values - values[0]).max(axis=1)
+    worst = int(difference.argmax())
+    if difference[worst] > tolerance:
         raise ValueError(
-            f"{file}: holds {header.NumberOfFrames} frames; expected one slice per file; export it as plain CT"
-        )
-    if "LOCALIZER" in header.get("ImageType", []):
-        raise ValueError(f"{file}: is a localizer (ImageType); expected an axial slice; remove it from the series")
-    for tag in NEEDED_TAGS:
-        if header.get(tag) in (None, ""):
-            raise ValueError(
-                f"{file}: {tag} is missing; without it the voxels have no place or no unit; export it again"
-            )
-    if header.get("RescaleType", "HU") not in ("HU", "US", ""):
-        raise ValueError(f"{file}: RescaleType is {header.RescaleType!r}; expected 'HU'; export it in Hounsfield units")
-    vectors = np.asarray(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-    if not np.allclose(vectors @ vectors.T, np.eye(2), atol=1e-3) or min(header.PixelSpacing) <= 0:
-        raise ValueError(
-            f"{file}: ImageOrientationPatient {list(header.ImageOrientationPatient)} or PixelSpacing "
-            f"{list(header.PixelSpacing)} is impossible; expected unit vectors at right angles and sizes above 0 mm"
+            f"{frames[worst].file}: {TAG_NAMES[name]} is {values[worst].tolist()}; expected {values[0].tolist()} as in "
+            f"{frames[0].file.name}; all slices of a series must agree"
         )
 
 
-def _check_series(path: Path, files: list[Path], headers: list[pydicom.Dataset]) -> None:
-    series = {str(header.get("SeriesInstanceUID")) for header in headers}
-    if len(series) > 1:
-        raise ValueError(f"{path}: holds {len(series)} series; expected one; put each series into a folder of its own")
-    for tag, tolerance in SHARED_TAGS.items():
-        values = np.array([np.ravel(header[tag].value) for header in headers], dtype=np.float64)
-        difference = np.abs(values - values[0]).max(axis=1)
-        worst = int(difference.argmax())
-        if difference[worst] > tolerance:
-            raise ValueError(
-                f"{files[worst]}: {tag} is {values[worst].tolist()}; expected {values[0].tolist()} as in "
-                f"{files[0].name}; all slices of a series must agree"
-            )
+def _fill(stack: _Stack) -> tuple[Voxels, tuple[str, ...]]:
+    """Decode into one array (slice, row, column) that is made once, so that no slice is held twice."""
+    first = stack.frames[0]
+    slice_of = dict(zip(stack.frames, stack.slices, strict=True))
+    shape = (stack.slices[-1] + 1, first.rows, first.columns)
+    with one_sentence(first.file, f"a volume of {shape} voxels does not fit into the memory"):
+        voxels: Voxels = np.empty(shape, dtype=np.int16)
+    done: dict[int, Frame] = {}
+    counts: Counter[str] = Counter()
+    for frame, hu, padding in decode_frames(stack.frames):
+        plane, fractions = _whole(hu, frame)
+        counts += Counter(fractions=fractions, padding=padding)
+        number = slice_of[frame]
+        if number in done:
+            _check_copy(done[number], frame, np.array_equal(voxels[number], plane))
+            counts["copies"] += 1
+            continue
+        if voxels.dtype == np.int16 and (plane.min() < INT16.min or plane.max() > INT16.max):
+            voxels = voxels.astype(np.int32)
+        voxels[number] = plane
+        done[number] = frame
+    return voxels, _sentences(counts)
 
 
-def _lone_thickness(file: Path, header: pydicom.Dataset) -> float:
-    for tag in ("SpacingBetweenSlices", "SliceThickness"):
-        value = abs(float(header.get(tag) or 0))
-        if value > 0:
-            return value
-    raise ValueError(f"{file}: SliceThickness is missing; a single slice has no other measure of its thickness")
+def _whole(hu: npt.NDArray[np.float64], frame: Frame) -> tuple[npt.NDArray[np.int32], int]:
+    """Round HU; also return how many were not whole."""
+    if not (np.abs(hu) <= np.iinfo(np.int32).max).all():
+        raise ValueError(
+            f"{frame.file}: RescaleSlope {frame.slope:g} and RescaleIntercept {frame.intercept:g} give values up to "
+            f"{np.abs(hu).max():g}; expected HU; export it again"
+        )
+    plane = np.rint(hu)
+    return plane.astype(np.int32), int((plane != hu).sum())
 
 
-def _read_hu(file: Path) -> npt.NDArray[np.float32]:
-    dataset = _read(file)
-    try:
-        stored = dataset.pixel_array
-    except (ValueError, AttributeError, RuntimeError, NotImplementedError) as error:
-        syntax = dataset.file_meta.get("TransferSyntaxUID", "unknown")
-        name = getattr(syntax, "name", syntax)
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{file}: the pixels ({name}) cannot be decoded: {reason}; export it uncompressed") from error
-    return stored.astype(np.float32) * np.float32(dataset.RescaleSlope) + np.float32(dataset.RescaleIntercept)
+def _check_copy(one: Frame, other: Frame, same_pixels: bool) -> None:
+    if same_pixels and np.linalg.norm(one.position_mm - other.position_mm) <= COPY_SHIFT_MM:
+        return
+    names = [f"{frame.file.name} (frame {frame.index + 1})" for frame in (one, other)]
+    raise ValueError(
+        f"{other.file}: two slices lie at the same place ({other.position_mm.tolist()}) but differ: {names[0]} and "
+        f"{names[1]}; expected one there; two phases or reconstructions are mixed; put each into a folder of its own"
+    )
+
+
+def _sentences(counts: Counter[str]) -> tuple[str, ...]:
+    found = []
+    if counts["copies"]:
+        found.append(f"{counts['copies']} identical copies of slices were left out")
+    if counts["padding"]:
+        found.append(f"{counts['padding']} voxels of padding (PixelPaddingValue) were set to {AIR_HU} HU")
+    if counts["fractions"]:
+        found.append(f"{counts['fractions']} voxels with fractions of a HU were rounded")
+    return tuple(found)

@@ -1,42 +1,33 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK
-from pydicom.uid import JPEGLossless, RLELossless
+from dicom_harness import affine, ct, edit, set_tags, write_series
 
 from ct.read import read_scan
-from ct.write import write_dicom_series
+from ct.read_dicom import read_dicom
+from ct.scan import to_canonical
 
-
-def affine(z_mm=5.0):
-    matrix = np.diag([-0.75, -0.75, z_mm, 1.0])
-    matrix[:3, 3] = (120.0, 130.5, -211.25)
-    return matrix
-
-
-def ct(slices=6):
-    hu = np.random.default_rng(0).integers(-1024, 800, (slices, 12, 10)).astype(np.int16)
-    hu[:, 0, 0] = -1000
-    return hu
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is absent")
 
 
 @pytest.fixture
 def series(tmp_path):
-    write_dicom_series(ct(), affine(), tmp_path / "series", patient_id="p1")
-    return tmp_path / "series"
+    return write_series(tmp_path / "series")
 
 
-def edit(folder, change, only=None):
-    for number, file in enumerate(sorted(folder.glob("*.dcm"))):
-        if only is None or number == only:
-            dataset = pydicom.dcmread(file)
-            change(dataset)
-            dataset.save_as(file)
+def read(path):
+    voxels, source, repairs = read_dicom(path)
+    hu, canonical = to_canonical(voxels, source)
+    return hu, canonical, repairs
 
 
 def refused(path, fragment):
     with pytest.raises(ValueError, match=fragment) as caught:
-        read_scan(path)
+        read_dicom(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -49,104 +40,88 @@ def test_a_series_goes_there_and_back(series):
 
 
 def test_simpleitk_reads_the_same(series):
-    names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(series))
-    image = SimpleITK.ReadImage(names)
-    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), read_scan(series).hu)
+    image = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(series)))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), read(series)[0])
     np.testing.assert_allclose(np.array(image.GetOrigin()) * (-1, -1, 1), affine()[:3, 3])
-    np.testing.assert_allclose(image.GetSpacing(), (0.75, 0.75, 5.0))
+    np.testing.assert_allclose(image.GetSpacing(), (0.75, 0.5, 5.0))
 
 
-def test_the_same_input_gives_the_same_bytes(series, tmp_path):
-    write_dicom_series(ct(), affine(), tmp_path / "again", patient_id="p1")
-    for file in sorted(series.iterdir()):
-        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes()
-
-
-def test_slices_are_sorted_by_place_not_by_name_or_number(series):
-    files = sorted(series.iterdir())
-    for number, file in enumerate(files):
-        file.rename(series / f"{(number * 5) % 6}_{number}")
-    np.testing.assert_array_equal(read_scan(series).hu, ct())
-
-
-def test_slope_and_padding(series):
-    def change(dataset):
-        dataset.RescaleSlope, dataset.RescaleIntercept = "2", "-3000"
-
-    edit(series, change)
-    scan = read_scan(series)
+def test_slope_and_values_below_air(series):
+    edit(series, lambda dataset: set_tags(dataset, {"RescaleSlope": "2", "RescaleIntercept": "-3000"}))
     raw = (ct().astype(int) + 1024) * 2 - 3000
+    np.testing.assert_array_equal(read(series)[0], raw)
+    scan = read_scan(series)
     np.testing.assert_array_equal(scan.hu, np.maximum(raw, -1024))
     assert any("below -1024" in repair for repair in scan.repairs)
 
 
-def test_compressed_pixels(series):
-    edit(series, lambda dataset: dataset.compress(RLELossless))
-    np.testing.assert_array_equal(read_scan(series).hu, ct())
-
-
-def test_undecodable_pixels_are_refused(series):
-    def change(dataset):
-        dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 broken \xff\xd9"])
-        dataset["PixelData"].is_undefined_length = True
-        dataset.file_meta.TransferSyntaxUID = JPEGLossless
-
-    edit(series, change, only=2)
-    refused(series, "cannot be decoded")
-
-
-def test_files_that_are_not_dicom_are_left_out_and_said(series):
-    (series / "README.txt").write_text("hello")
-    (series / ".DS_Store").write_text("x")
-    assert read_scan(series).repairs == ("1 files in the folder that are not DICOM images were left out",)
-
-
-def test_a_single_slice(series):
-    scan = read_scan(series / "IM0001.dcm")
-    np.testing.assert_array_equal(scan.hu[0], ct()[-1])
-    assert scan.spacing_mm == (5.0, 0.75, 0.75)
-    edit(series, lambda dataset: dataset.__delattr__("SliceThickness"))
-    refused(series / "IM0001.dcm", "SliceThickness is missing")
-
-
 @pytest.mark.parametrize(
     ("tag", "value", "fragment"),
     [
-        ("Modality", "MR", "Modality is 'MR'"),
-        ("Modality", None, "Modality is missing"),
-        ("PhotometricInterpretation", "MONOCHROME1", "MONOCHROME1"),
-        ("PhotometricInterpretation", "RGB", "RGB"),
+        ("PhotometricInterpretation", "MONOCHROME1", "PhotometricInterpretation is MONOCHROME1; expected MONOCHROME2"),
+        ("PhotometricInterpretation", None, "PhotometricInterpretation is missing"),
+        ("SamplesPerPixel", 3, "expected MONOCHROME2 with one sample per pixel"),
         ("ImagePositionPatient", None, "ImagePositionPatient is missing"),
+        ("ImagePositionPatient", [1, 2], r"ImagePositionPatient is \[1\.0, 2\.0\]; expected 3 finite numbers"),
         ("ImageOrientationPatient", None, "ImageOrientationPatient is missing"),
+        ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0], "impossible"),
+        ("ImageOrientationPatient", [0, 0, 0, 0, 0, 0], "impossible"),
+        ("ImageOrientationPatient", [1.02, 0, 0, 0, 1, 0], "impossible"),
+        ("PixelSpacing", None, "PixelSpacing is missing"),
+        ("PixelSpacing", [0, 0.75], "impossible"),
+        ("PixelSpacing", [-0.75, 0.75], "impossible"),
+        ("PixelSpacing", 0.7, r"PixelSpacing is 0\.7; expected 2 finite numbers"),
         ("RescaleIntercept", None, "RescaleIntercept is missing"),
         ("RescaleSlope", None, "RescaleSlope is missing"),
+        ("RescaleSlope", "0", "RescaleSlope 0 is impossible"),
         ("RescaleType", "OD", "RescaleType is 'OD'"),
-        ("NumberOfFrames", 3, "holds 3 frames"),
-        ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "localizer"),
-        ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0], "impossible"),
-        ("PixelSpacing", [0, 0.75], "impossible"),
-        ("RescaleIntercept", "0", "without any air"),
+        ("RescaleType", "US", "RescaleType is 'US'"),
+        ("NumberOfFrames", 3, "holds 3 frames but the places of 0"),
+        ("GantryDetectorTilt", "-15.5", r"GantryDetectorTilt is -15\.5 degrees"),
+        ("BitsAllocated", 12, "BitsAllocated, BitsStored and HighBit are 12, 16 and 15"),
+        ("HighBit", 12, "BitsAllocated, BitsStored and HighBit are 16, 16 and 12"),
+        ("Rows", 0, "Rows and Columns are 0 and 10"),
+        ("Rows", 7000, "need 140000 bytes but the file can hold"),
+        ("Columns", None, "Columns is missing"),
+        ("PixelData", None, "cannot be decoded"),
     ],
 )
-def test_what_is_no_ct_in_hu_is_refused(series, tag, value, fragment):
-    def change(dataset):
-        if value is None:
-            delattr(dataset, tag)
-        else:
-            setattr(dataset, tag, value)
-
-    edit(series, change)
+def test_what_is_no_plain_ct_in_hu_is_refused(series, tag, value, fragment):
+    edit(series, lambda dataset: set_tags(dataset, {tag: value}))
     refused(series, fragment)
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "fragment"),
+    [
+        (b"-196.250000", b"-196.2x0000", "ImagePositionPatient .*-196.2x0000"),
+        (b"0.500000\\0.750000", b"0.500000;0.750000", r"PixelSpacing is '0\.500000;0\.750000'; expected 2 numbers"),
+        (
+            b"0.500000\\0.750000",
+            b"0.500000\\     nan",
+            r"PixelSpacing is \[0\.500000, nan\]; expected 2 finite numbers",
+        ),
+        (b"HU", b"\xff\xfe", "RescaleType is"),
+    ],
+)
+def test_tags_that_cannot_be_converted_are_one_sentence(series, old, new, fragment):
+    content = (series / "IM0003.dcm").read_bytes()
+    assert content.count(old) == 1
+    (series / "IM0003.dcm").write_bytes(content.replace(old, new))
+    refused(series, f"IM0003.dcm: {fragment}")
+
+
+# --- the place of the slices ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
     ("tag", "value", "fragment"),
     [
-        ("SeriesInstanceUID", "1.2.3", "holds 2 series"),
-        ("PixelSpacing", [0.8, 0.8], "PixelSpacing is"),
-        ("ImageOrientationPatient", [1, 0, 0, 0, 0.9998, 0.02], "ImageOrientationPatient is"),
+        ("PixelSpacing", [0.8, 0.8], r"IM0003\.dcm: PixelSpacing is"),
+        ("ImageOrientationPatient", [1, 0, 0, 0, 0.9998, 0.02], r"IM0003\.dcm: ImageOrientationPatient is"),
+        ("Rows", 10, r"IM0003\.dcm: Rows is \[10\.0\]; expected \[12\.0\] as in IM0001\.dcm"),
         ("ImagePositionPatient", [-120, -130.5, -190], "apart near"),
-        ("ImagePositionPatient", [-120, -130.5, -201.25], "same place"),
+        ("ImagePositionPatient", [-120, -130.5, -201.25], "10.00 mm apart near"),
         ("ImagePositionPatient", [-110, -130.5, -196.25], "shifted sideways"),
     ],
 )
@@ -169,20 +144,103 @@ def test_a_tilted_gantry_is_refused(series):
     refused(series, r"5\.71 degrees off")
 
 
-def test_noise_in_the_orientation_is_no_reason_to_refuse(series):
-    edit(series, lambda dataset: setattr(dataset, "ImageOrientationPatient", [1, 1e-4, 0, -1e-4, 1, 0]), only=1)
-    np.testing.assert_array_equal(read_scan(series).hu, ct())
+def test_an_identical_copy_is_left_out(series):
+    shutil.copy(series / "IM0003.dcm", series / "copy")
+    hu, canonical, repairs = read(series)
+    np.testing.assert_array_equal(hu, ct())
+    np.testing.assert_allclose(canonical, affine())
+    assert repairs == ("1 identical copies of slices were left out",)
 
 
-def test_a_feet_first_and_a_coronal_series(series):
-    def feet_first(dataset):
-        dataset.ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
+@pytest.mark.parametrize("change", ["pixels", "place"])
+def test_a_slice_at_the_same_place_that_differs_is_refused(series, change):
+    def differ(dataset):
+        if change == "pixels":
+            dataset.PixelData = dataset.PixelData[:-2] + b"\0\0"
+        else:
+            dataset.ImagePositionPatient = [-119, -130.5, -196.25]
 
-    edit(series, feet_first)
-    scan = read_scan(series)
-    np.testing.assert_array_equal(scan.hu, ct()[:, :, ::-1])
-    x, y, z = (int(v) for v in np.argwhere(scan.hu == scan.hu[2, 3, 4])[0][::-1])
-    assert (scan.affine @ [9, 0, 0, 1])[0] == pytest.approx(120.0)
-    assert z >= 0
-    assert y >= 0
-    assert x >= 0
+    shutil.copy(series / "IM0003.dcm", series / "copy.dcm")
+    edit(series, differ, only=6)
+    refused(series, r"same place .*IM0003\.dcm .*copy\.dcm|same place .*copy\.dcm .*IM0003\.dcm")
+
+
+@pytest.mark.parametrize("noise", [1e-6, 1e-4, 1e-3])
+def test_noise_in_the_orientation_is_tolerated(series, noise):
+    rng = np.random.default_rng(0)
+
+    def change(dataset):
+        dataset.ImageOrientationPatient = list(np.round([1, 0, 0, 0, 1, 0] + noise * rng.choice([-1, 1], 6), 9))
+
+    edit(series, change)
+    hu, canonical, repairs = read(series)
+    np.testing.assert_array_equal(hu, ct())
+    np.testing.assert_allclose(canonical, affine(), atol=2 * noise)
+    cosines = canonical[:3, :2] / np.linalg.norm(canonical[:3, :2], axis=0)
+    np.testing.assert_allclose(cosines.T @ cosines, np.eye(2), atol=1e-12)
+    assert repairs == ()
+
+
+def test_positions_rounded_to_a_tenth_of_a_mm_are_even(tmp_path):
+    series = write_series(tmp_path / "a", ct(9))
+
+    def change(dataset):
+        dataset.ImagePositionPatient = [-120, -130.5, round(-0.625 * dataset.InstanceNumber, 1)]
+
+    edit(series, change)
+    hu, canonical, _ = read(series)
+    np.testing.assert_array_equal(hu, ct(9))
+    assert canonical[2, 2] == pytest.approx(0.625, abs=0.1 / 8)
+    (series / "IM0004.dcm").unlink()
+    refused(series, "apart near")
+
+
+def test_a_feet_first_series(series):
+    edit(series, lambda dataset: setattr(dataset, "ImageOrientationPatient", [-1, 0, 0, 0, 1, 0]))
+    hu, canonical, _ = read(series)
+    np.testing.assert_array_equal(hu, ct()[:, :, ::-1])
+    assert (canonical @ [9, 0, 0, 1])[0] == pytest.approx(120.0)
+
+
+def test_an_oblique_series_is_refused(series):
+    cos, sin = np.cos(0.1), np.sin(0.1)
+
+    def change(dataset):
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, f"{cos:.9f}", f"{sin:.9f}"]
+        along = 5.0 * dataset.InstanceNumber
+        dataset.ImagePositionPatient = [0, f"{-sin * along:.9f}", f"{cos * along:.9f}"]
+
+    edit(series, change)
+    with pytest.raises(ValueError, match=r"series: the scan is oblique"):
+        read_scan(series)
+
+
+@needs_shared
+@pytest.mark.shared_data
+def test_real_dicom_and_nrrd_hold_the_same_voxels():
+    folder = SHARED / "cip_ct64"
+    dicom = read(folder / "ct-64Dicom")
+    image = SimpleITK.ReadImage(str(folder / "ct-64.nrrd"))
+    np.testing.assert_array_equal(dicom[0], SimpleITK.GetArrayFromImage(image))
+    np.testing.assert_allclose(dicom[1][:3, 3], np.array(image.GetOrigin()) * (-1, -1, 1), atol=1e-3)
+    # The folder above holds the NRRD files, too.
+    beside = read(folder)
+    np.testing.assert_array_equal(beside[0], dicom[0])
+    assert beside[2] == ("left out what is no DICOM image: 7 files, for example LICENSE.txt",)
+
+
+@needs_shared
+@pytest.mark.shared_data
+def test_real_jpeg_lossless_slices_are_those_that_gdcm_reads():
+    folder = SHARED / "covidctmd_dev" / "P002_dicom"
+    hu, canonical, repairs = read(folder)
+    names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+    np.testing.assert_array_equal(hu, SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(names)))
+    assert (hu.shape, repairs) == ((20, 512, 512), ())
+    assert np.linalg.norm(canonical[:3, 2]) == pytest.approx(2.0)
+
+
+@needs_shared
+@pytest.mark.shared_data
+def test_a_real_slice_without_modality_gets_one_sentence():
+    refused(SHARED / "lungmask_dicom" / "0.dcm", "holds one slice whose Modality is missing; expected 'CT'")

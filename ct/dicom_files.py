@@ -1,0 +1,74 @@
+"""A file or folder -> the DICOM files in it; what is left out is said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ct.dicom_tags import one_sentence
+
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+def find_dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Find the DICOM files of a source.
+
+    Args:
+        path: A file, or a folder that is searched with all its sub-folders.
+
+    Returns:
+        The files, sorted, and a sentence if others were left out (DICOMDIR, hidden files, what is not DICOM, and
+        folders that are only linked).
+
+    Raises:
+        ValueError: None is there, or a file that calls itself DICOM is not.
+    """
+    if path.is_file():
+        if not _is_dicom(path):
+            raise ValueError(
+                f"{path}: not a readable DICOM file (no DICOM header); expected a CT scan; export it again"
+            )
+        return [path], ()
+    files, left_out = [], []
+    for file in _walk(path):
+        if any(part.startswith(".") for part in file.relative_to(path).parts) or file.name.upper() == "DICOMDIR":
+            left_out.append(file)
+        elif file.is_file() and _is_dicom(file):
+            files.append(file)
+        elif file.suffix.lower() in DICOM_SUFFIXES:
+            raise ValueError(
+                f"{file}: not a readable DICOM file, although its name says so; a slice may be lost; export it again "
+                f"or take the file away"
+            )
+        else:
+            left_out.append(file)
+    if not files:
+        raise ValueError(f"{path}: no DICOM file in this folder; expected a folder that holds one CT series")
+    if not left_out:
+        return files, ()
+    count, example = len(left_out), left_out[0].relative_to(path)
+    return files, (f"left out what is no DICOM image: {count} file{'s' * (count > 1)}, for example {example}",)
+
+
+def _walk(folder: Path) -> list[Path]:
+    def failed(error: OSError) -> None:
+        raise ValueError(f"{error.filename}: the folder cannot be read ({error.strerror}); expected a readable folder")
+
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=failed):
+        # A linked folder is not entered, since links may go in circles, but it is listed, so that it is said.
+        found += [Path(parent, name) for name in names + [name for name in folders if Path(parent, name).is_symlink()]]
+    return sorted(found)
+
+
+def _is_dicom(file: Path) -> bool:
+    with one_sentence(file, "the file cannot be read"), file.open("rb") as stream:
+        start = stream.read(132)
+    if start[128:] == b"DICM":
+        return True
+    # Without the Part 10 header a file starts with an element of group 2 or 8, in either byte order.
+    little = start[:1] in (b"\2", b"\x08") and start[1:2] == b"\0" and start[3:4] == b"\0"
+    big = start[:1] == b"\0" and start[1:2] in (b"\2", b"\x08") and start[2:3] == b"\0"
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    implicit = little and int.from_bytes(start[4:8], "little") < 1024
+    return len(start) == 132 and (((little or big) and explicit) or implicit)

@@ -1,0 +1,213 @@
+"""A DICOM CT file -> its frames and their place in the patient; of plain and of enhanced multi-frame CT."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+
+from ct.dicom_tags import PLAIN_SYNTAXES, numbers, one_sentence, value, whole_number, words
+
+# Where enhanced files keep the tags that single frames have at the top (PS3.3, C.7.6.16 and C.8.15.3).
+MACROS = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
+    "FrameType": "CTImageFrameTypeSequence",
+}
+NATIVE = frozenset(map(str, PLAIN_SYNTAXES.values()))
+DECODED_BY_PYDICOM = NATIVE | {str(DeflatedExplicitVRLittleEndian), str(RLELossless)}
+# CT scanners write 256 to 2048 pixels a side; a larger one is a damaged header that would exhaust the memory.
+MAX_SIDE = 8192
+# No lossless coding of a CT slice comes near this; more is a damaged header, too.
+MAX_COMPRESSION = 2000
+# Noise of 1e-3 in each element moves lengths and angles of the two vectors by up to about 3.5e-3.
+VECTOR_TOLERANCE = 5e-3
+MAX_TILT_TAG_DEGREES = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One slice of a CT series, without its pixels.
+
+    Attributes:
+        file: Where it is stored.
+        index: Its number within the file, from 0.
+        rows: Pixels along a column.
+        columns: Pixels along a row.
+        position_mm: (3,) centre of the first pixel, LPS+.
+        vectors: (2, 3) directions in which the column index and the row index grow, LPS+.
+        spacing_mm: (2,) distance between rows, and between columns.
+        slope: HU per stored unit.
+        intercept: HU of stored 0.
+        padding: Lowest and highest stored value that mean "no pixel here"; None where none is declared.
+        image_type: ImageType, or FrameType where the file has it.
+        needs_gdcm: Whether the pixels are coded in a way that only gdcm decodes.
+    """
+
+    file: Path
+    index: int
+    rows: int
+    columns: int
+    position_mm: npt.NDArray[np.float64]
+    vectors: npt.NDArray[np.float64]
+    spacing_mm: npt.NDArray[np.float64]
+    slope: float
+    intercept: float
+    padding: tuple[int, int] | None
+    image_type: tuple[str, ...]
+    needs_gdcm: bool
+
+
+def frames_of(file: Path, header: pydicom.FileDataset) -> list[Frame]:
+    """Find the frames of one CT file.
+
+    Args:
+        file: The file.
+        header: Its tags.
+
+    Returns:
+        One frame for a plain CT slice, all frames of an enhanced one.
+
+    Raises:
+        ValueError: Not grey CT pixels in Hounsfield units with a place in the patient, or a header that cannot be true.
+    """
+    _check_pixels(file, header)
+    shared = _items(file, header, "SharedFunctionalGroupsSequence")
+    per_frame = _items(file, header, "PerFrameFunctionalGroupsSequence")
+    count = 1 if value(file, header, "NumberOfFrames") is None else whole_number(file, header, "NumberOfFrames")
+    if count != (len(per_frame) or 1):
+        raise ValueError(
+            f"{file}: holds {count} frames but the places of {len(per_frame)} (PerFrameFunctionalGroupsSequence); "
+            f"expected one for each; export it as enhanced CT or as one file per slice"
+        )
+    _check_size(file, header, count)
+    groups = [[item] for item in per_frame] or [[]]
+    return [_frame(file, index, header, [*group, *shared, header]) for index, group in enumerate(groups)]
+
+
+def _items(file: Path, header: pydicom.Dataset, tag: str) -> list[pydicom.Dataset]:
+    found = value(file, header, tag)
+    with one_sentence(file, f"{tag} cannot be read"):
+        return [] if found is None else list(found)
+
+
+def _check_pixels(file: Path, header: pydicom.Dataset) -> None:
+    """Refuse pixels whose meaning is not plainly grey = HU."""
+    photometric = "".join(words(file, header, "PhotometricInterpretation")) or "missing"
+    if photometric != "MONOCHROME2" or whole_number(file, header, "SamplesPerPixel") != 1:
+        raise ValueError(
+            f"{file}: PhotometricInterpretation is {photometric}; expected MONOCHROME2 with one sample per pixel, as "
+            f"CT has (readers disagree on inverting others); export it as plain CT"
+        )
+    allocated, stored = (whole_number(file, header, tag) for tag in ("BitsAllocated", "BitsStored"))
+    high = stored - 1 if value(file, header, "HighBit") is None else whole_number(file, header, "HighBit")
+    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or high != stored - 1:
+        raise ValueError(
+            f"{file}: BitsAllocated, BitsStored and HighBit are {allocated}, {stored} and {high}; expected for example "
+            f"16, 12 and 11; export it again"
+        )
+
+
+def _check_size(file: Path, header: pydicom.FileDataset, count: int) -> None:
+    """Refuse a header that promises more pixels than the file can hold, before anything is made of that size."""
+    rows, columns = (whole_number(file, header, tag) for tag in ("Rows", "Columns"))
+    if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE):
+        raise ValueError(f"{file}: Rows and Columns are {rows} and {columns}; expected 1..{MAX_SIDE}; export it again")
+    held = file.stat().st_size * (1 if _syntax(file, header) in NATIVE else MAX_COMPRESSION)
+    needed = rows * columns * count * whole_number(file, header, "BitsAllocated") // 8
+    if needed > held:
+        raise ValueError(
+            f"{file}: {count} x {rows} x {columns} pixels need {needed} bytes but the file can hold {held}; it is cut "
+            f"off or damaged; export it again"
+        )
+
+
+def _syntax(file: Path, header: pydicom.FileDataset) -> str:
+    with one_sentence(file, "TransferSyntaxUID cannot be read"):
+        return str(header.file_meta.TransferSyntaxUID)
+
+
+def _frame(file: Path, index: int, header: pydicom.FileDataset, holders: Sequence[pydicom.Dataset]) -> Frame:
+    def held(tag: str, count: int) -> npt.NDArray[np.float64]:
+        return numbers(file, _holder(file, holders, tag), tag, count)
+
+    _check_unit(file, holders)
+    frame = Frame(
+        file=file,
+        index=index,
+        rows=whole_number(file, header, "Rows"),
+        columns=whole_number(file, header, "Columns"),
+        position_mm=held("ImagePositionPatient", 3),
+        vectors=held("ImageOrientationPatient", 6).reshape(2, 3),
+        spacing_mm=held("PixelSpacing", 2),
+        slope=float(held("RescaleSlope", 1)[0]),
+        intercept=float(held("RescaleIntercept", 1)[0]),
+        padding=_padding(file, header),
+        image_type=words(file, _holder(file, holders, "FrameType"), "FrameType") or words(file, header, "ImageType"),
+        needs_gdcm=_syntax(file, header) not in DECODED_BY_PYDICOM,
+    )
+    _check_geometry(frame, header)
+    return frame
+
+
+def _holder(file: Path, holders: Sequence[pydicom.Dataset], tag: str) -> pydicom.Dataset:
+    """Return the dataset that says `tag` of this frame: the frame's own item, the shared one, or the file's top."""
+    for holder in holders[:-1]:
+        for item in _items(file, holder, MACROS[tag]):
+            if value(file, item, tag) is not None:
+                return item
+    return holders[-1]
+
+
+def _check_unit(file: Path, holders: Sequence[pydicom.Dataset]) -> None:
+    unit = "".join(words(file, _holder(file, holders, "RescaleType"), "RescaleType"))
+    # In CT the tag may be left out where the unit is HU, and only there (PS3.3, C.8.2.1); US is "unspecified".
+    if unit not in ("HU", ""):
+        raise ValueError(f"{file}: RescaleType is {unit!r}; expected 'HU'; export it in Hounsfield units")
+
+
+def _check_geometry(frame: Frame, header: pydicom.Dataset) -> None:
+    at_right_angles = np.allclose(frame.vectors @ frame.vectors.T, np.eye(2), rtol=0, atol=VECTOR_TOLERANCE)
+    if not at_right_angles or frame.spacing_mm.min() <= 0 or frame.slope == 0:
+        raise ValueError(
+            f"{frame.file}: ImageOrientationPatient {frame.vectors.ravel().tolist()}, PixelSpacing "
+            f"{frame.spacing_mm.tolist()} or RescaleSlope {frame.slope:g} is impossible; expected unit vectors at "
+            f"right angles, sizes above 0 mm and a slope other than 0; export it again"
+        )
+    tilt = 0.0
+    if value(frame.file, header, "GantryDetectorTilt") is not None:
+        tilt = float(numbers(frame.file, header, "GantryDetectorTilt", 1)[0])
+    if abs(tilt) > MAX_TILT_TAG_DEGREES:
+        raise ValueError(
+            f"{frame.file}: GantryDetectorTilt is {tilt:g} degrees; expected 0 (a tilted gantry shears the stack); "
+            f"resample the series to upright slices first"
+        )
+
+
+def _padding(file: Path, header: pydicom.Dataset) -> tuple[int, int] | None:
+    if value(file, header, "PixelPaddingValue") is None:
+        return None
+    low = _stored(file, header, "PixelPaddingValue")
+    limited = value(file, header, "PixelPaddingRangeLimit") is not None
+    high = _stored(file, header, "PixelPaddingRangeLimit") if limited else low
+    return min(low, high), max(low, high)
+
+
+def _stored(file: Path, header: pydicom.Dataset, tag: str) -> int:
+    """Read a value of PixelData's own type; files often write -2000 as unsigned 63536, and implicit VR leaves bytes."""
+    found = value(file, header, tag)
+    with one_sentence(file, f"{tag} cannot be read"):
+        number = int.from_bytes(found, "little") if isinstance(found, bytes) else int(found)
+    bits = whole_number(file, header, "BitsStored")
+    number %= 1 << bits
+    signed = whole_number(file, header, "PixelRepresentation") == 1
+    return number - (1 << bits) if signed and number >= 1 << (bits - 1) else number

@@ -1,0 +1,62 @@
+"""Frames of DICOM files -> HU, one slice at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ct.checks import AIR_HU
+from ct.dicom_decoder import stored_frames, stored_frames_of_child
+from ct.dicom_frames import Frame
+
+
+def decode_frames(frames: Sequence[Frame]) -> Iterator[tuple[Frame, npt.NDArray[np.float64], int]]:
+    """Decode frames one after the other, each file once.
+
+    Args:
+        frames: Those wanted.
+
+    Yields:
+        The frame, its HU (rows, columns), and how many padding pixels were set to air in it; a file's frames in a row.
+
+    Raises:
+        ValueError: Pixels cannot be decoded, are cut off, or are no whole numbers.
+    """
+    by_file: dict[Path, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        by_file[frame.file].append(frame)
+    wanted = [(file, [frame.index for frame in group]) for file, group in by_file.items()]
+    decode = stored_frames_of_child if any(frame.needs_gdcm for frame in frames) else stored_frames
+    in_order = [frame for group in by_file.values() for frame in group]
+    for frame, stored in zip(in_order, decode(wanted), strict=True):
+        if stored.shape != (frame.rows, frame.columns) or stored.dtype.kind not in "iu":
+            raise ValueError(
+                f"{frame.file}: the pixels are {stored.dtype} of shape {stored.shape}; expected whole numbers of shape "
+                f"{(frame.rows, frame.columns)}; export it again"
+            )
+        hu = stored * frame.slope + frame.intercept
+        yield frame, hu, _pad_with_air(stored, hu, frame)
+
+
+def _pad_with_air(stored: npt.NDArray[Any], hu: npt.NDArray[np.float64], frame: Frame) -> int:
+    """Set padding to air in place; return the number of pixels that this changes."""
+    if frame.padding is None:
+        return 0
+    mask = (stored >= frame.padding[0]) & (stored <= frame.padding[1]) & (hu != AIR_HU)
+    if mask.any() and hu[mask].max() > AIR_HU:
+        # The declared value also is a possible HU: inside the body it is tissue, padding only lies at the border.
+        mask = _touching_border(mask)
+    hu[mask] = AIR_HU
+    return int(mask.sum())
+
+
+def _touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    parts, _ = ndimage.label(mask)
+    at_border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return np.isin(parts, at_border[at_border > 0])

@@ -1,0 +1,235 @@
+"""DICOM files -> series, and the rules that choose the one chest CT volume among them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from ct.dicom_frames import Frame, frames_of
+from ct.dicom_tags import read_dataset, text, words
+
+CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+CHEST_WORDS = ("CHEST", "THORA", "LUNG")
+SAME_PLACE_MM = 1e-3
+# Longer lists are cut, with a count of what is not shown.
+MAX_LISTED = 12
+
+
+@dataclass(eq=False)
+class Series:
+    """The files of one series.
+
+    Attributes:
+        number: SeriesNumber, for people.
+        description: SeriesDescription, for people.
+        patient: PatientID, only compared, never shown.
+        body_part: BodyPartExamined in capitals.
+        example: One file, relative to the folder.
+        frames: Its CT slices.
+        others: How many files are something else, by what they are.
+        notes: What was taken for granted while reading the headers.
+        problem: Why frames cannot be read; "" if all can.
+        broken: Number of slices that cannot be read, 2 standing for the unknown number in a multi-frame file.
+    """
+
+    number: str
+    description: str
+    patient: str
+    body_part: str
+    example: str
+    frames: list[Frame] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    notes: set[str] = field(default_factory=set)
+    problem: str = ""
+    broken: int = 0
+
+    @property
+    def plane(self) -> str:
+        """Return axial, coronal, sagittal or "" (unknown), by the axis that is nearest to the slices' normal."""
+        if not self.frames:
+            return ""
+        normal = np.cross(*self.frames[0].vectors)
+        return ("sagittal", "coronal", "axial")[int(np.abs(normal).argmax())]
+
+    @property
+    def places(self) -> list[float]:
+        """Return the sorted distinct places of the slices along their normal, mm."""
+        if not self.frames:
+            return []
+        normal = np.cross(*self.frames[0].vectors)
+        along = sorted(float(frame.position_mm @ normal) for frame in self.frames)
+        return [along[0], *(b for a, b in pairwise(along) if b - a > SAME_PLACE_MM)]
+
+    @property
+    def is_volume(self) -> bool:
+        """Return whether it holds CT slices at two places at least; those that cannot be read may be such, too."""
+        return len(self.places) + self.broken > 1
+
+    def __str__(self) -> str:
+        """Return a line for lists: number, description, slices, spacing, an example file."""
+        found = [f"{count} x {kind}" for kind, count in sorted(self.others.items())]
+        if self.problem:
+            found.append("CT slices that cannot be read")
+        elif self.frames:
+            places = self.places
+            found.append(f"{len(self.frames)} {self.plane} CT slice{'s' * (len(self.frames) > 1)}")
+            found += [f"{np.median(np.diff(places)):.2f} mm apart"] if len(places) > 1 else ["at one place"]
+        shown = f"series {self.number or '?'} {self.description[:60]!r}"
+        return f"{shown} ({', '.join(found)}, for example {self.example})"
+
+
+def read_series(path: Path, files: Iterable[Path]) -> list[Series]:
+    """Read the headers of files and group them by SeriesInstanceUID.
+
+    Args:
+        path: The source, for relative names.
+        files: DICOM files.
+
+    Returns:
+        The series in the order of their first file.
+
+    Raises:
+        ValueError: A file cannot be read.
+    """
+    found: dict[str, Series] = {}
+    for file in files:
+        header = read_dataset(file)
+        uid = text(file, header, "SeriesInstanceUID")
+        if uid not in found:
+            texts = [text(file, header, tag) for tag in ("SeriesNumber", "SeriesDescription", "PatientID")]
+            part = " ".join(words(file, header, "BodyPartExamined"))
+            example = file.name if file == path else str(file.relative_to(path))
+            found[uid] = Series(texts[0], texts[1], texts[2], part, example)
+        _add(found[uid], file, header)
+    return list(found.values())
+
+
+def _add(series: Series, file: Path, header: pydicom.FileDataset) -> None:
+    kind = _what_else(file, header)
+    if kind:
+        series.others[kind] += 1
+        return
+    if not text(file, header, "Modality"):
+        series.notes.add("Modality is missing; SOPClassUID says CT")
+    try:
+        frames = frames_of(file, header)
+    except ValueError as error:
+        series.problem = series.problem or str(error)
+        series.broken += 2 if "NumberOfFrames" in header else 1
+        return
+    for frame in frames:
+        if "LOCALIZER" in frame.image_type:
+            series.others["localizer"] += 1
+        else:
+            series.frames.append(frame)
+
+
+def _what_else(file: Path, header: pydicom.FileDataset) -> str:
+    """Say what a file is if it is no CT slice; "" if it is one."""
+    sop_class = text(file, header, "SOPClassUID") or text(file, header.file_meta, "MediaStorageSOPClassUID")
+    modality = text(file, header, "Modality").upper()
+    pictured = text(file, header, "Rows") != ""
+    if not (sop_class or modality) or (sop_class in CT_CLASSES and not pictured):
+        raise ValueError(
+            f"{file}: not a readable DICOM file (its tags end before Rows or SOPClassUID); it is cut off or damaged, "
+            f"so a slice may be lost; export it again"
+        )
+    name = UID(sop_class).name
+    image_type = words(file, header, "ImageType")
+    colours = "".join(words(file, header, "PhotometricInterpretation"))
+    described = f"{name} {text(file, header, 'SeriesDescription')} {' '.join(image_type)}".lower()
+    rules = {
+        "dose report": any(word in described for word in ("dose report", "dose sr storage", "dose_info")),
+        "secondary capture": "secondary capture" in name.lower() or "SCREEN SAVE" in image_type,
+        f"{modality} object (Modality)": modality not in ("", "CT"),
+        "object whose Modality is missing": not modality and sop_class not in CT_CLASSES,
+        f"{colours} colour image": colours != "" and not colours.startswith("MONOCHROME"),
+        "localizer": "LOCALIZER" in image_type,
+        "object without an image": not pictured,
+    }
+    return next((kind for kind, holds in rules.items() if holds), "")
+
+
+def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[str, ...]]:
+    """Choose the chest CT volume by the rules of `ct.read_dicom.read_dicom`.
+
+    Args:
+        path: The source, for errors.
+        found: All its series.
+
+    Returns:
+        The series, and a sentence for each thing that was left out.
+
+    Raises:
+        ValueError: None is a CT volume, more than one could be meant, or the one that is meant cannot be read.
+    """
+    wanted = [series for series in found if series.is_volume]
+    if not wanted:
+        raise ValueError(_not_a_volume(path, found))
+    patients = len({series.patient for series in wanted})
+    for rule in RULES if patients == 1 else ():
+        wanted = [series for series in wanted if rule(series, wanted)]
+    if len(wanted) > 1:
+        raise ValueError(
+            f"{path}: {len(wanted)} CT volumes of {patients} patient{'s' * (patients > 1)} could be meant: "
+            f"{_listed(wanted)}; expected one; put the wanted series into a folder of its own"
+        )
+    chosen = wanted[0]
+    if chosen.problem:
+        raise ValueError(chosen.problem)
+    rest = [series for series in found if series is not chosen]
+    repairs = sorted(chosen.notes)
+    if rest:
+        repairs.append(f"{chosen} was chosen; left out: {_listed(rest)}")
+    repairs += [f"{count} x {kind} in the series left out" for kind, count in sorted(chosen.others.items())]
+    return chosen, tuple(repairs)
+
+
+def _not_a_volume(path: Path, found: list[Series]) -> str:
+    problems = [series.problem for series in found if series.problem]
+    if problems:
+        return problems[0]
+    if len(found) == 1 and len(found[0].frames) == 1 and not found[0].others:
+        without = " whose Modality is missing; expected 'CT' and" if found[0].notes else "; expected"
+        return (
+            f"{path}: holds one slice{without} a volume of at least two slices at different places; give the folder "
+            f"that holds the whole series"
+        )
+    return (
+        f"{path}: is not a CT volume: found {_listed(found)}; expected at least two CT slices of one series at "
+        f"different places"
+    )
+
+
+def _listed(series: list[Series]) -> str:
+    more = len(series) - MAX_LISTED
+    return ", ".join(map(str, series[:MAX_LISTED])) + (f" and {more} more" if more > 0 else "")
+
+
+def _keeps_chest(series: Series, among: list[Series]) -> bool:
+    def names_chest(one: Series) -> bool:
+        return any(word in one.body_part for word in CHEST_WORDS)
+
+    return names_chest(series) or not series.body_part or not any(map(names_chest, among))
+
+
+def _keeps_axial(series: Series, among: list[Series]) -> bool:
+    return series.plane in ("", "axial") or all(other.plane != "axial" for other in among)
+
+
+def _keeps_original(series: Series, among: list[Series]) -> bool:
+    def source(one: Series) -> str:
+        return one.frames[0].image_type[0] if one.frames and one.frames[0].image_type else ""
+
+    return source(series) != "DERIVED" or all(source(other) != "ORIGINAL" for other in among)
+
+
+# Each keeps what it cannot judge, so that a series is only left out for a reason that its own tags give.
+RULES: tuple[Callable[[Series, list[Series]], bool], ...] = (_keeps_chest, _keeps_axial, _keeps_original)

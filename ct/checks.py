@@ -8,48 +8,225 @@ import numpy as np
 import numpy.typing as npt
 
 from ct.scan import OBLIQUE_TOLERANCE, Affine
+from ct.volume_file import row_blocks, to_numbers
 
 AIR_HU = -1024
-# Any chest CT holds air below this; values that never go there are grey values or another modality.
-SOME_AIR_HU = -500
+MAX_HU = int(np.iinfo(np.int16).max)
+# Measured on the chests at hand (whole, cropped, one lung): -1023..-500 HU holds 25 % of the voxels or more, -200..200
+# HU 24 % or more, and 0.07 % or less lie above 1000 HU.
+AIR_RANGE_HU, LEAST_AIR = (AIR_HU + 1, -500), 0.01
+SOFT_RANGE_HU, LEAST_SOFT = (-200, 200), 0.05
+DENSE_HU, MOST_DENSE = 1000, 0.05
 UNEVEN_SHARE = 0.05
+# What a voxel (z, y, x) of a chest CT can measure, and a field of view in plane. Metres, centimetres and micrometres
+# that were taken for mm fall outside; only where there are few pixels can a narrow field be a crop.
+LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.1, (30.0, 15.0, 15.0)
+FIELD_MM, CROP_PIXELS = (80.0, 1500.0), 64
+
+_LOWEST_BIN, _HIGHEST_BIN = int(np.iinfo(np.int16).min), int(np.iinfo(np.uint16).max)
 
 
-def check_hu(values: npt.NDArray[Any], where: str) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
-    """Check that values are Hounsfield units and make them int16.
+class _Census:
+    """Counts of voxels per whole HU, and what was seen on the way; values beyond 16 bits count as the last ones."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(_HIGHEST_BIN - _LOWEST_BIN + 1, dtype=np.int64)
+        self.low, self.high = np.inf, -np.inf
+        self.not_finite = 0
+        self.fractions = False
+
+    def add(self, numbers: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+        """Count numbers of HU and return them rounded, as far as 16 bits with or without a sign go."""
+        whole = np.rint(numbers) if numbers.dtype.kind == "f" else numbers
+        self.fractions |= not np.array_equal(whole, numbers)
+        hu = np.clip(whole, _LOWEST_BIN, _HIGHEST_BIN).astype(np.int32, copy=False)
+        self.counts += np.bincount(hu.ravel() - _LOWEST_BIN, minlength=len(self.counts))
+        return hu
+
+    def between(self, low: int, high: int) -> int:
+        """Count voxels from low to high HU, both included."""
+        return int(self.counts[low - _LOWEST_BIN : high - _LOWEST_BIN + 1].sum())
+
+    def present(self, low: int = _LOWEST_BIN) -> npt.NDArray[np.int64]:
+        """HU values that occur, from low on."""
+        return np.flatnonzero(self.counts[low - _LOWEST_BIN :]) + low
+
+
+def check_hu(
+    values: npt.NDArray[Any],
+    where: str,
+    scaling: tuple[float, float] = (1.0, 0.0),
+    grey_hu: tuple[float, float] | None = None,
+) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
+    """Check that values are Hounsfield units of a chest and make them int16.
+
+    Works on a few rows at a time, so that beside the result next to nothing is held in memory.
 
     Args:
-        values: Real numbers of any shape.
+        values: (Z, Y, X) real numbers.
         where: The file, for the error.
+        scaling: Slope and intercept that turn them into what the file means.
+        grey_hu: The declared HU of values 0 and 255, if the file does not hold HU.
 
     Returns:
-        int16 HU of the same shape, not below -1024, and a sentence for each repair.
+        int16 HU (Z, Y, X), not below -1024, and a sentence for each repair.
 
     Raises:
-        ValueError: NaN or infinite values, or values that cannot be HU of a chest.
+        ValueError: NaN or infinite values, one value everywhere, or values that cannot be HU of a chest.
     """
-    floating = np.issubdtype(values.dtype, np.floating)
-    if floating and not np.isfinite(values).all():
-        count = int(values.size - np.isfinite(values).sum())
-        raise ValueError(f"{where}: {count} voxels are NaN or infinite; expected finite HU; export the scan again")
-    low, high = float(values.min()), float(values.max())
-    if low > SOME_AIR_HU:
+    if grey_hu is not None:
+        check_greys(grey_hu, where)
+    hu = np.empty(values.shape, dtype=np.int16)
+    census = _Census()
+    for source, target in row_blocks(values, hu):
+        numbers = to_numbers(source, *scaling)
+        bad = numbers.size - int(np.isfinite(numbers).sum())
+        census.not_finite += bad
+        if bad:
+            continue
+        census.low, census.high = min(census.low, float(numbers.min())), max(census.high, float(numbers.max()))
+        if grey_hu is not None:
+            numbers = grey_hu[0] + numbers * ((grey_hu[1] - grey_hu[0]) / 255)
+        np.clip(census.add(numbers), AIR_HU, MAX_HU, out=target, casting="unsafe")
+    _check_numbers(census, where, grey_hu)
+    _check_chest(census, where, grey_hu)
+    return hu, _repairs(census, grey_hu)
+
+
+def check_greys(grey_hu: tuple[float, float], where: str) -> None:
+    """Check that a declared mapping of greys rises.
+
+    Args:
+        grey_hu: The declared HU of grey 0 and grey 255.
+        where: The file, for the error.
+
+    Raises:
+        ValueError: The first is not below the second.
+    """
+    low, high = grey_hu
+    if not low < high:
+        raise ValueError(f"{where}: grey 0 = {low} HU and grey 255 = {high} HU; expected the first lower")
+
+
+def _check_numbers(census: _Census, where: str, grey_hu: tuple[float, float] | None) -> None:
+    if census.not_finite:
         raise ValueError(
-            f"{where}: values run from {low:g} to {high:g}, without any air; expected HU with air near -1000; "
-            f"export the scan in Hounsfield units"
+            f"{where}: {census.not_finite} voxels are NaN or infinite; expected finite HU; export the scan again"
         )
+    if census.low == census.high:
+        raise ValueError(f"{where}: all voxels are {census.low:g}; expected an image; export the scan again")
+    if grey_hu is not None and census.low < 0:
+        raise ValueError(
+            f"{where}: values go down to {census.low:g} although grey_low_hu and grey_high_hu declare greys from 0 on; "
+            f"leave both blank if the file holds HU"
+        )
+
+
+def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | None) -> None:
+    """Refuse values without the air and soft tissue of a chest, or with more dense voxels than bone and metal make."""
+    inside = max(1, census.between(AIR_HU + 1, _HIGHEST_BIN))
+    air = census.between(*AIR_RANGE_HU)
+    lowest = int(census.present()[0])
+    if AIR_RANGE_HU[0] <= lowest <= AIR_RANGE_HU[1]:
+        # A single value at the bottom may be a border of padding around anything.
+        air -= census.between(lowest, lowest)
+    if air < LEAST_AIR * inside:
+        raise ValueError(f"{where}: {_without_air(census, lowest, grey_hu)}")
+    dense = census.between(DENSE_HU + 1, _HIGHEST_BIN) / inside
+    if dense > MOST_DENSE:
+        raise ValueError(
+            f"{where}: {dense:.0%} of the voxels lie above {DENSE_HU} HU; expected at most {MOST_DENSE:.0%} (bone and "
+            f"metal); values were wrapped around or are no HU; export the scan again in Hounsfield units"
+        )
+    soft = census.between(*SOFT_RANGE_HU) / inside
+    if soft < LEAST_SOFT:
+        raise ValueError(
+            f"{where}: {soft:.1%} of the voxels lie between {SOFT_RANGE_HU[0]} and {SOFT_RANGE_HU[1]} HU; expected at "
+            f"least {LEAST_SOFT:.0%} of soft tissue; the values are no HU or the scan shows no chest"
+        )
+
+
+def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | None) -> str:
+    """Say what values without air look like."""
+    total = int(census.counts.sum())
+    for modulus in (4096, 65536):
+        wrapped = census.between(modulus + AIR_HU, modulus - 1) / total
+        if wrapped >= LEAST_AIR and census.between(2000, modulus + AIR_HU - 1) < LEAST_AIR * total:
+            return (
+                f"{wrapped:.0%} of the voxels lie between {modulus + AIR_HU} and {modulus - 1} and hardly any near "
+                f"-1000; expected HU; negative HU were wrapped around (modulo {modulus}); export the scan again as "
+                f"signed numbers"
+            )
+    rest = census.present(AIR_RANGE_HU[1])
+    low, high = (f"{census.low:g}", f"{census.high:g}") if grey_hu is None else (lowest, census.present()[-1])
+    found = f"values run from {low} to {high}"
+    if census.low < AIR_RANGE_HU[1] and len(rest):
+        found = f"but for padding (down to {low}), values run from {rest[0]} to {high}"
+    if grey_hu is not None:
+        greys = f"grey 0 = {grey_hu[0]:g} HU and grey 255 = {grey_hu[1]:g} HU"
+        advice = f"with {greys} as declared; correct grey_low_hu and grey_high_hu"
+    elif census.low < 0:
+        advice = "export the scan in Hounsfield units"
+    else:
+        advice = (
+            "export the scan in Hounsfield units, or, for a NIfTI or NRRD file, declare grey_low_hu and grey_high_hu "
+            "(the HU of values 0 and 255) in cohort.csv"
+        )
+        advice += "; HU + 1024, which this looks like, are declared as -1024 and -769" if _is_shifted(census) else ""
+    return f"{found}, without any air; expected HU with air near -1000; {advice}"
+
+
+def _is_shifted(census: _Census) -> bool:
+    """Tell whether the values would be those of a chest if 1024 were taken off."""
+    inside = census.between(1, _HIGHEST_BIN)
+    air = census.between(AIR_RANGE_HU[0] - AIR_HU, AIR_RANGE_HU[1] - AIR_HU)
+    soft = census.between(SOFT_RANGE_HU[0] - AIR_HU, SOFT_RANGE_HU[1] - AIR_HU)
+    dense = census.between(DENSE_HU - AIR_HU, _HIGHEST_BIN)
+    return air >= LEAST_AIR * inside and soft >= LEAST_SOFT * inside and dense <= MOST_DENSE * inside
+
+
+def _repairs(census: _Census, grey_hu: tuple[float, float] | None) -> tuple[str, ...]:
     repairs = []
-    if floating:
-        rounded = np.rint(values)
-        if not np.array_equal(rounded, values):
-            repairs.append("fractions of a HU were rounded")
-        values = rounded
-    if low < AIR_HU:
-        count = int((values < AIR_HU).sum())
-        repairs.append(f"{count} voxels below {AIR_HU} HU (lowest {low:g}; padding) were set to {AIR_HU}")
-    if high > np.iinfo(np.int16).max:
-        repairs.append(f"values up to {high:g} HU were cut to {np.iinfo(np.int16).max}")
-    return np.clip(values, AIR_HU, np.iinfo(np.int16).max).astype(np.int16), tuple(repairs)
+    present = census.present()
+    if grey_hu is not None:
+        repairs.append(f"values were turned into HU as declared: 0 is {grey_hu[0]:g} HU and 255 is {grey_hu[1]:g} HU")
+    elif census.fractions:
+        repairs.append("fractions of a HU were rounded")
+    if present[0] < AIR_HU:
+        lowest = f"{census.low:g}; padding" if grey_hu is None else f"{present[0]}"
+        count = census.between(_LOWEST_BIN, AIR_HU - 1)
+        repairs.append(f"{count} voxels below {AIR_HU} HU (lowest {lowest}) were set to {AIR_HU}")
+    if present[-1] > MAX_HU:
+        count = census.between(MAX_HU + 1, _HIGHEST_BIN)
+        highest = census.high if grey_hu is None else present[-1]
+        repairs.append(f"{count} voxels above {MAX_HU} HU (up to {highest:g}) were cut to {MAX_HU}")
+    return tuple(repairs)
+
+
+def check_voxels(shape: tuple[int, ...], spacing_mm: tuple[float, float, float], where: str) -> None:
+    """Check that voxels and field of view have the size of a chest CT's, in mm.
+
+    Args:
+        shape: (Z, Y, X).
+        spacing_mm: (z, y, x).
+        where: The file, for the error.
+
+    Raises:
+        ValueError: A size that no chest CT has; usually a length in another unit.
+    """
+    shown = " x ".join(f"{size:g}" for size in spacing_mm)
+    if min(spacing_mm) < LEAST_VOXEL_MM or any(s > m for s, m in zip(spacing_mm, MOST_VOXEL_MM, strict=True)):
+        raise ValueError(
+            f"{where}: voxels (z, y, x) measure {shown} mm; expected at least {LEAST_VOXEL_MM:g} and at most "
+            f"{MOST_VOXEL_MM[0]:g} x {MOST_VOXEL_MM[1]:g} x {MOST_VOXEL_MM[2]:g} mm; are they in another unit?"
+        )
+    fields = [count * size for count, size in zip(shape[1:], spacing_mm[1:], strict=True)]
+    narrow = min(fields) < FIELD_MM[0] and min(shape[1:]) >= CROP_PIXELS
+    if narrow or max(fields) > FIELD_MM[1]:
+        raise ValueError(
+            f"{where}: the slices of {shape[1]} x {shape[2]} pixels measure {fields[0]:.1f} x {fields[1]:.1f} mm; "
+            f"expected {FIELD_MM[0]:g} to {FIELD_MM[1]:g} mm; is the voxel size in another unit?"
+        )
 
 
 def check_stack(positions_mm: npt.NDArray[np.float64], normal: npt.NDArray[np.float64], where: str) -> None:

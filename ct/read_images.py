@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from ct.checks import check_greys
 from ct.cohort import SLICE_IMAGE_SUFFIXES
 from ct.scan import Grid, Scan, to_canonical
 
@@ -34,10 +35,7 @@ def read_slice_images(
     Raises:
         ValueError: No image, images of different sizes, colour or 16-bit images, or grey_low_hu not below grey_high_hu.
     """
-    if not grey_low_hu < grey_high_hu:
-        raise ValueError(
-            f"{path}: grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower"
-        )
+    check_greys((grey_low_hu, grey_high_hu), str(path))
     source = Path(path)
     files = _image_files(source)
     greys = _stack(files, [_read_grey(file) for file in files])

@@ -1,0 +1,174 @@
+"""NRRD files, attached (.nrrd) or with a header of their own (.nhdr) -> stored voxels and affine."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ct.scan import Affine
+from ct.volume_file import DAMAGE, StoredVolume, first_line, read_voxels
+
+# World axes of an NRRD file's `space` against RAS+.
+SIGNS = {
+    "left-posterior-superior": (-1, -1, 1),
+    "lps": (-1, -1, 1),
+    "right-anterior-superior": (1, 1, 1),
+    "ras": (1, 1, 1),
+    "left-anterior-superior": (-1, 1, 1),
+    "las": (-1, 1, 1),
+}
+TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
+OPENERS: dict[str, Callable[[Any], Any]] = {"raw": lambda file: file, "gzip": gzip.open, "bzip2": bz2.open}
+MOST_HEADER_LINES = 10_000
+
+Fields = dict[str, str]
+
+
+def read_nrrd(path: Path) -> StoredVolume:
+    """Read an NRRD volume with one number per voxel.
+
+    Args:
+        path: .nrrd or .nhdr; encoding raw, gzip or bzip2.
+
+    Returns:
+        The voxels as stored and the affine.
+
+    Raises:
+        ValueError: Damaged, not one volume of numbers, or without its place in the patient.
+    """
+    try:
+        with path.open("rb") as file:
+            fields = _read_fields(path, file)
+            affine = _affine(path, fields)
+            shape, dtype = _layout(path, fields)
+            data = _data_path(path, fields)
+            if data is None:
+                return StoredVolume(_read_data(path, file, fields, shape, dtype), affine)
+        if not data.is_file():
+            raise ValueError(
+                f"{path}: its voxels should be in {str(data)!r}, which does not exist; keep both files together"
+            )
+        with data.open("rb") as file:
+            return StoredVolume(_read_data(data, file, fields, shape, dtype), affine)
+    except DAMAGE as error:
+        raise ValueError(f"{path}: not a readable NRRD file ({first_line(error)}); export it again") from error
+
+
+def detached_data(path: Path) -> Path | None:
+    """Return the file that holds the voxels of an NRRD header, or None where they are in the file itself.
+
+    Args:
+        path: .nrrd or .nhdr.
+
+    Raises:
+        ValueError: Not an NRRD file, or its voxels are in several files.
+    """
+    try:
+        with path.open("rb") as file:
+            return _data_path(path, _read_fields(path, file))
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable NRRD file ({first_line(error)}); export it again") from error
+
+
+def _read_fields(path: Path, file: BinaryIO) -> Fields:
+    """Read the header up to its blank line; names in lower case and without blanks."""
+    if not re.fullmatch(rb"NRRD\d{4}", file.readline(64).strip()):
+        raise ValueError(f"{path}: not a readable NRRD file (no NRRD signature in its header); export it again")
+    fields: Fields = {}
+    for _ in range(MOST_HEADER_LINES):
+        line = file.readline(4096).strip().decode("latin-1")
+        if not line:
+            return fields
+        name, _, value = line.partition(":")
+        # "name:=value" is a note of the user's own, "name: value" a field.
+        if not line.startswith("#") and not value.startswith("="):
+            fields[name.replace(" ", "").lower()] = value.strip()
+    raise ValueError(f"{path}: the NRRD header has no end; the file is damaged; export it again")
+
+
+def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    code = next((code for code, names in TYPES.items() if fields.get("type", "").lower() in names), "")
+    sizes = [int(size) if re.fullmatch(r"\d{1,9}", size) else 0 for size in fields.get("sizes", "").split()]
+    order = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower(), "|" if code in ("i1", "u1") else "")
+    if not code or len(sizes) != 3 or min(sizes) < 1 or not order:
+        found = {name: fields.get(name) for name in ("type", "sizes", "endian")}
+        raise ValueError(
+            f"{path}: the NRRD header says {found}; expected a type of real numbers of up to 32 bits or double, three "
+            f"sizes above 0 and the byte order"
+        )
+    return (sizes[0], sizes[1], sizes[2]), np.dtype(order + code)
+
+
+def _affine(path: Path, fields: Fields) -> Affine:
+    signs = SIGNS.get(fields.get("space", "").lower())
+    vectors = _vectors(fields.get("spacedirections", ""))
+    origin = _vectors(fields.get("spaceorigin", ""))
+    if fields.get("dimension") != "3" or signs is None or vectors.shape != (3, 3) or origin.shape != (1, 3):
+        names = {"dimension": "dimension", "space": "space"}
+        names |= {"space directions": "spacedirections", "space origin": "spaceorigin"}
+        found = {shown: fields.get(name) for shown, name in names.items()}
+        raise ValueError(f"{path}: the NRRD header says {found}; expected three axes with space, directions and origin")
+    units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))) - {"mm", "millimeter", "millimetre", ""}
+    if units:
+        raise ValueError(f"{path}: lengths are in {sorted(units)[0]!r}; expected mm; export it with sizes in mm")
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(signs) @ vectors.T
+    affine[:3, 3] = np.asarray(signs) * origin[0]
+    return affine
+
+
+def _vectors(text: str) -> npt.NDArray[np.float64]:
+    vectors = re.findall(r"\(([^)]*)\)", text)
+    try:
+        return np.array([[float(part) for part in vector.split(",")] for vector in vectors], dtype=np.float64)
+    except ValueError:
+        return np.empty((0, 3))
+
+
+def _data_path(path: Path, fields: Fields) -> Path | None:
+    name = fields.get("datafile")
+    if name is None:
+        return None
+    if name.upper().startswith("LIST") or "%" in name:
+        raise ValueError(f"{path}: its voxels are spread over several files ({name!r}); expected one; export it again")
+    return path.parent / name
+
+
+def _read_data(
+    path: Path, file: BinaryIO, fields: Fields, shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    encoding = ENCODINGS.get(fields.get("encoding", "").lower())
+    skips = [fields.get(name, "0") for name in ("lineskip", "byteskip")]
+    if encoding is None or not all(re.fullmatch(r"\d{1,9}", skip) for skip in skips):
+        raise ValueError(
+            f"{path}: the NRRD header says encoding {fields.get('encoding')!r}, line skip {skips[0]!r} and byte skip "
+            f"{skips[1]!r}; expected raw, gzip or bzip2 and nothing skipped from the end; export it again"
+        )
+    for _ in range(int(skips[0])):
+        if not file.readline():
+            raise ValueError(f"{path}: ends within the {skips[0]} lines to skip; the file is cut off; export it again")
+    stream = cast(BinaryIO, OPENERS[encoding](file))
+    skipped = int(skips[1])
+    if encoding == "raw":
+        file.seek(skipped, 1)
+    elif len(stream.read(min(skipped, 1 << 20))) != skipped:
+        raise ValueError(f"{path}: {skipped} bytes cannot be skipped; the file is cut off or damaged; export it again")
+    left = path.stat().st_size - file.tell() if encoding == "raw" else path.stat().st_size
+    return read_voxels(stream, shape, dtype, left, encoding, path)

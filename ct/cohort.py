@@ -1,12 +1,14 @@
-"""cohort.csv: its columns, the checks of every row, and splits that never share a patient."""
+"""cohort.csv: its columns, the checks of every row, and how it is written."""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,6 @@ OPTIONAL_COLUMNS = (
 )
 SPLITS = ("train", "val", "test")
 SLICE_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-HELD_OUT_SHARE = 0.15
 _SCAN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -36,10 +37,10 @@ class CohortRow:
     """One scan of a cohort; the attributes are the columns of cohort.csv, paths made absolute.
 
     Attributes:
-        split: train, val, test, or empty until `assign_splits`.
+        split: train, val, test, or empty until `ct.splits.assign_splits`.
         has_consolidation: 0, 1, or None where the column is blank.
-        grey_low_hu: Declared HU of grey 0, for slice images only.
-        grey_high_hu: Declared HU of grey 255, for slice images only.
+        grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU.
+        grey_high_hu: Declared HU of grey 255, for the same.
     """
 
     scan_id: str
@@ -112,30 +113,56 @@ def read_cohort(csv_path: str | Path) -> Cohort:
     return Cohort(tuple(row for _, row in rows), path)
 
 
-def assign_splits(rows: Sequence[CohortRow], seed: int) -> tuple[CohortRow, ...]:
-    """Give every row a split so that no patient is in two of them.
+def write_cohort(rows: Sequence[CohortRow], path: str | Path) -> Path:
+    """Write rows as a cohort.csv, whole or not at all.
 
-    An explicit split always wins and holds for all scans of its patient. Of the other patients, 15 % go to val and to
-    test each (at least one, where there are three or more) unless rows name that split themselves; the rest are train.
+    Only the columns of `CohortRow` are written, and of the optional ones only those that some row fills.
 
     Args:
-        rows: The cohort's rows.
-        seed: Decides which patients are held out; the same rows and seed give the same splits.
+        rows: The rows; their paths become relative to the new file's folder.
+        path: The file to write; its folder is made if need be.
 
     Returns:
-        The rows in the same order, each with train, val or test.
+        The file.
+
+    Raises:
+        ValueError: There is no row, or the path of a reader's mask holds ';', which separates readers.
     """
-    split_of = {row.patient_id: row.split for row in rows if row.split}
-    named = set(split_of.values())
-    free = sorted({row.patient_id for row in rows} - set(split_of))
-    shuffled = [free[index] for index in np.random.default_rng(seed).permutation(len(free))]
-    count = max(1, round(HELD_OUT_SHARE * len(free))) if len(free) >= len(SPLITS) else 0
-    for split in ("test", "val"):
-        if split not in named:
-            split_of.update(dict.fromkeys(shuffled[:count], split))
-            shuffled = shuffled[count:]
-    split_of.update(dict.fromkeys(shuffled, "train"))
-    return tuple(replace(row, split=split_of[row.patient_id]) for row in rows)
+    target = Path(path)
+    if not rows:
+        raise ValueError(f"{target}: there is no scan to write; expected at least one row")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    records = [_cells_of(row, target.parent) for row in rows]
+    used = [name for name in OPTIONAL_COLUMNS if any(record[name] for record in records)]
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tmp-") as temporary:
+        partial = Path(temporary) / target.name
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, [*REQUIRED_COLUMNS, *used], extrasaction="ignore", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(records)
+        os.replace(partial, target)
+    return target
+
+
+def _cells_of(row: CohortRow, folder: Path) -> dict[str, str]:
+    for reader in row.readers:
+        if ";" in reader.name:
+            raise ValueError(f"{reader}: the name holds ';', which separates the readers of a scan; rename the file")
+    return {name: _cell(getattr(row, name), folder) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)}
+
+
+def _cell(value: str | int | float | Path | tuple[Path, ...] | None, folder: Path) -> str:
+    if isinstance(value, Path):
+        return _relative(value, folder)
+    if isinstance(value, tuple):
+        return ";".join(_relative(path, folder) for path in value)
+    return "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder; links among its folders are followed, since '..' would follow them."""
+    whole = path.absolute()
+    return Path(os.path.relpath(whole.parent.resolve() / whole.name, folder.resolve())).as_posix()
 
 
 def weak_label_of(row: CohortRow) -> int:
@@ -148,18 +175,6 @@ def weak_label_of(row: CohortRow) -> int:
         return weak_label(row.report.read_text(encoding="utf-8")).value
     except UnicodeDecodeError as error:
         raise ValueError(f"{row.report}: the report is not UTF-8 text ({error}); save it as UTF-8") from error
-
-
-def composition(rows: Iterable[CohortRow]) -> str:
-    """Return a table of scans (patients) per site and split, as text."""
-    counts: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        counts.setdefault((row.site, row.split), []).append(row.patient_id)
-    lines = [f"{'site':<20}" + "".join(f"{split:>12}" for split in SPLITS)]
-    for site in sorted({site for site, _ in counts}):
-        cells = [counts.get((site, split), []) for split in SPLITS]
-        lines.append(f"{site:<20}" + "".join(f"{f'{len(cell)} ({len(set(cell))})':>12}" for cell in cells))
-    return "\n".join(lines)
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -234,8 +249,10 @@ def _parse_row(
 def _parse_greys(
     text: Callable[[str], str], wrong: Callable[[str, str, str], None], is_image: bool
 ) -> tuple[float | None, float | None]:
+    columns = ("grey_low_hu", "grey_high_hu")
+    reason = "the image is an 8-bit slice image" if is_image else "the other one is declared"
     values: list[float | None] = []
-    for column in ("grey_low_hu", "grey_high_hu"):
+    for column in columns:
         try:
             value = float(text(column)) if text(column) else None
         except ValueError:
@@ -243,10 +260,8 @@ def _parse_greys(
         if value is not None and not np.isfinite(value):
             wrong(column, repr(text(column)), "a number of HU")
             value = None
-        elif value is None and is_image:
-            wrong(column, "a blank cell", "the HU of this grey value, because the image is an 8-bit slice image")
-        elif value is not None and not is_image:
-            wrong(column, repr(text(column)), "a blank cell, because the image is no 8-bit slice image")
+        elif value is None and (is_image or any(map(text, columns))):
+            wrong(column, "a blank cell", f"the HU of this grey value, because {reason}")
         values.append(value)
     low, high = values
     if low is not None and high is not None and low >= high:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ct.cohort import CohortRow, assign_splits, composition, read_cohort, weak_label_of
+from ct.cohort import CohortRow, read_cohort, weak_label_of, write_cohort
 
 HEADER = "scan_id,patient_id,site,image,lung_mask,readers,report,has_consolidation,split,grey_low_hu,grey_high_hu\n"
 
@@ -48,7 +48,8 @@ def test_all_wrong_cells_are_listed_at_once(tmp_path):
         "One,p1,A,a.nii.gz,,,,,test,,\n"
         "four,p4,A,s.png,,,,,,,\n"
         "five,p5,A,s.png,,,,,,300,-1000\n"
-        "six,p6,A,a.nii.gz,,,,,,-1000,200\n",
+        "six,p6,A,a.nii.gz,,,,,,-1000,\n"
+        "seven,p7,A,a.nii.gz,,,,,,air,200\n",
     )
     with pytest.raises(ValueError, match="row 2") as caught:
         read_cohort(path)
@@ -65,8 +66,8 @@ def test_all_wrong_cells_are_listed_at_once(tmp_path):
         "row 5, column 'grey_low_hu': found a blank cell",
         "row 5, column 'grey_high_hu': found a blank cell",
         "row 6, column 'grey_high_hu': found -1000.0, expected more than grey_low_hu",
-        "row 7, column 'grey_low_hu': found '-1000', expected a blank cell",
-        "row 7, column 'grey_high_hu': found '200', expected a blank cell",
+        "row 7, column 'grey_high_hu': found a blank cell, expected the HU of this grey value, because the other",
+        "row 8, column 'grey_low_hu': found 'air', expected a number of HU",
     ]
     for fragment in expected:
         assert any(fragment in line for line in lines), fragment
@@ -99,33 +100,51 @@ def test_missing_empty_and_ragged_files(tmp_path):
         read_cohort(tmp_path / "cohort.csv")
 
 
-def rows_of(*patients, **split):
-    return [CohortRow(f"s{n}", p, "A", Path("a"), split=split.get(p, "")) for n, p in enumerate(patients)]
+def test_a_volume_may_declare_its_greys(tmp_path):
+    (row,) = read_cohort(write(tmp_path, "one,p1,A,a.nii.gz,,,,,,-1024,-769\n")).rows
+    assert (row.grey_low_hu, row.grey_high_hu) == (-1024.0, -769.0)
 
 
-def test_splits_are_patient_disjoint_and_seeded():
-    rows = rows_of(*(f"p{n % 20}" for n in range(60)))
-    done = assign_splits(rows, seed=3)
-    assert [row.scan_id for row in done] == [row.scan_id for row in rows]
-    splits_of = {row.patient_id: {r.split for r in done if r.patient_id == row.patient_id} for row in done}
-    assert all(len(splits) == 1 for splits in splits_of.values())
-    counts = [list(splits_of.values()).count({name}) for name in ("train", "val", "test")]
-    assert counts == [14, 3, 3]
-    assert done == assign_splits(rows, seed=3)
-    assert done != assign_splits(rows, seed=4)
+def test_what_is_written_is_read_back(tmp_path):
+    source = write(
+        tmp_path,
+        'one,p1,A,a.nii.gz,b.nii.gz,r1.nii;r2.nii,report.txt,1,train,,\ntwo,p2,"B, north",s.png,,,,0,,-1100.25,260\n',
+    )
+    rows = read_cohort(source).rows
+    written = write_cohort(rows, tmp_path / "new" / "deep" / "cohort.csv")
+    assert written.read_text(encoding="utf-8").splitlines() == [
+        HEADER.strip(),
+        "one,p1,A,../../a.nii.gz,../../b.nii.gz,../../r1.nii;../../r2.nii,../../report.txt,1,train,,",
+        'two,p2,"B, north",../../s.png,,,,0,,-1100.25,260',
+    ]
+    assert [child.name for child in written.parent.iterdir()] == ["cohort.csv"]
+    again = write_cohort(read_cohort(written).rows, tmp_path / "again.csv")
+    assert read_cohort(again).rows == rows
 
 
-def test_six_patients_give_4_1_1():
-    done = [row.split for row in assign_splits(rows_of(*"abcdef"), seed=0)]
-    assert sorted(done) == ["test", "train", "train", "train", "train", "val"]
+def test_only_columns_in_use_are_written(tmp_path):
+    path = write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii.gz")], tmp_path / "c.csv")
+    assert path.read_text(encoding="utf-8") == "scan_id,patient_id,site,image\na,p,S,a.nii.gz\n"
 
 
-def test_explicit_splits_win_and_hold_for_the_patient():
-    done = assign_splits(rows_of("a", "a", "b", "c", "d", "e", a="test"), seed=0)
-    assert [row.split for row in done[:2]] == ["test", "test"]
-    assert sorted(row.split for row in done[2:]) == ["train", "train", "train", "val"]
+def test_relative_paths_survive_linked_folders_and_keep_linked_names(tmp_path):
+    store, real, elsewhere = tmp_path / "store", tmp_path / "deep" / "er" / "real", tmp_path / "link"
+    store.mkdir()
+    real.mkdir(parents=True)
+    elsewhere.symlink_to(real)
+    (store / "4f2a").touch()
+    (store / "scan.nii.gz").symlink_to(store / "4f2a")
+    path = write_cohort([CohortRow("a", "p", "S", store / "scan.nii.gz")], elsewhere / "c.csv")
+    (row,) = read_cohort(path).rows
+    assert row.image.name == "scan.nii.gz"
+    assert row.image.samefile(store / "scan.nii.gz")
 
 
-def test_composition_counts_scans_and_patients():
-    text = composition(assign_splits(rows_of("a", "a", "b", a="train", b="test"), seed=0))
-    assert text.splitlines()[1].split() == ["A", "2", "(1)", "0", "(0)", "1", "(1)"]
+def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path):
+    path = write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii")], tmp_path / "c.csv")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="no scan to write"):
+        write_cohort([], path)
+    with pytest.raises(ValueError, match="separates the readers"):
+        write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii", readers=(tmp_path / "r;1.nii",))], path)
+    assert path.read_bytes() == before

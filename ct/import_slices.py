@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ct.cohort import SPLITS, CohortRow, assign_splits
+from ct.cohort import SPLITS, CohortRow
+from ct.importing import new_cohort, run_importer
+from ct.splits import assign_splits
 
 # Column of cohort.csv that each folder of images fills.
 COLUMN_OF_FOLDER = {"ct": "image", "lungs": "lung_mask", "covid": "infection_mask"}
@@ -46,38 +46,31 @@ def import_slices(
     Raises:
         ValueError: cases.csv or an image is missing or wrong, or `split` names an unknown case or split.
     """
-    source, out = Path(folder), Path(out_dir)
+    source = Path(folder)
     if not grey_low_hu < grey_high_hu:
         raise ValueError(f"grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower")
     files_of_case = _read_cases(source)
     folders = [name for name in COLUMN_OF_FOLDER if name == "ct" or (source / name).is_dir()]
     _check_images(source, folders, files_of_case)
     split_of = _split_cases(sorted(files_of_case), split or {}, split_seed)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".tmp-") as temporary:
-        new = Path(temporary)
-        _copy_images(source, folders, files_of_case, new / "cases")
-        rows = [
-            {
-                "scan_id": case,
-                "patient_id": case,
-                "site": site or source.resolve().name,
-                **{COLUMN_OF_FOLDER[name]: f"cases/{case}/{name}" for name in folders},
-                "split": split_of[case],
-                "grey_low_hu": f"{grey_low_hu:g}",
-                "grey_high_hu": f"{grey_high_hu:g}",
-            }
-            for case in sorted(files_of_case)
-        ]
-        with (new / "cohort.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        if (out / "cases").exists():
-            os.replace(out / "cases", new / "old")
-        os.replace(new / "cases", out / "cases")
-        os.replace(new / "cohort.csv", out / "cohort.csv")
-    return out / "cohort.csv"
+    with new_cohort(source, out_dir) as new:
+        _copy_images(source, folders, files_of_case, new.folder / "cases")
+        for case in sorted(files_of_case):
+            paths = {COLUMN_OF_FOLDER[name]: new.folder / "cases" / case / name for name in folders}
+            new.rows.append(
+                CohortRow(
+                    scan_id=case,
+                    patient_id=case,
+                    site=site or source.resolve().name,
+                    image=paths["image"],
+                    lung_mask=paths.get("lung_mask"),
+                    infection_mask=paths.get("infection_mask"),
+                    split=split_of[case],
+                    grey_low_hu=grey_low_hu,
+                    grey_high_hu=grey_high_hu,
+                )
+            )
+    return Path(out_dir) / "cohort.csv"
 
 
 def parse_split(text: str) -> dict[str, str]:
@@ -156,14 +149,11 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--site", help="site of all scans; the folder's name if not given")
     options = parser.parse_args(args)
     greys = options.grey_low_hu, options.grey_high_hu
-    try:
-        split = parse_split(options.split)
-        path = import_slices(options.folder, options.out, *greys, split, options.split_seed, options.site)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(path)
-    return 0
+    return run_importer(
+        lambda: import_slices(
+            options.folder, options.out, *greys, parse_split(options.split), options.split_seed, options.site
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from callbacks.log_slices import LogSlices
 from callbacks.one_line_errors import one_line_errors
-from callbacks.run_folder import MarkLatest, checkpoints, loggers, new_run_folder
+from callbacks.run_folder import KeepVerdicts, MarkLatest, checkpoints, loggers, new_run_folder
 from callbacks.write_results import WriteResults
 from evaluation.tables import print_run
 from lightning_modules.precision import fastest_precision
@@ -41,7 +41,7 @@ class ExperimentCLI(LightningCLI):
         if self.subcommand == "fit":
             self.folder = new_run_folder(settings.runs, settings.experiment)
             logger = loggers(self.folder, settings.experiment)
-            keep = [checkpoints(self.folder, self.model.monitor), MarkLatest(self.folder)]
+            keep = [checkpoints(self.folder, self.model.monitor), KeepVerdicts(self.folder), MarkLatest(self.folder)]
         else:
             if not settings.ckpt_path:
                 raise ValueError(f"{self.subcommand} needs weights; give --ckpt_path the best.ckpt of a run folder")

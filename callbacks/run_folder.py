@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,22 @@ def checkpoints(folder: Path, monitor: str | None) -> ModelCheckpoint:
         auto_insert_metric_name=False,
         enable_version_counter=False,
     )
+
+
+class KeepVerdicts(Callback):
+    """Copy verdicts.csv into the run folder: which scans of the cohort this run could not use, and why.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(trainer.datamodule.verdicts_csv, self.folder / "verdicts.csv")
 
 
 class MarkLatest(Callback):

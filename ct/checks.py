@@ -136,7 +136,7 @@ def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | Non
     if dense > MOST_DENSE:
         raise ValueError(
             f"{where}: {dense:.0%} of the voxels lie above {DENSE_HU} HU; expected at most {MOST_DENSE:.0%} (bone and "
-            f"metal); values were wrapped around or are no HU; export the scan again in Hounsfield units"
+            f"metal in a chest); the scan shows no chest, or values were wrapped around or are no HU: export it again"
         )
     soft = census.between(*SOFT_RANGE_HU) / inside
     if soft < LEAST_SOFT:

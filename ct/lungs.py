@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ct.airways import find_airways
+from ct.dense_lung import dense_lung
+from ct.lung_sides import LEFT, RIGHT, left_right
+from ct.mask_shapes import close_by_disk
 from ct.resample import AxisMap, Transform
 
 BoolArray = npt.NDArray[np.bool_]
 
 # Half way between aerated lung (-850) and soft tissue (40): where partial volume puts the border of the lungs.
 AIR_BELOW_HU = -400
-# Finer pixels than this make the work slow and the mask no better.
-WORK_MM = 1.6
+# Finer voxels than these (z, y, x) make the work slow and the mask no better.
+WORK_MM = (2.0, 1.6, 1.6)
+# Voxels on which consolidated lung is sought; ribs must still be seen.
+COARSE_MM = (4.0, 4.0, 4.0)
+# Noise of single pixels matters below this size.
+FINE_PIXEL_MM = 2.4
 CLOSING_MM = 14.0
+AIRWAY_WALL_MM = 2.0
 # Air at a side of the image is outside the body where it is thinner than this or fills a corner, else a lung that the
 # field of view cuts.
 OUTSIDE_BELOW_HU = -925
+OUTSIDE_PERCENTILE = 75
+# Gas is all below this; a lung, even an emphysematous one, has vessels.
+GAS_BELOW_HU = -930
 # A second lung, against the larger one; gas in stomach and bowel is smaller.
 SECOND_LUNG_SHARE = 0.15
 SMALLEST_PART_MM2 = 150.0
@@ -28,9 +38,10 @@ ASSUMED_WIDTH_MM = 340.0
 
 
 def classical_lungs(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float] | None) -> BoolArray:
-    """Find the lungs: air inside the body, closed so that vessels and consolidation at the pleura belong to them.
+    """Find the lungs: air inside the body without the main airways, and the consolidated parts beside it.
 
-    The air of the main airways may be included; a lobe that is consolidated as a whole is missed.
+    Gaps up to 28 mm in the air are closed, so vessels and small consolidations belong to the lungs; `dense_lung` finds
+    larger ones. A lung without any air is missed, and fluid at the pleura may be taken for lung.
 
     Args:
         hu: int16 (Z, Y, X) in canonical orientation.
@@ -43,19 +54,8 @@ def classical_lungs(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, f
     if spacing_mm is None:
         pixel_mm = ASSUMED_WIDTH_MM / max(hu.shape[1:])
         return np.stack([lungs_of_slice(plane, pixel_mm) for plane in hu])
-    work = _work_grid(hu.shape, spacing_mm)
-    coarse = work.apply_hu(hu)
-    air = _inner_air(coarse)
-    lungs = _largest_two(air)
-    if not lungs.any():
-        return np.zeros(hu.shape, dtype=np.bool_)
-    middle = _midline(lungs)
-    radius = CLOSING_MM / work.y.spacing_mm, CLOSING_MM / work.x.spacing_mm
-    for plane in lungs:
-        # Each side by itself: closing both at once would bridge the mediastinum where the lungs nearly touch.
-        sides = [plane[:, :middle], plane[:, middle:]]
-        plane[:] = np.concatenate([_close(side, radius) for side in sides], axis=1)
-    return work.restore(lungs.astype(np.float32)) > 0.5
+    work = _grid(hu.shape, spacing_mm, WORK_MM)
+    return _restore(work, _lungs_on_grid(work.apply_hu(hu), work.spacing_mm))
 
 
 def lungs_of_slice(hu: npt.NDArray[np.int16], pixel_mm: float) -> BoolArray:
@@ -68,75 +68,104 @@ def lungs_of_slice(hu: npt.NDArray[np.int16], pixel_mm: float) -> BoolArray:
     Returns:
         bool (Y, X).
     """
-    parts, count = ndimage.label(_inner_air(hu[None])[0])
+    parts, count = ndimage.label(_inner_air(_smooth(hu[None], pixel_mm))[0])
     lungs = np.zeros(hu.shape, dtype=np.bool_)
     areas = np.bincount(parts.ravel(), minlength=count + 1) * pixel_mm**2
     for part in range(1, count + 1):
         if areas[part] >= max(SMALLEST_PART_MM2, 0.02 * areas[1:].max()):
-            lungs |= _close(parts == part, (CLOSING_MM / pixel_mm, CLOSING_MM / pixel_mm))
+            lungs |= close_by_disk(parts == part, (CLOSING_MM / pixel_mm, CLOSING_MM / pixel_mm))
     return lungs
 
 
-def _work_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> Transform:
-    z = AxisMap(shape[0], spacing_mm[0], shape[0], spacing_mm[0])
-    y, x = (_work_axis(shape[axis], spacing_mm[axis]) for axis in (1, 2))
+def _lungs_on_grid(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float]) -> BoolArray:
+    smooth = _smooth(hu, spacing_mm[1])
+    air = _inner_air(smooth)
+    airways = find_airways(air, spacing_mm)
+    lungs, gas = _lungs_and_gas(air & ~airways, smooth)
+    sides = left_right(lungs, spacing_mm)
+    sides = _with_dense_lung(hu, sides, gas | airways, spacing_mm)
+    radius = CLOSING_MM / spacing_mm[1], CLOSING_MM / spacing_mm[2]
+    for z, plane in enumerate(sides):
+        # Each side by itself: closing both at once would bridge the mediastinum where the lungs nearly touch.
+        lungs[z] = close_by_disk(plane == RIGHT, radius) | close_by_disk(plane == LEFT, radius)
+        if airways[z].any():
+            lungs[z] &= ndimage.distance_transform_edt(~airways[z], sampling=spacing_mm[1:]) > AIRWAY_WALL_MM
+    return lungs
+
+
+def _with_dense_lung(
+    hu: npt.NDArray[np.int16], sides: npt.NDArray[np.int8], other_air: BoolArray, spacing_mm: tuple[float, float, float]
+) -> npt.NDArray[np.int8]:
+    if not sides.any():
+        return sides
+    coarse = _grid(hu.shape, spacing_mm, COARSE_MM)
+    coarse_sides = np.zeros(coarse.shape, dtype=np.int8)
+    for side in (RIGHT, LEFT):
+        coarse_sides[_shrink(coarse, sides == side)] = side
+    dense = dense_lung(coarse.apply_hu(hu), coarse_sides, _shrink(coarse, other_air), coarse.spacing_mm)
+    for side in (RIGHT, LEFT):
+        sides[_restore(coarse, dense == side) & (sides == 0)] = side
+    return sides
+
+
+def _shrink(transform: Transform, mask: BoolArray) -> BoolArray:
+    """Resample a mask to a coarser grid: True where half of the voxel is."""
+    return transform.apply_hu((mask * np.int16(1000)).astype(np.int16)) >= 500
+
+
+def _restore(transform: Transform, mask: BoolArray) -> BoolArray:
+    """Bring a mask back to the finer grid, slice by slice: in float a whole scan would not fit twice."""
+    along_z, along_y, along_x = transform.z.inverse(), transform.y.inverse(), transform.x.inverse()
+    out = np.zeros((along_z.shape[0], along_y.shape[0], along_x.shape[0]), dtype=np.bool_)
+    for z, (start, stop) in enumerate(zip(along_z.indptr[:-1], along_z.indptr[1:], strict=True)):
+        plane = sum(along_z.data[i] * mask[along_z.indices[i]].astype(np.float32) for i in range(start, stop))
+        out[z] = (along_x @ (along_y @ plane).T).T > 0.5
+    return out
+
+
+def _grid(
+    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], at_least_mm: tuple[float, float, float]
+) -> Transform:
+    z, y, x = (_axis(*of_axis) for of_axis in zip(shape, spacing_mm, at_least_mm, strict=True))
     return Transform(z, y, x)
 
 
-def _work_axis(count: int, mm: float) -> AxisMap:
-    coarse = min(count, max(1, round(count * mm / WORK_MM)))
+def _axis(count: int, mm: float, at_least_mm: float) -> AxisMap:
+    coarse = min(count, max(1, round(count * mm / at_least_mm)))
     return AxisMap(count, mm, coarse, count * mm / coarse)
 
 
-def _inner_air(hu: npt.NDArray[np.int16]) -> BoolArray:
+def _smooth(hu: npt.NDArray[np.int16], pixel_mm: float) -> npt.NDArray[np.int16]:
+    # Pixels of several mm are averages already, and a filter over them would open the chest wall.
+    return ndimage.median_filter(hu, size=(1, 3, 3)) if pixel_mm < FINE_PIXEL_MM else hu
+
+
+def _inner_air(smooth: npt.NDArray[np.int16]) -> BoolArray:
     """Mark air without the air around the body, slice by slice."""
-    smooth = ndimage.median_filter(hu, size=(1, 3, 3))
     air = smooth < AIR_BELOW_HU
     for plane, values in zip(air, smooth, strict=True):
         parts, _ = ndimage.label(plane)
         border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
         border = border[border > 0]
         corners = parts[[0, 0, -1, -1], [0, -1, 0, -1]]
-        medians = np.array([np.median(values[parts == part]) for part in border])
-        plane[np.isin(parts, border[(medians < OUTSIDE_BELOW_HU) | np.isin(border, corners)])] = False
+        upper = np.array([np.percentile(values[parts == part], OUTSIDE_PERCENTILE) for part in border])
+        plane[np.isin(parts, border[(upper < OUTSIDE_BELOW_HU) | np.isin(border, corners)])] = False
     return air
 
 
-def _largest_two(air: BoolArray) -> BoolArray:
+def _lungs_and_gas(air: BoolArray, smooth: npt.NDArray[np.int16]) -> tuple[BoolArray, BoolArray]:
+    """Pick the largest one or two pieces of air that are not pure gas; return them, and the gas."""
     parts, count = ndimage.label(air)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    order = np.argsort(sizes)[::-1][:2]
-    kept = [part for part in order if sizes[part] > 0 and sizes[part] >= SECOND_LUNG_SHARE * sizes[order[0]]]
-    return np.isin(parts, kept)
-
-
-def _midline(lungs: BoolArray) -> int:
-    """Return the column between the lungs: the emptiest of the middle third of what they span."""
-    profile = ndimage.uniform_filter1d(lungs.sum(axis=(0, 1)).astype(np.float64), 3)
-    columns = np.flatnonzero(profile)
-    low, high = int(columns[0]), int(columns[-1]) + 1
-    start = low + (high - low) // 3
-    stop = max(start + 1, high - (high - low) // 3)
-    return start + int(np.argmin(profile[start:stop]))
-
-
-def _close(plane: BoolArray, radius_px: tuple[float, float]) -> BoolArray:
-    """Close gaps narrower than twice the radius and fill holes, within the box around what is there."""
-    closed = np.zeros_like(plane)
-    if not plane.any():
-        return closed
-    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    pad = [(int(radius) + 2, int(radius) + 2) for radius in radius_px]
-    padded = np.pad(plane[box], pad)
-    # Distances do the same as a disk-shaped structuring element, at a cost that does not grow with its size.
-    scale = (1 / radius_px[0], 1 / radius_px[1])
-    grown = _distance(~padded, scale) <= 1
-    shrunk = ndimage.binary_fill_holes((_distance(grown, scale) > 1) | padded)
-    closed[box] = shrunk[pad[0][0] : -pad[0][1], pad[1][0] : -pad[1][1]]
-    return closed
-
-
-def _distance(mask: BoolArray, scale: tuple[float, float]) -> npt.NDArray[Any]:
-    return ndimage.distance_transform_edt(mask, sampling=scale)
+    boxes = ndimage.find_objects(parts)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    kept: list[int] = []
+    gas: list[int] = []
+    for index in np.argsort(sizes)[::-1]:
+        if len(kept) == 2 or (kept and sizes[index] < SECOND_LUNG_SHARE * sizes[kept[0] - 1]):
+            break
+        part = parts[boxes[index]] == index + 1
+        # The border is a mixture with the wall, so only the inside tells gas from lung.
+        inside = ndimage.binary_erosion(part, np.ones((1, 3, 3)))
+        dense = np.percentile(smooth[boxes[index]][inside], 90) if inside.any() else 0
+        (gas if dense < GAS_BELOW_HU else kept).append(int(index) + 1)
+    return np.isin(parts, kept), np.isin(parts, gas)

@@ -44,6 +44,10 @@ COLOUR_OF_GROUP: dict[int, str] = {
     4: "tab:brown",
 }
 
+# What networks of paper L3 predict; -1 is not a class but the absence of a label.
+GROUPS: tuple[int, ...] = (0, 1, 2, 3, 4)
+OPACITY_GROUPS: tuple[int, ...] = (2, 3, 4)
+
 INFECTION_CODES: tuple[int, ...] = (5, 6, 7, 8, 9, 10)
 CONSOLIDATION_CODES: tuple[int, ...] = (8, 9, 10)
 

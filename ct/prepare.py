@@ -1,195 +1,257 @@
-"""cohort.csv -> prepared arrays: parallel, resumable, each scan whole or not at all."""
+"""cohort.csv -> prepared arrays and a verdict for every scan: parallel, resumable, each scan whole or not at all."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import fcntl
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from ct.cohort import Cohort, CohortRow, assign_splits, composition, read_cohort, weak_label_of
-from ct.prepare_scan import PreparedScan, prepare_row, prepare_scan
+from ct.cohort import CohortRow, read_cohort, weak_label_of
+from ct.composition import as_text, scans_of_index, site_table
+from ct.leakage import LeakRecord, find_leaks
+from ct.needs import estimate
+from ct.prepare_scan import Outcome, PreparedScan, prepare_row, prepare_scan, try_row
+from ct.prepared_index import write_index
+from ct.pseudonyms import cohort_salt
+from ct.sources import STAMPS, is_current
+from ct.splits import assign_splits
+from ct.verdicts import REFUSED, Verdict, summary, write_verdicts
+from ct.workers import Died, run_each
 
-__all__ = ["PreparedScan", "main", "prepare_cohort", "prepare_row", "prepare_scan"]
+__all__ = ["PreparedScan", "main", "prepare_cohort", "prepare_row", "prepare_scan", "prepared_folder"]
 
-INDEX_COLUMNS = (
-    "scan_id",
-    "patient_id",
-    "site",
-    "split",
-    "weak_label",
-    "slices",
-    "spacing_z_mm",
-    "spacing_y_mm",
-    "spacing_x_mm",
-    "folder",
-    "has_infection_mask",
-    "has_pattern_mask",
-    "grey_low_hu",
-    "grey_high_hu",
-)
+PHANTOM = Path("cohorts/phantom/cohort.csv")
+INDEX, VERDICTS, BUGS = "index.csv", "verdicts.csv", "bugs.log"
+# For patients without an explicit split; `ct.splits` writes a cohort.csv with the splits of another seed.
+SPLIT_SEED = 0
 
 
-def prepare_cohort(
-    cohort_csv: str | Path, out_dir: str | Path, size: int = 256, jobs: int = 2, seed: int = 0
-) -> list[Path]:
+@dataclass(frozen=True)
+class PreparedCohort:
+    """What preparing a cohort came to.
+
+    Attributes:
+        out_dir: The prepared folder, with index.csv and verdicts.csv.
+        rows: The cohort's rows, each with its split.
+        verdicts: One for each row, in the same order.
+        fresh: Scans that were prepared now; the other usable ones were there already.
+    """
+
+    out_dir: Path
+    rows: tuple[CohortRow, ...]
+    verdicts: tuple[Verdict, ...]
+    fresh: int
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of the usable scans, in the cohort's order."""
+        return [self.out_dir / one.scan_id for one in self.verdicts if one.usable]
+
+    @property
+    def refused(self) -> int:
+        """How many scans were refused."""
+        return len(self.verdicts) - len(self.folders)
+
+    @property
+    def verdicts_csv(self) -> Path:
+        """The file with all verdicts."""
+        return self.out_dir / VERDICTS
+
+
+def prepared_folder(cohort: str | Path, size: int, root: str | Path = "prepared") -> Path:
+    """Return the folder in which a cohort is prepared at a size; training looks there too."""
+    resolved = Path(cohort).resolve()
+    # Two cohorts may share a folder name: the hash of the path keeps their arrays apart.
+    key = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
+    return Path(root) / f"{resolved.parent.name}-{size}-{key}"
+
+
+def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256, jobs: int = 2) -> PreparedCohort:
     """Prepare every scan of a cohort; what is already prepared from the same bytes with the same parameters is kept.
 
-    Writes one folder per scan and, when all went well, index.csv; a progress bar goes to stderr.
+    Writes one folder per usable scan, verdicts.csv with what became of every scan and why, and index.csv with the
+    usable ones; a progress bar goes to stderr. Refused scans are tried again by the next call.
 
     Args:
         cohort_csv: The cohort.
         out_dir: Where the prepared folders go.
         size: Pixels along each side in plane.
         jobs: Processes that work at the same time.
-        seed: For the patients without an explicit split.
 
     Returns:
-        The folders of the scans, in the cohort's order.
+        The verdicts and the folders.
 
     Raises:
-        ValueError: The cohort is wrong, or some scans cannot be used; the others are prepared first and all bad ones
-            are listed.
+        ValueError: The cohort is wrong or `out_dir` cannot be written; or none of the scans can be used, or some of
+            different splits show the same patient: then there is no index.csv.
     """
+    if size < 1 or jobs < 1:
+        raise ValueError(f"size is {size} and jobs is {jobs}; expected at least 1 pixel and 1 job")
     cohort = read_cohort(cohort_csv)
-    rows = assign_splits(cohort.rows, seed)
+    rows = assign_splits(cohort.rows, SPLIT_SEED)
+    _check_names(rows, cohort.path)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     with _only_one(out):
-        for leftover in out.glob(".tmp-*"):
-            shutil.rmtree(leftover)
-        fresh, problems = _prepare_all(rows, out, size, jobs)
-        labels = _weak_labels(rows, problems)
-        if problems:
-            # An index beside missing or outdated folders would let a training run start on half a cohort.
-            (out / "index.csv").unlink(missing_ok=True)
-            raise ValueError(_list_problems(cohort, problems))
-        _write_index(rows, labels, out)
-    if fresh == 0:
-        print(f"nothing to do: {len(rows)} scans are already prepared in {out}", file=sys.stderr)
-    return [out / row.scan_id for row in rows]
+        _clear_leftovers(out)
+        labels, reasons = _weak_labels(rows)
+        outcomes = {scan_id: Outcome(reason=reason) for scan_id, reason in reasons.items()}
+        outcomes |= _prepare_all([row for row in rows if row.scan_id not in reasons], out, size, jobs)
+        records = _settle(rows, outcomes, out)
+        verdicts = tuple(_verdict(row, outcomes[row.scan_id], records, cohort.path.parent) for row in rows)
+        done = PreparedCohort(out, rows, verdicts, sum(outcome.fresh for outcome in outcomes.values()))
+        write_verdicts(verdicts, done.verdicts_csv)
+        try:
+            _check_usable(done, records, cohort.path)
+        except ValueError:
+            # An index of an earlier call would let a training run start on what was just found to be wrong.
+            (out / INDEX).unlink(missing_ok=True)
+            raise
+        write_index(rows, labels, records, cohort_salt(cohort.path, out), out / INDEX)
+    if done.fresh == 0:
+        again = f"; refused scans were tried again: {done.refused}" if done.refused else ""
+        print(f"nothing to do: {len(done.folders)} scans are already prepared in {out}{again}", file=sys.stderr)
+    return done
 
 
-def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> tuple[int, dict[str, str]]:
-    """Prepare all rows; return how many were not there yet, and the sentence of each that failed."""
-    fresh = 0
-    problems: dict[str, str] = {}
-    with tqdm(total=len(rows), desc="prepare", unit="scan", leave=False) as bar:
-        for row, future in _run(rows, out, size, jobs):
-            try:
-                fresh += future.result()
-            except (ValueError, OSError) as error:
-                problems[row.scan_id] = str(error)
+def _check_names(rows: Sequence[CohortRow], cohort_csv: Path) -> None:
+    for row in rows:
+        if row.scan_id.lower() in (INDEX, VERDICTS, BUGS):
+            raise ValueError(f"{cohort_csv}: scan_id '{row.scan_id}' is the name of a file that is written; rename it")
+
+
+def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> dict[str, Outcome]:
+    """Prepare what is not there yet and return what became of each row."""
+    outcomes = {row.scan_id: Outcome() for row in rows}
+    todo = [row for row in rows if not is_current(row, out, size)]
+    if todo:
+        print(estimate(todo, size).text(out, jobs), file=sys.stderr)
+    results = run_each(todo, partial(try_row, out_dir=out, size=size), jobs)
+    bar = tqdm(
+        total=len(rows), initial=len(rows) - len(todo), desc="prepare", unit="scan", leave=False, disable=not todo
+    )
+    with closing(results), bar:  # closing ends processes that still run when this one is interrupted
+        for row, result in results:
+            outcome = _outcome_of_dead(row, result) if isinstance(result, Died) else result
+            if outcome.stop:
+                raise ValueError(f"{outcome.stop}; free some space or name another folder")
+            outcomes[row.scan_id] = outcome
             bar.update()
-    return fresh, problems
+    return outcomes
 
 
-def _run(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> Iterator[tuple[CohortRow, Future[bool]]]:
-    if min(jobs, len(rows)) <= 1:
-        for row in rows:
-            done: Future[bool] = Future()
-            try:
-                done.set_result(prepare_row(row, out, size))
-            except Exception as error:
-                done.set_exception(error)
-            yield row, done
-        return
-    with ProcessPoolExecutor(max_workers=min(jobs, len(rows))) as pool:
-        row_of = {pool.submit(prepare_row, row, out, size): row for row in rows}
-        for future in as_completed(row_of):
-            yield row_of[future], future
+def _outcome_of_dead(row: CohortRow, death: Died) -> Outcome:
+    return Outcome(
+        reason=f"{row.image}: the process that read it was {death.how}, also when it ran alone; expected a file that "
+        f"can be read in the memory there is; give it more memory, or export the scan again"
+    )
 
 
-def _weak_labels(rows: Sequence[CohortRow], problems: dict[str, str]) -> list[int]:
-    labels = []
+def _settle(rows: Sequence[CohortRow], outcomes: Mapping[str, Outcome], out: Path) -> dict[str, dict[str, Any]]:
+    """Leave on disk only what belongs to usable scans, note bugs, and return the scan.json of each usable scan."""
+    _clear_leftovers(out)
+    records = {}
+    for row in rows:
+        folder = out / row.scan_id
+        if not outcomes[row.scan_id].reason:
+            records[row.scan_id] = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+            continue
+        (out / STAMPS / row.scan_id).unlink(missing_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+    bugs = [f"{row.scan_id}\n{outcomes[row.scan_id].bug}" for row in rows if outcomes[row.scan_id].bug]
+    if bugs:
+        (out / BUGS).write_text("\n".join(bugs), encoding="utf-8")
+    else:
+        (out / BUGS).unlink(missing_ok=True)
+    return records
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what processes that were killed had not finished."""
+    for leftover in out.glob(".tmp-*"):
+        shutil.rmtree(leftover)
+
+
+def _verdict(row: CohortRow, outcome: Outcome, records: Mapping[str, dict[str, Any]], base: Path) -> Verdict:
+    image = Path(os.path.relpath(row.image, base)).as_posix()
+    if outcome.reason:
+        return Verdict(row.scan_id, row.site, row.split, REFUSED, (outcome.reason,), (), image)
+    record = records[row.scan_id]
+    repairs, warnings = tuple(record["repairs"]), tuple(record["warnings"])
+    return Verdict(row.scan_id, row.site, row.split, record["verdict"], repairs, warnings, image)
+
+
+def _check_usable(done: PreparedCohort, records: Mapping[str, dict[str, Any]], cohort_csv: Path) -> None:
+    if not records:
+        raise ValueError(
+            f"{cohort_csv}: none of its scans can be used; see {done.verdicts_csv}\n{summary(done.verdicts)}"
+        )
+    leaks = find_leaks(
+        [
+            LeakRecord(row.scan_id, row.patient_id, row.split, record["source_sha256"], record["volume_hash"])
+            for row in done.rows
+            if (record := records.get(row.scan_id))
+        ]
+    )
+    if leaks:
+        head = f"{cohort_csv}: scans of different splits show the same patient; put them into one split or remove one:"
+        raise ValueError("\n  ".join([head, *leaks]))
+
+
+def _weak_labels(rows: Sequence[CohortRow]) -> tuple[list[int], dict[str, str]]:
+    """Return the weak label of every row, and by scan why a report cannot be used."""
+    labels, reasons = [], {}
     for row in rows:
         try:
             labels.append(weak_label_of(row))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             labels.append(-1)
-            problems.setdefault(row.scan_id, str(error))
-    return labels
-
-
-def _list_problems(cohort: Cohort, problems: dict[str, str]) -> str:
-    lines = [f"  {scan_id}: {sentence}" for scan_id, sentence in sorted(problems.items())]
-    head = f"{cohort.path}: {len(lines)} of {len(cohort.rows)} scans cannot be used; correct or remove these rows:"
-    return "\n".join([head, *lines])
-
-
-def _write_index(rows: Sequence[CohortRow], labels: Sequence[int], out: Path) -> None:
-    salt = _salt(out)
-    temporary = out / ".index.csv.tmp"
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, INDEX_COLUMNS)
-        writer.writeheader()
-        for row, label in zip(rows, labels, strict=True):
-            writer.writerow(_index_row(row, label, out, salt))
-    os.replace(temporary, out / "index.csv")
-
-
-def _index_row(row: CohortRow, label: int, out: Path, salt: str) -> dict[str, object]:
-    record = json.loads((out / row.scan_id / "scan.json").read_text(encoding="utf-8"))
-    spacing = record["prepared_spacing_mm"] if record["spacing_known"] else ["", "", ""]
-    return {
-        "scan_id": row.scan_id,
-        "patient_id": hashlib.sha256(f"{salt}{row.patient_id}".encode()).hexdigest()[:12],
-        "site": row.site,
-        "split": row.split,
-        "weak_label": label,
-        "slices": record["prepared_shape"][0],
-        **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing, strict=True)),
-        "folder": row.scan_id,
-        "has_infection_mask": int("infection" in record["masks"]),
-        "has_pattern_mask": int("patterns" in record["masks"]),
-        "grey_low_hu": "" if row.grey_low_hu is None else row.grey_low_hu,
-        "grey_high_hu": "" if row.grey_high_hu is None else row.grey_high_hu,
-    }
-
-
-def _salt(out: Path) -> str:
-    """Return the folder's salt for pseudonyms, drawn once; without it they could be found by trying names."""
-    path = out / ".salt"
-    if not path.exists():
-        path.write_text(secrets.token_hex(16), encoding="utf-8")
-    return path.read_text(encoding="utf-8")
+            reasons[row.scan_id] = str(error)
+    return labels, reasons
 
 
 @contextmanager
 def _only_one(out: Path) -> Iterator[None]:
     """Let a second command on the same folder wait until the first has finished."""
     with (out / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another command is still at work in {out}; waiting for it to end", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m ct.prepare", description="Prepare the scans of a cohort.csv.")
-    parser.add_argument("--cohort", required=True, type=Path, help="the cohort.csv")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the prepared scans")
+    parser.add_argument("--cohort", type=Path, default=PHANTOM, help="the cohort.csv")
+    parser.add_argument("--out", type=Path, help="folder for the prepared scans; if blank, where training looks")
     parser.add_argument("--size", type=int, default=256, help="pixels along each side in plane")
     parser.add_argument("--jobs", type=int, default=2, help="processes that work at the same time")
-    parser.add_argument("--seed", type=int, default=0, help="for the patients without an explicit split")
     options = parser.parse_args(args)
+    out = options.out or prepared_folder(options.cohort, options.size)
     try:
-        folders = prepare_cohort(options.cohort, options.out, options.size, options.jobs, options.seed)
+        done = prepare_cohort(options.cohort, out, options.size, options.jobs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(composition(assign_splits(read_cohort(options.cohort).rows, options.seed)))
-    print(f"{len(folders)} scans in {options.out}")
+    print(as_text(site_table(scans_of_index(out / INDEX))))
+    print(summary(done.verdicts))
+    print(f"{len(done.folders)} scans in {out}; all verdicts: {done.verdicts_csv}")
     return 0
 
 

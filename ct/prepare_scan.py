@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ct.cohort import CohortRow
-from ct.lungs import classical_lungs
+from ct.leakage import volume_hash
+from ct.lungs_of_scan import Lungs, find_lungs
 from ct.patterns import infection_of
-from ct.read import read_mask, read_pattern_mask, read_scan, read_slice_images
+from ct.read import read_mask, read_pattern_mask, read_scan
 from ct.resample import Transform, plan_transform
 from ct.scan import Scan
-
-FORMAT_VERSION = 1
+from ct.sources import FORMAT_VERSION, hash_content, prepared_key, remember, stamp_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,13 +59,64 @@ def prepare_scan(
     Raises:
         ValueError: A mask's shape is not the scan's.
     """
-    given = {"lung": lung != 0, **(masks or {})}
+    given = {"lung": lung if lung.dtype == np.bool_ else lung != 0, **(masks or {})}
     for name, mask in given.items():
         if mask.shape != scan.hu.shape:
             raise ValueError(f"the {name} mask has shape {mask.shape}; expected the scan's {scan.hu.shape}")
     transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
     arrays = {name: transform.apply_mask(mask) for name, mask in given.items()}
     return PreparedScan(transform.apply_hu(scan.hu), arrays.pop("lung"), arrays, transform)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        fresh: Whether its folder was written, not found up to date.
+        reason: Why the scan is refused; empty when it is usable.
+        bug: The traceback, where it is refused because of a bug.
+        stop: What keeps every other scan from being prepared too, for example a full disk.
+    """
+
+    fresh: bool = False
+    reason: str = ""
+    bug: str = ""
+    stop: str = ""
+
+
+class OutputError(OSError):
+    """The prepared scan cannot be written; that says nothing about the scan."""
+
+
+def try_row(row: CohortRow, out_dir: Path, size: int) -> Outcome:
+    """Prepare one scan like `prepare_row`, with every error told in the outcome."""
+    try:
+        return Outcome(fresh=prepare_row(row, out_dir, size))
+    except OutputError as error:
+        return Outcome(stop=str(error))
+    except MemoryError:
+        return Outcome(reason=f"{row.image}: needs more memory than there is; expected a chest CT; crop or thin it")
+    except OSError as error:
+        file, why = error.filename or row.image, error.strerror or error
+        return Outcome(
+            reason=f"{file}: cannot be read ({why}); expected a readable file; look at its rights and its disk"
+        )
+    except Exception as error:
+        # The house's rule: a ValueError is for users. One that a library raises on its own is a bug of ours.
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if isinstance(error, ValueError) and raised_in.parent == Path(__file__).parent:
+            return Outcome(reason=_with_file(str(error), row))
+        sentence = f"(a bug: please report) {type(error).__name__}: {error}"
+        return Outcome(reason=sentence, bug=traceback.format_exc())
+
+
+def _with_file(sentence: str, row: CohortRow) -> str:
+    """Make sure that a reason names a file: what judges a scan in memory knows only the scan's name."""
+    paths = (row.image, row.lung_mask, row.infection_mask, row.pattern_mask)
+    if any(path is not None and str(path) in sentence for path in paths):
+        return sentence
+    return f"{row.image}: {sentence.removeprefix(f'{row.scan_id}: ')}"
 
 
 def prepare_row(row: CohortRow, out_dir: Path, size: int) -> bool:
@@ -81,81 +132,77 @@ def prepare_row(row: CohortRow, out_dir: Path, size: int) -> bool:
 
     Raises:
         ValueError: The scan or a mask cannot be used.
+        OSError: A file cannot be read.
+        OutputError: The folder cannot be written.
     """
-    folder = out_dir / row.scan_id
-    key = source_key(row, size)
-    if _key_of(folder) == key:
-        return False
-    scan, lung, lung_source = _read_row(row)
-    masks = _read_masks(row, scan)
-    prepared = prepare_scan(scan, lung, masks, size)
-    with tempfile.TemporaryDirectory(dir=out_dir, prefix=".tmp-", ignore_cleanup_errors=True) as temporary:
+    stamp = stamp_of(row, size)
+    content = hash_content(row, size)
+    fresh = prepared_key(out_dir / row.scan_id) != content.key
+    if fresh:
+        arrays, record = _make(row, size)
+    try:
+        if fresh:
+            origin = {"format_version": FORMAT_VERSION, "key": content.key, "source_sha256": content.image_sha256}
+            _write(arrays, {**origin, **record}, out_dir / row.scan_id)
+        remember(row, out_dir, stamp, content.key)
+    except OSError as error:
+        raise OutputError(f"{out_dir}: prepared scans cannot be written ({error})") from error
+    return fresh
+
+
+def _make(row: CohortRow, size: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Read a row's files and return the arrays and what scan.json tells of them."""
+    scan = _read_scan(row)
+    transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
+    # One mask after the other: on the scan's own grid each is as large as half the scan.
+    masks = {name: transform.apply_mask(mask) for name, mask in _read_masks(row, scan)}
+    lungs = find_lungs(scan, row.lung_mask)
+    prepared = PreparedScan(transform.apply_hu(scan.hu), transform.apply_mask(lungs.mask), masks, transform)
+    arrays: dict[str, npt.NDArray[Any]] = {"hu": prepared.hu, "lung": prepared.lung, **masks}
+    if row.readers:
+        arrays["readers"] = np.stack([transform.apply_mask(read_pattern_mask(path, scan)) for path in row.readers])
+    return arrays, _record(scan, prepared, lungs)
+
+
+def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: Path) -> None:
+    """Put a prepared folder in place, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-", ignore_cleanup_errors=True) as temporary:
         new = Path(temporary) / "new"
         new.mkdir()
-        arrays: dict[str, npt.NDArray[Any]] = {"hu": prepared.hu, "lung": prepared.lung, **prepared.masks}
         for name, array in arrays.items():
             np.save(new / f"{name}.npy", array)
-        record = _record(scan, prepared, key, lung_source)
-        (new / "scan.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        array_bytes = {name: (new / f"{name}.npy").stat().st_size for name in arrays}
+        text = json.dumps({**record, "array_bytes": array_bytes}, indent=1)
+        (new / "scan.json").write_text(f"{text}\n", encoding="utf-8")
         if folder.exists():
             os.replace(folder, Path(temporary) / "old")
         os.replace(new, folder)
-    return True
 
 
-def source_key(row: CohortRow, size: int) -> str:
-    """Hash the bytes of everything the prepared arrays come from, the parameters and the format's version."""
-    digest = hashlib.sha256()
-    parameters = [FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu]
-    digest.update(json.dumps(parameters).encode())
-    sources = (row.image, row.lung_mask, row.infection_mask, row.pattern_mask)
-    for role, path in enumerate(sources):
-        for file in _files_of(path):
-            # Names matter too: a folder of slice images pairs with its masks by name.
-            digest.update(f"\0{role}\0{file.name}\0".encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+def _read_scan(row: CohortRow) -> Scan:
+    if row.grey_low_hu is None or row.grey_high_hu is None:
+        return read_scan(row.image, row.scan_id, row.site)
+    return read_scan(row.image, row.scan_id, row.site, (row.grey_low_hu, row.grey_high_hu))
 
 
-def _files_of(path: Path | None) -> list[Path]:
-    if path is None:
-        return []
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-
-
-def _read_row(row: CohortRow) -> tuple[Scan, npt.NDArray[np.bool_], str]:
-    """Read a row's scan and its lungs, and say where the lungs come from."""
-    if row.grey_low_hu is not None and row.grey_high_hu is not None:
-        scan = read_slice_images(row.image, row.grey_low_hu, row.grey_high_hu, row.scan_id, row.site)
-    else:
-        scan = read_scan(row.image, row.scan_id, row.site)
-    if row.lung_mask is not None:
-        lung, source = read_mask(row.lung_mask, scan) != 0, "file"
-    else:
-        lung, source = classical_lungs(scan.hu, scan.spacing_mm if scan.spacing_known else None), "classical"
-    if not lung.any():
-        where = row.lung_mask or row.image
-        raise ValueError(f"{where}: no lung voxels ({source} mask); expected a chest CT; give another lung_mask")
-    return scan, lung, source
-
-
-def _read_masks(row: CohortRow, scan: Scan) -> dict[str, npt.NDArray[np.int8]]:
-    masks: dict[str, npt.NDArray[np.int8]] = {}
+def _read_masks(row: CohortRow, scan: Scan) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
     if row.pattern_mask is not None:
-        masks["patterns"] = read_pattern_mask(row.pattern_mask, scan)
-        masks["infection"] = infection_of(masks["patterns"])
+        patterns = read_pattern_mask(row.pattern_mask, scan)
+        yield "patterns", patterns
+        if row.infection_mask is None:
+            yield "infection", infection_of(patterns)
     if row.infection_mask is not None:
-        masks["infection"] = (read_mask(row.infection_mask, scan) != 0).astype(np.int8)
-    return masks
+        yield "infection", (read_mask(row.infection_mask, scan) != 0).astype(np.int8)
 
 
-def _record(scan: Scan, prepared: PreparedScan, key: str, lung_source: str) -> dict[str, Any]:
-    """Collect what scan.json tells about a prepared scan."""
+def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
+    """Collect what scan.json tells about a scan and how it was prepared."""
     voxel_ml = math.prod(prepared.transform.spacing_mm) / 1000
     return {
-        "format_version": FORMAT_VERSION,
-        "key": key,
+        "verdict": "repaired" if scan.repairs else "pass",
+        "repairs": list(scan.repairs),
+        "warnings": list(lungs.warnings),
+        "volume_hash": volume_hash(prepared.hu),
         "scan_id": scan.scan_id,
         "source_shape": list(scan.source.shape),
         "source_affine": np.asarray(scan.source.affine).tolist(),
@@ -167,16 +214,16 @@ def _record(scan: Scan, prepared: PreparedScan, key: str, lung_source: str) -> d
         "prepared_shape": list(prepared.hu.shape),
         "prepared_spacing_mm": list(prepared.transform.spacing_mm),
         "transform": prepared.transform.to_dict(),
-        "repairs": list(scan.repairs),
-        "lung_source": lung_source,
+        "lung_source": lungs.source,
         "lung_pixels": prepared.lung.sum(axis=(1, 2), dtype=int).tolist(),
         "lung_ml": float(prepared.lung.sum()) * voxel_ml if scan.spacing_known else None,
+        "labelled_pixels": _labelled_pixels(prepared),
         "masks": sorted(prepared.masks),
     }
 
 
-def _key_of(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / "scan.json").read_text(encoding="utf-8")).get("key")
-    except (OSError, ValueError):
-        return None
+def _labelled_pixels(prepared: PreparedScan) -> list[int]:
+    """Pixels of each slice that have a pattern code."""
+    if "patterns" not in prepared.masks:
+        return [0] * len(prepared.hu)
+    return (prepared.masks["patterns"] >= 0).sum(axis=(1, 2), dtype=int).tolist()

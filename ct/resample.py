@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,6 +75,11 @@ class Transform:
         """Return the parameters as plain numbers, for scan.json."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, parameters: dict[str, Any]) -> Transform:
+        """Rebuild a transform from what `to_dict` returned."""
+        return cls(*(AxisMap(**parameters[axis]) for axis in ("z", "y", "x")))
+
     def apply_hu(self, hu: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
         """Resample HU; what lies outside the scan is air at -1024 HU.
 
@@ -83,9 +89,23 @@ class Transform:
         Returns:
             int16 (Z', size, size), rounded.
         """
+        out = np.empty(self.shape, dtype=np.int16)
         # Counted from air, padding is zero and needs no case of its own.
-        above_air = _separable(hu, (self.z.forward(), self.y.forward(), self.x.forward()), shift=-AIR_HU)
-        return np.rint(above_air + AIR_HU).astype(np.int16)
+        above_air = _planes(hu, (self.z.forward(), self.y.forward(), self.x.forward()), shift=-AIR_HU)
+        for plane, target in zip(above_air, out, strict=True):
+            target[:] = np.rint(plane + AIR_HU)
+        return out
+
+    def apply_fraction(self, fraction: npt.NDArray[np.floating]) -> FloatArray:
+        """Resample fractions of a voxel as HU are resampled; outside the scan they are 0.
+
+        Args:
+            fraction: (Z, Y, X) on the scan's canonical grid.
+
+        Returns:
+            float32 (Z', size, size).
+        """
+        return np.stack(list(_planes(fraction, (self.z.forward(), self.y.forward(), self.x.forward()))))
 
     def apply_mask(self, mask: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
         """Resample a mask of small integers by nearest neighbour; outside the scan it is 0.
@@ -97,7 +117,9 @@ class Transform:
             int8 (Z', size, size).
         """
         z, y, x = self.z.nearest(), self.y.nearest(), self.x.nearest()
-        picked = mask[np.ix_(z, y, x)].astype(np.int8)
+        picked = np.empty(self.shape, dtype=np.int8)
+        for source, target in zip(z, picked, strict=True):
+            target[:] = mask[source][np.ix_(y, x)]
         picked[z < 0] = 0
         picked[:, y < 0] = 0
         picked[:, :, x < 0] = 0
@@ -117,7 +139,11 @@ class Transform:
         """
         if probability.shape != self.shape:
             raise ValueError(f"the map has shape {probability.shape}; expected the prepared grid's {self.shape}")
-        return _separable(probability, (self.z.inverse(), self.y.inverse(), self.x.inverse()))
+        out = np.empty((self.z.source_count, self.y.source_count, self.x.source_count), dtype=np.float32)
+        planes = _planes(probability, (self.z.inverse(), self.y.inverse(), self.x.inverse()))
+        for plane, target in zip(planes, out, strict=True):
+            target[:] = plane
+        return out
 
 
 def plan_transform(
@@ -210,14 +236,19 @@ def _along_z(source_count: int, source_mm: float, spacing_known: bool) -> AxisMa
     return AxisMap(source_count, source_mm, count, extent / count)
 
 
-def _separable(array: npt.NDArray[Any], weights: tuple[sparse.csr_array, ...], shift: float = 0.0) -> FloatArray:
-    """Apply (z, y, x) weights slice by slice, so that no float copy of the whole input is made."""
+def _planes(array: npt.NDArray[Any], weights: tuple[sparse.csr_array, ...], shift: float = 0.0) -> Iterator[FloatArray]:
+    """Apply (z, y, x) weights and yield slice after slice, so that no float copy of either volume is ever held."""
     along_z, along_y, along_x = weights
-    out = np.zeros((along_z.shape[0], along_y.shape[0], along_x.shape[0]), dtype=np.float32)
-    columns = along_z.tocsc()
-    for z in range(array.shape[0]):
-        plane = array[z].astype(np.float32) + np.float32(shift)
-        plane = (along_x @ (along_y @ plane).T).T
-        for entry in range(columns.indptr[z], columns.indptr[z + 1]):
-            out[columns.indices[entry]] += columns.data[entry] * plane
-    return out
+    ready: dict[int, FloatArray] = {}
+    for row in range(along_z.shape[0]):
+        entries = slice(along_z.indptr[row], along_z.indptr[row + 1])
+        needed = along_z.indices[entries].tolist()
+        # Neighbouring slices share sources; those that the next one may need are kept, the others are gone.
+        ready = {z: ready[z] for z in needed if z in ready}
+        plane = np.zeros((along_y.shape[0], along_x.shape[0]), dtype=np.float32)
+        for z, weight in zip(needed, along_z.data[entries], strict=True):
+            if z not in ready:
+                plane_z = array[z].astype(np.float32) + np.float32(shift)
+                ready[z] = (along_x @ (along_y @ plane_z).T).T
+            plane += weight * ready[z]
+        yield plane

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,18 +37,25 @@ class SliceTable:
         Raises:
             ValueError: If the split has no scan.
         """
-        index = pd.read_csv(prepared / "index.csv", dtype={"scan_id": str, "patient_id": str, "site": str})
-        index["folder"] = [str(prepared / folder) for folder in index["folder"]]
+        index = cls.read_index(prepared)
         scans = index[index["split"] == split].reset_index(drop=True)
         if scans.empty:
             raise ValueError(
                 f"{prepared / 'index.csv'} has no scan in split '{split}' (found {sorted(set(index['split']))}); "
-                f"set split={split} for some rows of cohort.csv, or leave the column blank to have it assigned"
+                f"set split={split} for some rows of cohort.csv, or leave the column blank to have it assigned; scans "
+                f"that were refused stand in {prepared / 'verdicts.csv'}"
             )
         counts = scans["slices"].to_numpy(dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         scan = np.repeat(np.arange(len(scans)), counts)
         return cls(scans, scan, np.arange(counts.sum()) - starts[scan])
+
+    @staticmethod
+    def read_index(prepared: Path) -> pd.DataFrame:
+        """The prepared index.csv, one row per scan of any split, with whole paths of the folders."""
+        index = pd.read_csv(prepared / "index.csv", dtype={"scan_id": str, "patient_id": str, "site": str})
+        index["folder"] = [str(prepared / folder) for folder in index["folder"]]
+        return index
 
     def __len__(self) -> int:
         return len(self.scan)
@@ -76,13 +84,22 @@ class SliceTable:
     @cached_property
     def lung_pixels(self) -> NDArray[np.int64]:
         """int64 (N,): pixels inside the lungs, as counted when the scan was prepared."""
+        return self._counted("lung_pixels")
+
+    @cached_property
+    def labelled_pixels(self) -> NDArray[np.int64]:
+        """int64 (N,): pixels with a pattern code, as counted when the scan was prepared."""
+        return self._counted("labelled_pixels")
+
+    def _counted(self, what: str) -> NDArray[np.int64]:
         folders = [Path(folder) for folder in self.scans["folder"]]
-        counts = [json.loads((folder / "scan.json").read_text())["lung_pixels"] for folder in folders]
+        counts = [json.loads((folder / "scan.json").read_text())[what] for folder in folders]
         return np.concatenate(counts).astype(np.int64)
 
 
 @lru_cache(maxsize=256)
-def _open(path: Path) -> NDArray[np.generic]:
+def open_array(path: Path) -> NDArray[Any]:
+    """An array of a prepared folder."""
     # Memory-mapped: the page cache holds one copy for all workers and ranks; only open handles are kept here.
     return np.load(path, mmap_mode="r")
 
@@ -116,10 +133,13 @@ class SliceDataset(Dataset[SliceBatch]):
         rows = np.asarray(indices, dtype=np.int64)
         folders = [Path(str(self.table.scans["folder"].iat[scan])) for scan in self.table.scan[rows]]
         image = np.stack(
-            [_stack(_open(f / "hu.npy"), z, self.context) for f, z in zip(folders, self.table.z[rows], strict=True)]
+            [
+                _stack(open_array(f / "hu.npy"), z, self.context)
+                for f, z in zip(folders, self.table.z[rows], strict=True)
+            ]
         )
-        lung = np.stack([_open(f / "lung.npy")[z] for f, z in zip(folders, self.table.z[rows], strict=True)])
-        target = np.stack([self._target(f, row) for f, row in zip(folders, rows, strict=True)])
+        lung = np.stack([open_array(f / "lung.npy")[z] for f, z in zip(folders, self.table.z[rows], strict=True)])
+        target = np.stack([self.target(f, row) for f, row in zip(folders, rows, strict=True)])
         return SliceBatch(
             image=torch.from_numpy(image),
             lung=torch.from_numpy(lung.astype(bool)[:, None]),
@@ -128,11 +148,13 @@ class SliceDataset(Dataset[SliceBatch]):
             slice_index=torch.from_numpy(rows),
         )
 
-    def _target(self, folder: Path, row: np.int64) -> NDArray[np.int8]:
+    def target(self, folder: Path, row: np.int64) -> NDArray[np.int8]:
         """int8 (2, H, W): infection and consolidation of a slice, -1 where unknown."""
         scan, z = self.table.scans.iloc[self.table.scan[row]], self.table.z[row]
-        shape = _open(folder / "hu.npy").shape[1:]
+        shape = open_array(folder / "hu.npy").shape[1:]
         unknown = np.full(shape, -1, dtype=np.int8)
-        infection = _open(folder / "infection.npy")[z] if scan["has_infection_mask"] else unknown
-        consolidation = consolidation_of(_open(folder / "patterns.npy")[z]) if scan["has_pattern_mask"] else unknown
+        infection = open_array(folder / "infection.npy")[z] if scan["has_infection_mask"] else unknown
+        consolidation = (
+            consolidation_of(open_array(folder / "patterns.npy")[z]) if scan["has_pattern_mask"] else unknown
+        )
         return np.stack([infection, consolidation]).astype(np.int8)

@@ -31,6 +31,7 @@ def test_run_folder_holds_what_the_design_promises(em_run: Path) -> None:
         "metrics.csv",
         "metrics.json",
         "scans.csv",
+        "verdicts.csv",
         "figures/overlays.png",
     ):
         assert (em_run / name).stat().st_size > 0, name

@@ -1,0 +1,82 @@
+"""Which lung is which: right and left, also where they touch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ct.mask_shapes import convex_hull
+
+BoolArray = npt.NDArray[np.bool_]
+RIGHT, LEFT = 1, 2
+
+# How far the cut between touching lungs may lie from the scan's own middle, slice by slice.
+CUT_RANGE_MM = 40.0
+# A lung alone has no valley in its profile: the emptiest column between two lungs is emptier than this share.
+VALLEY_SHARE = 0.5
+# A part that lies to this share on one side of the cut belongs to that side as a whole (a lung may cross the middle).
+ONE_SIDED = 0.85
+
+
+def left_right(lung: BoolArray, spacing_mm: tuple[float, float, float]) -> npt.NDArray[np.int8]:
+    """Tell the right lung from the left one.
+
+    Lungs that touch at the front or the back are cut in every slice at the narrowest column near the middle. A mask
+    of one lung only gets one label: the side of heart and hilum is the hollow one.
+
+    Args:
+        lung: bool (Z, Y, X), canonical: x runs from the patient's right to the left.
+        spacing_mm: Voxel size (z, y, x).
+
+    Returns:
+        int8 (Z, Y, X): 0 outside, 1 = right lung, 2 = left lung (lungmask's labels).
+    """
+    sides = np.zeros(lung.shape, dtype=np.int8)
+    if not lung.any():
+        return sides
+    profile = ndimage.uniform_filter1d(lung.sum(axis=1, dtype=np.float32), 3, axis=1, mode="constant")
+    middle = _middle(profile.sum(axis=0))
+    if middle is None:
+        sides[lung] = RIGHT if _is_hollow_on_the_left(lung) else LEFT
+        return sides
+    cuts = _cuts(profile, middle, max(1, round(CUT_RANGE_MM / spacing_mm[2])))
+    beyond = np.broadcast_to((np.arange(lung.shape[2]) >= cuts[:, None])[:, None], lung.shape)[lung]
+    parts = ndimage.label(lung)[0][lung]
+    share = (np.bincount(parts, weights=beyond) / np.maximum(np.bincount(parts), 1))[parts]
+    left = np.where(share >= ONE_SIDED, True, np.where(share <= 1 - ONE_SIDED, False, beyond))
+    sides[lung] = np.where(left, LEFT, RIGHT)
+    return sides
+
+
+def _middle(profile: npt.NDArray[np.float32]) -> int | None:
+    """Return the emptiest column of the middle half of what the lungs span, None where it is no valley."""
+    columns = np.flatnonzero(profile)
+    low, high = int(columns[0]), int(columns[-1]) + 1
+    start, stop = low + (high - low) // 4, high - (high - low) // 4
+    if stop <= start:
+        return None
+    emptiest = np.flatnonzero(profile[start:stop] == profile[start:stop].min())
+    middle = start + int(emptiest[len(emptiest) // 2])
+    peaks = profile[:middle].max(initial=0), profile[middle:].max(initial=0)
+    return middle if profile[middle] < VALLEY_SHARE * min(peaks) else None
+
+
+def _cuts(profile: npt.NDArray[np.float32], middle: int, reach: int) -> npt.NDArray[np.intp]:
+    """Return for every slice the first column of the left side: the narrowest near the middle, smooth along z."""
+    low, high = max(middle - reach, 0), min(middle + reach + 1, profile.shape[1])
+    # Where the slice has no lung near the middle any column would do: the nearest to the middle is taken.
+    far = np.abs(np.arange(low, high) - middle) * 1e-3
+    cuts = low + np.argmin(profile[:, low:high] + far, axis=1)
+    return ndimage.median_filter(cuts, 5, mode="nearest")
+
+
+def _is_hollow_on_the_left(lung: BoolArray) -> bool:
+    """Whether what a single lung lacks to be convex lies more on the patient's left of it."""
+    columns = np.arange(lung.shape[2])
+    excess = 0
+    for plane in lung[lung.any(axis=(1, 2))]:
+        hollow = (convex_hull(plane) & ~plane).sum(axis=0)
+        left = columns > (plane.sum(axis=0) * columns).sum() / plane.sum()
+        excess += int(hollow[left].sum()) - int(hollow[~left].sum())
+    return excess > 0

@@ -1,0 +1,149 @@
+"""What preparing a cohort will need of memory and disk, estimated from the headers of its files before it starts."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pydicom
+from PIL import Image
+
+from ct.cohort import CohortRow, is_slice_image
+from ct.resample import plan_transform
+from ct.sources import files_of
+
+# A worker holds at most this many times the bytes of the scan it reads.
+SCANS_IN_MEMORY = 4
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What some scans will need, in bytes.
+
+    Attributes:
+        scans: How many they are.
+        sources: Their files.
+        largest: The largest scan as it is in memory, 16 bit or as stored if that is more.
+        disk: The prepared arrays.
+    """
+
+    scans: int
+    sources: int
+    largest: int
+    disk: int
+
+    def text(self, out_dir: Path, jobs: int) -> str:
+        """Say what is needed, and warn in further lines where that is more than there is."""
+        memory = jobs * SCANS_IN_MEMORY * self.largest
+        lines = [
+            f"{self.scans} scans are new, may have changed or were refused ({_size(self.sources)} of files); preparing "
+            f"them takes up to {_size(memory)} of memory ({jobs} jobs x {SCANS_IN_MEMORY} x {_size(self.largest)}, the "
+            f"largest scan) and {_size(self.disk)} of disk in {out_dir}"
+        ]
+        free_memory, free_disk = available_memory(), shutil.disk_usage(out_dir).free
+        if memory > free_memory:
+            lines.append(f"warning: only {_size(free_memory)} of memory are available; use fewer jobs")
+        if self.disk > free_disk:
+            lines.append(f"warning: only {_size(free_disk)} of disk are free in {out_dir}; make room or use another")
+        return "\n".join(lines)
+
+
+def estimate(rows: Sequence[CohortRow], size: int) -> Needs:
+    """Add up what rows will need, without reading a voxel.
+
+    Args:
+        rows: The rows that are to be prepared.
+        size: Pixels along each side in plane.
+
+    Returns:
+        The estimate. A scan whose header cannot be read counts with the bytes of its files.
+    """
+    sources = largest = disk = 0
+    for row in rows:
+        paths = (row.image, row.lung_mask, row.infection_mask, row.pattern_mask)
+        stored = [_bytes(path) for path in paths if path is not None]
+        sources += sum(stored)
+        slices, slice_mm, volume = _look_at(row.image, stored[0])
+        largest = max(largest, volume)
+        kept = plan_transform((slices, 1, 1), (slice_mm, 1.0, 1.0), size).shape[0]
+        masks = 1 + (row.pattern_mask is not None) + (row.infection_mask is not None or row.pattern_mask is not None)
+        disk += kept * size**2 * (2 + masks)
+    return Needs(len(rows), sources, largest, disk)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that can be had without swapping, or all of it where the system does not tell."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _look_at(path: Path, stored: int) -> tuple[int, float, int]:
+    """Return the number of slices, their thickness in mm and the bytes of a scan, as its header tells."""
+    try:
+        if is_slice_image(path):
+            return _slice_images(path)
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            return _nifti(path)
+        if path.name.lower().endswith((".nrrd", ".nhdr")):
+            return _nrrd(path)
+        return _dicom(path)
+    except Exception:  # this only estimates; what is wrong with the file is told when it is read
+        return 1, 1.0, stored
+
+
+def _nifti(path: Path) -> tuple[int, float, int]:
+    image: Any = nibabel.load(path)
+    along_z = int(np.argmax(np.abs(image.affine[2, :3])))
+    volume = math.prod(image.shape) * max(2, image.get_data_dtype().itemsize)
+    return image.shape[along_z], float(image.header.get_zooms()[along_z]), volume
+
+
+def _nrrd(path: Path) -> tuple[int, float, int]:
+    with path.open("rb") as file:
+        header = file.read(4096).decode("latin-1").split("\n\n")[0]
+    fields = dict(line.split(":", 1) for line in header.splitlines() if ": " in line)
+    sizes = [int(count) for count in fields["sizes"].split()]
+    last = fields["space directions"].split(") (")[-1].strip(" ()")
+    slice_mm = math.hypot(*(float(part) for part in last.split(",")))
+    return sizes[-1], slice_mm, 2 * math.prod(sizes)
+
+
+def _dicom(path: Path) -> tuple[int, float, int]:
+    # The largest file is an image of the main series in almost any folder.
+    files = [file for _, file in files_of(path)]
+    largest = max(files, key=lambda file: file.stat().st_size)
+    tags = ["Rows", "Columns", "NumberOfFrames", "SliceThickness"]
+    header = pydicom.dcmread(largest, stop_before_pixels=True, specific_tags=tags, force=True)
+    slices = len(files) * int(header.get("NumberOfFrames") or 1)
+    return slices, float(header.get("SliceThickness") or 1.0), 2 * slices * header.Rows * header.Columns
+
+
+def _slice_images(path: Path) -> tuple[int, float, int]:
+    files = [file for _, file in files_of(path)]
+    with Image.open(files[0]) as image:
+        return len(files), 5.0, 2 * len(files) * image.width * image.height
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return sum(file.stat().st_size for _, file in files_of(path))
+    except OSError:  # told when it is read
+        return 0
+
+
+def _size(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"

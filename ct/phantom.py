@@ -1,6 +1,6 @@
 """Synthetic cohort of chest CT scans with known truth: several sites, readers and file formats, made from a seed.
 
-    python -m ct.phantom --out cohorts/phantom --seed 0 [--tiny]
+    python -m ct.phantom --out cohorts/phantom --seed 0 [--tiny] [--size 128 --readers 6]
 
 The phantom goes through the same door as a hospital's data: real DICOM series and NIfTI files, radiology reports and a
 cohort.csv. Beside them, truth/<scan_id>.npz keeps what no reader knows.
@@ -13,9 +13,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ct.patterns import CONSOLIDATION_CODES
+from ct.patterns import CONSOLIDATION_CODES, UNLABELLED
+from ct.phantom_cohort import DEFAULT_COHORT, TINY_COHORT, ScanPlan, plan_cohort
 from ct.phantom_patient import SITES, Phantom, Site, make_phantom
 from ct.phantom_reports import report_text
 from ct.phantom_volume import Frame
@@ -45,47 +45,18 @@ COLUMNS = (
     "has_consolidation",
     "split",
 )
-# Site, split, number of patients with consolidation, with ground glass only, and healthy.
-DEFAULT_COHORT = (
-    ("A", "train", 14, 30, 4),
-    ("A", "val", 3, 3, 0),
-    ("B", "test", 4, 4, 0),
-    ("C", "test", 4, 3, 0),
-    ("D", "test", 4, 3, 0),
-)
-TINY_COHORT = (("A", "train", 2, 2, 0), ("A", "val", 1, 1, 0), ("B", "test", 1, 0, 0), ("C", "test", 0, 1, 0))
 # A patient who is to have consolidation is drawn again until a reader finds this much.
 LEAST_CONSOLIDATION_ML = 25.0
 # Tastes of the further readers of a scan: how generous they are with borders.
 READER_BIASES = (0.1, -0.1, 0.03)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What one scan of the cohort shall be."""
-
-    number: int
-    scan_id: str
-    site: str
-    split: str
-    kind: str
-    has_lung_mask: bool
-    further_readers: int
-    size: int
-    slices: int | None
-
-    @property
-    def patient_id(self) -> str:
-        return f"P{self.number:04d}"
-
-    @property
-    def states_label(self) -> bool:
-        """Every second row states its weak label; for the others the report has to decide."""
-        return self.number % 2 == 1
+# How much the tastes of a panel of readers differ.
+PANEL_BIAS_SD = 0.15
+# With a panel, readers label a part of the training slices only, and of some of those a part (paper L3, section 2).
+LABELLED_SLICES, PARTLY_LABELLED = 0.7, 0.2
 
 
 def write_cohort(
-    out: Path, seed: int = 0, tiny: bool = False, size: int | None = None, jobs: int | None = None
+    out: Path, seed: int = 0, tiny: bool = False, size: int | None = None, jobs: int | None = None, readers: int = 0
 ) -> Path:
     """Write the phantom cohort, whole or not at all.
 
@@ -95,6 +66,9 @@ def write_cohort(
         tiny: 8 scans of 8 slices for tests instead of the default 56.
         size: columns of an image (default 64; 32 when tiny).
         jobs: processes (default: one per core).
+        readers: a panel of so many readers, each of whom labels some scans, training scans only in part, while a few
+            scans are labelled by all (paper L3); 0 gives every scan to one reader and some test scans to two or three
+            more.
 
     Returns:
         Path of cohort.csv.
@@ -103,10 +77,10 @@ def write_cohort(
         ValueError: `out` holds something else.
     """
     size = size or (32 if tiny else 64)
-    recipe = {"seed": seed, "tiny": tiny, "size": size, "recipe_sha256": _recipe_hash()}
+    recipe = {"seed": seed, "tiny": tiny, "size": size, "readers": readers, "recipe_sha256": _recipe_hash()}
     if _is_written(out, recipe):
         return out / "cohort.csv"
-    plans = list(_plan(TINY_COHORT if tiny else DEFAULT_COHORT, size, 8 if tiny else None))
+    plans = list(plan_cohort(TINY_COHORT if tiny else DEFAULT_COHORT, size, 8 if tiny else None, readers))
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
@@ -145,19 +119,7 @@ def _is_written(out: Path, recipe: dict[str, object]) -> bool:
     return True
 
 
-def _plan(cohort: Iterable[tuple[str, str, int, int, int]], size: int, slices: int | None) -> Iterator[_Plan]:
-    number = 0
-    for site, split, consolidated, ground_glass, healthy in cohort:
-        kinds = ["consolidated"] * consolidated + ["ground_glass"] * ground_glass + ["healthy"] * healthy
-        for place, kind in enumerate(kinds):
-            number += 1
-            # A few rows leave the lungs to be found; none with consolidation, which no classical method keeps whole.
-            alone = place == len(kinds) - 1 and kind != "consolidated" and split != "val"
-            readers = (3 if place % 2 else 2) if split == "test" and place in (0, 1) else 0
-            yield _Plan(number, f"{site}{number:03d}", site, split, kind, not alone, readers, size, slices)
-
-
-def _write_scans(plans: list[_Plan], seed: int, folder: Path, jobs: int) -> list[dict[str, str]]:
+def _write_scans(plans: list[ScanPlan], seed: int, folder: Path, jobs: int) -> list[dict[str, str]]:
     bar = {"total": len(plans), "desc": "phantom scans", "unit": "scan", "file": sys.stderr}
     if jobs == 1:
         return list(tqdm(map(_write_scan, plans, repeat(seed), repeat(folder)), **bar))
@@ -165,7 +127,7 @@ def _write_scans(plans: list[_Plan], seed: int, folder: Path, jobs: int) -> list
         return list(tqdm(pool.map(_write_scan, plans, repeat(seed), repeat(folder)), **bar))
 
 
-def _write_scan(plan: _Plan, seed: int, folder: Path) -> dict[str, str]:
+def _write_scan(plan: ScanPlan, seed: int, folder: Path) -> dict[str, str]:
     """Write the files of one scan and return its row of cohort.csv."""
     phantom, codes = _draw_patient(plan, seed)
     site = SITES[plan.site]
@@ -180,12 +142,15 @@ def _write_scan(plan: _Plan, seed: int, folder: Path) -> dict[str, str]:
 
     if plan.has_lung_mask:
         row["lung_mask"] = mask("lungs", phantom.lungs)
-    row["infection_mask"] = mask("infection", codes >= 5)
-    row["pattern_mask"] = mask("patterns", codes)
-    others = ((number, READER_BIASES[number]) for number in range(plan.further_readers))
-    row["readers"] = ";".join(
-        mask(f"reader{n + 2}", phantom.reader(100 * plan.number + n + 2, bias)[0]) for n, bias in others
-    )
+    if plan.panel:
+        row |= _panel_masks(plan, phantom, seed, mask)
+    else:
+        row["infection_mask"] = mask("infection", codes >= 5)
+        row["pattern_mask"] = mask("patterns", codes)
+        others = ((number, READER_BIASES[number]) for number in range(plan.further_readers))
+        row["readers"] = ";".join(
+            mask(f"reader{n + 2}", phantom.reader(100 * plan.number + n + 2, bias)[0]) for n, bias in others
+        )
     row["report"] = f"reports/{plan.scan_id}.txt"
     (folder / "reports").mkdir(exist_ok=True)
     text = report_text(codes, np.random.default_rng([seed, plan.number, 1]))
@@ -195,7 +160,33 @@ def _write_scan(plan: _Plan, seed: int, folder: Path) -> dict[str, str]:
     return row
 
 
-def _draw_patient(plan: _Plan, seed: int) -> tuple[Phantom, NDArray[np.int8]]:
+def _panel_masks(
+    plan: ScanPlan, phantom: Phantom, seed: int, write: Callable[[str, NDArray[np.generic]], str]
+) -> dict[str, str]:
+    """The columns of a scan that a panel labels: one reader's mask, and all readers' where it is in the study."""
+    own = plan.number % plan.panel
+    bias = np.random.default_rng([seed, 0xB1A5]).normal(0, PANEL_BIAS_SD, plan.panel)
+    who = range(plan.panel) if plan.in_study else [own]
+    drawn = {reader: phantom.reader(100 * plan.number + reader, float(bias[reader]))[0] for reader in who}
+    if plan.split == "train" and not plan.in_study:
+        drawn[own] = _partly_labelled(drawn[own], np.random.default_rng([seed, plan.number, 2]))
+    places = {reader: write(f"reader{reader + 1}", codes) for reader, codes in drawn.items()}
+    return {"pattern_mask": places[own], "readers": ";".join(places.values()) if plan.in_study else ""}
+
+
+def _partly_labelled(codes: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int8]:
+    """Leave some slices without labels, and a quarter of some others."""
+    codes = codes.copy()
+    for plane in codes:
+        if rng.random() > LABELLED_SLICES:
+            plane[:] = UNLABELLED
+        elif rng.random() < PARTLY_LABELLED:
+            rows, columns = (slice(None, n // 2) if rng.random() < 0.5 else slice(n // 2, None) for n in plane.shape)
+            plane[rows, columns] = UNLABELLED
+    return codes
+
+
+def _draw_patient(plan: ScanPlan, seed: int) -> tuple[Phantom, NDArray[np.int8]]:
     """The scan and its first reader's pattern map."""
     burden = 0.0 if plan.kind == "healthy" else float(np.random.default_rng([seed, plan.number]).uniform(0.6, 1.4))
     positive = plan.kind == "consolidated"
@@ -208,7 +199,7 @@ def _draw_patient(plan: _Plan, seed: int) -> tuple[Phantom, NDArray[np.int8]]:
     raise AssertionError(f"no consolidation in 50 draws of {plan.scan_id}")
 
 
-def _write_image(plan: _Plan, phantom: Phantom, site: Site, folder: Path) -> str:
+def _write_image(plan: ScanPlan, phantom: Phantom, site: Site, folder: Path) -> str:
     affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
     if site.file_format == "dicom":
         place = f"images/{plan.scan_id}"
@@ -220,9 +211,9 @@ def _write_image(plan: _Plan, phantom: Phantom, site: Site, folder: Path) -> str
 
 
 def _write_truth(phantom: Phantom, path: Path) -> None:
-    """Keep the fuzzy truth on the canonical grid: fractions as 0..255, keys `vessels`, `lungs`, `pattern_<code>`."""
+    """Keep the fuzzy truth on the canonical grid: hard `lungs`, and as fractions 0..255 the others."""
     path.parent.mkdir(exist_ok=True)
-    fractions: dict[str, NDArray[np.float16]] = {"vessels": phantom.vessels} | {
+    fractions = {"vessels": phantom.vessels, "lung_fraction": phantom.lung_fraction} | {
         f"pattern_{code}": part for code, part in phantom.occupancy.items()
     }
     stored: dict[str, Any] = {
@@ -240,11 +231,12 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="which patients (default 0)")
     parser.add_argument("--size", type=int, default=None, help="columns of an image (default 64, tiny 32)")
     parser.add_argument("--jobs", type=int, default=None, help="processes (default: one per core)")
+    parser.add_argument("--readers", type=int, default=0, help="a panel of so many readers, for the study of paper L3")
     parser.add_argument("--tiny", action="store_true", help="8 small scans for tests")
     chosen = parser.parse_args(args)
     try:
         existed = chosen.out.exists() and any(chosen.out.iterdir())
-        table = write_cohort(chosen.out, chosen.seed, chosen.tiny, chosen.size, chosen.jobs)
+        table = write_cohort(chosen.out, chosen.seed, chosen.tiny, chosen.size, chosen.jobs, chosen.readers)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -67,6 +67,7 @@ class Phantom:
         hu: int16.
         spacing_mm: (z, y, x).
         lungs: uint8, 1 = left lung, 2 = right lung.
+        lung_fraction: fraction of every voxel that is lung, float16.
         occupancy: per pattern code (3..10) the fraction of every voxel it fills, float16; effusion and nodes included.
         vessels: fraction of every voxel that is lung vessel, float16.
         has_consolidation: whether codes 8-10 occur.
@@ -75,6 +76,7 @@ class Phantom:
     hu: NDArray[np.int16]
     spacing_mm: tuple[float, float, float]
     lungs: NDArray[np.uint8]
+    lung_fraction: NDArray[np.float16]
     occupancy: dict[int, NDArray[np.float16]]
     vessels: NDArray[np.float16]
     has_consolidation: bool
@@ -139,6 +141,7 @@ def make_phantom(
         hu=_acquire(rng, frame, SITES[site], hu),
         spacing_mm=frame.spacing_mm,
         lungs=lungs,
+        lung_fraction=share.astype(np.float16),
         occupancy={code: truth[code].astype(np.float16) for code in TRUTH_PATTERNS},
         vessels=(vessels * share).astype(np.float16),
         has_consolidation=any(bool((truth[code] > 0.5).any()) for code in CONSOLIDATION_CODES),

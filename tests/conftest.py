@@ -8,6 +8,7 @@ import torch
 from harness import train_in_process
 
 from ct.phantom import write_cohort
+from ct.phantom_cohort import STUDY_SCANS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,6 +22,14 @@ def _quiet() -> None:
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """cohort.csv of the tiny phantom."""
     return write_cohort(tmp_path_factory.mktemp("cohorts") / "tiny", 0, True, None, 1)
+
+
+@pytest.fixture(scope="session")
+def panel_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """cohort.csv of the tiny phantom with a panel of three readers, who label one training scan in common."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STUDY_SCANS, "train", 1)
+        return write_cohort(tmp_path_factory.mktemp("cohorts") / "panel", 0, True, None, 1, readers=3)
 
 
 @pytest.fixture(scope="session")

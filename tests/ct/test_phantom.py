@@ -8,13 +8,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from ct import phantom
+from ct import phantom, phantom_cohort
 from ct.cohort import read_cohort
 from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
 from ct.phantom import make_phantom, write_cohort
+from ct.phantom_cohort import DEFAULT_COHORT, plan_cohort
 from ct.phantom_reports import report_text
 from ct.phantom_volume import Frame, tubes
-from ct.read import read_mask, read_scan
+from ct.read import read_mask, read_pattern_mask, read_scan
 from ct.reports import weak_label
 
 
@@ -255,7 +256,7 @@ def test_interrupted_cohort_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_default_cohort_has_the_agreed_composition():
-    plans = list(phantom._plan(phantom.DEFAULT_COHORT, 64, None))
+    plans = list(plan_cohort(DEFAULT_COHORT, 64, None, 0))
     test = [plan for plan in plans if plan.split == "test"]
     assert sum(plan.split == "train" for plan in plans) >= 28
     assert {plan.site for plan in test} == {"B", "C", "D"}
@@ -268,3 +269,36 @@ def test_default_cohort_has_the_agreed_composition():
         for kind in ("consolidated", "ground_glass"):
             stated = [plan.states_label for plan in plans if (plan.split, plan.kind) == (split, kind)]
             assert {True, False} == set(stated)
+
+
+def test_a_panel_shares_the_cohort_and_labels_some_scans_together():
+    plans = list(plan_cohort(DEFAULT_COHORT, 128, None, 5))
+    study = [plan for plan in plans if plan.in_study]
+    assert {(p.site, p.split) for p in study} == {
+        ("A", "train"),
+        ("A", "val"),
+        ("B", "test"),
+        ("C", "test"),
+        ("D", "test"),
+    }
+    assert sum(plan.split == "train" for plan in study) == 6
+    assert {"consolidated", "ground_glass"} <= {plan.kind for plan in study if plan.split == "train"}
+
+
+def test_panel_masks_are_partly_labelled_and_their_readers_disagree(tmp_path, monkeypatch):
+    monkeypatch.setitem(phantom_cohort.STUDY_SCANS, "train", 1)
+    rows = read_cohort(write_cohort(tmp_path / "panel", seed=1, tiny=True, jobs=1, readers=3)).rows
+    train = [row for row in rows if row.split == "train"]
+    assert [len(row.readers) for row in train] == [3, 0, 0, 0]
+    scan = read_scan(train[0].image)
+    assert train[0].pattern_mask in train[0].readers
+    opaque = [read_pattern_mask(path, scan) >= 5 for path in train[0].readers]
+    assert len({mask.sum() for mask in opaque}) == 3
+    unlabelled = np.concatenate(
+        [(read_pattern_mask(row.pattern_mask, read_scan(row.image)) < 0).mean((1, 2)) for row in train]
+    )
+    assert (unlabelled[:8] == 0).all()  # the study is labelled in full
+    assert {0.0, 1.0} < set(unlabelled)
+    assert ((unlabelled > 0.2) & (unlabelled < 0.3)).any()
+    test = [row for row in rows if row.split == "test"]
+    assert all((read_pattern_mask(row.pattern_mask, read_scan(row.image)) >= 0).all() for row in test)

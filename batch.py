@@ -14,10 +14,15 @@ class SliceBatch(TypedDict):
     Attributes:
         image: int16 HU (B, context, H, W); the slice to segment is ``context // 2``.
         lung: bool (B, 1, H, W), inside the lungs.
-        target: int8 (B, 2, H, W), channels infection and consolidation, values 0, 1 or -1 (unknown).
+        target: int8. For paper EM's stages (B, 2, H, W), channels infection and consolidation, values 0, 1 or -1
+            (unknown). For the multi-class task (B, 1, H, W), group codes -1 (unlabelled) .. 4.
         weak_label: int8 (B,), the patient-level label z: 1 has consolidation, 0 has none, -1 unknown.
         slice_index: int64 (B,), a row of the SliceTable.
+        border: uint8 (B, 2, H, W), multi-class task: the group across the nearest border, and half mm to that border.
+        votes: uint8 (B, 5, H, W), multi-class task: readers who said each group; all 0 where one reader labelled.
         x: float32 (B, context, H, W), what the network sees; made on the device from ``image`` and ``lung``.
+        mean: float32 (B, 5, H, W), multi-class task: probability of each group by the readers; made on the device.
+        deviation: float32 (B, 5, H, W), its standard deviation.
     """
 
     image: Tensor
@@ -25,4 +30,8 @@ class SliceBatch(TypedDict):
     target: Tensor
     weak_label: Tensor
     slice_index: Tensor
+    border: NotRequired[Tensor]
+    votes: NotRequired[Tensor]
     x: NotRequired[Tensor]
+    mean: NotRequired[Tensor]
+    deviation: NotRequired[Tensor]

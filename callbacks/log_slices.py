@@ -11,18 +11,24 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP, OPACITY_GROUPS
+
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 LUNG_WINDOW_HU = (-1000, 350)
-OUTLINES = {"infection": "#00b25a", "consolidation": "#e4002b"}
+# From the common to the rare; a picture shows the names that the model has.
+NAME_OF_LAYER = {group: f"group {group}: {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS}
+OUTLINES = {"infection": "#00b25a", "consolidation": "#e4002b"} | {
+    name: COLOUR_OF_GROUP[group] for group, name in NAME_OF_LAYER.items()
+}
 
 
 class LogSlices(Callback):
-    """Draw the slice with the most infection of some test scans, as figures/overlays.png and to W&B.
+    """Draw the slice with the most of the rarest finding of some test scans, as figures/overlays.png and to W&B.
 
-    The module offers `segment(x)` and `to_input(batch)`; the data `slice_table` and `batches`.
+    The module offers `truth(batch)`, `prediction(batch)` and `to_input(batch)`; the data `slice_table` and `batches`.
 
     Args:
         folder: The run folder.
@@ -34,16 +40,17 @@ class LogSlices(Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        rows = self._rows(trainer.datamodule)
+        rows = self._rows(trainer.datamodule, pl_module)
         batch = next(iter(trainer.datamodule.batches("test", rows, len(rows))))
         batch = pl_module.to_input(pl_module.transfer_batch_to_device(batch, pl_module.device, 0))
+        pl_module.eval()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            predictions = {name: p[:, 0] > 0.5 for name, p in pl_module.eval().segment(batch["x"]).items()}
+            prediction = pl_module.prediction(batch)
         titles = trainer.datamodule.slice_table("test").per_slice("scan_id")[rows]
         figure = draw_slices(
             batch["image"][:, batch["image"].shape[1] // 2].cpu().numpy(),
-            dict(zip(OUTLINES, batch["target"].transpose(0, 1).cpu().numpy() > 0, strict=True)),
-            {name: (mask & batch["lung"][:, 0]).cpu().numpy() for name, mask in predictions.items()},
+            outlines(pl_module.truth(batch)),
+            outlines(prediction),
             list(titles),
         )
         path = self.folder / "figures" / "overlays.png"
@@ -54,17 +61,29 @@ class LogSlices(Callback):
             if isinstance(logger, WandbLogger):
                 logger.log_image("test/overlays", [str(path)])
 
-    def _rows(self, data: Any) -> NDArray[np.int64]:
+    def _rows(self, data: Any, module: Any) -> NDArray[np.int64]:
         table = data.slice_table("test")
         chosen = np.unique(np.linspace(0, len(table.scans) - 1, self.scans).round().astype(int))
         rows = []
         for scan in chosen:
             candidates = np.flatnonzero(table.scan == scan)
             batches = data.batches("test", candidates, 64)
-            # The most consolidation first, then the most infection; unlabelled (-1) counts as none.
-            size = torch.cat([b["target"].clamp(min=0).sum((2, 3)) for b in batches])
-            rows.append(candidates[int((size[:, 1] * 1_000_000 + size[:, 0]).argmax())])
+            rows.append(candidates[np.concatenate([_interest(module.truth(batch)) for batch in batches]).argmax()])
         return np.array(rows)
+
+
+def outlines(masks: dict[str, torch.Tensor]) -> dict[str, NDArray[np.bool_]]:
+    """Masks (B, H, W) by name, the multi-class `groups` taken apart; names of `OUTLINES` only."""
+    groups = masks.get("groups")
+    if groups is not None:
+        masks = masks | {name: groups == group for group, name in NAME_OF_LAYER.items()}
+    return {name: (masks[name] > 0).cpu().numpy() for name in OUTLINES if name in masks}
+
+
+def _interest(truth: dict[str, torch.Tensor]) -> NDArray[np.float64]:
+    """(B,): the more of the rarest finding, the higher; of two alike the one with more of the next."""
+    sizes = [mask.sum((1, 2)) for mask in outlines(truth).values()]
+    return np.asarray(sum(size * 1e5**rank for rank, size in enumerate(sizes)))
 
 
 def draw_slices(
@@ -95,6 +114,6 @@ def draw_slices(
                     axis.contour(mask[column], levels=[0.5], colors=OUTLINES[name], linewidths=1)
     for axis, label in zip(axes[:, 0], ("CT", "reader", "model"), strict=True):
         axis.set_ylabel(label)
-    handles = [Line2D([], [], color=color, label=name) for name, color in OUTLINES.items()]
+    handles = [Line2D([], [], color=OUTLINES[name], label=name) for name in truth]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

@@ -15,8 +15,9 @@ BATCH_SIZE = 32
 class SaveMasks(Callback):
     """Write masks/<scan_id>.npz beside the tested checkpoint: int8 (Z, H, W) each, on the prepared grid.
 
-    Keys: lung, truth_infection, truth_consolidation (-1 = unknown), infection and, for stage 2, consolidation.
-    The module offers `segment(x)` and `to_input(batch)`; the data `slice_table` and `batches`.
+    Keys: lung; truth_infection, truth_consolidation (-1 = unknown), infection and, for stage 2, consolidation; or, for
+    the multi-class task, truth_groups (-1 = unlabelled), groups and opacity. The module offers `truth(batch)`,
+    `prediction(batch)` and `to_input(batch)`; the data `slice_table` and `batches`.
     """
 
     @rank_zero_only
@@ -35,8 +36,8 @@ def _masks(trainer: Any, module: Any, rows: Any) -> dict[str, Any]:
     for batch in trainer.datamodule.batches("test", rows, BATCH_SIZE):
         batch = module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
         with trainer.precision_plugin.forward_context():
-            found = {name: (p > 0.5) & batch["lung"] for name, p in module.segment(batch["x"]).items()}
-        truth = {"truth_infection": batch["target"][:, :1], "truth_consolidation": batch["target"][:, 1:]}
-        for name, mask in {"lung": batch["lung"], **truth, **found}.items():
-            parts.setdefault(name, []).append(mask[:, 0].to(torch.int8).cpu().numpy())
+            found = module.prediction(batch)
+        truth = {f"truth_{name}": mask for name, mask in module.truth(batch).items()}
+        for name, mask in {"lung": batch["lung"][:, 0], **truth, **found}.items():
+            parts.setdefault(name, []).append(mask.to(torch.int8).cpu().numpy())
     return {name: np.concatenate(pieces) for name, pieces in parts.items()}

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from rich import print as rich_print
 from rich.table import Table
 
+from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
+
 Metrics = Mapping[str, float | int | None]
 Study = Sequence[tuple[str, int, Metrics]]  # (experiment, seed, metrics)
 
@@ -32,7 +34,8 @@ FINDINGS = {
     "threshold": "threshold",
     "threshold_best": "best threshold",
     "threshold_smoothed": "best smoothed threshold",
-}
+    "opacity": "opacity (groups 2 to 4)",
+} | {f"group_{group}": f"group {group}: {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS}
 SEVERITY = "severity/pearson_r"
 
 
@@ -83,10 +86,11 @@ def results_table(metrics: Metrics, title: str = "", consolidation: str = "conso
 def results_markdown(metrics: Metrics, consolidation: str = "consolidation") -> str:
     """The same table in Markdown."""
     rows = [[row.label, *(text(c, v) for c, v in row.figures.items())] for row in finding_rows(metrics, consolidation)]
-    return _markdown(["", *KEYS], rows)
+    return markdown(["", *KEYS], rows)
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows]) + "\n"
 
@@ -127,7 +131,7 @@ def study_table(study: Study) -> str:
         if row not in shown:
             shown.append(row)
             rows.append([experiment, *row])
-    return _markdown(header, rows)
+    return markdown(header, rows)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

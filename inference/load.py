@@ -5,9 +5,12 @@ from pathlib import Path
 from lightning_modules.base import SegmentationModule
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
+from lightning_modules.opacity import OpacityModule
 from lightning_modules.weights import read_checkpoint
 
-MODULES: dict[str, type[SegmentationModule]] = {m.task: m for m in (InfectionModule, ConsolidationModule)}
+MODULES: dict[str, type[SegmentationModule]] = {
+    module.task: module for module in (InfectionModule, ConsolidationModule, OpacityModule)
+}
 
 
 def load_module(path: str | Path) -> SegmentationModule:

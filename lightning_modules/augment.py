@@ -79,7 +79,9 @@ def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
     return flat.view_as(images)
 
 
-def vary_acquisition(x: Tensor, hu_per_unit: float, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def vary_acquisition(
+    x: Tensor, hu_per_unit: float | Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:
     """Another scanner's blur, noise and calibration for x (B, context, H, W) in network units."""
     batch = len(x)
     strength = torch.rand(batch, 2, generator=generator, device=generator.device)

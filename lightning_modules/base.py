@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation, draw_affine, vary_acquisition, warp
-from metrics.scan_confusion import ScanConfusion
 from metrics.summary import Metrics, summarise
 
 HU_OFFSET, HU_PER_UNIT = 1024.0, 110.0
@@ -26,13 +26,12 @@ def network_units(hu: Tensor) -> Tensor:
 class SegmentationModule(LightningModule):
     """Mechanics of a slice segmenter; subclasses hold the maths of their paper.
 
-    A subclass names its tables in `table_names`, fills them in `update_tables`, and declares `monitor` once.
+    A subclass makes its tables in `new_tables`, fills them in `update_tables`, and declares `monitor` once.
 
     Args:
         augmentation: How training batches are augmented.
     """
 
-    table_names: tuple[str, ...]
     monitor: str | None
     task: str
     size: int
@@ -54,9 +53,13 @@ class SegmentationModule(LightningModule):
         batch = self.to_input(batch)
         return self.augment(batch) if self.trainer.training else batch
 
+    def network_input(self, hu: Tensor, lung: Tensor) -> Tensor:
+        """HU (B, context, H, W) -> what the network sees: network units, and 0 outside the lungs (B, 1, H, W)."""
+        return network_units(hu) * lung
+
     def to_input(self, batch: SliceBatch) -> SliceBatch:
-        """Add `x`: network units, and 0 outside the lungs."""
-        batch["x"] = network_units(batch["image"]) * batch["lung"]
+        """Add `x`."""
+        batch["x"] = self.network_input(batch["image"], batch["lung"])
         return batch
 
     def augment(self, batch: SliceBatch) -> SliceBatch:
@@ -80,24 +83,27 @@ class SegmentationModule(LightningModule):
         seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
         return torch.Generator(self.device).manual_seed(seed)
 
-    # -- evaluation: one confusion table per name ----------------------------------------------------------------------
+    # -- evaluation: one table of counts per name ----------------------------------------------------------------------
+
+    def new_tables(self, slices: int) -> dict[str, nn.Module]:
+        """Empty tables for a number of slices, by name."""
+        raise AssertionError(f"{type(self).__name__} must define new_tables")
 
     def update_tables(self, batch: SliceBatch) -> None:
         """Enter the predictions for a batch into `self.tables`."""
         raise AssertionError(f"{type(self).__name__} must define update_tables")
 
-    def confusion_tables(self) -> dict[str, NDArray[np.int64]]:
-        """Every table, (num_slices, 3, 2), reduced over ranks; every rank must call it."""
+    def confusion_tables(self) -> dict[str, NDArray[Any]]:
+        """Every table, (num_slices, ...), reduced over ranks; every rank must call it."""
         return {name: self.table(name).compute().cpu().numpy() for name in self.tables}
 
-    def table(self, name: str) -> ScanConfusion:
+    def table(self, name: str) -> Metric:
         """One of the tables."""
-        return cast(ScanConfusion, self.tables[name])
+        return cast(Metric, self.tables[name])
 
     def reset_tables(self, split: str) -> None:
         """Empty tables for the slices of a split."""
-        slices = len(self.data.slice_table(split))
-        self.tables = nn.ModuleDict({name: ScanConfusion(slices) for name in self.table_names}).to(self.device)
+        self.tables = nn.ModuleDict(self.new_tables(len(self.data.slice_table(split)))).to(self.device)
 
     def summary(self, split: str) -> tuple[Metrics, pd.DataFrame]:
         """(metrics, scans) of the split that was just evaluated, as metrics.json and scans.csv hold them."""
@@ -111,11 +117,13 @@ class SegmentationModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         metrics, _ = self.summary("val")
-        name = self.table_names[0]
-        shown = {"dice": f"{name}/dice_mean", "iou": f"{name}/iou_pooled", "relative_volume": f"{name}/relative_volume"}
-        values = {f"val/{short}": metrics[key] for short, key in shown.items()}
+        keys = {"dice": "dice_mean", "iou": "iou_pooled", "relative_volume": "relative_volume"}
+        self.log_figures({f"val/{short}": metrics[f"{self.task}/{key}"] for short, key in keys.items()})
+
+    def log_figures(self, figures: Metrics) -> None:
+        """Log figures of the whole split, None as NaN."""
         # Every rank computed the same table, so every rank logs the same figure: nothing to reduce.
-        self.log_dict({k: float("nan") if v is None else v for k, v in values.items()}, prog_bar=True)
+        self.log_dict({key: float("nan") if value is None else value for key, value in figures.items()}, prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
         self.reset_tables("test")
@@ -126,7 +134,15 @@ class SegmentationModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         self.test_metrics, self.test_scans = self.summary("test")
 
-    # -- new scans -----------------------------------------------------------------------------------------------------
+    # -- pictures, saved masks and new scans ---------------------------------------------------------------------------
+
+    def truth(self, batch: SliceBatch) -> dict[str, Tensor]:
+        """What the readers said, int8 (B, H, W) by name; -1 is unknown."""
+        return {"infection": batch["target"][:, 0], "consolidation": batch["target"][:, 1]}
+
+    def prediction(self, batch: SliceBatch) -> dict[str, Tensor]:
+        """What the model says inside the lungs, integers or bool (B, H, W) by name."""
+        return {name: (p > 0.5)[:, 0] & batch["lung"][:, 0] for name, p in self.segment(batch["x"]).items()}
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
         """x (B, context, H, W) in network units -> probabilities (B, 1, H, W) by name, outermost region first."""

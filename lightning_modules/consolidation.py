@@ -6,16 +6,17 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import SegmentationModule
 from lightning_modules.latent import MaskStore
 from lightning_modules.thresholds import ThresholdBaselines
-from lightning_modules.weights import load_infection_weights
+from lightning_modules.weights import load_network_weights
 from losses.dice import dice_loss
 from losses.em import e_step, phi1, phi2
+from metrics.scan_confusion import ScanConfusion
 from networks.unet import UNet
 
 
@@ -36,7 +37,6 @@ class ConsolidationModule(SegmentationModule):
     """
 
     task = "consolidation"
-    table_names = ("consolidation", "consolidation_truth_in_infection", "infection", *ThresholdBaselines.names)
     monitor = None  # the last epoch is kept: choosing one by pixel labels would not be weak supervision
 
     def __init__(
@@ -62,7 +62,7 @@ class ConsolidationModule(SegmentationModule):
         self.latent: MaskStore | None = None  # y of every training slice
         self.located: MaskStore | None = None  # m of every training slice, computed once: UNet-1 does not change
         if init_weights:
-            load_infection_weights(init_weights, self.infection_network, self.network)
+            load_network_weights(init_weights, "infection", self.infection_network, self.network)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, context, H, W) in network units -> f, the probability of consolidation, float32 (B, 1, H, W)."""
@@ -119,6 +119,10 @@ class ConsolidationModule(SegmentationModule):
         return labels
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    def new_tables(self, slices: int) -> dict[str, nn.Module]:
+        names = ("consolidation", "consolidation_truth_in_infection", "infection", *ThresholdBaselines.names)
+        return {name: ScanConfusion(slices) for name in names}
 
     def update_tables(self, batch: SliceBatch) -> None:
         infected = self.infected(batch)

@@ -3,12 +3,13 @@
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import SegmentationModule
 from losses.dice import dice_loss
+from metrics.scan_confusion import ScanConfusion
 from networks.unet import UNet
 
 
@@ -24,7 +25,6 @@ class InfectionModule(SegmentationModule):
     """
 
     task = "infection"
-    table_names = ("infection",)
     monitor = "val/dice"
 
     def __init__(
@@ -49,6 +49,9 @@ class InfectionModule(SegmentationModule):
         )
         self.log("train/loss", loss, prog_bar=True)
         return loss
+
+    def new_tables(self, slices: int) -> dict[str, nn.Module]:
+        return {"infection": ScanConfusion(slices)}
 
     def update_tables(self, batch: SliceBatch) -> None:
         prediction = (self(batch["x"]) > 0.5) & batch["lung"]

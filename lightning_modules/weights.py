@@ -35,25 +35,25 @@ def network_weights(checkpoint: dict[str, Any], prefix: str = "network.") -> dic
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def load_infection_weights(path: str | Path, *networks: nn.Module) -> None:
-    """Copy UNet-1 of a stage 1 checkpoint into networks of the same shape.
+def load_network_weights(path: str | Path, task: str, *networks: nn.Module) -> None:
+    """Copy the network of a checkpoint of a given task into networks of the same shape.
 
     Raises:
-        ValueError: If the checkpoint is of another kind or another network size.
+        ValueError: If the checkpoint is of another task or another network size.
     """
     checkpoint = read_checkpoint(path)
     about = checkpoint["ground_glass"]
-    if about["task"] != "infection":
+    if about["task"] != task:
         raise ValueError(
-            f"{path} holds a model for '{about['task']}', stage 2 starts from one for 'infection'; "
-            "give --model.init_weights a best.ckpt of an infection experiment"
+            f"{path} holds a model for '{about['task']}', this experiment starts from one for '{task}'; "
+            f"give it a best.ckpt of an {task} experiment"
         )
     for network in networks:
         try:
             network.load_state_dict(network_weights(checkpoint))
         except RuntimeError as error:
-            found = {key: about["arguments"].get(key) for key in ("channels", "context")}
+            found = {key: about["arguments"].get(key) for key in ("network", "channels", "context")}
             raise ValueError(
                 f"the network in {path} ({found}) has another shape than this experiment's; "
-                "set model.channels and model.context to the same values in both stages"
+                "set the same model.network, model.channels and model.context in both"
             ) from error

@@ -64,7 +64,7 @@ def summarise(tables: Tables, slices: pd.DataFrame) -> tuple[Metrics, pd.DataFra
     return metrics, scans
 
 
-def _per_scan(values: NDArray[Any], slices: pd.DataFrame) -> NDArray[Any]:
+def per_scan(values: NDArray[Any], slices: pd.DataFrame) -> NDArray[Any]:
     """Sum per-slice values (num_slices, ...) over the slices of each scan, in order of first appearance."""
     scan, names = pd.factorize(slices["scan_id"])
     sums = np.zeros((len(names), *values.shape[1:]), values.dtype)
@@ -97,25 +97,25 @@ def _scans(tables: Tables, slices: pd.DataFrame) -> pd.DataFrame:
     first = slices.groupby("scan_id", sort=False).first()
     nan = np.full(len(first), np.nan)
     columns: dict[str, Any] = {"scan_id": first.index, "site": first["site"].to_numpy()}
-    columns["slices"] = _per_scan(np.ones(len(slices), np.int64), slices)
+    columns["slices"] = per_scan(np.ones(len(slices), np.int64), slices)
     voxels = next(iter(tables.values())).sum((1, 2))
-    columns["lung_ml"] = _per_scan(voxels * slices["voxel_ml"].to_numpy(float), slices)
+    columns["lung_ml"] = per_scan(voxels * slices["voxel_ml"].to_numpy(float), slices)
     columns |= {"severity_truth": nan, "severity_predicted": nan, "consolidation_score": nan}
     if "infection" in tables:
-        columns["severity_truth"], columns["severity_predicted"] = _severity(_per_scan(tables["infection"], slices))
+        columns["severity_truth"], columns["severity_predicted"] = _severity(per_scan(tables["infection"], slices))
     if "consolidation" in tables:
-        table = _per_scan(tables["consolidation"], slices)
+        table = per_scan(tables["consolidation"], slices)
         lung = table.sum((1, 2))
         columns["consolidation_score"] = table[..., 1].sum(1) / np.where(lung > 0, lung, np.nan)  # equation 15
     weak_label = first["weak_label"].astype("Int64").reset_index(drop=True)
     columns["has_consolidation"] = weak_label.mask(weak_label < 0)
     for name in SCAN_COLUMNS_OF:
         if name in tables:
-            columns |= _overlap_columns(name, _per_scan(tables[name], slices))
+            columns |= overlap_columns(name, per_scan(tables[name], slices))
     return pd.DataFrame(columns)
 
 
-def _overlap_columns(name: str, table: NDArray[np.int64]) -> dict[str, Any]:
+def overlap_columns(name: str, table: NDArray[np.int64]) -> dict[str, Any]:
     counts = overlap.counts(table)._asdict()
     columns: dict[str, Any] = {f"{name}_{key}": value for key, value in counts.items()}
     return columns | {f"{name}_dice": overlap.dice(table), f"{name}_iou": overlap.iou(table)}
@@ -125,8 +125,8 @@ def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metri
     """The flat figures of these slices; `scans` holds the rows of the same scans."""
     figures: Metrics = {"scans": len(scans), "slices": len(slices)}
     if "infection" in tables:
-        figures |= _overlap_figures("infection", tables["infection"], slices)
-        r, n = _pearson(scans["severity_truth"].to_numpy(float), scans["severity_predicted"].to_numpy(float))
+        figures |= overlap_figures("infection", tables["infection"], slices)
+        r, n = pearson(scans["severity_truth"].to_numpy(float), scans["severity_predicted"].to_numpy(float))
         figures |= {"severity/pearson_r": r, "severity/pearson_r_n": n}
     for name in CONSOLIDATION_FAMILY:
         if name in tables:
@@ -136,15 +136,15 @@ def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metri
     return figures
 
 
-def _overlap_figures(name: str, table: NDArray[np.int64], slices: pd.DataFrame) -> Metrics:
+def overlap_figures(name: str, table: NDArray[np.int64], slices: pd.DataFrame) -> Metrics:
     """Mean Dice over the scans that have the finding, and the figures of one table pooled over all scans."""
     pooled = table.sum(0)
-    return _mean(f"{name}/dice_mean", overlap.dice(_per_scan(table, slices))) | {
-        f"{name}/dice_pooled": _number(overlap.dice(pooled)),
-        f"{name}/iou_pooled": _number(overlap.iou(pooled)),
-        f"{name}/relative_volume": _number(overlap.relative_volume(pooled)),
-        f"{name}/tpr": _number(overlap.tpr(pooled)),
-        f"{name}/fpr": _number(overlap.fpr(pooled)),
+    return mean_figure(f"{name}/dice_mean", overlap.dice(per_scan(table, slices))) | {
+        f"{name}/dice_pooled": number(overlap.dice(pooled)),
+        f"{name}/iou_pooled": number(overlap.iou(pooled)),
+        f"{name}/relative_volume": number(overlap.relative_volume(pooled)),
+        f"{name}/tpr": number(overlap.tpr(pooled)),
+        f"{name}/fpr": number(overlap.fpr(pooled)),
     }
 
 
@@ -153,14 +153,14 @@ def _consolidation_figures(
 ) -> Metrics:
     """The overlap figures, those inside the predicted infected region, and false positives where there is no truth."""
     inside = in_region(table, region).sum(0)
-    per_scan = _per_scan(table, slices)
-    without = (per_scan[:, 1].sum(1) == 0) & (per_scan[:, 0].sum(1) > 0)
-    false_positive_ml = _per_scan(table[:, 0, 1] * slices["voxel_ml"].to_numpy(float), slices)
+    of_scan = per_scan(table, slices)
+    without = (of_scan[:, 1].sum(1) == 0) & (of_scan[:, 0].sum(1) > 0)
+    false_positive_ml = per_scan(table[:, 0, 1] * slices["voxel_ml"].to_numpy(float), slices)
     return (
-        _overlap_figures(name, table, slices)
-        | {f"{name}/tpr_in_infection": _number(overlap.tpr(inside))}
-        | {f"{name}/fpr_in_infection": _number(overlap.fpr(inside))}
-        | _mean(f"{name}/false_positive_ml", false_positive_ml[without])
+        overlap_figures(name, table, slices)
+        | {f"{name}/tpr_in_infection": number(overlap.tpr(inside))}
+        | {f"{name}/fpr_in_infection": number(overlap.fpr(inside))}
+        | mean_figure(f"{name}/false_positive_ml", false_positive_ml[without])
     )
 
 
@@ -172,26 +172,26 @@ def _score_figures(scans: pd.DataFrame) -> Metrics:
     figures: Metrics = {"consolidation_score/auc": None, "consolidation_score/mann_whitney_p": None}
     if len(with_it) and len(without):
         u, p = stats.mannwhitneyu(with_it, without, alternative="two-sided")
-        figures["consolidation_score/auc"] = _number(u / (len(with_it) * len(without)))
-        figures["consolidation_score/mann_whitney_p"] = _number(p)
+        figures["consolidation_score/auc"] = number(u / (len(with_it) * len(without)))
+        figures["consolidation_score/mann_whitney_p"] = number(p)
     return figures | {"consolidation_score/auc_n": len(with_it) + len(without)}
 
 
-def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float | None, int]:
+def pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float | None, int]:
     """Pearson's r over the pairs without NaN, and their number; None where either does not vary."""
     both = np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None, len(x)
-    return _number(stats.pearsonr(x, y).statistic), len(x)
+    return number(stats.pearsonr(x, y).statistic), len(x)
 
 
-def _mean(key: str, values: NDArray[np.float64]) -> Metrics:
+def mean_figure(key: str, values: NDArray[np.float64]) -> Metrics:
     """The mean of the values that are not NaN under `key`, and how many they are under `<key>_n`."""
     values = values[np.isfinite(values)]
-    return {key: _number(values.mean()) if len(values) else None, f"{key}_n": len(values)}
+    return {key: number(values.mean()) if len(values) else None, f"{key}_n": len(values)}
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     """A plain float, or None for NaN: what JSON can hold."""
     return None if math.isnan(value) else float(value)

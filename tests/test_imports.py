@@ -13,9 +13,9 @@ ALLOWED = {
     "losses": {"ct.patterns"},
     "metrics": {"ct.patterns"},
     "datamodules": {"ct", "batch"},
-    "lightning_modules": {"networks", "losses", "metrics", "batch"},
+    "lightning_modules": {"networks", "losses", "metrics", "batch", "ct.patterns"},
     "callbacks": {"batch", "ct", "losses", "metrics"},
-    "evaluation": {"ct", "metrics"},
+    "evaluation": {"ct", "losses", "metrics"},
     "inference": {"ct", "networks", "lightning_modules"},
 }
 ROOMS = {*ALLOWED, "train", "tests"}

@@ -1,0 +1,157 @@
+"""What the data of both papers share: a prepared cohort, its tables of slices, and loaders of whole batches."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from batch import SliceBatch
+from ct.cohort import SPLITS
+from ct.prepare import PreparedCohort, prepare_cohort, prepared_folder
+from datamodules.samplers import EpochSampler, rank_share
+from datamodules.slices import SliceDataset, SliceTable
+
+
+def _as_fetched(batch: Any) -> Any:
+    return batch
+
+
+class SliceData(LightningDataModule):
+    """Slices of a cohort; a subclass says which of them count and what a batch holds.
+
+    Args:
+        cohort: Path of cohort.csv.
+        prepared: Folder under which prepared arrays are kept; each cohort and size gets its own folder there.
+        size: Side of the prepared slices in pixels.
+        context: Adjacent slices in a stack.
+        batch_size: Slices per batch and process.
+        num_workers: Loader processes; 0 reads in the training process.
+        prepare_jobs: Processes that prepare scans.
+    """
+
+    def __init__(
+        self,
+        cohort: str,
+        prepared: str,
+        size: int,
+        context: int,
+        batch_size: int,
+        num_workers: int,
+        prepare_jobs: int,
+    ) -> None:
+        super().__init__()
+        self.cohort, self.size, self.context, self.batch_size = Path(cohort), size, context, batch_size
+        self.num_workers, self.prepare_jobs = num_workers, prepare_jobs
+        self.prepared = prepared_folder(self.cohort, size, prepared)
+        self._result: PreparedCohort | None = None
+        self._tables: dict[str, SliceTable] = {}
+
+    # -- what a subclass decides ---------------------------------------------------------------------------------------
+
+    def dataset(self, table: SliceTable) -> SliceDataset:
+        """Batches for the rows of a table."""
+        return SliceDataset(table, self.context)
+
+    def usable(self, table: SliceTable, training: bool) -> NDArray[np.bool_]:
+        """bool (N,): the rows that are read."""
+        return np.ones(len(table), dtype=np.bool_)
+
+    def balance(self, table: SliceTable, rows: NDArray[np.int64]) -> NDArray[np.int8] | None:
+        """int8 (n,), the weak labels of training rows for balanced batches, or None for a plain shuffle."""
+        return None
+
+    # -- mechanics -----------------------------------------------------------------------------------------------------
+
+    @property
+    def verdicts_csv(self) -> Path:
+        """What became of every scan of the cohort when it was prepared."""
+        return self.prepared / "verdicts.csv"
+
+    def prepare_data(self) -> None:
+        """Prepare what is not yet prepared (one process does; the others wait) and say if scans were refused."""
+        if self._result is not None:  # the test after the training; refused scans would be tried again
+            return
+        self._result = prepare_cohort(self.cohort, self.prepared, size=self.size, jobs=self.prepare_jobs)
+        if self._result.refused:
+            print(
+                f"warning: {self._result.refused} of {len(self._result.verdicts)} scans of {self.cohort} were refused "
+                f"and are left out; {self.verdicts_csv} says why",
+                file=sys.stderr,
+            )
+
+    def setup(self, stage: str) -> None:
+        """Read the tables of all splits before a training, which ends with a test: an empty one is an error now."""
+        for split in SPLITS if stage == "fit" else ():
+            self.slice_table(split)
+
+    def slice_table(self, split: str) -> SliceTable:
+        """The slices of split train, val or test."""
+        if split not in self._tables:
+            self._tables[split] = SliceTable.read(self.prepared, split)
+        return self._tables[split]
+
+    def batches(self, split: str, indices: NDArray[np.int64], batch_size: int) -> Iterator[SliceBatch]:
+        """Unaugmented batches of given rows of a split's table, in this process."""
+        dataset = self.dataset(self.slice_table(split))
+        for start in range(0, len(indices), batch_size):
+            yield dataset.__getitems__(indices[start : start + batch_size].tolist())
+
+    def train_indices(self, epoch: int) -> NDArray[np.int64]:
+        """int64 (n,): the rows of the train table that this rank sees in `epoch`."""
+        return self._train_sampler(epoch).epoch_indices(epoch)
+
+    def train_dataloader(self) -> DataLoader[SliceBatch]:
+        # Lightning iterates before it sets the epoch after a resume: the sampler starts at the right epoch by itself.
+        progress: Any = self.trainer.fit_loop.epoch_progress.current if self.trainer else None
+        epoch = progress.processed if progress else 0
+        sampler = self._train_sampler(epoch)
+        if len(sampler) < self.batch_size:
+            raise ValueError(
+                f"this rank has {len(sampler)} training slices, fewer than one batch of {self.batch_size}; "
+                f"lower --data.batch_size or add training scans to {self.cohort}"
+            )
+        return self._loader(self.dataset(self.slice_table("train")), sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[SliceBatch]:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[SliceBatch]:
+        return self._evaluation_loader("test")
+
+    def _train_sampler(self, epoch: int) -> EpochSampler:
+        table = self.slice_table("train")
+        rows = np.flatnonzero(self.usable(table, training=True))
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        return EpochSampler(rows, self.balance(table, rows), seed, epoch, *self._rank())
+
+    def _evaluation_loader(self, split: str) -> DataLoader[SliceBatch]:
+        table = self.slice_table(split)
+        rows = np.flatnonzero(self.usable(table, training=False))
+        rank_zero_info(f"{split}: {len(table.scans)} scans, {len(rows)} slices")
+        share = rank_share(rows, *self._rank(), equal=False)
+        return self._loader(self.dataset(table), share.tolist(), drop_last=False)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(
+        self, dataset: SliceDataset, sampler: EpochSampler | list[int], *, drop_last: bool
+    ) -> DataLoader[SliceBatch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
+            collate_fn=_as_fetched,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,120 @@
+"""Paper L3's data: single slices with the groups of opacities that one or several readers drew."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from batch import SliceBatch
+from ct.borders import nearest_border
+from ct.lungs import ASSUMED_WIDTH_MM
+from ct.patterns import GROUPS, groups_of
+from ct.statistics import Statistics, training_statistics
+from datamodules.base import SliceData
+from datamodules.slices import SliceDataset, SliceTable, open_array
+
+
+class OpacityDataset(SliceDataset):
+    """Slices with `target` (groups), `border` and `votes` (see SliceBatch).
+
+    Args:
+        table: The slices.
+        context: Number of adjacent slices, odd (paper L3: 1).
+        borders: Folder of the borders of every scan.
+    """
+
+    def __init__(self, table: SliceTable, context: int, borders: Path) -> None:
+        super().__init__(table, context)
+        self.borders = borders
+
+    def __getitems__(self, indices: list[int]) -> SliceBatch:
+        batch = super().__getitems__(indices)
+        rows = [(self.table.scans.iloc[self.table.scan[row]], int(self.table.z[row])) for row in indices]
+        size = batch["image"].shape[-1]
+        border = np.zeros((len(rows), 2, size, size), np.uint8)
+        votes = np.zeros((len(rows), len(GROUPS), size, size), np.uint8)
+        for number, (scan, z) in enumerate(rows):
+            if scan["has_pattern_mask"]:
+                border[number] = open_array(self.borders / f"{scan['scan_id']}.npy")[z]
+            if scan["readers"] > 1:
+                readers = groups_of(open_array(Path(scan["folder"]) / "readers.npy")[:, z])
+                votes[number] = (readers[:, None] == np.array(GROUPS)[:, None, None]).sum(0)
+        batch["border"], batch["votes"] = torch.from_numpy(border), torch.from_numpy(votes)
+        return batch
+
+    def target(self, folder: Path, row: np.int64) -> NDArray[np.int8]:
+        """int8 (1, H, W): groups of a slice, -1 where unlabelled."""
+        scan, z = self.table.scans.iloc[self.table.scan[row]], self.table.z[row]
+        if not scan["has_pattern_mask"]:
+            return np.full((1, *open_array(folder / "hu.npy").shape[1:]), -1, dtype=np.int8)
+        return groups_of(open_array(folder / "patterns.npy")[z])[None]
+
+
+class OpacityData(SliceData):
+    """Slices of a cohort for the multi-class task; slices without any label are not read.
+
+    Args:
+        cohort: Path of cohort.csv.
+        prepared: Folder under which prepared arrays are kept; each cohort and size gets its own folder there.
+        size: Side of the prepared slices in pixels (paper L3: 512).
+        context: Adjacent slices in the input (paper L3: 1).
+        batch_size: Slices per batch and process (paper L3: 64).
+        num_workers: Loader processes; 0 reads in the training process.
+        prepare_jobs: Processes that prepare scans.
+    """
+
+    def __init__(
+        self,
+        cohort: str = "cohorts/opacity/cohort.csv",
+        prepared: str = "prepared",
+        size: int = 512,
+        context: int = 1,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        prepare_jobs: int = 2,
+    ) -> None:
+        super().__init__(cohort, prepared, size, context, batch_size, num_workers, prepare_jobs)
+        self.borders = self.prepared / ".borders"
+
+    def prepare_data(self) -> None:
+        """Prepare the scans, and find the borders in every label map once: they do not change."""
+        super().prepare_data()
+        index = SliceTable.read_index(self.prepared)
+        self.borders.mkdir(exist_ok=True)
+        for scan in tqdm(index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False):
+            source, path = Path(scan.folder) / "patterns.npy", self.borders / f"{scan.scan_id}.npy"
+            if not path.is_file() or path.stat().st_mtime_ns < source.stat().st_mtime_ns:
+                save_borders(source, self._spacing_mm(scan.spacing_y_mm, scan.spacing_x_mm), path)
+
+    def dataset(self, table: SliceTable) -> SliceDataset:
+        return OpacityDataset(table, self.context, self.borders)
+
+    def usable(self, table: SliceTable, training: bool) -> NDArray[np.bool_]:
+        return table.labelled_pixels > 0
+
+    def statistics(self, low_hu: float, high_hu: float) -> Statistics:
+        """Mean, deviation and group frequencies of the training slices; counted once and kept."""
+        return training_statistics(self.prepared, (low_hu, high_hu), self.prepare_jobs)
+
+    @property
+    def pixel_mm(self) -> float:
+        """Median pixel size of the training scans."""
+        scans = self.slice_table("train").scans
+        return float(np.median([self._spacing_mm(y, x) for y, x in scans[["spacing_y_mm", "spacing_x_mm"]].to_numpy()]))
+
+    def _spacing_mm(self, y: float, x: float) -> tuple[float, float]:
+        """Pixel size, or the one that a chest of usual width would have where it is unknown."""
+        known = np.isfinite(y) and np.isfinite(x)
+        return (float(y), float(x)) if known else (ASSUMED_WIDTH_MM / self.size,) * 2
+
+
+def save_borders(patterns: Path, spacing_mm: tuple[float, float], path: Path) -> None:
+    """Write the borders (see `ct.borders`) of a scan's label map, uint8 (Z, 2, H, W), whole or not at all."""
+    codes = np.load(patterns, mmap_mode="r")
+    found = np.stack([nearest_border(groups_of(plane), spacing_mm) for plane in codes])
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as file:
+        np.save(file, found)
+    temporary.replace(path)

@@ -1,0 +1,107 @@
+"""The figures of a cross-validation: every scan is in the test split of one fold, and all of them count together.
+
+    python -m evaluation.folds runs/folds
+
+The folder holds fold-<n>/<experiment>/latest (make cross-validate).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evaluation.tables import FINDINGS, KEYS, Metrics, finding_rows, markdown, text
+from metrics import overlap
+
+
+def pooled_metrics(scans: pd.DataFrame) -> dict[str, float | int | None]:
+    """The overlap figures of metrics.json from the rows of scans.csv files.
+
+    Args:
+        scans: Rows of the test scans of all folds, each scan once.
+
+    Returns:
+        Flat figures, None where undefined; the means are over the scans that have the finding.
+
+    Raises:
+        ValueError: A scan is there twice.
+    """
+    twice = scans["scan_id"][scans["scan_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"scan {twice.iloc[0]!r} is in the test split of two folds; expected each scan once")
+    figures: dict[str, float | int | None] = {"scans": len(scans), "slices": int(scans["slices"].sum())}
+    for name in FINDINGS:
+        if f"{name}_tp" in scans:
+            counts = scans[[f"{name}_{part}" for part in ("tn", "fp", "fn", "tp")]].to_numpy(np.int64)
+            table = np.zeros((len(scans), 3, 2), np.int64)
+            table[:, :2] = counts.reshape(-1, 2, 2)
+            dice, pooled = overlap.dice(table), table.sum(0)
+            views = {
+                "dice_mean": np.nanmean(dice) if np.isfinite(dice).any() else np.nan,
+                "dice_pooled": overlap.dice(pooled),
+                "iou_pooled": overlap.iou(pooled),
+                "relative_volume": overlap.relative_volume(pooled),
+                "tpr": overlap.tpr(pooled),
+                "fpr": overlap.fpr(pooled),
+            }
+            figures |= {f"{name}/{key}": float(v) if np.isfinite(v) else None for key, v in views.items()}
+            figures[f"{name}/dice_mean_n"] = int(np.isfinite(dice).sum())
+    return figures
+
+
+def read_folds(folder: Path) -> dict[str, pd.DataFrame]:
+    """The rows of scans.csv of all folds, by experiment.
+
+    Raises:
+        ValueError: There are none, or an experiment is missing in some fold.
+    """
+    folds = sorted(path for path in folder.glob("fold-*") if path.is_dir())
+    experiments = sorted({path.parent.parent.name for path in folder.glob("fold-*/*/latest/scans.csv")})
+    if not experiments:
+        raise ValueError(f"{folder}: no finished folds; expected fold-<n>/<experiment>/latest (make cross-validate)")
+    found = {}
+    for experiment in experiments:
+        tables = [fold / experiment / "latest" / "scans.csv" for fold in folds]
+        missing = [table for table in tables if not table.is_file()]
+        if missing:
+            raise ValueError(f"{missing[0]}: not found, though other folds of {experiment} are finished; train it too")
+        found[experiment] = pd.concat([pd.read_csv(table) for table in tables], ignore_index=True)
+    return found
+
+
+def folds_table(metrics_of: dict[str, Metrics]) -> str:
+    """Markdown: a row per experiment and finding."""
+    rows = [
+        [experiment, row.label, *(text(column, value) for column, value in row.figures.items())]
+        for experiment, metrics in metrics_of.items()
+        for row in finding_rows(metrics)
+    ]
+    return markdown(["experiment", "finding", *KEYS], rows)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.folds", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder with fold-<n>/<experiment>/latest")
+    options = parser.parse_args(args)
+    try:
+        metrics_of: dict[str, Metrics] = {
+            experiment: pooled_metrics(scans) for experiment, scans in read_folds(options.folder).items()
+        }
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for experiment, metrics in metrics_of.items():
+        (options.folder / f"{experiment}.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    table = folds_table(metrics_of)
+    (options.folder / "folds.md").write_text(table, encoding="utf-8")
+    print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

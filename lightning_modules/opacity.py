@@ -1,0 +1,190 @@
+"""Paper L3: groups of opacities learned from the distribution of what readers say."""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from batch import SliceBatch
+from ct.patterns import GROUPS, OPACITY_GROUPS
+from lightning_modules.augment import Augmentation, draw_affine, vary_acquisition, warp
+from lightning_modules.base import SegmentationModule
+from lightning_modules.weights import load_network_weights
+from losses.soft_label import Weighting, soft_label_divergence, soft_label_loss
+from losses.soft_targets import Draw, SoftTargets
+from metrics.calibration import BINS, SliceSums, reliability
+from metrics.group_summary import summarise_groups
+from metrics.scan_confusion import ScanConfusion
+from metrics.summary import Metrics
+from networks.by_name import Name, build_network
+
+OPAQUE = slice(OPACITY_GROUPS[0], OPACITY_GROUPS[-1] + 1)
+AIR_HU = -1024.0
+
+
+class OpacityModule(SegmentationModule):
+    """A multi-class segmenter with probabilistic labels (paper L3, sections 3 and 4).
+
+    Args:
+        network: `unet`, `deeplabv3plus` or `pspnet`.
+        channels: Channels after the first convolution of the UNet.
+        context: Adjacent slices in the input (paper L3: 1).
+        encoder_weights: See `networks.by_name`; None downloads nothing.
+        pretrained: Checkpoint of this task to start from (fine-tuning); empty starts from random weights.
+        labels: `soft`: votes of several readers, else the noise model; `hard`: the label as it stands.
+        noise_model: File of the reader noise model for singly labelled slices, needed for soft labels.
+        target: The `mean` of the label's distribution, or a draw from it with `independent` or `correlated` noise.
+        weighting: Reading of the loss's weights, `pixel` or `class` (see `losses.soft_label`).
+        window_hu: HU are clipped to it (paper L3: -1000 .. 350).
+        mean_hu: What is subtracted from the clipped HU; the training set's own if None (paper L3: -653.2).
+        std_hu: What they are divided by; the training set's own if None (paper L3: 628.5).
+        augmentation: Augmentation of training batches.
+    """
+
+    task = "opacity"
+    monitor = "val/opacity_iou"
+    hu_mean: Tensor
+    hu_std: Tensor
+    class_frequency: Tensor
+
+    def __init__(
+        self,
+        network: Name = "unet",
+        channels: int = 32,
+        context: int = 1,
+        encoder_weights: str | None = None,
+        pretrained: str = "",
+        labels: Literal["soft", "hard"] = "soft",
+        noise_model: str = "",
+        target: Draw = "mean",
+        weighting: Weighting = "pixel",
+        window_hu: tuple[float, float] = (-1000.0, 350.0),
+        mean_hu: float | None = None,
+        std_hu: float | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__(augmentation or Augmentation())
+        self.save_hyperparameters(
+            "network", "channels", "context", "labels", "target", "weighting", "window_hu", logger=False
+        )
+        self.given = mean_hu, std_hu
+        self.network = build_network(network, context, len(GROUPS), channels, encoder_weights).to(
+            memory_format=torch.channels_last
+        )
+        self.targets = SoftTargets(len(GROUPS), noise_model if labels == "soft" else "")
+        # Filled from the training set in `setup`, or by a checkpoint.
+        for name, value in (("hu_mean", 0.0), ("hu_std", 1.0), ("class_frequency", [0.0] * len(GROUPS))):
+            self.register_buffer(name, torch.tensor(value))
+        if pretrained:
+            load_network_weights(pretrained, self.task, self.network)
+
+    def setup(self, stage: str) -> None:
+        """Take the training set's statistics, where the experiment gives none."""
+        statistics = self.data.statistics(*self.hparams["window_hu"])
+        mean, std = self.given
+        self.hu_mean.fill_(statistics.mean_hu if mean is None else mean)
+        self.hu_std.fill_(statistics.std_hu if std is None else std)
+        self.class_frequency.copy_(torch.tensor(statistics.group_frequency))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, context, H, W), normalised -> probability of every group, float32 (B, 5, H, W)."""
+        return self.network(x).float().softmax(1)
+
+    # -- data, on the device -------------------------------------------------------------------------------------------
+
+    def network_input(self, hu: Tensor, lung: Tensor) -> Tensor:
+        """(clipped HU - mean) / std, of the whole slice: paper L3 segments the lungs too."""
+        return (hu.float().clamp(*self.hparams["window_hu"]) - self.hu_mean) / self.hu_std
+
+    def to_input(self, batch: SliceBatch) -> SliceBatch:
+        """Add x, and the moments of the label."""
+        batch["x"] = self.network_input(batch["image"], batch["lung"])
+        batch["mean"], batch["deviation"] = self.targets(batch["target"], batch["border"], batch["votes"])
+        return batch
+
+    def augment(self, batch: SliceBatch) -> SliceBatch:
+        """Move x and the label's moments together. What enters from outside is air, and unlabelled."""
+        theta = draw_affine(len(batch["x"]), self.augmentation, self.generator()).to(self.device)
+        air = self.network_input(torch.tensor(AIR_HU, device=self.device), batch["lung"])
+        batch["x"] = warp(batch["x"] - air, theta, "bilinear") + air
+        # A pixel that is mixed with an unlabelled one is unlabelled.
+        labelled = warp((batch["target"] >= 0).float(), theta, "bilinear") > 0.999
+        batch["target"] = torch.where(labelled, warp(batch["target"].float(), theta, "nearest").to(torch.int8), -1)
+        moments = warp(torch.cat([batch["mean"], batch["deviation"]], 1), theta, "bilinear")
+        batch["mean"], batch["deviation"] = moments.chunk(2, 1)
+        return batch
+
+    def vary(self, batch: SliceBatch) -> Tensor:
+        """The network's training input: x as another scanner would have made it."""
+        return vary_acquisition(batch["x"], self.hu_std, self.augmentation, self.generator(stream=1))
+
+    # -- training ------------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
+        target = self.targets.draw(
+            batch["mean"], batch["deviation"], self.hparams["target"], self.data.pixel_mm, self.generator(stream=2)
+        )
+        valid = batch["target"] >= 0
+        loss = soft_label_loss(
+            self.network(self.vary(batch)), target, valid, self.class_frequency, self.hparams["weighting"]
+        )
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    # -- evaluation ----------------------------------------------------------------------------------------------------
+
+    def new_tables(self, slices: int) -> dict[str, nn.Module]:
+        return {
+            "opacity": ScanConfusion(slices),
+            "groups": ScanConfusion(slices, len(GROUPS)),
+            "reliability": SliceSums(slices, BINS, 3),
+            "group_reliability": SliceSums(slices, BINS, 3),
+            "loss": SliceSums(slices, 2),
+        }
+
+    def update_tables(self, batch: SliceBatch) -> None:
+        logits = self.network(batch["x"]).float()
+        probability = logits.softmax(1)
+        opacity = probability[:, OPAQUE].sum(1)
+        label, lung, rows = batch["target"][:, 0], batch["lung"][:, 0], batch["slice_index"]
+        opaque = torch.where(label < 0, label, (label >= OPACITY_GROUPS[0]).to(label))  # groups are ordered
+        self.table("opacity").update(opacity > 0.5, opaque, lung, rows)
+        confidence, group = probability.max(1)
+        self.table("groups").update(group, label, lung, rows)
+        self.table("reliability").update(reliability(opacity, opaque, lung & (label >= 0)), rows)
+        right = reliability(confidence, group == label, lung & (label >= 0))
+        self.table("group_reliability").update(right, rows)
+        divergence = soft_label_divergence(logits, batch["mean"], self.class_frequency, self.hparams["weighting"])
+        valid = label >= 0
+        sums = torch.stack([torch.where(valid, divergence.double(), 0).sum((1, 2)), valid.double().sum((1, 2))], 1)
+        self.table("loss").update(sums, rows)
+
+    def summary(self, split: str) -> tuple[Metrics, pd.DataFrame]:
+        tables = self.confusion_tables()
+        self.group_confusion: NDArray[np.int64] = tables["groups"].sum(0)
+        return summarise_groups(tables, self.data.slice_table(split).described)
+
+    def on_validation_epoch_end(self) -> None:
+        metrics, _ = self.summary("val")
+        keys = {"opacity_iou": "opacity/iou_pooled", "relative_volume": "opacity/relative_volume", "loss": "test/loss"}
+        keys |= {f"group_{group}_iou": f"group_{group}/iou_pooled" for group in OPACITY_GROUPS}
+        self.log_figures({f"val/{short}": metrics[key] for short, key in keys.items()})
+
+    # -- pictures, saved masks and new scans ---------------------------------------------------------------------------
+
+    def truth(self, batch: SliceBatch) -> dict[str, Tensor]:
+        return {"groups": batch["target"][:, 0]}
+
+    def prediction(self, batch: SliceBatch) -> dict[str, Tensor]:
+        probability, lung = self(batch["x"]), batch["lung"][:, 0]
+        opacity = probability[:, OPAQUE].sum(1) > 0.5
+        return {"groups": probability.argmax(1) * lung, "opacity": opacity & lung}
+
+    def segment(self, x: Tensor) -> dict[str, Tensor]:
+        """x (B, context, H, W) -> probabilities (B, 1, H, W): `infection` (groups 2 to 4) and each `group_<n>`."""
+        probability = self(x)
+        groups = {f"group_{group}": probability[:, group : group + 1] for group in GROUPS}
+        return {"infection": probability[:, OPAQUE].sum(1, keepdim=True)} | groups

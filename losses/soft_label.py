@@ -1,0 +1,71 @@
+"""The loss of paper L3: divergence from a distribution of labels, weighted by how rare the classes are."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Weighting = Literal["pixel", "class"]
+
+
+def soft_label_divergence(
+    logits: Tensor, target: Tensor, class_frequency: Tensor, weighting: Weighting = "pixel"
+) -> Tensor:
+    """Weighted KL divergence KL(q || p) of every pixel, p = softmax(logits), with weights w_c = 1 - frequency_c.
+
+    Paper L3 weights the divergence "by the complement of each class's probability", which can be read in two ways:
+    `pixel`: (sum_c w_c q_c) * sum_c q_c log(q_c / p_c), whose minimum is at p = q whatever the weights; `class`, the
+    literal one: sum_c w_c q_c log(q_c / p_c), whose minimum is at p_c ~ w_c q_c and which can be negative. For one-hot
+    targets they are the same: weighted cross-entropy. Computed in float32 whatever the network's precision.
+
+    Args:
+        logits: (B, C, H, W).
+        target: (B, C, H, W) q, which sums to 1 over C; what stands at unlabelled pixels does not matter.
+        class_frequency: (C,) share of each class in the training set.
+        weighting: Which reading.
+
+    Returns:
+        float32 (B, H, W).
+    """
+    log_p, q = torch.log_softmax(logits.float(), 1), target.float()
+    weight = (1 - class_frequency.float()).view(1, -1, 1, 1)
+    # xlogy is 0 where q is 0; so is q * log_p, since the log-softmax of finite logits is finite.
+    divergence = torch.special.xlogy(q, q) - q * log_p
+    if weighting == "class":
+        return (weight * divergence).sum(1)
+    return (weight * q).sum(1) * divergence.sum(1)
+
+
+def soft_label_loss(
+    logits: Tensor, target: Tensor, valid: Tensor, class_frequency: Tensor, weighting: Weighting = "pixel"
+) -> Tensor:
+    """Mean of `soft_label_divergence` over the valid pixels of a batch; 0 where there are none.
+
+    Args:
+        logits: (B, C, H, W).
+        target: (B, C, H, W) q.
+        valid: (B, 1, H, W) bool, pixels with a label.
+        class_frequency: (C,).
+        weighting: Which reading of the paper's weights.
+
+    Returns:
+        Scalar float32.
+    """
+    divergence = torch.where(valid[:, 0], soft_label_divergence(logits, target, class_frequency, weighting), 0.0)
+    return divergence.sum() / valid.sum().clamp(min=1)
+
+
+def project_to_simplex(x: Tensor) -> Tensor:
+    """The distribution nearest to x in the Euclidean sense (Duchi et al., ICML 2008, figure 1).
+
+    Args:
+        x: (B, C, ...) any real numbers.
+
+    Returns:
+        (B, C, ...) >= 0, which sums to 1 over C.
+    """
+    ordered = x.sort(dim=1, descending=True).values
+    count = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype).view(1, -1, *[1] * (x.dim() - 2))
+    excess = (ordered.cumsum(1) - 1) / count
+    kept = (ordered > excess).sum(1, keepdim=True)
+    return (x - excess.gather(1, kept - 1)).clamp(min=0)

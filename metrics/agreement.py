@@ -1,0 +1,164 @@
+"""How much readers agree (paper L3, section 3): votes, maps and overlap counts of several readers' group maps.
+
+Every function takes the maps (R, ...) of R readers of the same pixels, whatever the trailing shape: a slice, a scan,
+several slices. Counts add up over slices and scans; figures are views of the sums. A pixel that a reader left
+unlabelled (-1) counts nowhere for that reader. What is undefined is NaN, never 0 or 1.
+"""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct.patterns import GROUPS, OPACITY_GROUPS, UNLABELLED
+
+Groups = NDArray[np.int8]
+Bools = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+Figures = NDArray[np.float64]
+
+
+class Calls(NamedTuple):
+    """What each reader says of one finding.
+
+    Attributes:
+        positive: bool (R, ...), the reader calls it; False where nothing is labelled.
+        known: bool (R, ...), the reader labelled the pixel.
+    """
+
+    positive: Bools
+    known: Bools
+
+
+class Disagreement(NamedTuple):
+    """Sums over the contested pixels: labelled by two readers or more, of whom at least one calls them opaque.
+
+    Attributes:
+        pixels: how many.
+        agreed: on how many of them all readers say opaque.
+        agreed_group: on how many of them all readers name the same group.
+        entropy: sum of the entropy in nats.
+    """
+
+    pixels: int
+    agreed: int
+    agreed_group: int
+    entropy: float
+
+
+def calls_of(groups: Groups, wanted: Collection[int] = OPACITY_GROUPS) -> Calls:
+    """Where each reader says one of the `wanted` groups; by default opacity, groups 2 to 4.
+
+    Args:
+        groups: int8 (R, ...) group codes -1..4.
+        wanted: group codes.
+    """
+    return Calls(np.isin(groups, list(wanted)), groups != UNLABELLED)
+
+
+def overlap_counts(one: Bools, other: Bools, counted: Bools) -> Counts:
+    """int64 (3,): pixels of both maps, of the one and of the other, among the counted pixels."""
+    one, other = one & counted, other & counted
+    return np.array([np.count_nonzero(one & other), np.count_nonzero(one), np.count_nonzero(other)], np.int64)
+
+
+def iou(counts: Counts) -> Figures:
+    """Intersection over union of counts (..., 3), float64 (...).
+
+    Unlike `metrics.overlap.iou` it is symmetric, since no reader is the truth: NaN only where neither calls anything.
+    """
+    both = counts[..., 0]
+    return _ratio(both, counts[..., 1] + counts[..., 2] - both)
+
+
+def relative_volume(counts: Counts) -> Figures:
+    """RV of paper L3, the one's volume over the other's, of counts (..., 3); NaN where the other calls nothing."""
+    return _ratio(counts[..., 1], counts[..., 2])
+
+
+def _ratio(numerator: Counts, denominator: Counts) -> Figures:
+    ratio = np.full(denominator.shape, np.nan)
+    np.divide(numerator, denominator, out=ratio, where=denominator > 0)
+    return ratio
+
+
+def pairwise_counts(calls: Calls) -> Counts:
+    """int64 (R, R, 3): `overlap_counts` of every reader with every reader, over the pixels that both labelled."""
+    # Eight pixels to a byte: a dozen readers have 78 pairs.
+    known = np.packbits(calls.known.reshape(len(calls.known), -1), axis=1)
+    positive = np.packbits(calls.positive.reshape(len(calls.positive), -1), axis=1) & known
+    both = np.stack([np.bitwise_count(one & positive).sum(1, dtype=np.int64) for one in positive])
+    of_one = np.stack([np.bitwise_count(one & known).sum(1, dtype=np.int64) for one in positive])
+    return np.stack([both, of_one, of_one.T], axis=-1)
+
+
+def average_counts(calls: Calls, with_self: bool, judged: Bools | None = None) -> Counts:
+    """Overlap of each reader with the average reader, whose map is positive where the mean map is >= 0.5.
+
+    Whether or not the reader is part of the average, the pixels counted are those that this reader and at least one
+    other labelled, so that the two figures can be compared.
+
+    Args:
+        calls: (R, ...).
+        with_self: whether the reader who is compared is part of the average.
+        judged: bool (...), compared in each reader's stead with the same average over the same pixels: a model.
+
+    Returns:
+        int64 (R, 3).
+    """
+    all_votes = calls.positive.sum(0, dtype=np.int16)
+    all_voters = calls.known.sum(0, dtype=np.int16)
+    counts = np.zeros((len(calls.known), 3), np.int64)
+    for reader, (positive, known) in enumerate(zip(*calls, strict=True)):
+        others = all_voters - known
+        votes, voters = (all_votes, all_voters) if with_self else (all_votes - positive, others)
+        compared = positive if judged is None else judged
+        counts[reader] = overlap_counts(compared, 2 * votes >= voters, known & (others > 0))
+    return counts
+
+
+def average_map(calls: Calls) -> Bools:
+    """bool (...): the average reader, positive where the mean map is >= 0.5; False where nobody labelled."""
+    voters = calls.known.sum(0, dtype=np.int16)
+    return (2 * calls.positive.sum(0, dtype=np.int16) >= voters) & (voters > 0)
+
+
+def votes_of(groups: Groups) -> NDArray[np.uint8]:
+    """uint8 (5, ...): how many of the R readers (at most 255) say each group; all 0 where nobody labelled."""
+    assert len(groups) <= np.iinfo(np.uint8).max, "more readers than uint8 can count"
+    return np.stack([(groups == group).sum(0, dtype=np.uint8) for group in GROUPS])
+
+
+def mean_map(votes: NDArray[np.uint8], wanted: Collection[int] = OPACITY_GROUPS) -> Figures:
+    """float64 (...): share of the readers who say one of the `wanted` groups, of those who labelled the pixel."""
+    voters = votes.sum(0, dtype=np.int16)
+    share = np.full(voters.shape, np.nan)
+    np.divide(votes[list(wanted)].sum(0, dtype=np.int16), voters, out=share, where=voters > 0)
+    return share
+
+
+def deviation_map(votes: NDArray[np.uint8], wanted: Collection[int] = OPACITY_GROUPS) -> Figures:
+    """float64 (...): standard deviation (over R, not R - 1) of the readers' 0 / 1 maps of the `wanted` groups."""
+    share = mean_map(votes, wanted)
+    return np.sqrt(share * (1 - share))
+
+
+def entropy_map(votes: NDArray[np.uint8]) -> Figures:
+    """float64 (...): Shannon entropy in nats of the readers' groups; NaN where fewer than two readers labelled."""
+    share = np.stack([mean_map(votes, (group,)) for group in GROUPS])
+    # 0 * log(0) is 0; shares of NaN stay NaN.
+    entropy: Figures = -(share * np.log(np.where(share == 0, 1, share))).sum(0)
+    return np.where(votes.sum(0, dtype=np.int16) > 1, entropy + 0.0, np.nan)
+
+
+def disagreement(votes: NDArray[np.uint8]) -> Disagreement:
+    """Sums over the contested pixels of votes (5, ...); divide by `pixels` for shares and the mean entropy."""
+    voters, opaque = votes.sum(0, dtype=np.int16), votes[list(OPACITY_GROUPS)].sum(0, dtype=np.int16)
+    contested = (opaque > 0) & (voters > 1)
+    return Disagreement(
+        int(np.count_nonzero(contested)),
+        int(np.count_nonzero(contested & (opaque == voters))),
+        int(np.count_nonzero(contested & (votes.max(0) == voters))),
+        float(entropy_map(votes)[contested].sum()),
+    )

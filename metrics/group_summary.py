@@ -1,0 +1,95 @@
+"""Figures of paper L3 from the tables of a run: metrics.json and scans.csv of the multi-class task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ct.patterns import OPACITY_GROUPS
+from metrics.calibration import expected_calibration_error
+from metrics.summary import Metrics, number, overlap_columns, overlap_figures, pearson, per_scan
+
+Tables = Mapping[str, NDArray[Any]]
+
+
+def one_against_rest(table: NDArray[np.int64], group: int) -> NDArray[np.int64]:
+    """The binary table of one group.
+
+    Args:
+        table: (..., C + 1, C), truth (last row unknown) x prediction.
+        group: The group.
+
+    Returns:
+        (..., 3, 2) as in `metrics.overlap`.
+    """
+    predicted = table[..., group]
+    columns = np.stack([table.sum(-1) - predicted, predicted], -1)
+    positive, unknown = columns[..., group, :], columns[..., -1, :]
+    return np.stack([columns[..., :-1, :].sum(-2) - positive, positive, unknown], -2)
+
+
+def summarise_groups(tables: Tables, slices: pd.DataFrame) -> tuple[Metrics, pd.DataFrame]:
+    """All figures of a test run, over everything and for each site.
+
+    Args:
+        tables: opacity (num_slices, 3, 2), summed probability of the opacity groups > 0.5; groups (num_slices, 6, 5),
+            by argmax; both over the lungs. reliability and group_reliability (num_slices, BINS, 3) of the summed
+            probability and of the confidence in the predicted group, over the lungs.
+            loss (num_slices, 2): sum over valid pixels and their number.
+        slices: One row per slice with the columns scan_id, site, voxel_ml and weak_label.
+
+    Returns:
+        (metrics, scans) as `metrics.summary.summarise` gives them.
+    """
+    scans = _scans(tables, slices)
+    metrics = _figures(tables, slices, scans)
+    for site in scans["site"].unique():
+        here = (slices["site"] == site).to_numpy()
+        part = {name: table[here] for name, table in tables.items()}
+        figures = _figures(part, slices[here], scans[scans["site"] == site])
+        metrics |= {f"site/{site}/{key}": value for key, value in figures.items()}
+    return metrics, scans
+
+
+def _binary_tables(tables: Tables) -> dict[str, NDArray[np.int64]]:
+    groups = {f"group_{group}": one_against_rest(tables["groups"], group) for group in OPACITY_GROUPS}
+    return {"opacity": tables["opacity"]} | groups
+
+
+def _scans(tables: Tables, slices: pd.DataFrame) -> pd.DataFrame:
+    first = slices.groupby("scan_id", sort=False).first()
+    columns: dict[str, Any] = {"scan_id": first.index, "site": first["site"].to_numpy()}
+    columns["slices"] = per_scan(np.ones(len(slices), np.int64), slices)
+    lung = tables["opacity"].sum((1, 2))
+    columns["lung_ml"] = per_scan(lung * slices["voxel_ml"].to_numpy(float), slices)
+    # Over the labelled voxels only, so that truth and prediction are of the same place.
+    labelled = per_scan(tables["opacity"][:, :2], slices)
+    voxels = labelled.sum((1, 2))
+    share = np.where(voxels > 0, voxels, np.nan)
+    columns["severity_truth"] = labelled[:, 1].sum(1) / share
+    columns["severity_predicted"] = labelled[..., 1].sum(1) / share
+    columns["wal_truth"] = 100 * (1 - columns["severity_truth"])
+    columns["wal_predicted"] = 100 * (1 - columns["severity_predicted"])
+    columns["consolidation_score"] = per_scan(tables["groups"], slices)[:, :-1, -1].sum(1) / share
+    weak_label = first["weak_label"].astype("Int64").reset_index(drop=True)
+    columns["has_consolidation"] = weak_label.mask(weak_label < 0)
+    for name, table in _binary_tables(tables).items():
+        columns |= overlap_columns(name, per_scan(table, slices))
+    return pd.DataFrame(columns)
+
+
+def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metrics:
+    figures: Metrics = {"scans": len(scans), "slices": len(slices)}
+    for name, table in _binary_tables(tables).items():
+        figures |= overlap_figures(name, table, slices)
+    r, n = pearson(scans["wal_truth"].to_numpy(float), scans["wal_predicted"].to_numpy(float))
+    loss, pixels = tables["loss"].sum(0)
+    return figures | {
+        "wal/pearson_r": r,
+        "wal/pearson_r_n": n,
+        "opacity/ece": number(expected_calibration_error(tables["reliability"].sum(0))),
+        "groups/ece": number(expected_calibration_error(tables["group_reliability"].sum(0))),
+        "test/loss": number(loss / pixels) if pixels else None,
+    }

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ct.borders import nearest_border
+from ct.patterns import groups_of
+from ct.statistics import training_statistics
+from datamodules.opacity import OpacityData
+
+
+@pytest.fixture(scope="module")
+def data(panel_cohort: Path, work: Path) -> OpacityData:
+    data = OpacityData(str(panel_cohort), str(work / "prepared"), size=32, batch_size=4, prepare_jobs=1)
+    data.prepare_data()
+    return data
+
+
+def test_batches_hold_groups_borders_and_votes(data: OpacityData) -> None:
+    table = data.slice_table("test")
+    rows = np.flatnonzero(table.z == 3)
+    (batch,) = data.batches("test", rows, 4)
+    assert batch["target"].shape == (len(rows), 1, 32, 32)
+    assert batch["border"].shape == (len(rows), 2, 32, 32)
+    assert batch["votes"].shape == (len(rows), 5, 32, 32)
+    for number, (_, scan) in enumerate(table.scans.iterrows()):
+        folder = Path(scan["folder"])
+        groups = groups_of(np.load(folder / "patterns.npy"))[3]
+        np.testing.assert_array_equal(batch["target"][number, 0], groups)
+        expected = nearest_border(groups, (scan["spacing_y_mm"], scan["spacing_x_mm"]))
+        np.testing.assert_array_equal(batch["border"][number], expected)
+        readers = groups_of(np.load(folder / "readers.npy"))[:, 3]
+        for group in range(5):
+            np.testing.assert_array_equal(batch["votes"][number, group], (readers == group).sum(0))
+        assert batch["votes"][number].sum(0).unique().tolist() == [3]
+
+
+def test_slices_without_a_label_are_not_read(data: OpacityData) -> None:
+    table = data.slice_table("train")
+    labelled = np.concatenate([(np.load(Path(f) / "patterns.npy") >= 0).sum((1, 2)) for f in table.scans["folder"]])
+    np.testing.assert_array_equal(table.labelled_pixels, labelled)
+    assert (labelled == 0).any()
+    assert set(data.train_indices(0)) == set(np.flatnonzero(labelled > 0))
+
+
+def test_statistics_are_those_of_the_labelled_training_slices(data: OpacityData) -> None:
+    hu, groups = [], []
+    for folder in map(Path, data.slice_table("train").scans["folder"]):
+        codes = np.load(folder / "patterns.npy")
+        labelled = (codes >= 0).any((1, 2))
+        hu.append(np.load(folder / "hu.npy")[labelled].clip(-1000, 350).ravel())
+        groups.append(groups_of(codes)[codes >= 0])
+    found = data.statistics(-1000, 350)
+    values, seen = np.concatenate(hu).astype(np.float64), np.concatenate(groups)
+    assert found.mean_hu == pytest.approx(values.mean(), rel=1e-12)
+    assert found.std_hu == pytest.approx(values.std(), rel=1e-12)
+    np.testing.assert_allclose(found.group_frequency, np.bincount(seen, minlength=5) / len(seen), rtol=1e-12)
+    assert found.labelled_pixels == len(seen)
+
+
+def test_statistics_do_not_depend_on_the_number_of_processes_and_are_kept(data: OpacityData) -> None:
+    results = []
+    for jobs in (1, 2):
+        (data.prepared / "statistics_-900_200.json").unlink(missing_ok=True)
+        results.append(training_statistics(data.prepared, (-900, 200), jobs))
+    assert results[0] == results[1]
+    cache = data.prepared / "statistics_-900_200.json"
+    before = cache.stat().st_mtime_ns
+    assert training_statistics(data.prepared, (-900, 200)) == results[0]
+    assert cache.stat().st_mtime_ns == before
+    cache.write_text(cache.read_text().replace('"key": "', '"key": "old'))
+    assert training_statistics(data.prepared, (-900, 200)) == results[0]
+    assert "old" not in cache.read_text()
+
+
+def test_a_window_that_is_none_is_refused(data: OpacityData) -> None:
+    for window in [(350, -1000), (-999.5, 350)]:
+        with pytest.raises(ValueError, match="two whole numbers"):
+            training_statistics(data.prepared, window)
+
+
+def test_a_cohort_without_pattern_masks_is_refused(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("split,has_pattern_mask,folder\ntrain,0,a\n")
+    with pytest.raises(ValueError, match="no training scan has a pattern_mask"):
+        training_statistics(tmp_path, (-1000, 350))

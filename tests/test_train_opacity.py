@@ -1,0 +1,138 @@
+"""Paper L3 through the command line on the tiny phantom with a panel of readers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from harness import EXPERIMENTS, experiment_args, train_in_process
+from sklearn.metrics import confusion_matrix, jaccard_score
+
+from datamodules.opacity import OpacityData
+from evaluation.noise_model import estimate
+from evaluation.noise_model import main as make_noise_model
+from inference.load import load_module
+from lightning_modules.opacity import OpacityModule
+from train import main
+
+
+@pytest.fixture(scope="module")
+def noise_model(panel_cohort: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = OpacityData(str(panel_cohort), str(work / "prepared"), size=32, prepare_jobs=1)
+    data.prepare_data()
+    path = tmp_path_factory.mktemp("noise") / "noise_model.npz"
+    estimate(data.prepared).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(panel_cohort: Path, work: Path, noise_model: Path) -> Path:
+    return train_in_process("smoke_opacity", panel_cohort, work, f"--model.noise_model={noise_model}")
+
+
+def test_run_folder_holds_figures_per_group(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    keys = {"opacity/iou_pooled", "opacity/relative_volume", "wal/pearson_r", "test/loss", "groups/ece", "fuzzy/kl"}
+    assert keys | {f"group_{group}/iou_pooled" for group in (2, 3, 4)} <= set(metrics)
+    assert {f"site/{site}/opacity/iou_pooled" for site in "BC"} <= set(metrics)
+    for picture in ("overlays", "group_confusion"):
+        assert (run / "figures" / f"{picture}.png").stat().st_size > 5000
+    course = pd.read_csv(run / "metrics.csv")
+    assert {"val/opacity_iou", "val/loss", "val/relative_volume", "val/group_4_iou"} <= set(course)
+    assert np.isfinite(course["train/loss"].dropna()).all()
+
+
+def test_best_weights_are_those_of_the_best_opacity_iou(run: Path) -> None:
+    course = pd.read_csv(run / "metrics.csv").dropna(subset=["val/opacity_iou"])
+    best = course.sort_values("val/opacity_iou").iloc[-1]["epoch"]
+    assert torch.load(run / "best.ckpt", weights_only=True)["epoch"] == best
+
+
+def test_figures_agree_with_an_independent_calculation(panel_cohort: Path, work: Path, run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    module = load_module(run / "best.ckpt")
+    assert isinstance(module, OpacityModule)
+    data = OpacityData(str(panel_cohort), str(work / "prepared"), size=32)
+    table = data.slice_table("test")
+    (batch,) = data.batches("test", np.arange(len(table)), len(table))
+    lung, truth = batch["lung"][:, 0].numpy(), batch["target"][:, 0].numpy()
+    statistics = data.statistics(-1000, 350)
+    x = (batch["image"].float().clamp(-1000, 350) - statistics.mean_hu) / statistics.std_hu
+    precision = str(yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled="bf16" in precision):
+        p = module.network(x).float().softmax(1).numpy()
+    groups = p.argmax(1)
+    for group in (2, 3, 4):
+        expected = jaccard_score(truth[lung] == group, groups[lung] == group)
+        assert metrics[f"group_{group}/iou_pooled"] == pytest.approx(expected, abs=0.01)
+    opaque = p[:, 2:].sum(1) > 0.5
+    assert metrics["opacity/iou_pooled"] == pytest.approx(jaccard_score(truth[lung] >= 2, opaque[lung]), abs=0.01)
+    wrong = 1 - np.trace(confusion_matrix(truth[lung], groups[lung])) / lung.sum()
+    assert 0 < wrong < 1
+
+
+def test_evaluate_saves_masks_from_which_the_figures_follow(
+    panel_cohort: Path, work: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = json.loads((run / "metrics.json").read_text())
+    saver = "--trainer.callbacks+=callbacks.save_masks.SaveMasks"
+    main(["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={run / 'best.ckpt'}", saver])
+    assert json.loads((run / "metrics.json").read_text()) == pytest.approx(before, nan_ok=True)
+    assert "opacity" in capsys.readouterr().out
+    files = [np.load(path) for path in sorted((run / "masks").glob("*.npz"))]
+    lung, truth, groups, opacity = (
+        np.concatenate([file[name].ravel() for file in files]) for name in ("lung", "truth_groups", "groups", "opacity")
+    )
+    inside = lung > 0
+    found = jaccard_score(truth[inside] >= 2, opacity[inside] > 0)
+    assert before["opacity/iou_pooled"] == pytest.approx(found)
+    assert before["group_3/iou_pooled"] == pytest.approx(jaccard_score(truth[inside] == 3, groups[inside] == 3))
+
+
+def test_hard_labels_and_fine_tuning_start_from_the_given_weights(panel_cohort: Path, work: Path, run: Path) -> None:
+    few = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--model.labels=hard", "--optimizer.lr=0.0")
+    tuned = train_in_process("smoke_opacity", panel_cohort, work, f"--model.pretrained={run / 'best.ckpt'}", *few)
+    first, second = (torch.load(path / "best.ckpt", weights_only=True)["state_dict"] for path in (run, tuned))
+    name = "network.head.weight"
+    torch.testing.assert_close(first[name], second[name])
+    assert (second["targets.mean_table"][2, 1, 0] == torch.eye(5)[2]).all()
+
+
+def test_weights_of_another_task_are_refused(
+    panel_cohort: Path, work: Path, infection_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = experiment_args("smoke_opacity", panel_cohort, work, f"--model.pretrained={infection_run / 'best.ckpt'}")
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *args, "--model.labels=hard"])
+    assert stop.value.code != 0
+    assert "holds a model for 'infection'" in capsys.readouterr().err
+
+
+def test_noise_model_command_draws_its_curves(panel_cohort: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "noise.npz"
+    args = ["--cohort", str(panel_cohort), "--size", "32", "--jobs", "1", "--out"]
+    assert make_noise_model([*args, str(out)]) == 0
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "pairs of pixels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("opacity_*.yaml")), ids=lambda path: path.stem)
+def test_experiments_of_the_paper_differ_in_what_their_name_says(path: Path) -> None:
+    own, base = (yaml.safe_load(p.read_text()) for p in (path, EXPERIMENTS / "opacity_unet.yaml"))
+    assert own["experiment"] == path.stem
+    assert f"make train EXP={path.stem}" in path.read_text()
+    network = path.stem.removeprefix("opacity_").removesuffix("_paper").removesuffix("_hard")
+    assert own["model"]["init_args"]["network"] == network
+    if path.stem.endswith("_paper"):
+        settings = own["model"]["init_args"]
+        assert (settings["mean_hu"], settings["std_hu"], settings["weighting"]) == (-653.2, 628.5, "class")
+        assert own["data"]["init_args"]["batch_size"] == 64
+        assert own["optimizer"]["init_args"]["lr"] == 0.1
+        assert own["lr_scheduler"]["init_args"] == {"step_size": 10, "gamma": 0.1}
+        assert own["trainer"]["max_epochs"] == 30
+    else:
+        assert own["data"]["init_args"]["cohort"] == base["data"]["init_args"]["cohort"]

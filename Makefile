@@ -11,7 +11,13 @@ ARGS ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/$(EXP)/latest
 COVID20 ?=
+MEDSEG ?=
+FOLDS ?= 5
+FROM ?=
+FOLDER ?=
 SAVE_MASKS ?=
+JOBS ?= 2
+SIZE ?= 256
 SEEDS ?= 0 1 2
 STUDY ?= unet_em unet_em_phi1 unet_em_supervised
 
@@ -20,11 +26,16 @@ FILE := experiments/$(EXP).yaml
 EXP_COHORT := $(or $(shell sed -n 's/^ *cohort: *//p' $(FILE) 2>/dev/null),cohorts/phantom/cohort.csv)
 STAGE1 := $(shell sed -n 's|^ *init_weights: *runs/\([^/]*\)/latest/.*|\1|p' $(FILE) 2>/dev/null)
 WEIGHTS := $(RUNS)/$(STAGE1)/latest
+EXP_SIZE := $(or $(shell sed -n 's/^ *size: *//p' $(FILE) 2>/dev/null),256)
+# Soft labels need the reader noise model, which lies beside the cohort that it was estimated from.
+NOISE := $(if $(shell sed -n '/^ *noise_model:/p' $(FILE) 2>/dev/null),$(dir $(or $(COHORT),$(EXP_COHORT)))noise_model.npz)
 FIT = $(PY) train.py fit --config experiments/base.yaml --config $(FILE) --runs $(RUNS) \
-	$(if $(COHORT),--data.cohort=$(COHORT)) $(if $(STAGE1),--model.init_weights=$(WEIGHTS)/best.ckpt) $(ARGS)
+	$(if $(COHORT),--data.cohort=$(COHORT)) $(if $(STAGE1),--model.init_weights=$(WEIGHTS)/best.ckpt) \
+	$(if $(NOISE),--model.noise_model=$(NOISE)) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cohort train evaluate predict study test lint smoke bench clean check-experiment stage1
+.PHONY: help setup cohort prepare train evaluate predict study test lint smoke bench clean check-experiment stage1 split composition
+.PHONY: readers stats noise-model cross-validate opacity-study
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -48,10 +59,39 @@ cohorts/phantom/cohort.csv: | $(INSTALLED)
 cohorts/tiny/cohort.csv: | $(INSTALLED)
 	$(PY) -m ct.phantom --out $(@D) --tiny
 
+cohorts/tiny_panel/cohort.csv: | $(INSTALLED)
+	$(PY) -m ct.phantom --out $(@D) --tiny --readers 3
+
+# For paper L3: pixels fine enough for crazy paving, and a panel of six readers.
+cohorts/opacity/cohort.csv: | $(INSTALLED)
+	$(PY) -m ct.phantom --out $(@D) --size 128 --readers 6
+
+cohorts/medseg/cohort.csv: | $(INSTALLED)
+	@test -n "$(MEDSEG)" || { echo "error: name the folder of slices: MEDSEG=<folder with images/ and masks/>"; exit 2; }
+	$(PY) -m ct.import_medseg_slices --folder "$(MEDSEG)" --out $(@D) --grey-low-hu -1100 --grey-high-hu 260 \
+		--groups experiments/medseg_groups.csv --transpose
+
+%/noise_model.npz: %/cohort.csv | $(INSTALLED)
+	$(PY) -m evaluation.noise_model --cohort $< --size $(EXP_SIZE) --out $@
+
 # Real slices are the user's: COVID20=<folder with ct/, lungs/, covid/ and cases.csv>. Grey to HU is an approximation.
 cohorts/covid20/cohort.csv: | $(INSTALLED)
 	@test -n "$(COVID20)" || { echo "error: name the folder of slices: COVID20=<folder with ct/ lungs/ covid/ cases.csv>"; exit 2; }
 	$(PY) -m ct.import_slices --folder "$(COVID20)" --out $(@D) --grey-low-hu -1340 --grey-high-hu 700
+
+# What can be imported is what ct/import_*.py can read; each says in its head where the data comes from and its traps.
+.PHONY: import check-import
+import: check-import $(INSTALLED)  ## FROM=<data set> FOLDER=<as downloaded> [OUT=cohorts/<data set> ARGS=]: make a cohort of a public data set
+	$(PY) -m ct.import_$(FROM) --folder "$(FOLDER)" --out "$(or $(OUT),cohorts/$(FROM))" $(ARGS)
+
+check-import:
+	@test -f "ct/import_$(FROM).py" || { echo "error: name a data set: make import FROM=<one of these> FOLDER=<folder>"; \
+		for f in ct/import_*.py; do n=$${f#ct/import_}; \
+			printf '  %-16s %s\n' "$${n%.py}" "$$(sed -n '1s/"""//gp' $$f)"; done; exit 2; }
+	@test -n "$(FOLDER)" || { echo "error: name the folder of $(FROM) as downloaded: FOLDER=<folder>"; exit 2; }
+
+prepare: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<cohort.csv> JOBS=2 SIZE=256]: prepare all scans, with a verdict for each in verdicts.csv
+	$(PY) -m ct.prepare --cohort "$(or $(COHORT),cohorts/phantom/cohort.csv)" --size $(SIZE) --jobs $(JOBS)
 
 check-experiment:
 	@$(if $(EXP),,echo "error: name an experiment: make train EXP=<one of these>"; $(MAKE) -s list-experiments; exit 2)
@@ -68,12 +108,18 @@ stage1: $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT)))
 			ARGS="$(filter --trainer.% --data.% --seed_everything%,$(ARGS))" || exit $$?; \
 	elif [ -n "$(STAGE1)" ]; then echo "stage 1: $(WEIGHTS)/best.ckpt"; fi
 
-train: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT))) stage1  ## EXP=<experiment> [COHORT= ARGS= RUNS=]: train (stage 1 first, if it is needed), test, show the table
+train: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT))) $(NOISE) stage1  ## EXP=<experiment> [COHORT= ARGS= RUNS=]: train (stage 1 first, if it is needed), test, show the table
 	$(FIT)
 
 evaluate: check-experiment $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder> SAVE_MASKS=1]: test a finished run again
 	$(PY) train.py test --config $(RUN)/config.yaml --ckpt_path $(RUN)/best.ckpt \
 		$(if $(SAVE_MASKS),--trainer.callbacks+=callbacks.save_masks.SaveMasks) $(ARGS)
+
+split: $(INSTALLED) $(if $(COHORT),,cohort)  ## [COHORT= OUT=<folder> ARGS="--leave-one-site-out" | "--folds 5" | "--test-list <file>" | "--held-out-sites C D"]: write the cohort.csv of every fold
+	$(PY) -m ct.splits --cohort "$(or $(COHORT),$(EXP_COHORT))" --out "$(or $(OUT),cohorts/folds)" $(ARGS)
+
+composition: $(INSTALLED) $(if $(COHORT),,cohort)  ## [COHORT= ARGS="--style markdown"]: slices, scans and patients per site, split and label
+	@$(PY) -m ct.composition --cohort "$(or $(COHORT),$(EXP_COHORT))" $(ARGS)
 
 predict: $(INSTALLED)  ## CKPT=<best.ckpt> SCAN=<DICOM folder | NIfTI> OUT=<folder>: segment a scan
 	$(PY) -m inference.segment --ckpt "$(CKPT)" --scan "$(SCAN)" --out "$(OUT)" $(ARGS)
@@ -86,6 +132,30 @@ study-seed-%: cohort
 		test -f $(RUNS)/study/seed$*/$$exp/latest/metrics.json || $(MAKE) --no-print-directory train EXP=$$exp \
 			RUNS=$(RUNS)/study/seed$* ARGS="--seed_everything=$* $(ARGS)" || exit $$?; \
 	done
+
+opacity-study:  ## [SEEDS="0 1 2"]: paper L3 on the phantom with several seeds: soft and hard labels, three networks
+	$(MAKE) --no-print-directory study STUDY="opacity_unet opacity_unet_hard opacity_deeplabv3plus opacity_pspnet" \
+		COHORT= RUNS=$(RUNS)/opacity
+	$(PY) -m evaluation.opacity_table $(RUNS)/opacity/study
+
+cross-validate: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT)))  ## EXP=<experiment> [COHORT= FOLDS=5]: every patient in the test split of one fold, and their figures together
+	$(PY) -m ct.splits --cohort "$(or $(COHORT),$(EXP_COHORT))" --folds $(FOLDS) --out $(RUNS)/folds/cohorts
+	@for fold in $$(seq $(FOLDS)); do \
+		$(MAKE) --no-print-directory train EXP=$(EXP) COHORT=$(RUNS)/folds/cohorts/fold-$$fold/cohort.csv \
+			RUNS=$(RUNS)/folds/fold-$$fold || exit $$?; \
+	done
+	$(PY) -m evaluation.folds $(RUNS)/folds
+
+stats: $(INSTALLED) $(if $(COHORT),,cohorts/opacity/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256]: mean and deviation of HU and class frequencies of the training slices
+	$(PY) -m ct.statistics --cohort "$(or $(COHORT),cohorts/opacity/cohort.csv)" --size $(SIZE) --jobs $(JOBS)
+
+noise-model: $(INSTALLED) $(if $(COHORT),,cohorts/opacity/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256]: estimate the reader noise model, with a picture of its curves
+	$(PY) -m evaluation.noise_model --cohort "$(or $(COHORT),cohorts/opacity/cohort.csv)" --size $(SIZE) --jobs $(JOBS) \
+		--out "$(or $(OUT),$(dir $(or $(COHORT),cohorts/opacity/cohort.csv))noise_model.npz)"
+
+readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256 EXP=<experiment with saved masks>]: how well readers agree, and the model among them
+	$(PY) -m evaluation.readers --cohort "$(or $(COHORT),cohorts/phantom/cohort.csv)" --size $(SIZE) \
+		--out $(RUNS)/readers $(if $(EXP),--predictions $(RUN)/masks) $(ARGS)
 
 test: $(INSTALLED)  ## run the tests
 	$(PY) -m pytest $(ARGS)

@@ -1,52 +1,77 @@
-"""CT volumes that show no chest: a head and an abdomen, coarse but in HU."""
+"""Small synthetic CT volumes of other body parts than the chest, for tests of what must be refused."""
 
 import numpy as np
+from numpy.typing import NDArray
 
-SPACING_MM = (5.0, 3.0, 3.0)
-SHAPE = (30, 80, 80)
-
-
-def _grid() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """z, y, x in mm from the middle of the volume."""
-    axes = [(np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(SHAPE, SPACING_MM, strict=True)]
-    return np.meshgrid(*axes, indexing="ij")
+Volume = NDArray[np.int16]
+Places = list[NDArray[np.float64]]
 
 
-def _finish(hu: np.ndarray) -> np.ndarray:
-    noise = np.random.default_rng(0).normal(0, 12, hu.shape)
-    return np.rint(hu + noise).clip(-1024, 3071).astype(np.int16)
+def head_ct() -> tuple[Volume, tuple[float, float, float]]:
+    """A head: skull, brain, paranasal sinuses, mastoid cells, throat and a foam headrest.
 
-
-def head_ct() -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Brain in a skull, with air in sinuses, nose and mastoid cells: int16 HU (Z, Y, X) and spacing (z, y, x) in mm."""
-    z, y, x = _grid()
-    radius = np.sqrt((x / 75) ** 2 + (y / 92) ** 2 + (z / 90) ** 2)
-    hu = np.full(SHAPE, -1000.0)
-    hu[radius < 1.08] = 40  # scalp
-    hu[radius < 1.02] = 850  # skull
-    hu[radius < 0.94] = 35  # brain
-    for z0, y0, x0, size in [
-        (-20, -70, -22, 14),
-        (-20, -70, 22, 14),
-        (-10, -72, 0, 11),
-        (-30, 10, -62, 9),
-        (-30, 10, 62, 9),
-    ]:
-        hu[np.sqrt((z - z0) ** 2 + (y - y0) ** 2 + (x - x0) ** 2) < size] = -950
-    return _finish(hu), SPACING_MM
-
-
-def abdomen_ct() -> tuple[np.ndarray, tuple[float, float, float]]:
-    """Soft tissue with gas in stomach and bowel and the bases of the lungs in the top slices; as `head_ct`."""
-    z, y, x = _grid()
-    body = np.sqrt((x / 108) ** 2 + (y / 78) ** 2)
-    hu = np.full(SHAPE, -1000.0)
-    hu[body < 1] = -100  # fat
-    hu[body < 0.88] = 45
-    hu[np.sqrt(x**2 + (y - 50) ** 2) < 16] = 300  # spine
-    for z0, y0, x0, size in [(20, -30, 45, 26), (-20, -40, -30, 20), (-45, -35, 10, 17), (-5, -45, -50, 15)]:
-        hu[np.sqrt((z - z0) ** 2 + (y - y0) ** 2 + (x - x0) ** 2) < size] = -1000
+    Returns:
+        int16 (40, 96, 96) in HU, canonical; voxel size (z, y, x) in mm.
+    """
+    rng = np.random.default_rng(1)
+    spacing_mm = (5.0, 2.5, 2.5)
+    z, y, x = places = _places((40, 96, 96), spacing_mm)
+    hu = np.full((40, 96, 96), -1000.0)
+    hu[(np.abs(y - 112) < 9) & (np.abs(x) < 70) & (z > -200)] = -920  # the headrest's foam
+    skin = _ratio(places, (0, 0, 0), (105, 100, 80))
+    hu[skin < 1] = 40
+    hu[skin < 0.94] = 900
+    hu[skin < 0.87] = 35
+    hu[(skin < 0.94) & (z < -40) & (y < 20)] = 60  # the face, below the brain
     for side in (-1, 1):
-        bases = (np.sqrt(((x - side * 50) / 34) ** 2 + ((y - 10) / 48) ** 2) < 1) & (z > 55)
-        hu[bases] = -860
-    return _finish(hu), SPACING_MM
+        hu[_ratio(places, (-50, -60, side * 28), (18, 18, 15)) < 1] = -1000  # maxillary sinus
+        hu[_ratio(places, (-5, -80, side * 12), (14, 6, 10)) < 1] = -1000  # frontal sinus
+        mastoid = _ratio(places, (-35, 25, side * 58), (18, 15, 10)) < 1
+        hu[mastoid] = rng.uniform(-950, 400, hu.shape)[mastoid]
+    hu[(z < -45) & (np.hypot(x, y + 15) < 10)] = -1000  # the throat
+    return _scanned(hu, rng), spacing_mm
+
+
+def abdomen_ct(bases: bool = True) -> tuple[Volume, tuple[float, float, float]]:
+    """An abdomen: liver, spine, gas in stomach and bowel, stool; and by choice the lungs' bases in the top slices.
+
+    Args:
+        bases: Whether the six highest slices show the bases of the lungs, about 0.2 litres.
+
+    Returns:
+        int16 (40, 88, 88) in HU, canonical; voxel size (z, y, x) in mm.
+    """
+    rng = np.random.default_rng(2)
+    spacing_mm = (6.0, 4.0, 4.0)
+    z, y, x = places = _places((40, 88, 88), spacing_mm)
+    hu = np.full((40, 88, 88), -1000.0)
+    skin = np.hypot(x / 160, y / 112) + 0 * z
+    hu[skin < 1] = -100
+    hu[skin < 0.88] = 45
+    hu[_ratio(places, (60, -10, -70), (90, 80, 70)) < 1] = 60  # liver
+    hu[(np.hypot(x, y - 70) < 22) & (z > -200)] = 350  # spine
+    hu[_ratio(places, (70, -40, 60), (40, 35, 45)) < 1] = -990  # stomach
+    for centre in ((-20, -60, -40), (-60, -50, 30), (10, -65, 20), (-90, -20, 80), (-40, 10, -90)):
+        hu[_ratio(places, centre, (22, 20, 26)) < 1] = -1000  # bowel
+    stool = _ratio(places, (-80, 20, -95), (40, 22, 25)) < 1
+    hu[stool] = rng.uniform(-600, 50, hu.shape)[stool]
+    if bases:
+        for side in (-1, 1):
+            base = _ratio(places, (150, 40, side * 75), (65, 45, 50)) < 1
+            hu[base] = rng.normal(-830, 60, hu.shape)[base]
+    return _scanned(hu, rng), spacing_mm
+
+
+def _places(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Places:
+    """Distances of the voxels from the middle in mm: three arrays that broadcast to the shape."""
+    grids = np.ogrid[tuple(slice(count) for count in shape)]
+    return [(grid - (count - 1) / 2) * mm for grid, count, mm in zip(grids, shape, spacing_mm, strict=True)]
+
+
+def _ratio(places: Places, centre: tuple[float, ...], radii: tuple[float, ...]) -> NDArray[np.float64]:
+    """Below 1 inside an ellipsoid."""
+    return np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in zip(places, centre, radii, strict=True)))
+
+
+def _scanned(hu: NDArray[np.float64], rng: np.random.Generator) -> Volume:
+    return np.rint(hu + rng.normal(0, 15, hu.shape)).clip(-1024, 3071).astype(np.int16)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_experiment_files_parse_against_the_real_signatures(path: Path, capsys: 
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["experiment"] == path.stem
     head = path.read_text().split("\nexperiment:")[0]
-    assert f"make train EXP={path.stem}" in head
+    assert re.search(rf"make (train|cross-validate) EXP={path.stem}\b", head)
     assert "# Needs:" in head
 
 
@@ -200,7 +201,7 @@ def test_checkpoint_of_the_wrong_kind(
 ) -> None:
     args = ["fit", *experiment_args("smoke", cohort, work, f"--runs={tmp_path}")]
     line = refused(capsys, [*args, f"--model.init_weights={em_run / 'best.ckpt'}"])
-    assert "holds a model for 'consolidation', stage 2 starts from one for 'infection'" in line
+    assert "holds a model for 'consolidation', this experiment starts from one for 'infection'" in line
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     assert "is not a checkpoint of this project" in refused(
         capsys, [*args, f"--model.init_weights={tmp_path / 'other.ckpt'}"]

@@ -23,6 +23,8 @@ class Probe(Callback):
     def __init__(self) -> None:
         self.batches: list[SliceBatch] = []
         self.expected: dict[tuple[int, int], torch.Tensor] = {}
+        # Pixels on the very edge of a decision, where another batch's rounding may tip them.
+        self.doubtful: dict[tuple[int, int], torch.Tensor] = {}
 
     @torch.no_grad()
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -31,10 +33,13 @@ class Probe(Callback):
         for row in sorted(set(data.train_indices(trainer.current_epoch).tolist())):
             batch = next(data.batches("train", np.array([row]), 1))
             x = (batch["image"].float() + 1024) / 110 * batch["lung"]
-            m = (pl_module.infection_network(x).sigmoid() > 0.5) & batch["lung"]
+            infected = pl_module.infection_network(x).sigmoid()
+            m = (infected > 0.5) & batch["lung"]
             f = pl_module.network(x).sigmoid()
             phi = (torch.sigmoid(0.5 * (x[:, 3:4] - 9)) + 0.5).clamp(max=1) * (batch["weak_label"] == 1)
-            self.expected[trainer.current_epoch, row] = (f + phi > 1) & m
+            self.expected[trainer.current_epoch, row] = (f > 1 - phi) & m
+            edge = ((f - (1 - phi)).abs() < 1e-5) & (phi < 1)
+            self.doubtful[trainer.current_epoch, row] = edge | ((infected - 0.5).abs() < 1e-4)
         pl_module.train()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
@@ -67,7 +72,9 @@ def test_every_batch_carries_the_labels_of_this_epochs_e_step(
     changed = 0
     for batch in probe.batches:
         for row, target in zip(batch["slice_index"].tolist(), batch["target"], strict=True):
-            assert (target == probe.expected[batch["epoch"], row][0]).all()
+            doubtful = probe.doubtful[batch["epoch"], row][0]
+            assert ((target == probe.expected[batch["epoch"], row][0]) | doubtful).all()
+            assert doubtful.float().mean() < 0.05
             before = probe.expected.get((batch["epoch"] - 1, row))
             changed += int(before is not None and bool((target != before[0]).any()))
     assert changed > 0, "labels that never change cannot show that they are fresh"

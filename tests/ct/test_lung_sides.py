@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ct.lung_sides import LEFT, RIGHT, left_right
+from ct.phantom_patient import make_phantom
+from ct.read import read_mask, read_scan
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+# The phantom's masks say 1 = left, 2 = right; ours are lungmask's: 1 = right, 2 = left.
+SIDE_OF_PHANTOM = np.array([0, LEFT, RIGHT], dtype=np.int8)
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    return make_phantom(7, "C", False, 0.0)
+
+
+def test_both_lungs_of_the_phantom(phantom):
+    expected = SIDE_OF_PHANTOM[phantom.lungs]
+    found = left_right(phantom.lungs > 0, phantom.spacing_mm)
+    assert found.dtype == np.int8
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("side", [LEFT, RIGHT])
+def test_a_lung_alone_wherever_it_lies_in_the_image(phantom, side):
+    lung = SIDE_OF_PHANTOM[phantom.lungs] == side
+    columns = np.flatnonzero(lung.any(axis=(0, 1)))
+    cropped = lung[:, :, columns[0] : columns[-1] + 3]
+    for mask in (lung, cropped):
+        found = left_right(mask, phantom.spacing_mm)
+        assert set(np.unique(found[mask])) == {side}
+
+
+def test_lungs_that_touch_are_cut_where_they_touch(phantom):
+    """A bridge in front of the heart, off the middle, whose narrowest column moves from slice to slice."""
+    expected = SIDE_OF_PHANTOM[phantom.lungs]
+    lung = expected > 0
+    for z in range(8, 14):
+        right = np.flatnonzero((expected[z] == RIGHT).any(axis=0)).max()
+        left = np.flatnonzero((expected[z] == LEFT).any(axis=0)).min()
+        row = np.flatnonzero((expected[z] == RIGHT)[:, right])[0]
+        neck = left - 2 - z % 2
+        lung[z, row : row + 6, right:left] = True
+        lung[z, row + 1 : row + 6, neck] = False
+        expected[z, row : row + 6, right + 1 : neck] = RIGHT
+        expected[z, row : row + 6, neck:left] = LEFT
+    expected[~lung] = 0
+    found = left_right(lung, phantom.spacing_mm)
+    assert (found[lung] == expected[lung]).mean() > 0.995
+    assert not found[~lung].any()
+
+
+def test_a_lung_that_crosses_the_middle_stays_whole():
+    lung = np.zeros((6, 40, 60), dtype=bool)
+    lung[:, 5:35, 4:26] = lung[:, 5:35, 36:56] = True
+    lung[:, 5:9, 26:33] = True  # the right lung's front edge reaches beyond the middle
+    found = left_right(lung, (5.0, 5.0, 5.0))
+    assert (found[:, :, :33][lung[:, :, :33]] == RIGHT).all()
+    assert (found[:, :, 36:][lung[:, :, 36:]] == LEFT).all()
+
+
+def test_nothing_is_no_side():
+    assert not left_right(np.zeros((2, 5, 5), dtype=bool), (5.0, 1.0, 1.0)).any()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real scans are not at {SHARED}")
+@pytest.mark.shared_data
+def test_sides_of_a_real_region_map():
+    folder = SHARED / "cip_ct64"
+    scan = read_scan(folder / "ct-64.nrrd")
+    region = read_mask(folder / "lm-64.nrrd", scan) % 256  # 9-11: thirds of the left lung, 12-14: of the right
+    expected = np.where(region >= 12, RIGHT, np.where(region >= 9, LEFT, 0))
+    np.testing.assert_array_equal(left_right(region > 0, scan.spacing_mm), expected)
+    fine = read_scan(folder / "crop_ct_2slices.nrrd")
+    labels = read_mask(folder / "crop_ct_2slices_dcnnLungSegmentationLabelmap.nrrd", fine)  # 2 right, 3 left
+    np.testing.assert_array_equal(left_right(labels > 0, fine.spacing_mm), np.maximum(labels - 1, 0))

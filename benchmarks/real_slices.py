@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
-from ct.lungs import classical_lungs
+from ct.lungs_of_scan import find_lungs
 from ct.read import read_scan
 from inference.load import load_module
 from inference.segment import segment_scan
@@ -44,7 +44,7 @@ def main() -> None:
     result: dict[str, float | str | int] = {"name": "real_slices"}
     for scan_id in ("P002", "normal002"):
         scan = read_scan(options.data / f"{scan_id}_2x2x4mm.nii.gz")
-        lung = classical_lungs(scan.hu, scan.spacing_mm)
+        lung = find_lungs(scan).mask
         masks = segment_scan(scan, lung, module)
         shown = lung.sum((1, 2)) > 0
         area = lung.sum((1, 2))[shown]

@@ -28,8 +28,8 @@ AIRWAY_WALL_MM = 2.0
 # field of view cuts.
 OUTSIDE_BELOW_HU = -925
 OUTSIDE_PERCENTILE = 75
-# Gas is all below this; a lung, even an emphysematous one, has vessels.
-GAS_BELOW_HU = -930
+# Nine tenths of gas are below this; a lung, even an emphysematous one, has vessels.
+GAS_BELOW_HU = -910
 # A second lung, against the larger one; gas in stomach and bowel is smaller.
 SECOND_LUNG_SHARE = 0.15
 SMALLEST_PART_MM2 = 150.0
@@ -78,12 +78,8 @@ def lungs_of_slice(hu: npt.NDArray[np.int16], pixel_mm: float) -> BoolArray:
 
 
 def _lungs_on_grid(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float]) -> BoolArray:
-    smooth = _smooth(hu, spacing_mm[1])
-    air = _inner_air(smooth)
-    airways = find_airways(air, spacing_mm)
-    lungs, gas = _lungs_and_gas(air & ~airways, smooth)
-    sides = left_right(lungs, spacing_mm)
-    sides = _with_dense_lung(hu, sides, gas | airways, spacing_mm)
+    lungs, gas, airways = _parts_of_air(hu, spacing_mm)
+    sides = _with_dense_lung(hu, left_right(lungs, spacing_mm), gas | airways, spacing_mm)
     radius = CLOSING_MM / spacing_mm[1], CLOSING_MM / spacing_mm[2]
     for z, plane in enumerate(sides):
         # Each side by itself: closing both at once would bridge the mediastinum where the lungs nearly touch.
@@ -91,6 +87,17 @@ def _lungs_on_grid(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, fl
         if airways[z].any():
             lungs[z] &= ndimage.distance_transform_edt(~airways[z], sampling=spacing_mm[1:]) > AIRWAY_WALL_MM
     return lungs
+
+
+def _parts_of_air(
+    hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float]
+) -> tuple[BoolArray, BoolArray, BoolArray]:
+    """Return the aerated lungs, gas elsewhere in the body, and the airways."""
+    smooth = _smooth(hu, spacing_mm[1])
+    air = _inner_air(smooth)
+    airways = find_airways(air, spacing_mm)
+    air &= ~airways
+    return *_lungs_and_gas(air, smooth), airways
 
 
 def _with_dense_lung(
@@ -157,7 +164,7 @@ def _lungs_and_gas(air: BoolArray, smooth: npt.NDArray[np.int16]) -> tuple[BoolA
     """Pick the largest one or two pieces of air that are not pure gas; return them, and the gas."""
     parts, count = ndimage.label(air)
     boxes = ndimage.find_objects(parts)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    sizes = np.bincount(parts[air], minlength=count + 1)[1:]
     kept: list[int] = []
     gas: list[int] = []
     for index in np.argsort(sizes)[::-1]:
@@ -168,4 +175,5 @@ def _lungs_and_gas(air: BoolArray, smooth: npt.NDArray[np.int16]) -> tuple[BoolA
         inside = ndimage.binary_erosion(part, np.ones((1, 3, 3)))
         dense = np.percentile(smooth[boxes[index]][inside], 90) if inside.any() else 0
         (gas if dense < GAS_BELOW_HU else kept).append(int(index) + 1)
-    return np.isin(parts, kept), np.isin(parts, gas)
+    is_lung, is_gas = np.isin(np.arange(count + 1), kept), np.isin(np.arange(count + 1), gas)
+    return is_lung[parts], is_gas[parts]

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ct.lungs import classical_lungs
+from ct.lungs_of_scan import METHODS, find_lungs
 from ct.prepare_scan import PreparedScan, prepare_scan
-from ct.read import read_mask, read_scan
+from ct.read import read_scan
 from ct.scan import Scan
 from ct.write import write_mask
 from inference.load import load_module
@@ -82,7 +82,11 @@ def measure(scan: Scan, masks: dict[str, NDArray[np.bool_]]) -> dict[str, float 
 
 
 def predict(
-    checkpoint: str | Path, scan_path: str | Path, out: str | Path, lung_mask: str | Path | None = None
+    checkpoint: str | Path,
+    scan_path: str | Path,
+    out: str | Path,
+    lung_mask: str | Path | None = None,
+    lung_method: str = "classical",
 ) -> Path:
     """Segment one scan and write masks and measurements; the folder appears whole or not at all.
 
@@ -90,7 +94,8 @@ def predict(
         checkpoint: best.ckpt of a run.
         scan_path: A DICOM folder or file, a NIfTI or an NRRD file.
         out: The folder to make.
-        lung_mask: A lung mask on the scan's grid; without it the classical method finds the lungs.
+        lung_mask: A lung mask on the scan's grid; without it the lungs are found.
+        lung_method: How they are found: "classical" or "lungmask".
 
     Returns:
         The folder.
@@ -103,14 +108,13 @@ def predict(
         raise ValueError(f"{out} exists already; give --out a new folder, so that no result is overwritten")
     module = load_module(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
     scan = read_scan(scan_path)
-    lung = read_mask(lung_mask, scan) != 0 if lung_mask else classical_lungs(scan.hu, scan.spacing_mm)
-    if not lung.any():
-        raise ValueError(f"{scan_path}: no lungs were found; expected a chest CT in HU; give --lung-mask a mask file")
-    masks = segment_scan(scan, lung, module)
+    lungs = find_lungs(scan, Path(lung_mask) if lung_mask else None, lung_method)
+    masks = segment_scan(scan, lungs.mask, module)
     provenance: dict[str, Any] = {
-        "lung_source": "file" if lung_mask else "classical",
+        "lung_source": lungs.source,
         "verdict": "repaired" if scan.repairs else "pass",
         "repairs": list(scan.repairs),
+        "warnings": list(lungs.warnings),
         "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +136,8 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--ckpt", required=True, help="best.ckpt of a run")
     parser.add_argument("--scan", required=True, help="DICOM folder, NIfTI or NRRD file")
     parser.add_argument("--out", required=True, help="folder to write; must not exist")
-    parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: found by the classical method)")
+    parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: the lungs are found)")
+    parser.add_argument("--lungs", choices=METHODS, default="classical", help="how to find them (default: classical)")
     options = parser.parse_args(args)
     missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
     if missing:
@@ -140,7 +145,7 @@ def main(args: list[str] | None = None) -> None:
             2, f"error: {', '.join(missing)} not given; make predict CKPT=<best.ckpt> SCAN=<scan> OUT=<folder>\n"
         )
     try:
-        out = predict(options.ckpt, options.scan, options.out, options.lung_mask)
+        out = predict(options.ckpt, options.scan, options.out, options.lung_mask, options.lungs)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     print((out / "measurements.json").read_text() + f"written to {out}")

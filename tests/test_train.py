@@ -21,7 +21,8 @@ from datamodules.infection import InfectionData
 from inference.load import load_module
 from train import main
 
-INFECTION_LOSSES = [0.928935, 0.921193, 0.956387]
+# Changed last when the classical lungs did: some tiny phantoms come without a lung mask.
+INFECTION_LOSSES = [0.922925, 0.929374, 0.956524]
 
 
 def test_run_folder_holds_what_the_design_promises(em_run: Path) -> None:

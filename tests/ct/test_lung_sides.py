@@ -35,22 +35,22 @@ def test_a_lung_alone_wherever_it_lies_in_the_image(phantom, side):
 
 
 def test_lungs_that_touch_are_cut_where_they_touch(phantom):
-    """A bridge in front of the heart, off the middle, whose narrowest column moves from slice to slice."""
+    """A bridge in front of the heart, off the middle, narrowest at a place that moves from slice to slice."""
     expected = SIDE_OF_PHANTOM[phantom.lungs]
     lung = expected > 0
-    for z in range(8, 14):
-        right = np.flatnonzero((expected[z] == RIGHT).any(axis=0)).max()
+    bridge = np.zeros_like(lung)
+    for z in range(6, 14):
+        right = np.flatnonzero((expected[z] == RIGHT).any(axis=0)).max() + 1
         left = np.flatnonzero((expected[z] == LEFT).any(axis=0)).min()
-        row = np.flatnonzero((expected[z] == RIGHT)[:, right])[0]
-        neck = left - 2 - z % 2
-        lung[z, row : row + 6, right:left] = True
-        lung[z, row + 1 : row + 6, neck] = False
-        expected[z, row : row + 6, right + 1 : neck] = RIGHT
-        expected[z, row : row + 6, neck:left] = LEFT
-    expected[~lung] = 0
-    found = left_right(lung, phantom.spacing_mm)
-    assert (found[lung] == expected[lung]).mean() > 0.995
-    assert not found[~lung].any()
+        row = np.flatnonzero((expected[z] == RIGHT)[:, right - 1])[0]
+        neck = left - 2 if z < 10 else right + 1
+        bridge[z, row : row + 6, right:left] = True
+        bridge[z, row + 1 : row + 6, neck] = False
+        expected[z, :, right:neck][bridge[z, :, right:neck]] = RIGHT
+        expected[z, :, neck:left][bridge[z, :, neck:left]] = LEFT
+    found = left_right(lung | bridge, phantom.spacing_mm)
+    assert (found[bridge] == expected[bridge]).mean() > 0.9
+    np.testing.assert_array_equal(found[~bridge], expected[~bridge])
 
 
 def test_a_lung_that_crosses_the_middle_stays_whole():

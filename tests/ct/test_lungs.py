@@ -1,9 +1,12 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ct.lungs import classical_lungs
+from ct.patterns import CONSOLIDATION_CODES
+from ct.phantom_patient import make_phantom
 from ct.read import read_mask, read_scan
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -77,6 +80,68 @@ def test_a_lung_cut_by_the_field_of_view_is_kept():
     assert dice(classical_lungs(hu, spacing_mm), truth) > 0.9
 
 
+def test_the_trachea_is_not_lung():
+    hu, truth, spacing_mm = chest(pixels=200)
+    trachea = (hu < -900) & ~truth
+    trachea[:, :, :90] = trachea[:, :, 110:] = False
+    trachea[:, :50] = False
+    assert trachea.sum() > 3000
+    assert not classical_lungs(hu, spacing_mm)[trachea].any()
+
+
+def test_gas_in_the_stomach_is_not_a_lung():
+    hu, truth, spacing_mm = chest(slices=20, pixels=128)
+    truth[:10] = False
+    hu[:10][hu[:10] < -700] = 40
+    hu[:10, 0] = hu[:10, :, 0] = -1000
+    stomach = np.zeros_like(truth)
+    stomach[2:8, 30:80, 80:105] = True
+    hu[stomach] = -990
+    right = truth.copy()
+    right[:, :, 64:] = False
+    hu[truth & ~right] = 40  # one lung is collapsed: the stomach is the second largest piece of air
+    found = classical_lungs(hu, spacing_mm)
+    assert stomach.sum() > 0.15 * right.sum()
+    assert not found[stomach].any()
+    assert dice(found, right) > 0.9
+
+
+@pytest.mark.parametrize("site", "ABCD")
+def test_phantom_without_lesions(site):
+    phantom = make_phantom(5, site, False, 0.0)
+    assert dice(classical_lungs(phantom.hu, phantom.spacing_mm), phantom.lungs > 0) >= 0.96
+
+
+@pytest.mark.parametrize(("size", "slices"), [(32, 8), (128, 40)])
+def test_phantom_without_lesions_coarse_and_fine(size, slices):
+    phantom = make_phantom(6, "A", False, 0.0, size, slices)
+    assert dice(classical_lungs(phantom.hu, phantom.spacing_mm), phantom.lungs > 0) >= 0.97
+
+
+def test_heavily_consolidated_phantoms():
+    """15 to 35 % of the lungs consolidated, ground glass around it, effusion in one, finer voxels in another."""
+    cases = [(21, "A", 6.0, 64, None), (22, "B", 8.0, 64, None), (50, "A", 8.0, 96, 24)]
+    scores = []
+    for seed, site, burden, size, slices in cases:
+        phantom = make_phantom(seed, site, True, burden, size, slices)
+        truth = phantom.lungs > 0
+        dense = sum(phantom.occupancy[code].astype(np.float32) for code in CONSOLIDATION_CODES) > 0.5
+        assert 0.15 <= dense[truth].mean() <= 0.35
+        scores.append(dice(classical_lungs(phantom.hu, phantom.spacing_mm), truth))
+    assert np.mean(scores) >= 0.92
+    assert min(scores) >= 0.9
+
+
+def test_memory_on_top_of_the_scan():
+    hu, truth, spacing_mm = chest(slices=20, pixels=512)
+    tracemalloc.start()
+    found = classical_lungs(hu, spacing_mm)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert dice(found, truth) > 0.95
+    assert peak < 1.5 * hu.nbytes, f"{peak / hu.nbytes:.2f} times the scan on top of it"
+
+
 @needs_shared
 @pytest.mark.shared_data
 def test_real_lungs():
@@ -86,6 +151,31 @@ def test_real_lungs():
     fine = read_scan(SHARED / "cip_ct64" / "crop_ct_2slices.nrrd")
     labels = read_mask(SHARED / "cip_ct64" / "crop_ct_2slices_dcnnLungSegmentationLabelmap.nrrd", fine)
     assert dice(classical_lungs(fine.hu, fine.spacing_mm), labels > 0) >= 0.95
+
+
+@needs_shared
+@pytest.mark.shared_data
+def test_a_consolidated_lobe_pasted_into_real_lungs():
+    scan = read_scan(SHARED / "cip_ct64" / "ct-64.nrrd")
+    truth = read_mask(SHARED / "cip_ct64" / "wholeLung-64.nrrd", scan) > 0
+    z, y, x = np.ogrid[tuple(slice(count) for count in truth.shape)]
+    lobe = truth & (((z - 34) / 13) ** 2 + ((y - 44) / 11) ** 2 + ((x - 14) / 13) ** 2 < 1)
+    hu = scan.hu.copy()
+    hu[lobe] = np.random.default_rng(0).normal(35, 15, lobe.sum())
+    assert lobe.sum() > 0.08 * truth.sum()
+    found = classical_lungs(hu, scan.spacing_mm)
+    assert found[lobe].mean() > 0.9
+    assert dice(found, truth) > 0.96
+
+
+@needs_shared
+@pytest.mark.shared_data
+def test_a_field_of_view_that_cuts_real_lungs():
+    scan = read_scan(SHARED / "cip_ct64" / "ct-64.nrrd")
+    truth = read_mask(SHARED / "cip_ct64" / "wholeLung-64.nrrd", scan) > 0
+    for view in (np.s_[:, :, :32], np.s_[:, :, 32:], np.s_[:, 10:60, 8:56], np.s_[25:60]):
+        cut = np.ascontiguousarray(scan.hu[view])
+        assert dice(classical_lungs(cut, scan.spacing_mm), truth[view]) > 0.95
 
 
 @needs_shared

@@ -1,0 +1,74 @@
+"""Shapes of masks: opening by a ball, closing by a disk, convex hull."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def open_by_ball(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, ...]) -> BoolArray:
+    """Keep what a ball can reach that stays inside the mask; the array's ends do not stop it.
+
+    Args:
+        mask: bool array.
+        radius_mm: Radius of the ball.
+        spacing_mm: Voxel size along each axis.
+
+    Returns:
+        bool array, part of `mask`.
+    """
+    # Distances do the same as a ball-shaped structuring element, at a cost that does not grow with its size.
+    centres = mask if mask.all() else _distance(mask, spacing_mm) > radius_mm
+    return _distance(~centres, spacing_mm) <= radius_mm if centres.any() else np.zeros_like(mask)
+
+
+def close_by_disk(plane: BoolArray, radius_px: tuple[float, float]) -> BoolArray:
+    """Close gaps narrower than twice the radius and fill holes.
+
+    Args:
+        plane: bool (Y, X).
+        radius_px: Radius along y and x in pixels.
+
+    Returns:
+        bool (Y, X); nothing is added outside the box around what is there.
+    """
+    closed = np.zeros_like(plane)
+    if not plane.any():
+        return closed
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    pad = [(int(radius) + 2, int(radius) + 2) for radius in radius_px]
+    padded = np.pad(plane[box], pad)
+    scale = (1 / radius_px[0], 1 / radius_px[1])
+    grown = _distance(~padded, scale) <= 1
+    shrunk = ndimage.binary_fill_holes((_distance(grown, scale) > 1) | padded)
+    closed[box] = shrunk[pad[0][0] : -pad[0][1], pad[1][0] : -pad[1][1]]
+    return closed
+
+
+def convex_hull(plane: BoolArray) -> BoolArray:
+    """Fill the convex hull of the pixels' centres.
+
+    Args:
+        plane: bool (Y, X).
+
+    Returns:
+        bool (Y, X); the plane itself where its pixels lie on one line.
+    """
+    try:
+        edges = ConvexHull(np.argwhere(plane)).equations
+    except (QhullError, ValueError):
+        return plane.copy()
+    y, x = np.ogrid[: plane.shape[0], : plane.shape[1]]
+    inside: BoolArray = np.all([a * y + b * x + c <= 1e-6 for a, b, c in edges], axis=0)
+    return inside
+
+
+def _distance(mask: BoolArray, spacing: tuple[float, ...]) -> npt.NDArray[Any]:
+    return ndimage.distance_transform_edt(mask, sampling=spacing)

@@ -24,8 +24,8 @@ COARSE_MM = (4.0, 4.0, 4.0)
 FINE_PIXEL_MM = 2.4
 CLOSING_MM = 14.0
 AIRWAY_WALL_MM = 2.0
-# Air at a side of the image is outside the body where it is thinner than this or fills a corner, else a lung that the
-# field of view cuts.
+# Air at a side of the image is outside the body where this share of it is thinner than this or it fills a corner, else
+# a lung that the field of view cuts.
 OUTSIDE_BELOW_HU = -925
 OUTSIDE_PERCENTILE = 75
 # Nine tenths of gas are below this; a lung, even an emphysematous one, has vessels.

@@ -65,10 +65,10 @@ def test_a_whole_chest_gives_no_warning(phantom, scan):
 
 
 def test_a_part_of_a_chest_passes_with_a_warning(scan):
-    middle = replace(scan, hu=scan.hu[8:13])
+    middle = replace(scan, hu=scan.hu[7:13])
     warnings = find_lungs(middle).warnings
     assert warnings == (
-        f"the lungs are seen over {5 * scan.spacing_mm[0]:.0f} mm of height; a whole chest has 120 or more",
+        f"the lungs are seen over {6 * scan.spacing_mm[0]:.0f} mm of height; a whole chest has 120 or more",
     )
 
 
@@ -119,7 +119,6 @@ def test_without_spacing_only_what_can_be_judged(phantom):
     ("name", "sentence"),
     [
         ("cip_ct64/ct-64.nrrd", None),
-        ("covidctmd_dev/normal002_2x2x4mm.nii.gz", None),
         ("covidctmd_dev/P002_dicom", "the lungs are seen over 40 mm of height"),
         ("cip_ct64/crop_ct_2slices.nrrd", "the lungs measure 0.03 litres"),
         ("ibsi_lung_ct/phantom.nii.gz", "the left lung has 0% of the right lung's size"),

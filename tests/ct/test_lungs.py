@@ -120,7 +120,7 @@ def test_phantom_without_lesions_coarse_and_fine(size, slices):
 
 def test_heavily_consolidated_phantoms():
     """15 to 35 % of the lungs consolidated, ground glass around it, effusion in one, finer voxels in another."""
-    cases = [(21, "A", 6.0, 64, None), (22, "B", 8.0, 64, None), (50, "A", 8.0, 96, 24)]
+    cases = [(21, "A", 6.0, 64, None), (22, "B", 8.0, 64, None), (50, "A", 6.0, 80, 30)]
     scores = []
     for seed, site, burden, size, slices in cases:
         phantom = make_phantom(seed, site, True, burden, size, slices)

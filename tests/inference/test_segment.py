@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import nibabel
@@ -30,6 +31,7 @@ def test_masks_lie_on_the_scans_own_grid(cohort: Path, em_run: Path, tmp_path: P
     assert measured["severity_score"] == pytest.approx(voxels["infection"] / voxels["lungs"])
     assert measured["consolidation_score"] == pytest.approx(voxels["consolidation"] / voxels["lungs"])
     assert voxels["consolidation"] <= voxels["infection"] <= voxels["lungs"]
+    assert (measured["lung_source"], measured["warnings"]) == ("classical", [])
 
 
 def test_prediction_on_the_own_grid_is_that_of_the_evaluation(cohort: Path, em_run: Path) -> None:
@@ -44,6 +46,17 @@ def test_prediction_on_the_own_grid_is_that_of_the_evaluation(cohort: Path, em_r
     assert masks["consolidation"].sum() == pytest.approx(row["consolidation_tp"] + row["consolidation_fp"], rel=0.01)
 
 
+def test_what_is_odd_about_a_given_mask_is_told(cohort: Path, em_run: Path, tmp_path: Path) -> None:
+    stored = nibabel.load(cohort.parent / "masks" / "B007_lungs.nii.gz")
+    one_lung = (np.asarray(stored.dataobj) == 1).astype(np.uint8)
+    nibabel.save(nibabel.Nifti1Image(one_lung, stored.affine), tmp_path / "left.nii.gz")
+    scan = cohort.parent / "images" / "B007"
+    out = predict(em_run / "best.ckpt", scan, tmp_path / "out", tmp_path / "left.nii.gz")
+    measured = json.loads((out / "measurements.json").read_text())
+    assert measured["lung_source"] == "file"
+    assert any("the right lung has 0%" in warning for warning in measured["warnings"])
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -51,6 +64,7 @@ def test_prediction_on_the_own_grid_is_that_of_the_evaluation(cohort: Path, em_r
         ({"scan": "nowhere.nii.gz"}, "nowhere.nii.gz"),
         ({"out": "."}, "exists already"),
         ({"out": ""}, "OUT not given"),
+        ({"lungs": "lungmask"}, "'lungmask' is not installed"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -58,9 +72,11 @@ def test_bad_input_is_one_line_and_writes_nothing(
     em_run: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     change: dict[str, str],
     sentence: str,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "lungmask", None)
     good = {
         "ckpt": str(em_run / "best.ckpt"),
         "scan": str(cohort.parent / "images" / "B007"),

@@ -18,18 +18,23 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ct.lungs_of_scan import METHODS, find_lungs
+from ct.patterns import GROUPS
 from ct.prepare_scan import PreparedScan, prepare_scan
 from ct.read import read_scan
 from ct.scan import Scan
 from ct.write import write_mask
 from inference.load import load_module
-from lightning_modules.base import SegmentationModule, network_units
+from lightning_modules.base import SegmentationModule
 from lightning_modules.precision import fastest_precision
 
 BATCH_SIZE = 16
+GROUP = "group_"
 
 
-def segment_scan(scan: Scan, lung: NDArray[np.bool_], module: SegmentationModule) -> dict[str, NDArray[np.bool_]]:
+Masks = dict[str, NDArray[np.bool_] | NDArray[np.uint8]]
+
+
+def segment_scan(scan: Scan, lung: NDArray[np.bool_], module: SegmentationModule) -> Masks:
     """Masks of a scan on its canonical grid.
 
     Args:
@@ -38,14 +43,21 @@ def segment_scan(scan: Scan, lung: NDArray[np.bool_], module: SegmentationModule
         module: A trained module.
 
     Returns:
-        bool (Z, Y, X) by name: lungs, infection and, for stage 2, consolidation; each inside the one before.
+        (Z, Y, X) by name: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the
+        multi-class task lungs, infection (groups 2 to 4) and uint8 groups, the code of the likeliest inside the lungs.
     """
     prepared = prepare_scan(scan, lung, size=module.size)
-    masks, outer = {"lungs": lung}, lung
+    masks: Masks = {"lungs": lung}
+    outer, likeliest = lung, np.zeros(lung.shape, np.float32)
     for name, probability in _probabilities(prepared, module).items():
         # Interpolated as a probability and cut afterwards: smoother than a nearest-neighbour mask.
-        outer = outer & (prepared.transform.restore(probability) > 0.5)
-        masks[name] = outer
+        whole = prepared.transform.restore(probability)
+        if name.startswith(GROUP):
+            groups = masks.setdefault("groups", np.zeros(lung.shape, np.uint8))
+            groups[lung & (whole > likeliest)] = int(name.removeprefix(GROUP))
+            np.maximum(likeliest, whole, out=likeliest)
+        else:
+            masks[name] = outer = outer & (whole > 0.5)
     return masks
 
 
@@ -60,7 +72,7 @@ def _probabilities(prepared: PreparedScan, module: SegmentationModule) -> dict[s
     bf16 = fastest_precision() == "bf16-mixed"
     for z in tqdm(torch.split(rows, BATCH_SIZE), "segment", unit="batch", leave=False):
         stack = volume[(z[:, None] + offsets).clamp(0, len(volume) - 1)]
-        x = (network_units(stack) * lung[z][:, None]).to(module.device)
+        x = module.network_input(stack.to(module.device), lung[z][:, None].to(module.device))
         with torch.inference_mode(), torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
             for name, probability in module.segment(x).items():
                 out = found.setdefault(name, np.zeros(prepared.hu.shape, dtype=np.float32))
@@ -68,17 +80,25 @@ def _probabilities(prepared: PreparedScan, module: SegmentationModule) -> dict[s
     return found
 
 
-def measure(scan: Scan, masks: dict[str, NDArray[np.bool_]]) -> dict[str, float | None]:
+def measure(scan: Scan, masks: Masks) -> dict[str, float | None]:
     """Volumes in ml, severity and consolidation score (paper EM, equations 14 and 15), on the scan's own grid.
 
-    Volumes are None where the spacing is unknown.
+    With groups (paper L3) also their volumes and the share of well-aerated lung, and consolidation is group 4. Volumes
+    are None where the spacing is unknown.
     """
-    voxels = {name: int(mask.sum()) for name, mask in masks.items()}
+    voxels = {name: int(mask.sum()) for name, mask in masks.items() if name != "groups"}
+    lung = voxels["lungs"]
+    if "groups" in masks:
+        counts = np.bincount(masks["groups"][masks["lungs"] > 0], minlength=len(GROUPS))
+        voxels |= {f"{GROUP}{group}": int(counts[group]) for group in GROUPS[1:]}
     ml = {name: count * scan.voxel_ml if scan.spacing_known else None for name, count in voxels.items()}
-    shares = {"infection": "severity_score", "consolidation": "consolidation_score"}
-    scores = {score: voxels[name] / voxels["lungs"] for name, score in shares.items() if name in voxels}
-    volumes = {"lung_ml": ml.pop("lungs")} | {f"{name}_ml": value for name, value in ml.items()}
-    return volumes | scores
+    dense = voxels.get("consolidation", voxels.get(f"{GROUP}{GROUPS[-1]}"))
+    scores: dict[str, float | None] = {"severity_score": voxels["infection"] / lung}
+    if dense is not None:
+        scores["consolidation_score"] = dense / lung
+    if "groups" in masks:
+        scores["wal_percent"] = 100 * (1 - voxels["infection"] / lung)
+    return {"lung_ml": ml.pop("lungs")} | {f"{name}_ml": value for name, value in ml.items()} | scores
 
 
 def predict(

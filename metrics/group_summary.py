@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ct.patterns import OPACITY_GROUPS
 from metrics.calibration import expected_calibration_error
-from metrics.summary import Metrics, number, overlap_columns, overlap_figures, pearson, per_scan
+from metrics.summary import Metrics, number, over_all_and_sites, overlap_columns, overlap_figures, pearson, per_scan
 
 Tables = Mapping[str, NDArray[Any]]
 
@@ -44,13 +44,7 @@ def summarise_groups(tables: Tables, slices: pd.DataFrame) -> tuple[Metrics, pd.
         (metrics, scans) as `metrics.summary.summarise` gives them.
     """
     scans = _scans(tables, slices)
-    metrics = _figures(tables, slices, scans)
-    for site in scans["site"].unique():
-        here = (slices["site"] == site).to_numpy()
-        part = {name: table[here] for name, table in tables.items()}
-        figures = _figures(part, slices[here], scans[scans["site"] == site])
-        metrics |= {f"site/{site}/{key}": value for key, value in figures.items()}
-    return metrics, scans
+    return over_all_and_sites(_figures, tables, slices, scans), scans
 
 
 def _binary_tables(tables: Tables) -> dict[str, NDArray[np.int64]]:

@@ -1,7 +1,7 @@
 """From the confusion tables of a run to the figures of metrics.json and the rows of scans.csv (design, section 3)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,23 @@ def summarise(tables: Tables, slices: pd.DataFrame) -> tuple[Metrics, pd.DataFra
     for name, table in tables.items():
         assert table.shape == (len(slices), 3, 2), f"{name}: {table.shape} for {len(slices)} slices"
     scans = _scans(tables, slices)
-    metrics = _figures(tables, slices, scans)
+    return over_all_and_sites(_figures, tables, slices, scans), scans
+
+
+def over_all_and_sites(
+    figures_of: Callable[[Mapping[str, NDArray[Any]], pd.DataFrame, pd.DataFrame], Metrics],
+    tables: Mapping[str, NDArray[Any]],
+    slices: pd.DataFrame,
+    scans: pd.DataFrame,
+) -> Metrics:
+    """The figures of (tables, slices, scans) over everything, and as site/<site>/<key> those of each site's part."""
+    metrics = figures_of(tables, slices, scans)
     for site in scans["site"].unique():
         here = (slices["site"] == site).to_numpy()
         part = {name: table[here] for name, table in tables.items()}
-        figures = _figures(part, slices[here], scans[scans["site"] == site])
+        figures = figures_of(part, slices[here], scans[scans["site"] == site])
         metrics |= {f"site/{site}/{key}": value for key, value in figures.items()}
-    return metrics, scans
+    return metrics
 
 
 def per_scan(values: NDArray[Any], slices: pd.DataFrame) -> NDArray[Any]:

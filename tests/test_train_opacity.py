@@ -11,10 +11,12 @@ import yaml
 from harness import EXPERIMENTS, experiment_args, train_in_process
 from sklearn.metrics import confusion_matrix, jaccard_score
 
+from ct.read import read_mask, read_scan
 from datamodules.opacity import OpacityData
 from evaluation.noise_model import estimate
 from evaluation.noise_model import main as make_noise_model
 from inference.load import load_module
+from inference.segment import predict
 from lightning_modules.opacity import OpacityModule
 from train import main
 
@@ -90,6 +92,26 @@ def test_evaluate_saves_masks_from_which_the_figures_follow(
     found = jaccard_score(truth[inside] >= 2, opacity[inside] > 0)
     assert before["opacity/iou_pooled"] == pytest.approx(found)
     assert before["group_3/iou_pooled"] == pytest.approx(jaccard_score(truth[inside] == 3, groups[inside] == 3))
+
+
+def test_predict_writes_groups_on_the_scans_own_grid(panel_cohort: Path, run: Path, tmp_path: Path) -> None:
+    path = panel_cohort.parent / "images" / "C008.nii.gz"
+    lung_mask = panel_cohort.parent / "masks" / "B007_lungs.nii.gz"
+    out = predict(run / "best.ckpt", path, tmp_path / "out")
+    scan = read_scan(path)
+    lungs, infection, groups = (read_mask(out / f"{name}.nii.gz", scan) for name in ("lungs", "infection", "groups"))
+    assert groups.max() <= 4
+    assert not groups[lungs == 0].any()
+    measured = json.loads((out / "measurements.json").read_text())
+    for group in (1, 2, 3, 4):
+        assert measured[f"group_{group}_ml"] == pytest.approx((groups == group).sum() * scan.voxel_ml)
+    assert measured["wal_percent"] == pytest.approx(100 * (1 - infection.sum() / lungs.sum()))
+    assert measured["consolidation_score"] == pytest.approx((groups == 4).sum() / lungs.sum())
+    # On the scan whose own grid is the prepared one, prediction and evaluation count the same voxels.
+    out = predict(run / "best.ckpt", panel_cohort.parent / "images" / "B007", tmp_path / "same", lung_mask)
+    found = json.loads((out / "measurements.json").read_text())["severity_score"]
+    row = pd.read_csv(run / "scans.csv", index_col="scan_id").loc["B007"]
+    assert found == pytest.approx(row["severity_predicted"], rel=0.01)
 
 
 def test_hard_labels_and_fine_tuning_start_from_the_given_weights(panel_cohort: Path, work: Path, run: Path) -> None:

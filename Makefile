@@ -69,7 +69,7 @@ cohorts/opacity/cohort.csv: | $(INSTALLED)
 cohorts/medseg/cohort.csv: | $(INSTALLED)
 	@test -n "$(MEDSEG)" || { echo "error: name the folder of slices: MEDSEG=<folder with images/ and masks/>"; exit 2; }
 	$(PY) -m ct.import_medseg_slices --folder "$(MEDSEG)" --out $(@D) --grey-low-hu -1100 --grey-high-hu 260 \
-		--groups experiments/medseg_groups.csv --transpose
+		--groups experiments/medseg_groups.csv --transpose --whole-image
 
 %/noise_model.npz: %/cohort.csv | $(INSTALLED)
 	$(PY) -m evaluation.noise_model --cohort $< --size $(EXP_SIZE) --out $@

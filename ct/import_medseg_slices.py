@@ -11,7 +11,9 @@ have no place in a body: they are written as images of 8 bits between the two de
 Traps: the images are a display window, not HU, and have no voxel sizes; they may show one patient several times,
 which the files do not tell: a groups file can (of Inf-Net's, 4, 5, 17 and 46 look like neighbours, and 10 and 43 like
 one slice twice). Inf-Net's images are the transposed slices (front to the left, the patient's right at the top):
-`transpose` sets them upright. Turning them by 90 degrees would not: it would put the heart on the wrong side.
+`transpose` sets them upright. Turning them by 90 degrees would not: it would put the heart on the wrong side. No lung
+masks come with them, and the classical ones miss what is consolidated down to the pleura (they hold 41 % of the
+consolidation of Inf-Net's training half); since the images are cut close to the lungs, `whole_image` counts all pixels.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def import_medseg_slices(
     grey_high_hu: float,
     groups: str | Path | None = None,
     transpose: bool = False,
+    whole_image: bool = False,
 ) -> Path:
     """Write a cohort.csv with one scan per slice, and the masks with the codes of paper L3.
 
@@ -59,6 +62,7 @@ def import_medseg_slices(
         groups: CSV file with the columns name (of the image, without suffix) and patient_id, for slices that show one
             patient; the others are patients of their own.
         transpose: Exchange rows and columns of images and masks.
+        whole_image: Write lung masks that hold every pixel, so that nothing is lost outside of masks that were found.
 
     Returns:
         The cohort.csv; has_consolidation is told by the masks. Slices whose mask cannot be used are in left_out.csv.
@@ -80,15 +84,15 @@ def import_medseg_slices(
                 continue
             if transpose:
                 image, codes = _transposed(image, new.folder / "images" / f"{name}.png"), codes.T
-            target = new.folder / "masks" / f"{name}.png"
-            target.parent.mkdir(exist_ok=True)
-            Image.fromarray(codes).save(target)
+            target = _save(codes, new.folder / "masks" / f"{name}.png")
+            everything = new.folder / "lungs" / f"{name}.png"
             new.rows.append(
                 CohortRow(
                     scan_id=scan_id,
                     patient_id=patients.get(name, scan_id),
                     site=SITE,
                     image=image,
+                    lung_mask=_save(np.full_like(codes, 255), everything) if whole_image else None,
                     pattern_mask=target,
                     has_consolidation=int(np.isin(codes, CONSOLIDATION_CODES).any()),
                     grey_low_hu=grey_low_hu,
@@ -151,6 +155,12 @@ def _planes(path: Path) -> npt.NDArray[np.float32]:
         raise ValueError(f"{path}: not a readable stack of slices ({error}); download it again") from error
 
 
+def _save(values: npt.NDArray[np.uint8], target: Path) -> Path:
+    target.parent.mkdir(exist_ok=True)
+    Image.fromarray(values).save(target)
+    return target
+
+
 def _transposed(source: Path, target: Path) -> Path:
     with Image.open(source) as image:
         upright = image.transpose(Image.Transpose.TRANSPOSE)
@@ -172,11 +182,13 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--transpose", action="store_true", help="exchange rows and columns: sets Inf-Net's images upright"
     )
+    parser.add_argument(
+        "--whole-image", action="store_true", help="count every pixel as lung: no lung masks are looked for"
+    )
     options = parser.parse_args(args)
     greys = options.grey_low_hu, options.grey_high_hu
-    return run_importer(
-        lambda: import_medseg_slices(options.folder, options.out, *greys, options.groups, options.transpose)
-    )
+    how = options.groups, options.transpose, options.whole_image
+    return run_importer(lambda: import_medseg_slices(options.folder, options.out, *greys, *how))
 
 
 if __name__ == "__main__":

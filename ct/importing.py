@@ -16,7 +16,7 @@ from typing import Any
 from ct.cohort import CohortRow, read_cohort, write_cohort
 
 # Everything that an importer may write beside cohort.csv; what an earlier import left there is taken away.
-OUTPUTS = ("cases", "images", "masks", "slices.csv", "subjects.csv", "left_out.csv")
+OUTPUTS = ("cases", "images", "lungs", "masks", "slices.csv", "subjects.csv", "left_out.csv")
 
 
 @dataclass

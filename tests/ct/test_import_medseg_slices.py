@@ -56,6 +56,13 @@ def test_each_slice_is_a_scan_with_the_papers_codes(source, tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cohort.csv", "masks"]
 
 
+def test_without_lung_masks_every_pixel_can_count(source, tmp_path):
+    row = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, transpose=True, whole_image=True)).rows[0]
+    scan = read_slice_images(row.image, *GREYS)
+    assert scan.hu.shape == (1, 48, 60)
+    assert (read_mask(row.lung_mask, scan) > 0).all()
+
+
 def test_transposing_sets_image_and_mask_upright(source, tmp_path):
     row = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, transpose=True)).rows[0]
     scan = read_slice_images(row.image, *GREYS)

@@ -39,7 +39,7 @@ FIT = $(PY) train.py fit --config experiments/base.yaml --config $(FILE) --runs 
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo "  experiments: $(EXPERIMENTS)"
 
 setup: $(INSTALLED)  ## create .venv with the exact versions of requirements.lock (again only when they changed)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ct.cohort import CohortRow
+from ct.lungs import ASSUMED_WIDTH_MM
 from ct.pseudonyms import pseudonym
 
 INDEX_COLUMNS = (
@@ -69,3 +71,15 @@ def _index_row(row: CohortRow, label: int, record: dict[str, Any], salt: str) ->
         "grey_low_hu": "" if row.grey_low_hu is None else row.grey_low_hu,
         "grey_high_hu": "" if row.grey_high_hu is None else row.grey_high_hu,
     }
+
+
+def pixel_size_mm(spacing_y_mm: float, spacing_x_mm: float, size: int) -> tuple[float, float]:
+    """Return the pixel size (y, x) of a prepared scan, or that of a chest of usual width where it is unknown.
+
+    Args:
+        spacing_y_mm: As in index.csv, NaN where unknown.
+        spacing_x_mm: As in index.csv, NaN where unknown.
+        size: Pixels along each side in plane.
+    """
+    known = math.isfinite(spacing_y_mm) and math.isfinite(spacing_x_mm)
+    return (float(spacing_y_mm), float(spacing_x_mm)) if known else (ASSUMED_WIDTH_MM / size,) * 2

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from batch import SliceBatch
 from ct.borders import nearest_border
-from ct.lungs import ASSUMED_WIDTH_MM
 from ct.patterns import GROUPS, groups_of
+from ct.prepared_index import pixel_size_mm
 from ct.statistics import Statistics, training_statistics
 from datamodules.base import SliceData
 from datamodules.slices import SliceDataset, SliceTable, open_array
@@ -86,7 +86,7 @@ class OpacityData(SliceData):
         for scan in tqdm(index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False):
             source, path = Path(scan.folder) / "patterns.npy", self.borders / f"{scan.scan_id}.npy"
             if not path.is_file() or path.stat().st_mtime_ns < source.stat().st_mtime_ns:
-                save_borders(source, self._spacing_mm(scan.spacing_y_mm, scan.spacing_x_mm), path)
+                save_borders(source, pixel_size_mm(scan.spacing_y_mm, scan.spacing_x_mm, self.size), path)
 
     def dataset(self, table: SliceTable) -> SliceDataset:
         return OpacityDataset(table, self.context, self.borders)
@@ -102,12 +102,9 @@ class OpacityData(SliceData):
     def pixel_mm(self) -> float:
         """Median pixel size of the training scans."""
         scans = self.slice_table("train").scans
-        return float(np.median([self._spacing_mm(y, x) for y, x in scans[["spacing_y_mm", "spacing_x_mm"]].to_numpy()]))
-
-    def _spacing_mm(self, y: float, x: float) -> tuple[float, float]:
-        """Pixel size, or the one that a chest of usual width would have where it is unknown."""
-        known = np.isfinite(y) and np.isfinite(x)
-        return (float(y), float(x)) if known else (ASSUMED_WIDTH_MM / self.size,) * 2
+        return float(
+            np.median([pixel_size_mm(y, x, self.size) for y, x in scans[["spacing_y_mm", "spacing_x_mm"]].to_numpy()])
+        )
 
 
 def save_borders(patterns: Path, spacing_mm: tuple[float, float], path: Path) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ct.borders import nearest_border
 from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, groups_of
 from ct.prepare import prepare_cohort, prepared_folder
+from ct.prepared_index import pixel_size_mm
 from losses.noise import (
     HALF_MM_BINS,
     NoiseModel,
@@ -32,8 +33,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 LAGS_PX = 12
-# Pixel size assumed where it is unknown, as the classical lungs do.
-ASSUMED_WIDTH_MM = 340.0
 
 
 def study_slices(prepared: Path) -> Iterator[tuple[NDArray[np.int8], NDArray[np.uint8], float]]:
@@ -54,9 +53,7 @@ def study_slices(prepared: Path) -> Iterator[tuple[NDArray[np.int8], NDArray[np.
         )
     for scan in tqdm(study.itertuples(), "reader study", len(study), unit="scan", leave=False):
         readers = groups_of(np.load(prepared / str(scan.folder) / "readers.npy"))
-        size = readers.shape[-1]
-        spacing = (float(scan.spacing_y_mm), float(scan.spacing_x_mm))
-        spacing = spacing if np.isfinite(spacing).all() else (ASSUMED_WIDTH_MM / size,) * 2
+        spacing = pixel_size_mm(float(scan.spacing_y_mm), float(scan.spacing_x_mm), readers.shape[-1])
         for plane in readers.transpose(1, 0, 2, 3):
             if (plane >= 0).any():
                 yield plane, np.stack([nearest_border(reader, spacing) for reader in plane], 1), spacing[0]

@@ -11,6 +11,8 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import EnhancedCTImageStorage, generate_uid
 
+from ct.read_dicom import read_dicom
+from ct.scan import to_canonical
 from ct.write_dicom import write_dicom_series
 
 # What enhanced files keep in functional groups, and in which.
@@ -58,6 +60,13 @@ def edit(folder: Path, change: Callable[[Dataset], object], only: int | None = N
             dataset = pydicom.dcmread(file)
             change(dataset)
             dataset.save_as(file)
+
+
+def read(path: Path):
+    """Read with `read_dicom`: canonical HU (Z, Y, X), affine and repairs."""
+    voxels, source, repairs = read_dicom(path)
+    hu, canonical = to_canonical(voxels, source)
+    return hu, canonical, repairs
 
 
 def store_signed(dataset: Dataset) -> None:

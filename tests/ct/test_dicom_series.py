@@ -6,6 +6,7 @@ import pytest
 from dicom_harness import affine, ct, edit, set_tags, write_series
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from refusal import assert_refused
 
 from ct.dicom_files import find_dicom_files
 from ct.read_dicom import read_dicom
@@ -24,15 +25,6 @@ def series(tmp_path):
 def read(path):
     voxels, _, repairs = read_dicom(path)
     return voxels.transpose(2, 1, 0), repairs
-
-
-def refused(path, *fragments):
-    with pytest.raises(ValueError, match=fragments[0]) as caught:
-        read_dicom(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    for fragment in fragments:
-        assert fragment in str(caught.value)
 
 
 def other_series(folder, seed=1, slices=6, **tags):
@@ -91,7 +83,7 @@ def test_a_linked_folder_is_not_entered_but_said(series, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"\0" * 128 + b"DICN" + b"\0" * 400])
 def test_a_damaged_file_that_calls_itself_dicom_is_refused(series, content):
     (series / "IM0006.dcm").write_bytes(content)
-    refused(series, "IM0006.dcm: not a readable DICOM file, although its name says so")
+    assert_refused(read_dicom, series, r"IM0006\.dcm: not a readable DICOM file, although its name says so")
 
 
 @pytest.mark.parametrize("size", [133, 200, 330, 500, 700, 900, 1100])
@@ -101,14 +93,14 @@ def test_a_truncated_end_slice_is_never_lost(series, size):
     content = file.read_bytes()
     assert size < len(content) - 1
     file.write_bytes(content[:size])
-    refused(series, "IM0006.dcm")
+    assert_refused(read_dicom, series, r"IM0006\.dcm")
 
 
 def test_an_empty_folder_and_a_file_of_another_kind_are_refused(tmp_path):
     (tmp_path / "empty" / "nested").mkdir(parents=True)
-    refused(tmp_path / "empty", "no DICOM file in this folder")
+    assert_refused(read_dicom, tmp_path / "empty", "no DICOM file in this folder")
     (tmp_path / "scan.mha").write_bytes(b"ObjectType = Image\n" * 20)
-    refused(tmp_path / "scan.mha", "not a readable DICOM file")
+    assert_refused(read_dicom, tmp_path / "scan.mha", "not a readable DICOM file")
 
 
 @pytest.mark.parametrize("written", ["with meta", "implicit", "explicit", "big endian"])
@@ -147,24 +139,24 @@ def test_files_without_a_preamble_or_header(series, written):
 )
 def test_what_is_no_ct_volume_is_refused(series, tags, fragment):
     edit(series, lambda dataset: set_tags(dataset, tags))
-    refused(series, "is not a CT volume", fragment, "for example IM0001.dcm")
+    assert_refused(read_dicom, series, "is not a CT volume", fragment, "for example IM0001.dcm")
 
 
 def test_colour_images_and_structured_reports_are_refused(series, tmp_path):
     edit(series, to_rgb)
-    refused(series, "is not a CT volume", "6 x RGB colour image")
-    refused(series / "IM0001.dcm", "is not a CT volume", "1 x RGB colour image")
+    assert_refused(read_dicom, series, "is not a CT volume", "6 x RGB colour image")
+    assert_refused(read_dicom, series / "IM0001.dcm", "is not a CT volume", "1 x RGB colour image")
     dose_report(tmp_path / "dose" / "report")
-    refused(tmp_path / "dose", "is not a CT volume", "1 x dose report")
+    assert_refused(read_dicom, tmp_path / "dose", "is not a CT volume", "1 x dose report")
 
 
 def test_one_slice_is_refused(series):
-    refused(series / "IM0003.dcm", "holds one slice; expected a volume")
+    assert_refused(read_dicom, series / "IM0003.dcm", "holds one slice; expected a volume")
     for file in sorted(series.iterdir())[1:]:
         file.unlink()
-    refused(series, "holds one slice; expected a volume")
+    assert_refused(read_dicom, series, "holds one slice; expected a volume")
     edit(series, lambda dataset: delattr(dataset, "Modality"))
-    refused(series, "holds one slice whose Modality is missing; expected 'CT'")
+    assert_refused(read_dicom, series, "holds one slice whose Modality is missing; expected 'CT'")
 
 
 def test_a_ct_class_without_modality_is_read_and_said(series):
@@ -256,7 +248,12 @@ def test_a_coronal_volume_alone_is_the_volume(tmp_path):
 def test_what_the_rules_leave_open_is_refused_with_the_list(tmp_path, one, two):
     write_series(tmp_path / "a", SeriesNumber=3, SeriesDescription="LUNG 1.0", **one)
     other_series(tmp_path / "b", slices=4, SeriesNumber=4, **two)
-    refused(tmp_path, "2 CT volumes of 1 patient could be meant", "expected one; put the wanted series into a folder")
+    assert_refused(
+        read_dicom,
+        tmp_path,
+        "2 CT volumes of 1 patient could be meant",
+        "expected one; put the wanted series into a folder",
+    )
     with pytest.raises(
         ValueError, match=r"series 3 'LUNG 1\.0' \(6 axial CT slices, 5\.00 mm apart, for example a/IM0001"
     ):
@@ -266,13 +263,13 @@ def test_what_the_rules_leave_open_is_refused_with_the_list(tmp_path, one, two):
 def test_the_rules_do_not_choose_between_patients(tmp_path):
     write_series(tmp_path / "a", **CHEST)
     other_series(tmp_path / "b", PatientID="p2", **HEAD)
-    refused(tmp_path, "2 CT volumes of 2 patients could be meant")
+    assert_refused(read_dicom, tmp_path, "2 CT volumes of 2 patients could be meant")
 
 
 def test_long_lists_are_cut(tmp_path):
     for number in range(14):
         other_series(tmp_path / f"{number:02}", number, 2)
-    refused(tmp_path, "14 CT volumes", "11/IM0001.dcm) and 2 more")
+    assert_refused(read_dicom, tmp_path, "14 CT volumes", "11/IM0001.dcm) and 2 more")
 
 
 def test_a_chosen_series_that_cannot_be_read_says_why(series):

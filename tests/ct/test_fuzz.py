@@ -18,12 +18,12 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-import gdcm
 import nibabel
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
+from dicom_harness import change_syntax
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedCTImageStorage, RLELossless
@@ -74,7 +74,7 @@ def write_sources(folder):
         one.compress(RLELossless)
         one.save_as(file)
     for file in (folder / "jpeg").iterdir():
-        to_jpeg_lossless(file)
+        change_syntax(file, "JPEGLosslessProcess14_1")
     write_enhanced(folder / "series", folder / "enhanced.dcm")
     files = ("one.nii", "packed.nii.gz", "two.nii", "raw.nrrd", "packed.nrrd", "enhanced.dcm")
     return {name: (folder / name, folder / name) for name in files} | {
@@ -84,21 +84,6 @@ def write_sources(folder):
         "rle": (folder / "rle", folder / "rle" / "IM0002.dcm"),
         "jpeg": (folder / "jpeg", folder / "jpeg" / "IM0002.dcm"),
     }
-
-
-def to_jpeg_lossless(file):
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(file))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(file))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
 
 
 def item(**tags):
@@ -228,7 +213,12 @@ def test_every_damaged_file_gets_a_verdict(tmp_path):
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        },
     )
     case = tmp_path / "cases" / "case"
     assert done.returncode == 0, f"case {case.read_text() if case.exists() else None}: {done.stderr[-2000:]}"

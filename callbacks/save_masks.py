@@ -1,43 +1,107 @@
 """Truth and prediction of every test scan, so that anybody can recompute the figures."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
-BATCH_SIZE = 32
+from batch import SliceBatch
+
+Arrays = dict[str, NDArray[Any]]
+
+SPACING = ["spacing_z_mm", "spacing_y_mm", "spacing_x_mm", "source_spacing_z_mm"]
+COLUMNS = ["scan_id", "patient", "site", "weak_label", "readers", *SPACING, "folder", "split"]
 
 
 class SaveMasks(Callback):
-    """Write masks/<scan_id>.npz beside the tested checkpoint: int8 (Z, H, W) each, on the prepared grid.
+    """Write masks/<scan_id>.npz and masks/scans.csv beside the tested checkpoint, on the prepared grid.
 
-    Keys: lung; truth_infection, truth_consolidation (-1 = unknown), infection and, for stage 2, consolidation; or, for
-    the multi-class task, truth_groups (-1 = unlabelled), groups and opacity. The module offers `truth(batch)`,
-    `prediction(batch)` and `to_input(batch)`; the data `slice_table` and `batches`.
+    A scan's arrays: z int64 (Z,), its rows of the prepared scan; lung int8 (Z, H, W); int8 (Z, H, W) truth_infection
+    and truth_consolidation (-1 unknown), infection and, for stage 2, consolidation; or, for the multi-class task,
+    truth_groups (-1 unlabelled), groups and opacity; and probability_<name> uint8 (Z, H, W), 255 times the
+    probability, for every name of the module's `segment`. Predictions and probabilities are 0 outside the lungs.
+
+    scans.csv says of each scan: patient (a pseudonym), site, weak label, number of readers, spacing of the prepared
+    grid and between the slices of the source (blank if unknown), prepared folder, split. It is written last, so where
+    it stands all masks do.
+
+    The module offers `truth(batch)`, `prediction(batch)`, `segment(x)` and `to_input(batch)`; the data `slice_table`,
+    `batches` and `batch_size`.
     """
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         folder = Path(trainer.ckpt_path).parent / "masks"
         folder.mkdir(exist_ok=True)
-        table = trainer.datamodule.slice_table("test")
-        for number, scan_id in enumerate(tqdm(table.scans["scan_id"], "save masks", leave=False)):
-            arrays = _masks(trainer, pl_module, np.flatnonzero(table.scan == number))
+        for earlier in (folder / "scans.csv", *folder.glob("*.npz")):
+            earlier.unlink(missing_ok=True)
+        scans = trainer.datamodule.slice_table("test").scans
+        of_scans = tqdm(_scan_arrays(trainer, pl_module), "save masks", len(scans), unit="scan", leave=False)
+        for scan_id, arrays in zip(scans["scan_id"], of_scans, strict=True):
             np.savez_compressed(folder / f"{scan_id}.npz", **arrays)
+        describe_scans(scans).to_csv(folder / "scans.csv", index=False)
+
+
+def describe_scans(scans: pd.DataFrame) -> pd.DataFrame:
+    """The table of masks/scans.csv.
+
+    Args:
+        scans: Rows of the prepared index.csv, `folder` being the whole path.
+    """
+    records = [json.loads((Path(folder) / "scan.json").read_text()) for folder in scans["folder"]]
+    between = [record["spacing_mm"][0] if record["spacing_known"] else np.nan for record in records]
+    described = scans.rename(columns={"patient_id": "patient"}).assign(source_spacing_z_mm=between)
+    columns = [
+        "scan_id",
+        "patient",
+        "site",
+        "weak_label",
+        "readers",
+        *SPACING,
+        "source_spacing_z_mm",
+        "folder",
+        "split",
+    ]
+    return described[columns]
+
+
+def _scan_arrays(trainer: Any, module: Any) -> Iterator[Arrays]:
+    """The arrays of one scan after the other."""
+    data = trainer.datamodule
+    table = data.slice_table("test")
+    pieces: dict[int, list[Arrays]] = {}
+    # Batches as the test cuts them, across scans: in others a probability may round to the other side of one half.
+    for batch in data.batches("test", np.arange(len(table)), data.batch_size):
+        rows = batch["slice_index"].numpy()
+        arrays = {"z": table.z[rows], **_batch_arrays(trainer, module, batch)}
+        for scan in np.unique(table.scan[rows]):
+            here = table.scan[rows] == scan
+            pieces.setdefault(scan, []).append({name: array[here] for name, array in arrays.items()})
+        while len(pieces) > 1:
+            yield _joined(pieces.pop(min(pieces)))
+    yield _joined(pieces.pop(min(pieces)))
+
+
+def _joined(pieces: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 @torch.no_grad()
-def _masks(trainer: Any, module: Any, rows: Any) -> dict[str, Any]:
-    parts: dict[str, list[Any]] = {}
-    for batch in trainer.datamodule.batches("test", rows, BATCH_SIZE):
-        batch = module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
-        with trainer.precision_plugin.forward_context():
-            found = module.prediction(batch)
-        truth = {f"truth_{name}": mask for name, mask in module.truth(batch).items()}
-        for name, mask in {"lung": batch["lung"][:, 0], **truth, **found}.items():
-            parts.setdefault(name, []).append(mask.to(torch.int8).cpu().numpy())
-    return {name: np.concatenate(pieces) for name, pieces in parts.items()}
+def _batch_arrays(trainer: Any, module: Any, batch: SliceBatch) -> Arrays:
+    """lung, truth, prediction and probability of a batch, each (B, H, W)."""
+    batch = module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
+    lung = batch["lung"][:, 0]
+    with trainer.precision_plugin.forward_context():
+        found, probability = module.prediction(batch), module.segment(batch["x"])
+    truth = {f"truth_{name}": mask for name, mask in module.truth(batch).items()}
+    masks = {name: mask.to(torch.int8) for name, mask in {"lung": lung, **truth, **found}.items()}
+    levels = {f"probability_{name}": (255 * p[:, 0] * lung).round().to(torch.uint8) for name, p in probability.items()}
+    return {name: array.cpu().numpy() for name, array in {**masks, **levels}.items()}

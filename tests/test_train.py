@@ -18,6 +18,7 @@ from sklearn.metrics import f1_score, recall_score
 
 from ct.phantom import write_cohort
 from datamodules.infection import InfectionData
+from evaluation.run_data import read_run
 from inference.load import load_module
 from train import main
 
@@ -94,24 +95,46 @@ def test_evaluating_again_gives_the_same_figures(cohort: Path, work: Path, em_ru
     assert ((em_run / "metrics.json").read_text(), (em_run / "scans.csv").read_text()) == before
 
 
+def save_masks(run: Path) -> None:
+    saver = "--trainer.callbacks+=callbacks.save_masks.SaveMasks"
+    main(["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={run / 'best.ckpt'}", saver])
+
+
 def test_saved_masks_give_the_figures_of_scans_csv(cohort: Path, work: Path, em_run: Path) -> None:
-    main(
-        [
-            "test",
-            f"--config={em_run / 'config.yaml'}",
-            f"--ckpt_path={em_run / 'best.ckpt'}",
-            "--trainer.callbacks+=callbacks.save_masks.SaveMasks",
-        ]
-    )
-    scans = pd.read_csv(em_run / "scans.csv", index_col="scan_id")
-    assert {path.stem for path in (em_run / "masks").iterdir()} == set(scans.index)
-    for scan_id, row in scans.iterrows():
-        masks = np.load(em_run / "masks" / f"{scan_id}.npz")
+    save_masks(em_run)
+    run = read_run(em_run)
+    assert {path.stem for path in (em_run / "masks").glob("*.npz")} == set(run.scans["scan_id"])
+    assert run.has_masks
+    for row in run.scans.to_dict("records"):
+        for name in ("infection", "consolidation", "threshold"):
+            truth, found = run.pair(row["scan_id"], name)
+            assert (truth == 1).any() or name != "infection"
+            for count, true, called in (("tp", 1, True), ("fp", 0, True), ("fn", 1, False), ("tn", 0, False)):
+                assert ((truth == true) & (found == called)).sum() == row[f"{name}_{count}"]
+
+
+def test_saved_probabilities_and_descriptions_are_those_of_the_scans(cohort: Path, work: Path, em_run: Path) -> None:
+    if not (em_run / "masks" / "scans.csv").is_file():
+        save_masks(em_run)
+    data = InfectionData(str(cohort), str(work / "prepared"), size=32)
+    index = pd.read_csv(data.prepared / "index.csv", dtype=str).set_index("scan_id")
+    written = pd.read_csv(em_run / "masks" / "scans.csv", dtype=str)
+    assert written["scan_id"].tolist() == index[index["split"] == "test"].index.tolist()
+    for row in written.to_dict("records"):
+        of_index, record = index.loc[row["scan_id"]], json.loads((Path(row["folder"]) / "scan.json").read_text())
+        for column in ("site", "weak_label", "readers", "split", "spacing_z_mm", "spacing_y_mm", "spacing_x_mm"):
+            assert row[column] == of_index[column]
+        assert row["patient"] == of_index["patient_id"]
+        assert float(row["source_spacing_z_mm"]) == pytest.approx(record["spacing_mm"][0])
+        masks, hu = np.load(em_run / "masks" / f"{row['scan_id']}.npz"), np.load(Path(row["folder"]) / "hu.npy")
+        assert masks["z"].tolist() == list(range(len(hu)))
         lung = masks["lung"] > 0
         for name in ("infection", "consolidation"):
-            found, truth = masks[name][lung] > 0, masks[f"truth_{name}"][lung]
-            assert (found & (truth == 1)).sum() == row[f"{name}_tp"]
-            assert (found & (truth == 0)).sum() == row[f"{name}_fp"]
+            level = masks[f"probability_{name}"]
+            assert level.dtype == np.uint8
+            assert not level[~lung].any()
+            assert level[masks[name] > 0].min() >= 128 >= level[lung & (masks[name] == 0)].max()  # 127.5 is 128
+            assert len(np.unique(level)) > 5
 
 
 def first_losses(cohort: Path, work: Path, runs: Path, stage: str, *more: str) -> list[float]:

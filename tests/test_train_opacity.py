@@ -15,6 +15,7 @@ from ct.read import read_mask, read_scan
 from datamodules.opacity import OpacityData
 from evaluation.noise_model import estimate
 from evaluation.noise_model import main as make_noise_model
+from evaluation.run_data import read_run
 from inference.load import load_module
 from inference.segment import predict
 from lightning_modules.opacity import OpacityModule
@@ -92,6 +93,16 @@ def test_evaluate_saves_masks_from_which_the_figures_follow(
     found = jaccard_score(truth[inside] >= 2, opacity[inside] > 0)
     assert before["opacity/iou_pooled"] == pytest.approx(found)
     assert before["group_3/iou_pooled"] == pytest.approx(jaccard_score(truth[inside] == 3, groups[inside] == 3))
+    saved = read_run(run)
+    assert saved.findings == ("opacity", "group_2", "group_3", "group_4")
+    for row in saved.scans.to_dict("records"):
+        for name in saved.findings:
+            true, called = saved.pair(row["scan_id"], name)
+            assert ((true == 1) & called).sum() == row[f"{name}_tp"]
+            assert ((true == 0) & called).sum() == row[f"{name}_fp"]
+            assert ((true == 1) & ~called).sum() == row[f"{name}_fn"]
+    levels = [np.concatenate([file[f"probability_group_{group}"].ravel() for file in files]) for group in range(5)]
+    assert np.abs(np.sum(levels, 0, dtype=int)[inside] - 255).max() <= 2  # they add up to 1, but for rounding
 
 
 def test_predict_writes_groups_on_the_scans_own_grid(panel_cohort: Path, run: Path, tmp_path: Path) -> None:

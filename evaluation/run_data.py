@@ -1,0 +1,200 @@
+"""A finished run as the report reads it: its files, the masks of its test scans, and truth beside prediction."""
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from ct.patterns import OPACITY_GROUPS
+from evaluation.tables import read_metrics
+from metrics.summary import Metrics
+
+Arrays = dict[str, NDArray[Any]]
+
+FILES = ("config.yaml", "metrics.json", "scans.csv")
+FINDINGS = {
+    "infection": ("infection",),
+    "consolidation": ("infection", "consolidation", "threshold"),
+    "opacity": ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS)),
+}
+THRESHOLD_HU = -200  # paper EM, section III-B
+SPACING = ["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]
+MASK_COLUMNS = ["scan_id", "patient", "weak_label", "readers", *SPACING, "source_spacing_z_mm", "folder", "split"]
+TEXT = {"scan_id": str, "site": str, "patient": str, "folder": str}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: The run folder, resolved.
+        experiment: Its experiment's name.
+        config: config.yaml.
+        metrics: metrics.json; None where a figure is undefined.
+        scans: scans.csv, a row per test scan, with the columns of masks/scans.csv (missing values where there are no
+            masks) and voxel_ml, millilitres of a voxel of the prepared grid (NaN where the spacing is unknown).
+    """
+
+    folder: Path
+    experiment: str
+    config: dict[str, Any]
+    metrics: Metrics
+    scans: pd.DataFrame
+
+    @property
+    def task(self) -> str:
+        """`infection` (stage 1 of paper EM), `consolidation` (stage 2) or `opacity` (paper L3)."""
+        return next(task for task in ("opacity", "consolidation", "infection") if f"{task}_tp" in self.scans)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What scans.csv judges the run by."""
+        return FINDINGS[self.task]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the masks of every test scan are there."""
+        written = (self.folder / "masks" / "scans.csv").is_file()
+        return written and all(self._masks(scan_id).is_file() for scan_id in self.scans["scan_id"])
+
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """(scans,): the pseudonym of each scan's patient.
+
+        Raises:
+            ValueError: They are not known without masks.
+        """
+        patients = self.scans["patient"]
+        if patients.isna().any():
+            raise ValueError(
+                f"{self.folder / 'masks' / 'scans.csv'}: does not say whose {patients.isna().sum()} of "
+                f"{len(patients)} scans are; save the masks of this run first (make evaluate SAVE_MASKS=1)"
+            )
+        return patients.to_numpy(str)
+
+    def _masks(self, scan_id: str) -> Path:
+        return self.folder / "masks" / f"{scan_id}.npz"
+
+    def arrays(self, scan_id: str) -> Arrays:
+        """What masks/<scan_id>.npz holds (see `callbacks.save_masks`), and `hu`, int16 (Z, H, W); read-only.
+
+        Raises:
+            ValueError: The run has no masks of that scan, or the scan was prepared differently since.
+        """
+        path = self._masks(scan_id)
+        if not path.is_file():
+            raise ValueError(f"{path}: not found; save the masks of this run first (make evaluate SAVE_MASKS=1)")
+        folder = self.scans.set_index("scan_id")["folder"].get(scan_id)
+        if not isinstance(folder, str):
+            raise ValueError(
+                f"{path.parent / 'scans.csv'}: says nothing of scan {scan_id} of {self.folder / 'scans.csv'}; "
+                "save the masks of this run again (make evaluate SAVE_MASKS=1)"
+            )
+        # What changes the file must not be answered from memory.
+        return dict(_read_arrays(path, Path(folder) / "hu.npy", path.stat().st_mtime_ns))
+
+    def pair(self, scan_id: str, finding: str) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
+        """Truth and prediction of a scan for one of `findings`.
+
+        Returns:
+            truth int8 (Z, H, W), 1, 0 or -1 (unknown, or outside the lungs), and prediction bool (Z, H, W), False
+            outside the lungs. `threshold` is the published baseline of paper EM: above -200 HU inside the predicted
+            infection; its truth is consolidation.
+
+        Raises:
+            ValueError: The finding is none of the run's, or as in `arrays`.
+        """
+        if finding not in self.findings:
+            raise ValueError(f"{self.folder}: has no finding '{finding}'; expected one of {', '.join(self.findings)}")
+        arrays = self.arrays(scan_id)
+        truth, prediction = _truth(arrays, finding), _prediction(arrays, finding)
+        inside = arrays["lung"] > 0
+        return np.where(inside, truth, -1).astype(np.int8), prediction & inside
+
+
+def _truth(arrays: Arrays, finding: str) -> NDArray[np.int8]:
+    if "truth_groups" not in arrays:
+        return arrays["truth_infection" if finding == "infection" else "truth_consolidation"]
+    groups = arrays["truth_groups"]
+    return np.where(groups < 0, -1, np.isin(groups, _groups_of(finding))).astype(np.int8)
+
+
+def _prediction(arrays: Arrays, finding: str) -> NDArray[np.bool_]:
+    if finding == "threshold":
+        return (arrays["hu"] > THRESHOLD_HU) & (arrays["infection"] > 0)
+    if finding in arrays:
+        return np.asarray(arrays[finding] > 0)
+    return np.isin(arrays["groups"], _groups_of(finding))
+
+
+def _groups_of(finding: str) -> tuple[int, ...]:
+    return tuple(OPACITY_GROUPS) if finding == "opacity" else (int(finding.removeprefix("group_")),)
+
+
+@lru_cache(maxsize=1)  # the findings of a scan are asked for one after the other
+def _read_arrays(masks: Path, hu: Path, changed_ns: int) -> Arrays:
+    with np.load(masks) as file:
+        arrays = dict(file)
+    if not hu.is_file():
+        raise ValueError(f"{hu}: not found; the masks {masks} belong to it; test the run again to have it prepared")
+    volume = np.load(hu, mmap_mode="r")
+    if volume.shape[1:] != arrays["lung"].shape[1:] or len(volume) <= arrays["z"].max():
+        raise ValueError(
+            f"{hu}: has shape {volume.shape}, the masks {masks} have {arrays['lung'].shape}; the scan was prepared "
+            "differently since: save the masks again (make evaluate SAVE_MASKS=1)"
+        )
+    arrays["hu"] = np.asarray(volume[arrays["z"]])
+    for array in arrays.values():
+        array.setflags(write=False)  # they are shared
+    return arrays
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder; its masks, if there are any, are read when they are asked for.
+
+    Raises:
+        ValueError: The run is not finished.
+    """
+    folder = Path(folder).resolve()
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"{folder}: no {' and no '.join(missing)}; expected the folder of a finished run, such as "
+            "runs/unet_em/latest: train it, or let it finish"
+        )
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return Run(folder, config["experiment"], config, read_metrics(folder), _read_scans(folder))
+
+
+def _read_scans(folder: Path) -> pd.DataFrame:
+    scans = _read_table(folder / "scans.csv")
+    described = pd.DataFrame(columns=MASK_COLUMNS)
+    if (folder / "masks" / "scans.csv").is_file():
+        described = _read_table(folder / "masks" / "scans.csv")[MASK_COLUMNS]
+    joined = scans.merge(described, on="scan_id", how="left", validate="one_to_one")
+    return joined.assign(voxel_ml=joined[SPACING].astype(float).prod(axis=1, skipna=False) / 1000)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    # Only a blank is missing: a scan or a site may be called NA, and a pseudonym may look like a number.
+    return pd.read_csv(path, dtype=TEXT, keep_default_na=False, na_values=[""])
+
+
+def finished_runs(runs: Path) -> list[Path]:
+    """The folder of the newest finished run of every experiment anywhere below `runs`, sorted, each once.
+
+    That is what `latest` points to: a run that was killed never becomes it.
+    """
+    found = set()
+    for folder, inside, _ in os.walk(runs):
+        if "latest" in inside:
+            inside.clear()  # an experiment's folder: what is below are its runs
+            found.add((Path(folder) / "latest").resolve())
+    return sorted(run for run in found if all((run / name).is_file() for name in FILES))

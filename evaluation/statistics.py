@@ -1,0 +1,292 @@
+"""Intervals and tests behind the report's figures: pure functions, the statistics themselves from scipy.stats.
+
+A patient may have several scans, so intervals over scans are bootstrapped by patient. What is NaN is left out and
+counted, and what too few values leave undefined is NaN.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+
+from evaluation.run_data import Run
+from metrics import overlap
+
+Values = NDArray[np.float64]
+
+LEVEL = 0.95
+DRAWS = 2000
+STEEPEST_GAMMA = 20.0  # TPR = FPR^20 is below 0.13 wherever FPR < 0.9: no detector
+FEWEST = 2
+COUNTS = ("tp", "fp", "fn", "tn")
+POOLED = {
+    "dice_pooled": overlap.dice,
+    "iou_pooled": overlap.iou,
+    "relative_volume": overlap.relative_volume,
+    "tpr": overlap.tpr,
+    "fpr": overlap.fpr,
+}
+
+
+class Correlation(NamedTuple):
+    """Pearson's r with its interval by Fisher's transformation, its two-sided p, and the number of pairs."""
+
+    r: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+class Interval(NamedTuple):
+    """A figure with its percentile bootstrap interval.
+
+    Attributes:
+        value: Of all rows.
+        low: Lower end; NaN with fewer than 2 clusters.
+        high: Upper end.
+        n: Rows.
+        clusters: Distinct clusters, such as patients.
+        undefined: Draws left out because the figure is NaN in them.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+    undefined: int = 0
+
+
+class BlandAltman(NamedTuple):
+    """Agreement of two measurements of the same things (Bland and Altman, Lancet 1986).
+
+    Attributes:
+        bias: Mean difference.
+        sd: Its standard deviation (n - 1); the limits of agreement are bias -+ 1.96 sd.
+        low: Lower end of the exact t interval of the bias.
+        high: Its upper end.
+        n: Pairs.
+    """
+
+    bias: float
+    sd: float
+    low: float
+    high: float
+    n: int
+
+
+class RankTest(NamedTuple):
+    """Mann-Whitney's U of the first sample, its two-sided p, and U as a share of the pairs: the area under the ROC."""
+
+    u: float
+    p: float
+    auc: float
+
+
+class Paired(NamedTuple):
+    """Two methods on the same scans.
+
+    Attributes:
+        mean_difference: First minus second.
+        low: Lower end of its interval, bootstrapped by patient.
+        high: Upper end.
+        wilcoxon_p: Two-sided p of Wilcoxon's signed-rank test; 1 where nothing differs.
+        n: Scans compared.
+        left_out: Scans left out because either value is NaN.
+    """
+
+    mean_difference: float
+    low: float
+    high: float
+    wilcoxon_p: float
+    n: int
+    left_out: int
+
+
+def pearson_interval(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Correlation:
+    """Pearson's r over the pairs without NaN; all NaN where either does not vary."""
+    pairs = _whole_pairs(x, y)
+    if len(pairs) < FEWEST or (np.ptp(pairs, axis=0) == 0).any():
+        return Correlation(np.nan, np.nan, np.nan, np.nan, len(pairs))
+    result = stats.pearsonr(pairs[:, 0], pairs[:, 1])
+    interval = result.confidence_interval(level)
+    return Correlation(
+        float(result.statistic), float(interval.low), float(interval.high), float(result.pvalue), len(pairs)
+    )
+
+
+def _whole_pairs(x: ArrayLike, y: ArrayLike) -> Values:
+    """(n, 2): the pairs without NaN."""
+    pairs = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
+    return pairs[np.isfinite(pairs).all(1)]
+
+
+def draw_clusters(clusters: int, draws: int, seed: int) -> NDArray[np.int64]:
+    """int64 (draws, clusters): how often each is drawn when as many as there are are drawn with replacement."""
+    return np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), draws)
+
+
+def percentile_interval(drawn: Values) -> tuple[Values, Values, NDArray[np.int64]]:
+    """Ends of the interval of figures drawn (draws, ...), and how many draws of each were left out as NaN."""
+    undefined = np.isnan(drawn).sum(0)
+    low, high = np.full((2, *drawn.shape[1:]), np.nan)
+    known = undefined < len(drawn)
+    if known.any():
+        low[known], high[known] = np.nanquantile(drawn[:, known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high, undefined
+
+
+def clustered_bootstrap(
+    values: NDArray[np.generic],
+    clusters: ArrayLike,
+    statistic: Callable[[NDArray[np.generic]], float],
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of a statistic over rows that come in clusters (patients), drawn whole with replacement.
+
+    Args:
+        values: (N, ...), a row per scan.
+        clusters: (N,), the patient of each.
+        statistic: Of stacked rows (n, ...); may be NaN.
+        draws: Resamples.
+        seed: Of the resampling.
+    """
+    names, cluster = np.unique(np.asarray(clusters), return_inverse=True)
+    value = float(statistic(values)) if len(values) else np.nan
+    if len(names) < FEWEST:
+        return Interval(value, np.nan, np.nan, len(values), len(names))
+    rows, drawn = np.arange(len(values)), draw_clusters(len(names), draws, seed)
+    figures = np.array([statistic(values[np.repeat(rows, times[cluster])]) for times in drawn], float)
+    low, high, undefined = percentile_interval(figures[:, None])
+    return Interval(value, float(low[0]), float(high[0]), len(values), len(names), int(undefined[0]))
+
+
+def bland_altman(a: ArrayLike, b: ArrayLike) -> BlandAltman:
+    """Agreement of a with b, as a - b over the pairs without NaN; what fewer than 2 pairs leave undefined is NaN."""
+    pairs = _whole_pairs(a, b)
+    difference, n = pairs[:, 0] - pairs[:, 1], len(pairs)
+    bias = float(difference.mean()) if n else np.nan
+    if n < FEWEST:
+        return BlandAltman(bias, np.nan, np.nan, np.nan, n)
+    half = stats.sem(difference) * stats.t.ppf((1 + LEVEL) / 2, n - 1)
+    return BlandAltman(bias, float(difference.std(ddof=1)), float(bias - half), float(bias + half), n)
+
+
+def fit_gamma(tpr: ArrayLike, fpr: ArrayLike) -> float:
+    """Gamma of TPR = FPR^gamma by least squares in linear space (paper EM, Figure 4); NaN without any point.
+
+    Args:
+        tpr: True positive rates in [0, 1].
+        fpr: False positive rates in [0, 1]; points with a NaN are left out.
+    """
+    points = _whole_pairs(tpr, fpr)
+    if not len(points):
+        return np.nan
+
+    def residual(gamma: float) -> float:
+        return float(((points[:, 0] - points[:, 1] ** gamma) ** 2).sum())
+
+    # The sum of squares may have several minima, so the lowest of a fine grid is refined.
+    grid = np.geomspace(1e-4, STEEPEST_GAMMA, 400)
+    best = int(np.argmin([residual(gamma) for gamma in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    return float(optimize.minimize_scalar(residual, bounds=around, method="bounded", options={"xatol": 1e-9}).x)
+
+
+def mann_whitney(a: ArrayLike, b: ArrayLike) -> RankTest:
+    """Whether a tends to be larger than b, two-sided, NaN left out; all NaN where either sample is empty."""
+    first, second = (values[np.isfinite(values)] for values in (np.asarray(a, float), np.asarray(b, float)))
+    if not len(first) or not len(second):
+        return RankTest(np.nan, np.nan, np.nan)
+    u, p = stats.mannwhitneyu(first, second, alternative="two-sided")
+    return RankTest(float(u), float(p), float(u / (len(first) * len(second))))
+
+
+def paired_comparison(a: ArrayLike, b: ArrayLike, patients: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Paired:
+    """Compare two methods on the same scans: mean of a - b with its interval by patient, and Wilcoxon's test.
+
+    Args:
+        a: (N,), one value per scan; a pair with a NaN is left out and counted.
+        b: (N,), of the same scans.
+        patients: (N,), the patient of each scan.
+        draws: Resamples of the interval.
+        seed: Of the resampling.
+    """
+    difference = np.asarray(a, float) - np.asarray(b, float)
+    known = np.isfinite(difference)
+    difference, whose = difference[known], np.asarray(patients)[known]
+    interval = clustered_bootstrap(difference, whose, _mean, draws, seed)
+    p = np.nan
+    if len(difference):
+        p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+    return Paired(interval.value, interval.low, interval.high, p, len(difference), int((~known).sum()))
+
+
+def _mean(values: NDArray[np.generic]) -> float:
+    return float(values.astype(float).mean())
+
+
+def table_of_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(..., 4) tp, fp, fn, tn -> (..., 3, 2) as in `metrics.overlap`, nothing being unknown."""
+    tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
+    rows = [[tn, fp], [fn, tp], [np.zeros_like(tp), np.zeros_like(tp)]]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def per_site_table(run: Run, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Every overlap figure over all scans and for each site, with the interval bootstrapped by patient.
+
+    Args:
+        run: A run with masks.
+        draws: Resamples.
+        seed: Of the resampling.
+
+    Returns:
+        Columns site ("all" or a site), finding, figure (dice_mean: over the scans that have the finding; dice_pooled,
+        iou_pooled, relative_volume, tpr, fpr: of one table over all scans), value, low, high, scans (behind the
+        figure), patients (theirs). The values are those of metrics.json.
+
+    Raises:
+        ValueError: The run has no masks.
+    """
+    scans = run.scans.assign(patient=run.patients)
+    rows: list[dict[str, object]] = []
+    for site in ["all", *sorted(scans["site"].unique())]:
+        here = scans if site == "all" else scans[scans["site"] == site]
+        for finding in run.findings:
+            rows += [{"site": site, "finding": finding, **row} for row in _site_figures(here, finding, draws, seed)]
+    return pd.DataFrame(rows)
+
+
+def _site_figures(scans: pd.DataFrame, finding: str, draws: int, seed: int) -> Iterator[dict[str, object]]:
+    tables = table_of_counts(scans[[f"{finding}_{name}" for name in COUNTS]].to_numpy(np.int64))
+    dice, patients = overlap.dice(tables), scans["patient"].to_numpy()
+    has = np.isfinite(dice)
+    sums = np.column_stack([dice[has], np.ones(has.sum())])
+    yield from _bootstrapped(sums, patients[has], {"dice_mean": _mean_of_sums}, draws, seed)
+    judged = tables.sum((1, 2)) > 0
+    yield from _bootstrapped(tables[judged], patients[judged], POOLED, draws, seed)
+
+
+def _mean_of_sums(sums: Values) -> Values:
+    return sums[..., 0] / np.where(sums[..., 1] > 0, sums[..., 1], np.nan)
+
+
+def _bootstrapped(
+    addends: Values, patients: ArrayLike, figures: Mapping[str, Callable[..., Values]], draws: int, seed: int
+) -> Iterator[dict[str, object]]:
+    """Rows of figures of sums over scans: the intervals of `clustered_bootstrap`, all draws in one product."""
+    names, cluster = np.unique(np.asarray(patients, str), return_inverse=True)
+    sums = np.zeros((len(names), *addends.shape[1:]), addends.dtype)
+    np.add.at(sums, cluster, addends)
+    enough = len(names) >= FEWEST
+    drawn = np.tensordot(draw_clusters(len(names), draws, seed), sums, 1) if enough else sums[:0]
+    for name, figure in figures.items():
+        low, high, _ = percentile_interval(figure(drawn)[:, None])
+        interval = {"value": float(figure(sums.sum(0))), "low": low[0], "high": high[0]}
+        yield {"figure": name, **interval, "scans": len(addends), "patients": len(names)}

@@ -1,0 +1,241 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from run_harness import write_run
+from scipy import stats
+from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
+
+from evaluation.run_data import read_run
+from evaluation.statistics import (
+    POOLED,
+    bland_altman,
+    clustered_bootstrap,
+    fit_gamma,
+    mann_whitney,
+    paired_comparison,
+    pearson_interval,
+    per_site_table,
+    table_of_counts,
+)
+
+NAN = float("nan")
+
+
+def mean(values: np.ndarray) -> float:
+    return float(values.mean())
+
+
+# -- correlation and agreement -----------------------------------------------------------------------------------------
+
+
+def test_pearson_has_fishers_interval() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=17)
+    y = x + rng.normal(size=17)
+    found = pearson_interval([*x, NAN, 3.0], [*y, 1.0, NAN], 0.9)
+    r = np.corrcoef(x, y)[0, 1]
+    half = stats.norm.ppf(0.95) / np.sqrt(17 - 3)
+    t = r * np.sqrt(15 / (1 - r**2))
+    expected = (r, np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half), 2 * stats.t.sf(abs(t), 15), 17)
+    assert found == pytest.approx(expected)
+    assert found.low < found.r < found.high
+
+
+@pytest.mark.parametrize(("x", "y"), [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([1], [2]), ([NAN], [NAN])])
+def test_pearson_of_what_does_not_vary_is_nan(x: list[float], y: list[float]) -> None:
+    found = pearson_interval(x, y)
+    assert np.isnan(found[:4]).all()
+    assert found.n == np.isfinite(x).sum()
+
+
+def test_bland_altman_by_hand() -> None:
+    # Differences 2, 4, 6, 8: mean 5, sum of squares 20, sd sqrt(20 / 3), t(0.975, 3) = 3.1824.
+    found = bland_altman([3, 6, 9, 12, NAN], [1, 2, 3, 4, 5])
+    sd = np.sqrt(20 / 3)
+    half = 3.182446 * sd / 2
+    assert found == pytest.approx((5, sd, 5 - half, 5 + half, 4), rel=1e-6)
+
+
+def test_bland_altman_of_one_pair_has_no_spread() -> None:
+    found = bland_altman([3.0], [1.0])
+    assert (found.bias, found.n) == (2, 1)
+    assert np.isnan([found.sd, found.low, found.high]).all()
+    assert np.isnan(bland_altman([], []).bias)
+
+
+# -- bootstrap ---------------------------------------------------------------------------------------------------------
+
+
+def test_bootstrap_over_single_scans_agrees_with_scipy() -> None:
+    values = np.random.default_rng(1).gamma(2.0, size=40)
+    found = clustered_bootstrap(values, np.arange(40), mean, draws=4000)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
+    assert (found.n, found.clusters, found.undefined) == (40, 40, 0)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.03)
+
+
+def test_scans_of_a_patient_are_drawn_together() -> None:
+    # Ten equal scans per patient say no more than one: the interval is that of the patients' means.
+    means = np.random.default_rng(3).normal(size=12)
+    values, patients = np.repeat(means, 10), np.repeat([f"p{k}" for k in range(12)], 10)
+    shuffled = np.random.default_rng(4).permutation(120)
+    found = clustered_bootstrap(values[shuffled], patients[shuffled], mean)
+    one_each = clustered_bootstrap(means, np.array([f"p{k}" for k in range(12)]), mean)
+    assert (found.low, found.high) == pytest.approx((one_each.low, one_each.high))
+    assert (found.n, found.clusters) == (120, 12)
+    as_if_independent = clustered_bootstrap(values, np.arange(120), mean)
+    assert found.high - found.low > 2.5 * (as_if_independent.high - as_if_independent.low)
+
+
+def test_patients_with_more_scans_weigh_more() -> None:
+    # Two patients, 1 and 3 scans: a draw is (1, 1), (2, 0) or (0, 2), with means 3/4, 0 and 1.
+    values, patients = np.array([0.0, 1, 1, 1]), ["a", "b", "b", "b"]
+    seen: set[float] = set()
+    clustered_bootstrap(values, patients, lambda rows: seen.add(mean(rows)) or mean(rows))
+    assert seen == {0.0, 0.75, 1.0}
+
+
+def test_draws_without_the_finding_are_left_out_and_counted() -> None:
+    # tp, fn per scan; in about a quarter of the draws nobody has the finding.
+    counts, patients = np.array([[4, 4], [0, 0]]), ["a", "b"]
+
+    def sensitivity(rows: np.ndarray) -> float:
+        tp, fn = rows.sum(0)
+        return tp / (tp + fn) if tp + fn else NAN
+
+    found = clustered_bootstrap(counts, patients, sensitivity, draws=1000)
+    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+    assert 200 < found.undefined < 300
+
+
+def test_one_patient_or_none_has_no_interval() -> None:
+    one = clustered_bootstrap(np.array([1.0, 3.0]), ["p", "p"], mean)
+    assert (one.value, one.n, one.clusters) == (2, 2, 1)
+    assert np.isnan([one.low, one.high]).all()
+    none = clustered_bootstrap(np.empty(0), [], mean)
+    assert np.isnan([none.value, none.low, none.high]).all()
+    assert (none.n, none.clusters) == (0, 0)
+
+
+# -- curves and tests --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gamma", [0.05, 0.3, 1.0, 4.0])
+def test_gamma_of_a_curve_is_found_again(gamma: float) -> None:
+    fpr = np.linspace(0.001, 0.6, 9)
+    assert fit_gamma([*fpr**gamma, NAN, 0.5], [*fpr, 0.2, NAN]) == pytest.approx(gamma, rel=1e-5)
+
+
+def test_gamma_is_least_squares_in_linear_space() -> None:
+    rng = np.random.default_rng(5)
+    fpr = rng.uniform(0.001, 0.1, 12)
+    tpr = np.clip(fpr**0.2 + rng.normal(scale=0.1, size=12), 0, 1)
+    grid = np.linspace(0.01, 1, 20_000)
+    squares = ((tpr - fpr ** grid[:, None]) ** 2).sum(1)
+    assert fit_gamma(tpr, fpr) == pytest.approx(grid[squares.argmin()], abs=1e-4)
+    assert np.isnan(fit_gamma([], []))
+
+
+def test_mann_whitney_is_the_area_under_the_roc() -> None:
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(0.7, size=14).round(1), rng.normal(size=11).round(1)
+    found = mann_whitney([*a, NAN], b)
+    assert found.auc == pytest.approx(roc_auc_score([1] * 14 + [0] * 11, [*a, *b]))
+    wins = (a[:, None] > b).sum() + 0.5 * (a[:, None] == b).sum()
+    assert found.u == wins
+    assert 0 < found.p < 0.5
+    # Complete separation of 3 and 3: 2 of the 20 arrangements are as extreme.
+    assert mann_whitney([4, 5, 6], [1, 2, 3]) == pytest.approx((9, 0.1, 1))
+    assert np.isnan(mann_whitney([], b)).all()
+
+
+def test_paired_comparison_by_hand() -> None:
+    a = np.array([0.5, 0.6, 0.7, 0.8, 0.9, NAN, 0.4])
+    b = np.array([0.4, 0.4, 0.4, 0.4, 0.4, 0.4, NAN])
+    patients = ["a", "b", "c", "d", "e", "f", "g"]
+    found = paired_comparison(a, b, patients)
+    assert found.mean_difference == pytest.approx(0.3)
+    assert (found.n, found.left_out) == (5, 2)
+    # All five differences are positive: both tails of 2^-5.
+    assert found.wilcoxon_p == pytest.approx(2 / 32)
+    assert 0.1 < found.low < 0.3 < found.high < 0.5
+    swapped = paired_comparison(b, a, patients)
+    assert (swapped.mean_difference, swapped.wilcoxon_p) == pytest.approx((-0.3, 2 / 32))
+
+
+def test_methods_that_do_not_differ_have_p_1() -> None:
+    found = paired_comparison([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], ["a", "b", "b"])
+    assert found == (0, 0, 0, 1, 3, 0)
+
+
+def test_nothing_in_common_is_nan_and_counted() -> None:
+    found = paired_comparison([NAN, 1.0], [1.0, NAN], ["a", "b"])
+    assert np.isnan(found[:4]).all()
+    assert (found.n, found.left_out) == (0, 2)
+
+
+# -- the table of a run ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def table(folder: Path) -> pd.DataFrame:
+    return per_site_table(read_run(folder)).set_index(["site", "finding", "figure"]).sort_index()
+
+
+def test_values_agree_with_scikit_learn(folder: Path, table: pd.DataFrame) -> None:
+    run = read_run(folder)
+    for site, scans in (("all", "abcd"), ("A", "a"), ("B", "bcd")):
+        for finding in run.findings:
+            pairs = [run.pair(scan, finding) for scan in scans]
+            known = [(truth[truth >= 0], found[truth >= 0]) for truth, found in pairs if (truth >= 0).any()]
+            truth, found = (np.concatenate(part) for part in zip(*known, strict=True))
+            values = table.loc[(site, finding), "value"]
+            assert values["dice_mean"] == pytest.approx(np.mean([f1_score(*one) for one in known]))
+            assert values["dice_pooled"] == pytest.approx(f1_score(truth, found))
+            assert values["iou_pooled"] == pytest.approx(jaccard_score(truth, found))
+            assert values["relative_volume"] == pytest.approx(found.sum() / truth.sum())
+            assert values["tpr"] == pytest.approx(found[truth == 1].mean())
+            assert values["fpr"] == pytest.approx(found[truth == 0].mean())
+
+
+def test_n_counts_the_scans_and_patients_behind_each_figure(table: pd.DataFrame) -> None:
+    n = {key: tuple(row) for key, row in table[["scans", "patients"]].iterrows()}
+    assert n["all", "infection", "dice_mean"] == (4, 3)
+    # Scan d has no mask of consolidation.
+    assert n["all", "consolidation", "dice_mean"] == n["all", "consolidation", "tpr"] == (3, 2)
+    assert n["B", "infection", "iou_pooled"] == (3, 2)
+    assert n["A", "threshold", "fpr"] == (1, 1)
+
+
+def test_intervals_are_those_of_the_bootstrap_by_patient(folder: Path, table: pd.DataFrame) -> None:
+    run = read_run(folder)
+    counts = run.scans[[f"infection_{name}" for name in ("tp", "fp", "fn", "tn")]].to_numpy()
+    for name, figure in POOLED.items():
+        found = clustered_bootstrap(counts, run.patients, lambda rows, f=figure: f(table_of_counts(rows.sum(0))))
+        row = table.loc[("all", "infection", name)]
+        assert (row["value"], row["low"], row["high"]) == pytest.approx(found[:3])
+        assert row["low"] < row["value"] < row["high"]
+    found = clustered_bootstrap(run.scans["infection_dice"].to_numpy(), run.patients, mean)
+    assert tuple(table.loc[("all", "infection", "dice_mean"), ["value", "low", "high"]]) == pytest.approx(found[:3])
+    assert table.loc["A", ["low", "high"]].isna().all(axis=None)  # one patient
+
+
+def test_a_finding_that_no_scan_has_is_nan(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run")
+    scans = pd.read_csv(folder / "scans.csv")
+    scans[["infection_tp", "infection_fn"]] = 0
+    scans.assign(infection_dice=np.nan).to_csv(tmp_path / "run" / "scans.csv", index=False)
+    table = per_site_table(read_run(tmp_path / "run")).set_index(["site", "finding", "figure"]).sort_index()
+    rows = table.loc[("all", "infection")]
+    assert rows.drop("fpr")[["value", "low", "high"]].isna().all(axis=None)
+    assert (rows.loc["dice_mean", "scans"], rows.loc["tpr", "scans"]) == (0, 4)
+    assert 0 < rows.loc["fpr", "low"] < rows.loc["fpr", "value"]

@@ -6,20 +6,18 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
-
-from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
-from evaluation.reader_study import ScanCounts, read_model
-from evaluation.reader_tables import WITH_SELF, WITHOUT_SELF, average_iou, model_iou, pairwise_iou, readers_table
-from metrics.agreement import Figures, average_map, calls_of, deviation_map, entropy_map, mean_map, votes_of
-
-matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
-WINDOW_HU = (-1000, 350)
+from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
+from evaluation.figures import WINDOW_HU
+from evaluation.reader_study import ScanCounts, read_model
+from evaluation.reader_tables import WITH_SELF, WITHOUT_SELF, average_iou, model_iou, pairwise_iou, readers_table
+from metrics.agreement import Figures, average_map, calls_of, deviation_map, entropy_map, mean_map, votes_of
+
 READERS_COLOUR, MODEL_COLOUR = "#ffd400", "#00c8ff"
 UNLABELLED_COLOUR = "#d9d9d9"
 LUNG_COLOUR = "#999999"
@@ -39,17 +37,6 @@ class Place(NamedTuple):
 
     scan: int
     z: int
-
-
-def save(figure: Any, path: Path) -> None:
-    """Write a figure as <path>.png and <path>.pdf, and close it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Laid out once: otherwise every file would be, which takes longer than drawing it.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    figure.savefig(path.with_suffix(".png"), dpi=150)
-    figure.savefig(path.with_suffix(".pdf"))
-    plt.close(figure)
 
 
 def draw_matrix(scans: Sequence[ScanCounts]) -> Any:
@@ -76,8 +63,8 @@ def draw_matrix(scans: Sequence[ScanCounts]) -> Any:
     figure, axes = plt.subplots(
         1, 2, figsize=(width, height), width_ratios=[readers, 2], layout="constrained", squeeze=False
     )
-    _draw_cells(axes[0, 0], pairs, names, names[:readers], "(a) with each reader")
-    image = _draw_cells(
+    draw_cells(axes[0, 0], pairs, names, names[:readers], "(a) with each reader")
+    image = draw_cells(
         axes[0, 1], average[[WITH_SELF, WITHOUT_SELF]].T, [""] * rows, ["all", "others"], "(b) with the\naverage of"
     )
     figure.colorbar(image, ax=axes[0, 1], label="opacity IOU", fraction=0.3)
@@ -96,7 +83,7 @@ def _title(scans: Sequence[ScanCounts], with_model: int) -> str:
     return "\n".join(lines)
 
 
-def _draw_cells(axis: Any, values: Figures, rows: list[str], columns: list[str], title: str) -> Any:
+def draw_cells(axis: Any, values: Figures, rows: list[str], columns: list[str], title: str) -> Any:
     """A heat map with its numbers; a dash where a figure is undefined or would compare a reader with themselves."""
     colours = matplotlib.colormaps["viridis"].with_extremes(bad="white")
     image = axis.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=1, aspect="auto")

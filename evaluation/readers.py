@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
 from ct.prepare import prepare_cohort, prepared_folder
-from evaluation.reader_figures import draw_maps, draw_matrix, most_contested, save
+from evaluation.figures import save
+from evaluation.reader_figures import draw_maps, draw_matrix, most_contested
 from evaluation.reader_study import ScanCounts, count_study
 from evaluation.reader_tables import Metrics, pairs_table, readers_table, scans_table, summarise
 

@@ -18,7 +18,7 @@ ALLOWED = {
     "evaluation": {"ct", "losses", "metrics"},
     "inference": {"ct", "networks", "lightning_modules"},
 }
-ROOMS = {*ALLOWED, "train", "tests"}
+ROOMS = {*ALLOWED, "train", "sweep", "tests"}
 FILES = [path for room in ALLOWED for path in [*ROOT.glob(f"{room}/**/*.py"), *ROOT.glob(f"{room}.py")]]
 
 

@@ -1,0 +1,68 @@
+"""What all figures share: where they are drawn, how they are saved, and colours that everybody can tell apart."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+# Figures are written to files, also where there is no display. Whoever draws imports this module.
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+DOTS_PER_INCH = 150
+WINDOW_HU = (-1000, 350)  # the lung window of paper L3
+
+# Okabe and Ito, "Color Universal Design" (2008): told apart with every kind of colour vision.
+COLOURS: dict[str, str] = {
+    "black": "#000000",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "purple": "#CC79A7",
+}
+# The papers draw ground glass green, consolidation red, thresholds brown; these are their nearest safe neighbours.
+FINDING_COLOUR: dict[str, str] = {
+    "infection": COLOURS["green"],
+    "consolidation": COLOURS["vermilion"],
+    "threshold": COLOURS["black"],
+    "opacity": COLOURS["blue"],
+    "group_2": COLOURS["orange"],
+    "group_3": COLOURS["purple"],
+    "group_4": COLOURS["vermilion"],
+}
+FINDING_MARKER: dict[str, str] = {
+    "infection": "o",
+    "consolidation": "s",
+    "threshold": "^",
+    "opacity": "o",
+    "group_2": "D",
+    "group_3": "v",
+    "group_4": "s",
+}
+# One per line of a figure, beside its colour, so that it can be read in black and white.
+MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+HATCHES: tuple[str, ...] = ("", "///", "...", "xxx", "\\\\\\", "ooo")
+LINE_COLOURS: tuple[str, ...] = tuple(
+    COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky", "black")
+)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as <path>.png and <path>.pdf, and close it.
+
+    Args:
+        figure: A matplotlib figure.
+        path: Where to, without a suffix; its folder is made if needed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Laid out once: otherwise every file would be, which takes longer than drawing it.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    figure.savefig(path.with_suffix(".png"), dpi=DOTS_PER_INCH)
+    # Without the time of day, so that the same figures are the same files.
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    plt.close(figure)

@@ -1,0 +1,81 @@
+"""Every file of experiments/sweeps/ is a sweep that train.py understands, and no experiment."""
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evaluation.sweep_file import Sweep, read_sweep
+from train import main
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "experiments" / "sweeps").iterdir())
+
+
+def make(*arguments: str) -> str:
+    return subprocess.run(["make", *arguments], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+
+
+def parse(sweep: Sweep) -> None:
+    """Parse the command of the last trial as train.py does, and print the configuration instead of training."""
+    points = sweep.grid() or [{name: next(iter(s.values())) for name, s in sweep.parameters.items()}]
+    command = sweep.expand(points[-1], [])
+    main([*command[command.index(sweep.program) + 1 :], "--print_config"])
+
+
+def test_there_are_sweeps() -> None:
+    assert ROOT / "experiments" / "sweeps" / "unet_em_prior.yaml" in FILES
+    assert {path.suffix for path in FILES} == {".yaml"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_its_parameters_are_real_arguments(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    sweep = read_sweep(path)
+    with pytest.raises(SystemExit) as stop:
+        parse(sweep)
+    assert stop.value.code == 0
+    parsed = yaml.safe_load(capsys.readouterr().out)
+    for name, specification in sweep.parameters.items():
+        section, _, argument = name.partition(".")
+        values = specification.get("values", [specification.get("value")])
+        assert parsed[section]["init_args"][argument] == values[-1], name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_its_head_says_what_it_is_and_make_finds_it(path: Path) -> None:
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert head[1].startswith("# Needs: ")
+    assert f"make sweep-offline SWEEP={path.stem}" in head[2]
+    assert yaml.safe_load(path.read_text())["name"] == path.stem
+    planned = make("-n", "sweep-offline", f"SWEEP={path.stem}", "JOBS=3")
+    assert f"sweep.py experiments/sweeps/{path.stem}.yaml --runs runs --jobs 3 --" in planned
+
+
+def test_the_prior_is_searched_from_one_shared_stage_1() -> None:
+    sweep = read_sweep(ROOT / "experiments" / "sweeps" / "unet_em_prior.yaml")
+    points = {(point["model.b2"], point["model.k2"]) for point in sweep.grid() or []}
+    assert points == set(itertools.product([8, 8.5, 9, 9.5], [0.25, 0.5, 0.75, 1, 1.25]))
+    planned = make("-n", "sweep-offline", "SWEEP=unet_em_prior")
+    assert "--model.init_weights=$(realpath runs/unet_infection/latest)/best.ckpt" in planned
+
+
+def test_a_sweep_is_no_experiment() -> None:
+    shown = {line.split(":")[0].strip(): line.split(":")[1].split() for line in make("help").splitlines()[-2:]}
+    assert shown["sweeps"] == [path.stem for path in FILES]
+    assert not {"sweeps", *shown["sweeps"]} & set(shown["experiments"])
+    assert "unet_em" in shown["experiments"]
+    assert "sweeps" not in make("-s", "list-experiments").split()
+
+
+@pytest.mark.parametrize("target", ["sweep", "sweep-offline"])
+@pytest.mark.parametrize("named", [[], ["SWEEP=unet_em_piror"]])
+def test_make_names_the_sweeps(target: str, named: list[str]) -> None:
+    done = subprocess.run(["make", target, *named], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode != 0
+    assert "error: there is no sweep" in done.stdout
+    assert "  unet_em_prior " in done.stdout

@@ -20,6 +20,7 @@ JOBS ?= 2
 SIZE ?= 256
 SEEDS ?= 0 1 2
 STUDY ?= unet_em unet_em_phi1 unet_em_supervised
+SWEEP ?=
 
 # An experiment's file is the one place that names its cohort and the stage whose weights it starts from.
 FILE := experiments/$(EXP).yaml
@@ -33,6 +34,11 @@ FIT = $(PY) train.py fit --config experiments/base.yaml --config $(FILE) --runs 
 	$(if $(COHORT),--data.cohort=$(COHORT)) $(if $(STAGE1),--model.init_weights=$(WEIGHTS)/best.ckpt) \
 	$(if $(NOISE),--model.noise_model=$(NOISE)) $(ARGS)
 
+# A sweep's file is in a folder of its own: it is no experiment, but a search over the one that its command names.
+SWEEPS := $(sort $(basename $(notdir $(wildcard experiments/sweeps/*.yaml))))
+SWEEP_FILE := experiments/sweeps/$(SWEEP).yaml
+SWEEP_EXP := $(shell sed -n 's|.*--config=experiments/\([a-z0-9_]*\)[.]yaml.*|\1|p' $(SWEEP_FILE) 2>/dev/null | tail -n 1)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup cohort prepare train evaluate predict study test lint smoke bench clean check-experiment stage1 split composition
 .PHONY: readers stats noise-model cross-validate opacity-study
@@ -41,6 +47,7 @@ FIT = $(PY) train.py fit --config experiments/base.yaml --config $(FILE) --runs 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 	@echo "  experiments: $(EXPERIMENTS)"
+	@echo "  sweeps: $(SWEEPS)"
 
 setup: $(INSTALLED)  ## create .venv with the exact versions of requirements.lock (again only when they changed)
 
@@ -138,6 +145,29 @@ opacity-study:  ## [SEEDS="0 1 2"]: paper L3 on the phantom with several seeds: 
 		COHORT= RUNS=$(RUNS)/opacity
 	$(PY) -m evaluation.opacity_table $(RUNS)/opacity/study
 
+.PHONY: sweep sweep-offline sweep-trials check-sweep
+check-sweep:
+	@test -n "$(SWEEP)" && test -f "$(SWEEP_FILE)" || { echo "error: there is no sweep '$(SWEEP)'; name one: SWEEP=<one of these>"; \
+		for s in $(SWEEPS); do printf '  %-28s %s\n' $$s "$$(sed -n '1s/^# *//p' experiments/sweeps/$$s.yaml)"; done; exit 2; }
+
+sweep: check-sweep $(INSTALLED)  ## SWEEP=<sweep>: hand a sweep to the W&B server and work for it (wandb sweep, wandb agent)
+	@test -z "$(ARGS)$(COHORT)" || { echo "error: the server starts trials from $(SWEEP_FILE) alone; put ARGS and COHORT" \
+		"into its command, or use make sweep-offline"; exit 2; }
+	@$(MAKE) --no-print-directory stage1 EXP=$(SWEEP_EXP)
+	@said=$$(mktemp); .venv/bin/wandb sweep $(SWEEP_FILE) 2>&1 | tee $$said; \
+		agent=$$(sed -e 's/\x1b\[[0-9;]*m//g' -n -e 's/.*Run sweep agent with: wandb agent //p' $$said); rm -f $$said; \
+		test -n "$$agent" || { echo "error: W&B took no sweep (see above); log in first: .venv/bin/wandb login"; exit 2; }; \
+		.venv/bin/wandb agent "$$agent"
+
+sweep-offline: check-sweep $(INSTALLED)  ## SWEEP=<sweep> [JOBS=2 COHORT= ARGS= RUNS=]: all trials of a sweep with no server; again to go on
+	@$(MAKE) --no-print-directory sweep-trials EXP=$(SWEEP_EXP)
+
+# All trials start from the weights that `latest` names now, also if another stage 1 is trained meanwhile.
+sweep-trials: $(NOISE) stage1
+	$(PY) sweep.py $(SWEEP_FILE) --runs $(RUNS) --jobs $(JOBS) -- $(if $(COHORT),--data.cohort=$(COHORT)) \
+		$(if $(STAGE1),--model.init_weights=$$(realpath $(WEIGHTS))/best.ckpt) \
+		$(if $(NOISE),--model.noise_model=$(NOISE)) $(ARGS)
+
 cross-validate: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT)))  ## EXP=<experiment> [COHORT= FOLDS=5]: every patient in the test split of one fold, and their figures together
 	$(PY) -m ct.splits --cohort "$(or $(COHORT),$(EXP_COHORT))" --folds $(FOLDS) --out $(RUNS)/folds/cohorts
 	@for fold in $$(seq $(FOLDS)); do \
@@ -156,6 +186,31 @@ noise-model: $(INSTALLED) $(if $(COHORT),,cohorts/opacity/cohort.csv)  ## [COHOR
 readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256 EXP=<experiment with saved masks>]: how well readers agree, and the model among them
 	$(PY) -m evaluation.readers --cohort "$(or $(COHORT),cohorts/phantom/cohort.csv)" --size $(SIZE) \
 		--out $(RUNS)/readers $(if $(EXP),--predictions $(RUN)/masks) $(ARGS)
+
+# What a report reads of a run beside its figures are the masks of its test scans: made first where they are missing or
+# older than the weights. A run whose cohort is gone keeps the part of the report that needs none.
+MASKS_OF = $(PY) -m evaluation.report --without-masks $(1) | while read -r run; do \
+		echo "masks of $$run"; \
+		$(PY) train.py test --config "$$run/config.yaml" --ckpt_path "$$run/best.ckpt" \
+			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$run/masks.log" 2>&1 \
+			|| { tail -n 1 "$$run/masks.log"; echo "no masks of $$run, so its report will be short; see $$run/masks.log"; }; \
+	done
+
+REPORT_OF = --runs $(RUNS) $(if $(EXP)$(filter command line environment,$(origin RUN)),"$(RUN)")
+
+.PHONY: report compare
+report: $(INSTALLED)  ## [EXP=<experiment> | RUN=<run folder> | SWEEP=<sweep>]: both papers' tables and figures of a run, of a sweep, or of all runs side by side
+ifneq ($(SWEEP),)
+	$(PY) -m evaluation.report --runs $(RUNS) --sweep $(SWEEP)
+else
+	@$(call MASKS_OF,$(REPORT_OF))
+	$(PY) -m evaluation.report $(REPORT_OF)
+endif
+
+compare: $(INSTALLED)  ## A=<run or experiment> B=<run or experiment>: paired tests of two runs on the scans that both were tested on
+	@test -n "$(A)" -a -n "$(B)" || { echo "error: name two runs: A=<run folder or experiment> B=<run folder or experiment>"; exit 2; }
+	@$(call MASKS_OF,--runs $(RUNS) "$(A)" "$(B)")
+	$(PY) -m evaluation.compare --runs $(RUNS) "$(A)" "$(B)"
 
 test: $(INSTALLED)  ## run the tests
 	$(PY) -m pytest $(ARGS)

@@ -5,7 +5,7 @@ to be reader 2 of every other. Scans may have different numbers of readers.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,18 +157,25 @@ def read_model(predictions: Path, scan_id: str, shape: tuple[int, ...]) -> Bools
     return np.asarray(opacity > 0)
 
 
-def count_study(prepared: Path, predictions: Path | None = None) -> list[ScanCounts]:
+def count_study(
+    prepared: Path, predictions: Path | None = None, wanted: Collection[str] | None = None
+) -> list[ScanCounts]:
     """Count every scan with two or more readers.
 
     Args:
         prepared: Folder of a prepared cohort.
         predictions: Folder with <scan_id>.npz of a model, as `make evaluate SAVE_MASKS=1` writes them. Scans without a
             file are counted without the model.
+        wanted: The scans to count; by default all that have readers.
 
     Raises:
         ValueError: no scan has two readers, or none of those that do has a mask by the model.
     """
     scans = scans_with_readers(prepared)
+    if wanted is not None:
+        scans = scans[scans["scan_id"].isin(wanted)]
+        if scans.empty:
+            raise ValueError(f"{prepared}: none of the {len(wanted)} scans asked for has {FEWEST_READERS} readers")
     counts = []
     for row in tqdm(scans.to_dict("records"), "readers", unit="scan", leave=False):
         codes: Groups = np.load(Path(row["folder"]) / "readers.npy", mmap_mode="r")

@@ -1,0 +1,197 @@
+"""The sections that every run's report has, whichever paper it belongs to."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ct.composition import label_table, scans_of_index, site_table
+from evaluation.calibration_curve import calibration_curve, calibration_error
+from evaluation.general_figures import draw_bland_altman, draw_by_lesion_size, draw_by_spacing, draw_calibration, forest
+from evaluation.human_ceiling import ceiling_table
+from evaluation.report_folder import ReportFolder
+from evaluation.run_data import Run
+from evaluation.statistics import bland_altman, per_site_table
+from evaluation.strata import by_lesion_size, by_spacing
+from evaluation.surface import surface_table
+from evaluation.tables import CAPTION, finding_rows
+from evaluation.worst_scans import draw_failures, failure, most_false, worst_scans
+
+INTERVAL = "95 % intervals are percentiles of 2000 bootstrap draws of whole patients."
+
+
+def key_figures(report: ReportFolder, run: Run) -> None:
+    """What the run prints at its end."""
+    report.section("Key figures")
+    rows = [{"finding": row.label, **row.figures} for row in finding_rows(run.metrics)]
+    report.table("key_figures", pd.DataFrame(rows), "Test figures", CAPTION)
+    for key, name in (("severity", "severity score"), ("wal", "percentage of well-aerated lung")):
+        r, n = run.metrics.get(f"{key}/pearson_r"), run.metrics.get(f"{key}/pearson_r_n")
+        if r is not None:
+            report.note(f"Pearson's r of the {name}, prediction against label: {r:.3f} (n = {n} scans).")
+
+
+def cohort(report: ReportFolder, run: Run) -> None:
+    """Composition of the cohort, after Table 2 of paper L3."""
+    report.section("Cohort")
+    scans = scans_of_index(Path(run.scans["folder"].iloc[0]).parent / "index.csv")
+    sites = site_table(scans)
+    report.table(
+        "composition",
+        sites.rename_axis(index="site").reset_index(),
+        "Composition",
+        f"Table 2 of paper L3: {sites.index.name}.",
+    )
+    report.table("labels", label_table(scans).reset_index(), "Labels", "Patients by what is known of consolidation.")
+
+
+def per_site(report: ReportFolder, run: Run) -> None:
+    """Dice and IOU with intervals for every site, the human ceiling among them."""
+    report.section("Results per site")
+    table, ceiling = per_site_table(run), ceiling_table(run)
+    caption = f"Filled: all sites, hollow: one site. {INTERVAL}"
+    if len(ceiling):
+        n = ceiling["scans"].max()
+        caption += (
+            f" Dotted: a reader against the average of the others, mean over the readers of the {n} test scans with "
+            "two readers or more; the model is judged against the label of all scans."
+        )
+    report.figure("per_site", forest(table, ceiling), "Dice and IOU per site", caption)
+    if len(ceiling):
+        caption = "Readers and model on the same scans, both against the average of the other readers."
+        report.table("human_ceiling", ceiling, "Human ceiling", caption)
+    else:
+        report.note("No test scan of this cohort has two readers, so there is no human ceiling to draw.")
+    report.table("sites", with_intervals(table), "Figures per site", INTERVAL)
+    report.table("per_site", table, "The same, one figure a row", INTERVAL)
+
+
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """`per_site_table` for reading: a row per finding and site, a column per figure with "value (low to high)"."""
+    findings = list(dict.fromkeys(table["finding"]))
+    rows = []
+    for finding in findings:
+        for site, here in table[table["finding"] == finding].groupby("site", sort=False):
+            texts = {row.figure: f"{row.value:.3f} ({row.low:.3f}{TO}{row.high:.3f})" for row in here.itertuples()}
+            row = {"finding": finding, "site": site, "scans": here["scans"].max(), "patients": here["patients"].max()}
+            rows.append(row | {name: texts[figure].replace("nan", "-") for figure, name in FIGURE_NAMES.items()})
+    return pd.DataFrame(rows)
+
+
+TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # a narrow table breaks its lines before an interval, never in it
+FIGURE_NAMES = {
+    "dice_mean": "Dice, mean",
+    "iou_pooled": "IOU",
+    "relative_volume": "RV",
+    "tpr": "TPR",
+    "fpr": "FPR",
+}
+
+
+def volumes(report: ReportFolder, run: Run) -> None:
+    """Bland-Altman of volumes."""
+    report.section("Volumes")
+    table = volume_table(run)
+    known = table.dropna(subset=["truth_ml", "predicted_ml"])
+    if known.empty:
+        report.note("The spacing of the test scans is unknown, so there are no volumes in ml to compare.")
+        return
+    here = {finding: known[known["finding"] == finding] for finding in run.findings}
+    limits = {name: bland_altman(rows["predicted_ml"], rows["truth_ml"]) for name, rows in here.items()}
+    report.figure(
+        "bland_altman",
+        draw_bland_altman(known, limits),
+        "Bland-Altman of volumes",
+        "Solid: bias with its 95 % t interval (grey band); dashed: limits of agreement, bias ± 1.96 sd.",
+    )
+    left_out = table["scan_id"].nunique() - known["scan_id"].nunique()
+    if left_out:
+        report.note(f"{left_out} scans are left out: their spacing is unknown, or they have no label.")
+    report.table("volumes", table, "Volumes", "Of the voxels inside the lungs whose truth is known.")
+
+
+def volume_table(run: Run) -> pd.DataFrame:
+    """Columns scan_id, site, finding, truth_ml, predicted_ml; NaN where the spacing or the whole truth is unknown."""
+    tables = []
+    for finding in run.findings:
+        tp, fp, fn, tn = (run.scans[f"{finding}_{part}"].to_numpy(float) for part in ("tp", "fp", "fn", "tn"))
+        ml = np.where(tp + fp + fn + tn > 0, run.scans["voxel_ml"].to_numpy(float), np.nan)
+        tables.append(
+            run.scans[["scan_id", "site"]].assign(finding=finding, truth_ml=(tp + fn) * ml, predicted_ml=(tp + fp) * ml)
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def boundaries(report: ReportFolder, run: Run) -> None:
+    """Surface distances."""
+    report.section("Boundaries")
+    table = surface_table(run)
+    rows = [
+        {"finding": finding}
+        | {f"{name}, median": here[name].median() for name in SURFACE}
+        | {f"{name}, mean": here[name].mean() for name in SURFACE}
+        | {"n": int(here[SURFACE[0]].notna().sum()), "left out": int(here[SURFACE[0]].isna().sum())}
+        for finding, here in table.groupby("finding", sort=False)
+    ]
+    caption = (
+        "Distances between the surfaces in space, by MONAI. left out: truth or prediction is empty, or no spacing."
+    )
+    report.table("surface", pd.DataFrame(rows), "Surface distances", caption)
+    report.table(
+        "surface_scans", table, "Surface distances of every scan", "hd95: 95th percentile; assd: symmetric mean."
+    )
+
+
+SURFACE = ("hd95_mm", "assd_mm")
+
+
+def calibration(report: ReportFolder, run: Run) -> None:
+    """Calibration curves."""
+    report.section("Calibration")
+    curves = {finding: calibration_curve(run, finding) for finding in run.findings if finding in CALIBRATED}
+    errors = {finding: calibration_error(curve) for finding, curve in curves.items()}
+    report.figure(
+        "calibration",
+        draw_calibration(curves, errors),
+        "Calibration",
+        "Voxels inside the lungs whose truth is known, in 15 equal bins of predicted probability. ECE: expected "
+        "calibration error, over all voxels; most of them are easy.",
+    )
+    report.table("calibration", pd.concat([c.assign(finding=f) for f, c in curves.items()]), "Bins of the curves", BINS)
+
+
+BINS = "low and high: ends of the bin. Where it has no voxels, nothing is known."
+CALIBRATED = ("infection", "consolidation", "opacity")
+
+
+def strata(report: ReportFolder, run: Run) -> None:
+    """Results by slice spacing and by lesion size."""
+    report.section("Slice spacing and lesion size")
+    spacing, size, ceiling = by_spacing(run), by_lesion_size(run), report.tables.get("human_ceiling")
+    caption = f"Distance between the slices of the source scan. {INTERVAL}"
+    if ceiling is not None:
+        caption += " Dotted: the human ceiling over all sites."
+    report.figure("by_spacing", draw_by_spacing(spacing, ceiling), "Dice by slice spacing", caption)
+    report.table("by_spacing", spacing, "By slice spacing", INTERVAL)
+    report.figure(
+        "by_lesion_size",
+        draw_by_lesion_size(size),
+        "Lesions found, by size",
+        "A lesion is a connected component of the truth in space (26 neighbours); touched: any voxel is predicted.",
+    )
+    report.table("by_lesion_size", size, "By lesion size", "Pixels where the spacing is unknown.")
+
+
+def failures(report: ReportFolder, run: Run) -> None:
+    """The ten worst scans with their pictures."""
+    report.section("Worst scans")
+    worst, false = worst_scans(run, run.task), most_false(run, run.task)
+    if len(worst):
+        shown = [failure(run, row, run.task) for row in worst.to_dict("records")]
+        caption = f"By Dice of {run.task}, least first; of each the slice with the most wrong voxels, cut to the lungs."
+        report.figure("worst_scans", draw_failures(shown), f"The {len(worst)} worst scans", caption)
+        report.table("worst_scans", worst, f"The {len(worst)} worst scans", f"By Dice of {run.task}.")
+    else:
+        report.note(f"No test scan has {run.task} in its truth, so there is no Dice to sort by.")
+    if len(false):
+        report.table("most_false", false, f"Scans without {run.task}, most false positives first", "They have no Dice.")

@@ -1,0 +1,107 @@
+"""The page of a sweep over the prior phi2: Figures 3 and 4 of paper EM, and every trial."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from evaluation.em_figures import tpr_fpr
+from evaluation.em_report import method
+from evaluation.log_report import log_report
+from evaluation.report_folder import ReportFolder
+from evaluation.run_data import Run, finished_runs, read_run
+from evaluation.sweep_figures import B2, K2, prior_dice
+
+STAGE_1 = "infection/dice_mean"  # two runs with the same weights of stage 1 agree in it to the last digit
+THRESHOLD = "threshold/dice_mean"
+SHOWN = {
+    B2: "b2",
+    K2: "k2",
+    "consolidation/dice_mean": "Dice",
+    "consolidation/iou_pooled": "IOU",
+    "consolidation/relative_volume": "RV",
+    "consolidation/tpr": "TPR",
+    "consolidation/fpr": "FPR",
+    "seconds": "seconds",
+}
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """trials.csv of a sweep.
+
+    Raises:
+        ValueError: There is none, or it is of other parameters.
+    """
+    path = folder / "trials.csv"
+    if not path.is_file():
+        raise ValueError(f"{path}: not found; run the sweep first: make sweep-offline SWEEP={folder.name}")
+    trials = pd.read_csv(path)
+    missing = [name for name in (B2, K2, STAGE_1) if name not in trials]
+    if missing:
+        raise ValueError(
+            f"{path}: no column {missing[0]!r}; Figures 3 and 4 need a sweep over {B2} and {K2} of paper EM"
+        )
+    return trials
+
+
+def run_with_phi1(trials: pd.DataFrame, runs: Path) -> Run | None:
+    """The first finished run with the prior phi1 that shares its stage 1 and its test scans with the trials, if any."""
+    wanted = set(trials.loc[trials["state"] == "ok", STAGE_1].dropna())
+    for folder in finished_runs(runs):
+        run = read_run(folder)
+        if run.task == "consolidation" and method(run) == "phi1" and run.metrics.get(STAGE_1) in wanted:
+            return run
+    return None
+
+
+def trade_off(trials: pd.DataFrame, phi1: Run | None) -> pd.DataFrame:
+    """The points of Figure 4: label, group, tpr and fpr of every finished trial, the threshold and phi1."""
+    done = trials[trials["state"] == "ok"]
+    points = [
+        {"label": f"b2 = {row[B2]:g}, k2 = {row[K2]:g}", "group": "phi2"}
+        | {rate: row[f"consolidation/{rate}"] for rate in ("tpr", "fpr")}
+        for row in done.to_dict("records")
+    ]
+    if phi1 is not None:
+        rates = {rate: phi1.metrics[f"consolidation/{rate}"] for rate in ("tpr", "fpr")}
+        points.append({"label": phi1.experiment, "group": "phi1"} | rates)
+    rates = {rate: done[f"threshold/{rate}"].iloc[0] for rate in ("tpr", "fpr")}
+    return pd.DataFrame([*points, {"label": "threshold (-200 HU)", "group": "threshold"} | rates])
+
+
+def write_sweep(folder: Path, runs: Path) -> Path:
+    """Write <sweep>/report and log it to W&B; returns its page.
+
+    Args:
+        folder: The sweep's folder, with trials.csv.
+        runs: Folder of all runs, among which the run with phi1 is looked for.
+
+    Raises:
+        ValueError: There are no trials, or none finished.
+    """
+    trials = read_trials(folder)
+    done = trials[trials["state"] == "ok"]
+    if done.empty:
+        raise ValueError(f"{folder}: none of {len(trials)} trials finished; see their logs, and run the sweep again")
+    phi1 = run_with_phi1(trials, runs)
+    dice_of_phi1 = None if phi1 is None else phi1.metrics["consolidation/dice_mean"]
+    report = ReportFolder(folder / "report")
+    report.section("The prior of consolidation")
+    if phi1 is None:
+        report.note("There is no finished run with the prior phi1 and the same stage 1 (make train EXP=unet_em_phi1).")
+    report.figure(
+        "prior_dice",
+        prior_dice(trials, dice_of_phi1, done[THRESHOLD].iloc[0]),
+        "Dice by prior",
+        "Figure 3 of paper EM.",
+    )
+    caption = "Figure 4 of paper EM, over the lungs; the curve TPR = FPR^gamma is fitted to the trials of phi2."
+    report.figure("tpr_fpr", tpr_fpr(trade_off(trials, phi1)), "Trade-off of true and false positives", caption)
+    table = done[list(SHOWN)].rename(columns=SHOWN).sort_values(["b2", "k2"])
+    report.table(
+        "trials", table, "Trials", "Dice: mean over scans with consolidation; the rest is pooled over the lungs."
+    )
+    failed = len(trials) - len(done)
+    facts = {"Sweep": folder.name, "Trials": f"{len(done)} finished, {failed} failed"}
+    page = report.write(f"{folder.name}: report", "Stage 2 of paper EM with other priors, from one stage 1.", facts)
+    log_report(report.folder, folder.name, "sweep", report.pictures, report.tables)
+    return page

@@ -1,0 +1,56 @@
+import base64
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from evaluation.page import Note, Picture, Section, Table, cell, page
+from evaluation.report_folder import ReportFolder
+
+
+def test_text_is_escaped_and_pictures_are_inside(tmp_path: Path) -> None:
+    Image.new("RGB", (300, 20)).save(tmp_path / "a.png")
+    items = [Picture(tmp_path / "a.png", 'a "b" <c>', "1 < 2 & 3"), Note("<script>alert(1)</script>")]
+    html = page("<t>", "s", {"k<": "v>"}, [Section("one & two", items), Section("empty", [])], "end")
+    assert "<script>" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert 'alt="a &quot;b&quot; &lt;c&gt;"' in html
+    assert base64.b64encode((tmp_path / "a.png").read_bytes()).decode() in html
+    assert 'width="216"' in html  # 300 dots at 150 per inch are two inches
+    assert '<a href="#s1">one &amp; two</a>' in html
+    assert "empty" not in html
+    assert "<dt>k&lt;</dt><dd>v&gt;</dd>" in html
+
+
+def test_a_table_links_what_it_is_told_and_folds_when_long() -> None:
+    frame = pd.DataFrame({"run": ["x", "y"], "dice": [0.12345, np.nan]})
+    html = page("t", "", {}, [Section("s", [Table(frame, "T", "c", {"x": "../x.html"})])], "")
+    assert '<td class="text"><a href="../x.html">x</a></td><td>0.123</td>' in html
+    assert '<td class="text">y</td><td>-</td>' in html
+    assert "<details>" not in html
+    long = page("t", "", {}, [Section("s", [Table(pd.concat([frame] * 9), "T", "c")])], "")
+    assert "<summary><b>T.</b> 18 rows</summary>" in long
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *((None, "-"), (pd.NA, "-"), (np.nan, "-"), (3, "3"), (3.0, "3"), (0.5, "0.500"), (0.00123, "0.0012")),
+        *((-12.34, "-12.3"), (1234.5, "1,234.5"), ("a b", "a b")),
+    ],
+)
+def test_cell(value: object, text: str) -> None:
+    assert cell(value) == text
+
+
+def test_a_report_folder_writes_tables_with_all_digits_and_as_they_are_shown(tmp_path: Path) -> None:
+    report = ReportFolder(tmp_path / "report")
+    report.section("s")
+    report.table("t", pd.DataFrame({"a": ["x"], "b": [1 / 3]}), "T", "c")
+    assert pd.read_csv(tmp_path / "report" / "tables" / "t.csv")["b"].item() == 1 / 3
+    assert (tmp_path / "report" / "tables" / "t.md").read_text().splitlines()[2] == "| x | 0.333 |"
+    written = report.write("Title", "", {})
+    assert written == tmp_path / "report" / "index.html"
+    assert "<td>0.333</td>" in written.read_text()

@@ -17,7 +17,7 @@ from ct.phantom_lesions import (
     effusion_fraction,
     lymph_node_fraction,
 )
-from ct.phantom_readers import read_contours
+from ct.phantom_readers import CAREFUL, Hand, read_contours
 from ct.phantom_volume import Frame, Volume, paint
 
 
@@ -81,18 +81,18 @@ class Phantom:
     vessels: NDArray[np.float16]
     has_consolidation: bool
 
-    def reader(self, seed: int, bias: float = 0.0) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
+    def reader(self, seed: int, manner: Hand = CAREFUL) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
         """One reader's hard contours.
 
         Args:
             seed: which reader.
-            bias: how generous the reader is, as a fraction of a voxel (0 = average).
+            manner: how the reader draws.
 
         Returns:
             Pattern map int8 (codes 0..10) and infection mask uint8 (1 = codes 5..10), both (Z, Y, X).
         """
         truth = {code: occupancy.astype(np.float32) for code, occupancy in self.occupancy.items()}
-        codes = read_contours(truth, self.lungs, Frame(self.hu.shape, self.spacing_mm), seed, bias)
+        codes = read_contours(truth, self.lungs, Frame(self.hu.shape, self.spacing_mm), seed, manner)
         return codes, np.isin(codes, INFECTION_CODES).astype(np.uint8)
 
 

@@ -1,5 +1,7 @@
 """Readers of the phantom: hard contours drawn from the fuzzy truth, by people who disagree in border and in class."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -14,8 +16,25 @@ INFECTION_CUT = 0.36
 CONSOLIDATION_CUT = 0.42
 
 
+class Hand(NamedTuple):
+    """How a reader draws.
+
+    Attributes:
+        bias: How generous: by how much smaller a filled fraction of a voxel is enough to be outlined.
+        wobble: Standard deviation of the same from place to place (over 30 mm).
+        taste: Standard deviation of how much one pattern is preferred to another, in its logarithm.
+    """
+
+    bias: float = 0.0
+    wobble: float = 0.05
+    taste: float = 0.25
+
+
+CAREFUL = Hand()
+
+
 def read_contours(
-    truth: dict[int, Volume], lungs: NDArray[np.uint8], frame: Frame, seed: int, bias: float = 0.0
+    truth: dict[int, Volume], lungs: NDArray[np.uint8], frame: Frame, seed: int, manner: Hand = CAREFUL
 ) -> NDArray[np.int8]:
     """Draw one reader's pattern map. Vessels and bronchograms inside a lesion are not spared, as people do it.
 
@@ -24,14 +43,14 @@ def read_contours(
         lungs: (Z, Y, X) 1 = left, 2 = right lung, 0 elsewhere.
         frame: the voxel grid.
         seed: which reader; the same seed draws the same contours.
-        bias: how generous the reader is: by how much smaller a filled fraction of a voxel is enough to be outlined.
+        manner: how the reader draws.
 
     Returns:
         int8 (Z, Y, X) class codes of paper L3: 0, 1, 2 (lungs), 3, 4 and 5..10.
     """
     rng = np.random.default_rng([seed, 0x5EAD])
     drawn = {code: _by_hand(frame, truth[code]) for code in truth}
-    hand = 0.05 * smooth_noise(rng, frame, 30) + rng.normal(0, 0.02) + bias
+    hand = manner.wobble * smooth_noise(rng, frame, 30) + rng.normal(0, 0.02) + manner.bias
     nothing = np.zeros(frame.shape, np.float32)
     infection = sum((drawn[code] for code in INFECTION_CODES), nothing)
     dense = sum((drawn[code] for code in CONSOLIDATION_CODES), nothing)
@@ -44,7 +63,7 @@ def read_contours(
     codes[(drawn[LYMPH_NODE] > 0.5) & (lungs == 0)] = LYMPH_NODE
     faint = tuple(code for code in INFECTION_CODES if code not in CONSOLIDATION_CODES)
     for group, region in ((faint, is_infected & ~is_dense), (CONSOLIDATION_CODES, is_dense)):
-        codes[region] = _favourite(rng, frame, drawn, group)[region]
+        codes[region] = _favourite(rng, frame, drawn, group, manner.taste)[region]
     return codes
 
 
@@ -54,8 +73,8 @@ def _by_hand(frame: Frame, occupancy: Volume) -> Volume:
 
 
 def _favourite(
-    rng: np.random.Generator, frame: Frame, drawn: dict[int, Volume], group: tuple[int, ...]
+    rng: np.random.Generator, frame: Frame, drawn: dict[int, Volume], group: tuple[int, ...], taste: float
 ) -> NDArray[np.int8]:
     """The pattern of a group that the reader would name at each voxel: taste differs by reader and by place."""
-    scores = [drawn[code] * np.exp(rng.normal(0, 0.2) + 0.25 * smooth_noise(rng, frame, 50)) for code in group]
+    scores = [drawn[code] * np.exp(rng.normal(0, 0.8 * taste) + taste * smooth_noise(rng, frame, 50)) for code in group]
     return np.array(group, np.int8)[np.argmax(np.stack(scores), axis=0)]

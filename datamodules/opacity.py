@@ -1,5 +1,6 @@
 """Paper L3's data: single slices with the groups of opacities that one or several readers drew."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,8 @@ def save_borders(patterns: Path, spacing_mm: tuple[float, float], path: Path) ->
     """Write the borders (see `ct.borders`) of a scan's label map, uint8 (Z, 2, H, W), whole or not at all."""
     codes = np.load(patterns, mmap_mode="r")
     found = np.stack([nearest_border(groups_of(plane), spacing_mm) for plane in codes])
-    temporary = path.with_name(f".{path.name}")
+    # Named after the process: two trainings may start on one cohort at the same time.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
         np.save(file, found)
     temporary.replace(path)

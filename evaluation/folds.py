@@ -53,24 +53,27 @@ def pooled_metrics(scans: pd.DataFrame) -> dict[str, float | int | None]:
     return figures
 
 
-def read_folds(folder: Path) -> dict[str, pd.DataFrame]:
-    """The rows of scans.csv of all folds, by experiment.
+def read_folds(folder: Path) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """The rows of scans.csv of all folds, by experiment, and a sentence for each that is not finished in every fold.
 
     Raises:
-        ValueError: There are none, or an experiment is missing in some fold.
+        ValueError: No experiment is finished in every fold.
     """
     folds = sorted(path for path in folder.glob("fold-*") if path.is_dir())
     experiments = sorted({path.parent.parent.name for path in folder.glob("fold-*/*/latest/scans.csv")})
     if not experiments:
         raise ValueError(f"{folder}: no finished folds; expected fold-<n>/<experiment>/latest (make cross-validate)")
-    found = {}
+    found, left_out = {}, []
     for experiment in experiments:
         tables = [fold / experiment / "latest" / "scans.csv" for fold in folds]
-        missing = [table for table in tables if not table.is_file()]
+        missing = [fold.name for fold, table in zip(folds, tables, strict=True) if not table.is_file()]
         if missing:
-            raise ValueError(f"{missing[0]}: not found, though other folds of {experiment} are finished; train it too")
-        found[experiment] = pd.concat([pd.read_csv(table) for table in tables], ignore_index=True)
-    return found
+            left_out.append(f"{experiment} is left out: not finished in {', '.join(missing)}")
+        else:
+            found[experiment] = pd.concat([pd.read_csv(table) for table in tables], ignore_index=True)
+    if not found:
+        raise ValueError(f"{folder}: {'; '.join(left_out)}; make cross-validate EXP=<experiment> trains them")
+    return found, left_out
 
 
 def folds_table(metrics_of: dict[str, Metrics]) -> str:
@@ -89,9 +92,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="folder with fold-<n>/<experiment>/latest")
     options = parser.parse_args(args)
     try:
-        metrics_of: dict[str, Metrics] = {
-            experiment: pooled_metrics(scans) for experiment, scans in read_folds(options.folder).items()
-        }
+        scans_of, left_out = read_folds(options.folder)
+        metrics_of: dict[str, Metrics] = {name: pooled_metrics(scans) for name, scans in scans_of.items()}
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -99,7 +101,7 @@ def main(args: Sequence[str] | None = None) -> int:
         (options.folder / f"{experiment}.json").write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
     table = folds_table(metrics_of)
     (options.folder / "folds.md").write_text(table, encoding="utf-8")
-    print(table)
+    print(table, *left_out, sep="\n")
     return 0
 
 

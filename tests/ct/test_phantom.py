@@ -1,10 +1,13 @@
 """The phantom's patients: truth, readers and how hard they are for a threshold."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
-from ct.phantom import make_phantom
+from ct.phantom import PANEL_HAND, make_phantom
+from ct.phantom_readers import Hand
 from ct.phantom_volume import Frame, tubes
 
 
@@ -109,6 +112,17 @@ def test_reader_draws_the_truth_and_does_not_spare_vessels(patients):
     assert inside > 20
 
 
+def test_a_panel_is_as_far_apart_as_the_readers_of_paper_l3(patients):
+    together, either = 0, 0
+    for scan in patients:
+        masks = [scan.reader(reader, PANEL_HAND)[1] > 0 for reader in range(4)]
+        for first, second in itertools.combinations(masks, 2):
+            together += (first & second).sum()
+            either += (first | second).sum()
+    # The paper's readers reach less than 0.758 against their average, and clearly less against each other.
+    assert 0.6 < together / either < 0.75
+
+
 def test_readers_disagree_in_border_and_in_class(patients):
     same_class, both_infected = 0, 0
     for scan in patients:
@@ -117,7 +131,7 @@ def test_readers_disagree_in_border_and_in_class(patients):
         assert 0.6 < dice(infected > 0, also > 0) < 0.99
         both = (infected > 0) & (also > 0)
         same_class, both_infected = same_class + (first == second)[both].sum(), both_infected + both.sum()
-        assert scan.reader(1, bias=0.1)[1].sum() > infected.sum() > scan.reader(1, bias=-0.1)[1].sum()
+        assert scan.reader(1, Hand(bias=0.1))[1].sum() > infected.sum() > scan.reader(1, Hand(bias=-0.1))[1].sum()
     assert 0.6 < same_class / both_infected < 0.98
 
 

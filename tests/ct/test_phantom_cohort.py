@@ -139,7 +139,7 @@ def test_a_panel_shares_the_cohort_and_labels_some_scans_together():
         ("C", "test"),
         ("D", "test"),
     }
-    assert sum(plan.split == "train" for plan in study) == 6
+    assert sum(plan.split == "train" for plan in study) == 44
     assert {"consolidated", "ground_glass"} <= {plan.kind for plan in study if plan.split == "train"}
 
 

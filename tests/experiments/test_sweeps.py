@@ -1,6 +1,7 @@
 """Every file of experiments/sweeps/ is a sweep that train.py understands, and no experiment."""
 
 import itertools
+import re
 import subprocess
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def test_the_prior_is_searched_from_one_shared_stage_1() -> None:
 
 
 def test_a_sweep_is_no_experiment() -> None:
-    shown = {line.split(":")[0].strip(): line.split(":")[1].split() for line in make("help").splitlines()[-2:]}
+    shown = dict(re.findall(r"^  (sweeps|experiments): (.*)$", make("help"), re.MULTILINE))
+    shown = {name: names.split() for name, names in shown.items()}
     assert shown["sweeps"] == [path.stem for path in FILES]
     assert not {"sweeps", *shown["sweeps"]} & set(shown["experiments"])
     assert "unet_em" in shown["experiments"]

@@ -59,18 +59,7 @@ def describe_scans(scans: pd.DataFrame) -> pd.DataFrame:
     records = [json.loads((Path(folder) / "scan.json").read_text()) for folder in scans["folder"]]
     between = [record["spacing_mm"][0] if record["spacing_known"] else np.nan for record in records]
     described = scans.rename(columns={"patient_id": "patient"}).assign(source_spacing_z_mm=between)
-    columns = [
-        "scan_id",
-        "patient",
-        "site",
-        "weak_label",
-        "readers",
-        *SPACING,
-        "source_spacing_z_mm",
-        "folder",
-        "split",
-    ]
-    return described[columns]
+    return described[COLUMNS]
 
 
 def _scan_arrays(trainer: Any, module: Any) -> Iterator[Arrays]:

@@ -48,6 +48,14 @@ COLOUR_OF_GROUP: dict[int, str] = {
 GROUPS: tuple[int, ...] = (0, 1, 2, 3, 4)
 OPACITY_GROUPS: tuple[int, ...] = (2, 3, 4)
 
+# What runs are judged by; the truth of the -200 HU threshold is consolidation.
+GROUPS_OF_FINDING: dict[str, tuple[int, ...]] = {
+    "infection": OPACITY_GROUPS,
+    "consolidation": OPACITY_GROUPS[-1:],
+    "threshold": OPACITY_GROUPS[-1:],
+    "opacity": OPACITY_GROUPS,
+} | {f"group_{group}": (group,) for group in OPACITY_GROUPS}
+
 INFECTION_CODES: tuple[int, ...] = (5, 6, 7, 8, 9, 10)
 CONSOLIDATION_CODES: tuple[int, ...] = (8, 9, 10)
 

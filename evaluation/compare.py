@@ -22,6 +22,8 @@ from evaluation.find_run import find_run
 from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run, read_run
 from evaluation.statistics import paired_comparison
+from metrics.overlap import counts
+from metrics.summary import tables_of
 
 FIGURES = {
     "dice": "Dice",
@@ -80,7 +82,7 @@ def scan_values(run: Run, finding: str) -> pd.DataFrame:
     false_positive_ml, without it no dice and no iou.
     """
     scans = run.scans.set_index("scan_id")
-    tp, fp, fn, tn = (scans[f"{finding}_{part}"].to_numpy(float) for part in ("tp", "fp", "fn", "tn"))
+    tp, fp, fn, tn = counts(tables_of(scans, finding))
     ml, known = scans["voxel_ml"].to_numpy(float), tp + fp + fn + tn > 0
     without = known & (tp + fn == 0)
     return pd.DataFrame(

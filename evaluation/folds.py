@@ -11,14 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from evaluation.tables import FINDINGS, KEYS, Metrics, finding_rows, markdown, text
-from metrics import overlap
+from evaluation.tables import FINDINGS, KEYS, finding_rows, markdown, text
+from metrics.summary import Metrics, overlap_figures, tables_of
 
 
-def pooled_metrics(scans: pd.DataFrame) -> dict[str, float | int | None]:
+def pooled_metrics(scans: pd.DataFrame) -> Metrics:
     """The overlap figures of metrics.json from the rows of scans.csv files.
 
     Args:
@@ -33,23 +32,10 @@ def pooled_metrics(scans: pd.DataFrame) -> dict[str, float | int | None]:
     twice = scans["scan_id"][scans["scan_id"].duplicated()]
     if len(twice):
         raise ValueError(f"scan {twice.iloc[0]!r} is in the test split of two folds; expected each scan once")
-    figures: dict[str, float | int | None] = {"scans": len(scans), "slices": int(scans["slices"].sum())}
+    figures: Metrics = {"scans": len(scans), "slices": int(scans["slices"].sum())}
     for name in FINDINGS:
         if f"{name}_tp" in scans:
-            counts = scans[[f"{name}_{part}" for part in ("tn", "fp", "fn", "tp")]].to_numpy(np.int64)
-            table = np.zeros((len(scans), 3, 2), np.int64)
-            table[:, :2] = counts.reshape(-1, 2, 2)
-            dice, pooled = overlap.dice(table), table.sum(0)
-            views = {
-                "dice_mean": np.nanmean(dice) if np.isfinite(dice).any() else np.nan,
-                "dice_pooled": overlap.dice(pooled),
-                "iou_pooled": overlap.iou(pooled),
-                "relative_volume": overlap.relative_volume(pooled),
-                "tpr": overlap.tpr(pooled),
-                "fpr": overlap.fpr(pooled),
-            }
-            figures |= {f"{name}/{key}": float(v) if np.isfinite(v) else None for key, v in views.items()}
-            figures[f"{name}/dice_mean_n"] = int(np.isfinite(dice).sum())
+            figures |= overlap_figures(name, tables_of(scans, name), scans)
     return figures
 
 
@@ -93,7 +79,7 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     try:
         scans_of, left_out = read_folds(options.folder)
-        metrics_of: dict[str, Metrics] = {name: pooled_metrics(scans) for name, scans in scans_of.items()}
+        metrics_of = {name: pooled_metrics(scans) for name, scans in scans_of.items()}
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

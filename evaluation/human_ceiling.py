@@ -9,18 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ct.patterns import OPACITY_GROUPS, UNLABELLED, groups_of
+from ct.patterns import GROUPS_OF_FINDING, UNLABELLED, groups_of
 from evaluation.run_data import Run
 from metrics.agreement import Counts, Figures, average_counts, calls_of, iou
 
 FEWEST_READERS = 2
-CONSOLIDATION = OPACITY_GROUPS[-1:]
-GROUPS_OF_FINDING = {
-    "infection": OPACITY_GROUPS,
-    "consolidation": CONSOLIDATION,
-    "threshold": CONSOLIDATION,
-    "opacity": OPACITY_GROUPS,
-} | {f"group_{group}": (group,) for group in OPACITY_GROUPS}
 
 
 def dice_of_overlap(counts: Counts) -> Figures:

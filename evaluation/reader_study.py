@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ct.patterns import OPACITY_GROUPS, groups_of
+from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS, groups_of
 from metrics.agreement import (
     Counts,
     Disagreement,
@@ -34,7 +34,7 @@ Bools = NDArray[np.bool_]
 Row = Mapping[Any, Any]
 
 FEWEST_READERS = 2
-FINDINGS = {"opacity": OPACITY_GROUPS} | {f"group_{group}": (group,) for group in OPACITY_GROUPS}
+FINDINGS = ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS))
 
 
 class Overlaps(NamedTuple):
@@ -230,7 +230,7 @@ def count_overlaps(groups: Groups, model: Bools | None) -> Overlaps:
         model: bool (...), the model's opacity; None without one.
     """
     calls = calls_of(groups)
-    pairs = np.stack([pairwise_counts(calls_of(groups, wanted)) for wanted in FINDINGS.values()])
+    pairs = np.stack([pairwise_counts(calls_of(groups, GROUPS_OF_FINDING[finding])) for finding in FINDINGS])
     average = np.stack([average_counts(calls, with_self) for with_self in (True, False)])
     if model is None:
         return Overlaps(pairs, average, np.zeros_like(average[0]), np.zeros_like(average))

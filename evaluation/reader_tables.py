@@ -28,7 +28,7 @@ def stacked(tables: Sequence[Counts]) -> Counts:
 
 def pairwise_iou(scans: Sequence[ScanCounts], finding: str = "opacity") -> Figures:
     """float64 (R, R): IOU of every two readers, NaN on the diagonal and where no scan was read by both."""
-    figures = iou(stacked([scan.overlaps.pairs[list(FINDINGS).index(finding)] for scan in scans]).sum(0))
+    figures = iou(stacked([scan.overlaps.pairs[FINDINGS.index(finding)] for scan in scans]).sum(0))
     np.fill_diagonal(figures, np.nan)
     return figures
 
@@ -95,7 +95,7 @@ def pairs_table(scans: Sequence[ScanCounts]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for a, b in zip(*np.triu_indices(total.shape[1], 1), strict=True):
         figures = iou(total[:, a, b])
-        names = ("iou", *(f"iou_{finding}" for finding in list(FINDINGS)[1:]))
+        names = ("iou", *(f"iou_{finding}" for finding in FINDINGS[1:]))
         rows.append(
             {"reader": str(a + 1), "other": str(b + 1), "scans": sum(scan.readers > b for scan in scans)}
             | {"relative_volume": relative_volume(total[0, a, b]).item()}

@@ -16,6 +16,8 @@ from evaluation.strata import by_lesion_size, by_spacing
 from evaluation.surface import surface_table
 from evaluation.tables import CAPTION, finding_rows
 from evaluation.worst_scans import draw_failures, failure, most_false, worst_scans
+from metrics.overlap import counts
+from metrics.summary import tables_of
 
 INTERVAL = "95 % intervals are percentiles of 2000 bootstrap draws of whole patients."
 
@@ -114,7 +116,7 @@ def volume_table(run: Run) -> pd.DataFrame:
     """Columns scan_id, site, finding, truth_ml, predicted_ml; NaN where the spacing or the whole truth is unknown."""
     tables = []
     for finding in run.findings:
-        tp, fp, fn, tn = (run.scans[f"{finding}_{part}"].to_numpy(float) for part in ("tp", "fp", "fn", "tn"))
+        tp, fp, fn, tn = counts(tables_of(run.scans, finding))
         ml = np.where(tp + fp + fn + tn > 0, run.scans["voxel_ml"].to_numpy(float), np.nan)
         tables.append(
             run.scans[["scan_id", "site"]].assign(finding=finding, truth_ml=(tp + fn) * ml, predicted_ml=(tp + fp) * ml)

@@ -11,14 +11,14 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from ct.patterns import OPACITY_GROUPS
+from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS
 from evaluation.tables import read_metrics
 from metrics.summary import Metrics
 
 Arrays = dict[str, NDArray[Any]]
 
 FILES = ("config.yaml", "metrics.json", "scans.csv")
-FINDINGS = {
+FINDINGS_OF_TASK = {
     "infection": ("infection",),
     "consolidation": ("infection", "consolidation", "threshold"),
     "opacity": ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS)),
@@ -56,7 +56,7 @@ class Run:
     @property
     def findings(self) -> tuple[str, ...]:
         """What scans.csv judges the run by."""
-        return FINDINGS[self.task]
+        return FINDINGS_OF_TASK[self.task]
 
     @property
     def has_masks(self) -> bool:
@@ -123,7 +123,7 @@ def _truth(arrays: Arrays, finding: str) -> NDArray[np.int8]:
     if "truth_groups" not in arrays:
         return arrays["truth_infection" if finding == "infection" else "truth_consolidation"]
     groups = arrays["truth_groups"]
-    return np.where(groups < 0, -1, np.isin(groups, _groups_of(finding))).astype(np.int8)
+    return np.where(groups < 0, -1, np.isin(groups, GROUPS_OF_FINDING[finding])).astype(np.int8)
 
 
 def _prediction(arrays: Arrays, finding: str) -> NDArray[np.bool_]:
@@ -131,11 +131,7 @@ def _prediction(arrays: Arrays, finding: str) -> NDArray[np.bool_]:
         return (arrays["hu"] > THRESHOLD_HU) & (arrays["infection"] > 0)
     if finding in arrays:
         return np.asarray(arrays[finding] > 0)
-    return np.isin(arrays["groups"], _groups_of(finding))
-
-
-def _groups_of(finding: str) -> tuple[int, ...]:
-    return tuple(OPACITY_GROUPS) if finding == "opacity" else (int(finding.removeprefix("group_")),)
+    return np.isin(arrays["groups"], GROUPS_OF_FINDING[finding])
 
 
 @lru_cache(maxsize=1)  # the findings of a scan are asked for one after the other

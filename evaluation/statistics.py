@@ -14,6 +14,7 @@ from scipy import optimize, stats
 
 from evaluation.run_data import Run
 from metrics import overlap
+from metrics.summary import tables_of
 
 Values = NDArray[np.float64]
 
@@ -21,14 +22,6 @@ LEVEL = 0.95
 DRAWS = 2000
 STEEPEST_GAMMA = 20.0  # TPR = FPR^20 is below 0.13 wherever FPR < 0.9: no detector
 FEWEST = 2
-COUNTS = ("tp", "fp", "fn", "tn")
-POOLED = {
-    "dice_pooled": overlap.dice,
-    "iou_pooled": overlap.iou,
-    "relative_volume": overlap.relative_volume,
-    "tpr": overlap.tpr,
-    "fpr": overlap.fpr,
-}
 
 
 class Correlation(NamedTuple):
@@ -220,22 +213,16 @@ def paired_comparison(a: ArrayLike, b: ArrayLike, patients: ArrayLike, draws: in
     difference = np.asarray(a, float) - np.asarray(b, float)
     known = np.isfinite(difference)
     difference, whose = difference[known], np.asarray(patients)[known]
-    interval = clustered_bootstrap(difference, whose, _mean, draws, seed)
+    interval = clustered_bootstrap(difference, whose, mean, draws, seed)
     p = np.nan
     if len(difference):
         p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
     return Paired(interval.value, interval.low, interval.high, p, len(difference), int((~known).sum()))
 
 
-def _mean(values: NDArray[np.generic]) -> float:
+def mean(values: NDArray[np.generic]) -> float:
+    """The mean of rows, as `clustered_bootstrap` takes it."""
     return float(values.astype(float).mean())
-
-
-def table_of_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(..., 4) tp, fp, fn, tn -> (..., 3, 2) as in `metrics.overlap`, nothing being unknown."""
-    tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
-    rows = [[tn, fp], [fn, tp], [np.zeros_like(tp), np.zeros_like(tp)]]
-    return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
 def per_site_table(run: Run, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
@@ -264,13 +251,13 @@ def per_site_table(run: Run, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
 
 
 def _site_figures(scans: pd.DataFrame, finding: str, draws: int, seed: int) -> Iterator[dict[str, object]]:
-    tables = table_of_counts(scans[[f"{finding}_{name}" for name in COUNTS]].to_numpy(np.int64))
+    tables = tables_of(scans, finding)
     dice, patients = overlap.dice(tables), scans["patient"].to_numpy()
     has = np.isfinite(dice)
     sums = np.column_stack([dice[has], np.ones(has.sum())])
     yield from _bootstrapped(sums, patients[has], {"dice_mean": _mean_of_sums}, draws, seed)
     judged = tables.sum((1, 2)) > 0
-    yield from _bootstrapped(tables[judged], patients[judged], POOLED, draws, seed)
+    yield from _bootstrapped(tables[judged], patients[judged], overlap.POOLED, draws, seed)
 
 
 def _mean_of_sums(sums: Values) -> Values:

@@ -10,7 +10,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from evaluation.run_data import Run
-from evaluation.statistics import clustered_bootstrap
+from evaluation.statistics import clustered_bootstrap, mean
 
 SPACING_LIMITS_MM = (2.5, 7.5)
 STRATA = ("1 mm (< 2.5)", "5 mm (2.5-7.5)", "10 mm (> 7.5)", "unknown")
@@ -41,14 +41,10 @@ def by_spacing(run: Run) -> pd.DataFrame:
         for finding in run.findings:
             dice = run.scans[f"{finding}_dice"].to_numpy(float)
             known = (stratum == number) & np.isfinite(dice)
-            found = clustered_bootstrap(dice[known], patients[known], _mean)
+            found = clustered_bootstrap(dice[known], patients[known], mean)
             row = {"value": found.value, "low": found.low, "high": found.high, "n": found.n, "patients": found.clusters}
             rows.append({"stratum": STRATA[number], "finding": finding, **row})
     return pd.DataFrame(rows)
-
-
-def _mean(values: NDArray[np.generic]) -> float:
-    return float(values.astype(float).mean())
 
 
 def by_lesion_size(run: Run) -> pd.DataFrame:

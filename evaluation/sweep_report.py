@@ -57,7 +57,7 @@ def trade_off(trials: pd.DataFrame, phi1: Run | None) -> pd.DataFrame:
     """The points of Figure 4: label, group, tpr and fpr of every finished trial, the threshold and phi1."""
     done = trials[trials["state"] == "ok"]
     points = [
-        {"label": f"b2 = {row[B2]:g}, k2 = {row[K2]:g}", "group": "phi2"}
+        {"label": f"b2 = {row[B2]:g}", "group": "phi2"}
         | {rate: row[f"consolidation/{rate}"] for rate in ("tpr", "fpr")}
         for row in done.to_dict("records")
     ]
@@ -100,8 +100,8 @@ def write_sweep(folder: Path, runs: Path) -> Path:
     report.table(
         "trials", table, "Trials", "Dice: mean over scans with consolidation; the rest is pooled over the lungs."
     )
-    failed = len(trials) - len(done)
-    facts = {"Sweep": folder.name, "Trials": f"{len(done)} finished, {failed} failed"}
+    states = trials["state"].replace({"ok": "finished"}).value_counts()
+    facts = {"Sweep": folder.name, "Trials": ", ".join(f"{count} {state}" for state, count in states.items())}
     page = report.write(f"{folder.name}: report", "Stage 2 of paper EM with other priors, from one stage 1.", facts)
     log_report(report.folder, folder.name, "sweep", report.pictures, report.tables)
     return page

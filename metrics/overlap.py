@@ -5,6 +5,7 @@ truth enter no figure. All functions return float64 of the leading shape; where 
 or 1: everything but `fpr` for an empty truth, `fpr` where everything is truth.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,13 @@ class Counts(NamedTuple):
 def counts(table: Table) -> Counts:
     """The four counts of a table (..., 3, 2)."""
     return Counts(table[..., 1, 1], table[..., 0, 1], table[..., 1, 0], table[..., 0, 0])
+
+
+def table_of_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(..., 4) tp, fp, fn, tn -> (..., 3, 2), nothing being unknown: the inverse of `counts`."""
+    tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
+    rows = [[tn, fp], [fn, tp], [np.zeros_like(tp), np.zeros_like(tp)]]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
 def _ratio(numerator: Table, denominator: Table, defined: NDArray[np.bool_]) -> Figure:
@@ -62,3 +70,13 @@ def fpr(table: Table) -> Figure:
     """FP / (FP + TN): false positives over all pixels of the table's region that are not truth."""
     _, fp, _, tn = counts(table)
     return _ratio(fp, fp + tn, fp + tn > 0)
+
+
+# The figures of one table pooled over all scans, as metrics.json names them.
+POOLED: dict[str, Callable[[Table], Figure]] = {
+    "dice_pooled": dice,
+    "iou_pooled": iou,
+    "relative_volume": relative_volume,
+    "tpr": tpr,
+    "fpr": fpr,
+}

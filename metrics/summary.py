@@ -131,6 +131,12 @@ def overlap_columns(name: str, table: NDArray[np.int64]) -> dict[str, Any]:
     return columns | {f"{name}_dice": overlap.dice(table), f"{name}_iou": overlap.iou(table)}
 
 
+def tables_of(scans: pd.DataFrame, name: str) -> NDArray[np.int64]:
+    """(num_scans, 3, 2): the tables behind the rows of scans.csv, less the voxels of unknown truth."""
+    parts = overlap.Counts._fields
+    return overlap.table_of_counts(scans[[f"{name}_{part}" for part in parts]].to_numpy(np.int64))
+
+
 def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metrics:
     """The flat figures of these slices; `scans` holds the rows of the same scans."""
     figures: Metrics = {"scans": len(scans), "slices": len(slices)}
@@ -150,11 +156,7 @@ def overlap_figures(name: str, table: NDArray[np.int64], slices: pd.DataFrame) -
     """Mean Dice over the scans that have the finding, and the figures of one table pooled over all scans."""
     pooled = table.sum(0)
     return mean_figure(f"{name}/dice_mean", overlap.dice(per_scan(table, slices))) | {
-        f"{name}/dice_pooled": number(overlap.dice(pooled)),
-        f"{name}/iou_pooled": number(overlap.iou(pooled)),
-        f"{name}/relative_volume": number(overlap.relative_volume(pooled)),
-        f"{name}/tpr": number(overlap.tpr(pooled)),
-        f"{name}/fpr": number(overlap.fpr(pooled)),
+        f"{name}/{figure}": number(view(pooled)) for figure, view in overlap.POOLED.items()
     }
 
 

@@ -10,7 +10,6 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 from evaluation.run_data import read_run
 from evaluation.statistics import (
-    POOLED,
     bland_altman,
     clustered_bootstrap,
     fit_gamma,
@@ -18,8 +17,8 @@ from evaluation.statistics import (
     paired_comparison,
     pearson_interval,
     per_site_table,
-    table_of_counts,
 )
+from metrics.overlap import POOLED, table_of_counts
 
 NAN = float("nan")
 

@@ -32,7 +32,7 @@ def test_phi1_is_the_run_with_the_same_stage_1(sweep: Path) -> None:
     assert run_with_phi1(trials.assign(**{"infection/dice_mean": 0.1}), sweep.parents[1]) is None
     points = trade_off(trials, found)
     assert points["group"].tolist() == ["phi2"] * 3 + ["phi1", "threshold"]
-    assert points["label"].tolist()[:2] == ["b2 = 8, k2 = 0.5", "b2 = 8, k2 = 1"]
+    assert points["label"].tolist()[:2] == ["b2 = 8", "b2 = 8"]
     assert points["fpr"].tolist()[-1] == found.metrics["threshold/fpr"]
 
 

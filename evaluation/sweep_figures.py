@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from evaluation.figures import COLOURS, LINE_COLOURS, LINE_STYLES, MARKERS
+from evaluation.general_figures import CEILING
 
 B2, K2 = "model.b2", "model.k2"
 DICE = "consolidation/dice_mean"
@@ -19,13 +20,16 @@ B2_COLOURS = [colour for colour in LINE_COLOURS if colour != COLOURS["purple"]] 
 HU_PER_UNIT, HU_AT_0 = 110, -1024  # x = (HU + 1024) / 110
 
 
-def prior_dice(trials: pd.DataFrame, phi1: float | None, threshold: float | None) -> Any:
+def prior_dice(
+    trials: pd.DataFrame, phi1: float | None, threshold: float | None, ceiling: tuple[float, int] | None = None
+) -> Any:
     """Figure 3 of paper EM: Dice of consolidation over the steepness k2 of phi2, a line for each centre b2.
 
     Args:
         trials: trials.csv of a sweep over model.b2 and model.k2; trials that failed are left out and counted.
         phi1: Mean Dice of the run with the prior phi1; None leaves its line out.
         threshold: Mean Dice of the -200 HU threshold; None leaves its line out.
+        ceiling: Mean Dice of a reader with the average of the others, and the number of scans that readers share.
 
     Returns:
         A matplotlib figure.
@@ -40,6 +44,8 @@ def prior_dice(trials: pd.DataFrame, phi1: float | None, threshold: float | None
     for value, name, style in ((phi1, r"$\varphi_1$", PHI1), (threshold, "threshold (-200 HU)", THRESHOLD)):
         if value is not None:
             axis.axhline(value, label=f"{name}: {value:.3f}", **style)
+    if ceiling is not None:
+        axis.axhline(ceiling[0], label=f"human ceiling: {ceiling[0]:.3f} ({ceiling[1]} scans)", **CEILING)
     axis.set_xlabel("steepness $k_2$ (per 110 HU)")
     axis.set_ylabel("mean Dice of consolidation")
     scans = int(finished[f"{DICE}_n"].max()) if f"{DICE}_n" in finished else None

@@ -6,6 +6,7 @@ import pandas as pd
 
 from evaluation.em_figures import tpr_fpr
 from evaluation.em_report import method
+from evaluation.human_ceiling import ceiling_table
 from evaluation.log_report import log_report
 from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run, finished_runs, read_run
@@ -53,6 +54,15 @@ def run_with_phi1(trials: pd.DataFrame, runs: Path) -> Run | None:
     return None
 
 
+def readers_dice(run: Run) -> tuple[float, int] | None:
+    """The human ceiling of consolidation on the test scans that a run shares with the trials, and their number."""
+    if not run.has_masks:
+        return None
+    table = ceiling_table(run)
+    found = table[(table["site"] == "all") & (table["finding"] == "consolidation") & (table["figure"] == "dice_mean")]
+    return None if found.empty else (float(found["reader"].iloc[0]), int(found["scans"].iloc[0]))
+
+
 def trade_off(trials: pd.DataFrame, phi1: Run | None) -> pd.DataFrame:
     """The points of Figure 4: label, group, tpr and fpr of every finished trial, the threshold and phi1."""
     done = trials[trials["state"] == "ok"]
@@ -90,7 +100,7 @@ def write_sweep(folder: Path, runs: Path) -> Path:
         report.note("There is no finished run with the prior phi1 and the same stage 1 (make train EXP=unet_em_phi1).")
     report.figure(
         "prior_dice",
-        prior_dice(trials, dice_of_phi1, done[THRESHOLD].iloc[0]),
+        prior_dice(trials, dice_of_phi1, done[THRESHOLD].iloc[0], None if phi1 is None else readers_dice(phi1)),
         "Dice by prior",
         "Figure 3 of paper EM.",
     )

@@ -30,7 +30,7 @@ def lines_of(figure: Any) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFrame, tmp_path: Path) -> None:
-    figure = prior_dice(trials, 0.4, 0.53)
+    figure = prior_dice(trials, 0.4, 0.53, (0.8, 6))
     lines = lines_of(figure)
     assert lines["$b_2$ = 8 (-144 HU)"] == (list(K2), pytest.approx([0.425, 0.45, 0.525]))
     x, y = lines["$b_2$ = 9 (-34 HU)"]
@@ -38,8 +38,9 @@ def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFram
     assert y == pytest.approx([0.475, np.nan, 0.575], nan_ok=True)  # what failed is a gap
     assert lines["$\\varphi_1$: 0.400"][1] == [0.4, 0.4]
     assert lines["threshold (-200 HU): 0.530"][1] == [0.53, 0.53]
+    assert lines["human ceiling: 0.800 (6 scans)"][1] == [0.8, 0.8]
     drawn = figure.axes[0].get_lines()
-    assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == len(drawn) == 4
+    assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == len(drawn) == 5
     assert all(line.get_markerfacecolor() == "white" for line in drawn[:2])  # hollow points
     assert figure.axes[0].get_xlabel() == "steepness $k_2$ (per 110 HU)"
     assert figure.get_suptitle() == "n = 5 trials (1 failed or undefined), each tested on n = 12 scans"

@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from report_harness import make_run
 
 from evaluation import report_folder
+from evaluation.human_ceiling import ceiling_table
 from evaluation.report import main
 from evaluation.sweep_report import read_trials, run_with_phi1, trade_off
 
@@ -40,7 +42,7 @@ def test_the_command_writes_figures_3_and_4(
     sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    drawn: dict[str, object] = {}
+    drawn: dict[str, Any] = {}
 
     def keep(figure: object, path: Path) -> None:
         drawn[path.name] = figure
@@ -50,6 +52,11 @@ def test_the_command_writes_figures_3_and_4(
     monkeypatch.setattr(report_folder, "save", keep)
     assert main(["--runs", str(sweep.parents[1]), "--sweep", "prior"]) == 0
     assert set(drawn) == {"prior_dice", "tpr_fpr"}
+    phi1 = run_with_phi1(read_trials(sweep), sweep.parents[1])
+    assert phi1 is not None
+    ceiling = ceiling_table(phi1).set_index(["site", "finding", "figure"]).loc[("all", "consolidation", "dice_mean")]
+    labels = [line.get_label() for line in drawn["prior_dice"].axes[0].get_lines()]
+    assert f"human ceiling: {ceiling['reader']:.3f} (2 scans)" in labels
     table = pd.read_csv(sweep / "report" / "tables" / "trials.csv")
     assert table["b2"].tolist() == [8, 8, 9]
     assert "3 finished, 1 failed" in (sweep / "report" / "index.html").read_text()

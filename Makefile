@@ -8,6 +8,7 @@ EXPERIMENTS := $(sort $(filter-out base,$(basename $(notdir $(wildcard experimen
 EXP ?=
 COHORT ?=
 ARGS ?=
+FRESH ?=
 RUNS ?= runs
 RUN ?= $(RUNS)/$(EXP)/latest
 COVID20 ?=
@@ -32,7 +33,7 @@ EXP_SIZE := $(or $(shell sed -n 's/^ *size: *//p' $(FILE) 2>/dev/null),256)
 NOISE := $(if $(shell sed -n '/^ *noise_model:/p' $(FILE) 2>/dev/null),$(dir $(or $(COHORT),$(EXP_COHORT)))noise_model.npz)
 FIT = $(PY) train.py fit --config experiments/base.yaml --config $(FILE) --runs $(RUNS) \
 	$(if $(COHORT),--data.cohort=$(COHORT)) $(if $(STAGE1),--model.init_weights=$(WEIGHTS)/best.ckpt) \
-	$(if $(NOISE),--model.noise_model=$(NOISE)) $(ARGS)
+	$(if $(NOISE),--model.noise_model=$(NOISE)) $(if $(FRESH),--fresh=true) $(ARGS)
 
 # A sweep's file is in a folder of its own: it is no experiment, but a search over the one that its command names.
 SWEEPS := $(sort $(basename $(notdir $(wildcard experiments/sweeps/*.yaml))))
@@ -40,7 +41,7 @@ SWEEP_FILE := experiments/sweeps/$(SWEEP).yaml
 SWEEP_EXP := $(shell sed -n 's|.*--config=experiments/\([a-z0-9_]*\)[.]yaml.*|\1|p' $(SWEEP_FILE) 2>/dev/null | tail -n 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cohort prepare train evaluate predict study test lint smoke bench clean check-experiment stage1 split composition
+.PHONY: help setup cohort prepare train evaluate predict study test test-all lint smoke bench clean check-experiment stage1 split composition
 .PHONY: readers stats noise-model cross-validate opacity-study
 .DELETE_ON_ERROR:
 
@@ -115,7 +116,7 @@ stage1: $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT)))
 			ARGS="$(filter --trainer.% --data.% --seed_everything%,$(ARGS))" || exit $$?; \
 	elif [ -n "$(STAGE1)" ]; then echo "stage 1: $(WEIGHTS)/best.ckpt"; fi
 
-train: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT))) $(NOISE) stage1  ## EXP=<experiment> [COHORT= ARGS= RUNS=]: train (stage 1 first, if it is needed), test, show the table
+train: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT))) $(NOISE) stage1  ## EXP=<experiment> [COHORT= ARGS= RUNS= FRESH=1]: train (stage 1 first, if it is needed), test, show the table; goes on with an unfinished run of the same configuration, FRESH=1 starts over
 	$(FIT)
 
 evaluate: check-experiment $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder> SAVE_MASKS=1]: test a finished run again
@@ -212,7 +213,10 @@ compare: $(INSTALLED)  ## A=<run or experiment> B=<run or experiment>: paired te
 	@$(call MASKS_OF,--runs $(RUNS) "$(A)" "$(B)")
 	$(PY) -m evaluation.compare --runs $(RUNS) "$(A)" "$(B)"
 
-test: $(INSTALLED)  ## run the tests
+test: $(INSTALLED)  ## run the tests but for the slow ones
+	$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-all: $(INSTALLED)  ## run all tests, also those that kill, resume and start several processes
 	$(PY) -m pytest $(ARGS)
 
 lint: $(INSTALLED)  ## check style and types

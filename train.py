@@ -8,11 +8,16 @@ import wandb
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from callbacks.history import ContinueHistory, History
+from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
 from callbacks.one_line_errors import one_line_errors
-from callbacks.run_folder import KeepVerdicts, MarkLatest, checkpoints, loggers, new_run_folder
+from callbacks.run_folder import KeepVerdicts, MarkLatest, close_run, open_run
+from callbacks.stop_on_signal import StopOnSignal
+from callbacks.wandb_run import DescribeRun, wandb_loggers
 from callbacks.write_results import WriteResults
 from evaluation.tables import print_run
+from lightning_modules.checkpoint_file import CheckpointFiles, newest_whole
 from lightning_modules.precision import fastest_precision
 
 # True of every run here and nothing a user could act on: the module augments on the device by design, and Lightning's
@@ -34,29 +39,49 @@ class ExperimentCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--experiment", default="experiment", help="name of the run's folder")
         parser.add_argument("--runs", default="runs", help="folder of all runs")
+        parser.add_argument("--fresh", default=False, type=bool, help="fit: never go on with an unfinished run")
         parser.set_defaults({"trainer.precision": fastest_precision()})
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
+        self.save_config_callback = None  # the run folder has the configuration from its beginning
         if self.subcommand == "fit":
-            self.folder = new_run_folder(settings.runs, settings.experiment)
-            logger = loggers(self.folder, settings.experiment)
-            keep = [checkpoints(self.folder, self.model.monitor), KeepVerdicts(self.folder), MarkLatest(self.folder)]
+            self.run = open_run(settings.runs, settings.experiment, self.resolved(), fresh=settings.fresh)
+            self.folder = self.run.folder
+            history = History(self.folder)
+            logger = [history, *wandb_loggers(self.folder, settings.experiment, self.run.id)]
+            first = [KeepCheckpoints(self.folder, self.model.monitor), ContinueHistory(self.folder, history)]
+            last = [KeepVerdicts(self.folder), MarkLatest(self.folder)]
         else:
             if not settings.ckpt_path:
                 raise ValueError(f"{self.subcommand} needs weights; give --ckpt_path the best.ckpt of a run folder")
-            self.folder, logger, keep = Path(settings.ckpt_path).parent, False, []
-            self.save_config_callback = None  # the folder has the configuration that trained these weights
-        results = [WriteResults(self.folder), LogSlices(self.folder)]
-        callbacks = [*(settings.trainer.callbacks or []), *results, *keep]
-        return super().instantiate_trainer(logger=logger, callbacks=callbacks, **kwargs)
+            self.folder, logger, first, last = Path(settings.ckpt_path).parent, False, [], []
+        results = [LogSlices(self.folder), WriteResults(self.folder)]
+        callbacks = [*first, StopOnSignal(self.folder), *(settings.trainer.callbacks or []), *results, *last]
+        plugins = [*(settings.trainer.plugins or []), CheckpointFiles()]
+        fixed = {"logger": logger, "callbacks": callbacks, "plugins": plugins, "enable_checkpointing": False}
+        return super().instantiate_trainer(**fixed, **kwargs)
+
+    def resolved(self) -> str:
+        """The whole configuration of a fit but for how it starts, YAML."""
+        config = self.config.fit.clone()
+        config.pop("fresh")
+        return self._parser("fit").dump(config, skip_none=False, skip_validation=True)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would put what a checkpoint says of the model over what the user says."""
+
+    def fit(self, **arguments: Any) -> None:
+        checkpoint = newest_whole(self.run.checkpoints)
+        if self.run.resumed:
+            print(f"{self.folder} is unfinished: going on from {checkpoint or 'its beginning'}; FRESH=1 starts over")
+        self.trainer.fit(**arguments | ({"ckpt_path": checkpoint} if checkpoint else {}))
 
     def before_fit(self) -> None:
-        for logger in self.trainer.loggers[1:]:  # W&B gets the plain numbers of the model and no path
-            logger.log_hyperparams({"experiment": self.config_init.fit.experiment, **self.model.hparams})
+        self.trainer.callbacks.insert(0, DescribeRun(self.config.fit.as_dict()))
 
     def after_fit(self) -> None:
-        self.trainer.test(self.model, self.datamodule, ckpt_path="best", weights_only=True, verbose=False)
+        self.trainer.test(self.model, self.datamodule, ckpt_path=self.folder / "best.ckpt", verbose=False)
         self.after_test()
 
     def after_test(self) -> None:
@@ -73,6 +98,7 @@ def main(args: ArgsType = None) -> None:
             )
         finally:
             wandb.finish()  # or the next run of this process would write into this one's
+            close_run()
 
 
 if __name__ == "__main__":

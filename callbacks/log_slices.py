@@ -1,4 +1,4 @@
-"""Pictures of test slices: CT, truth, prediction."""
+"""Pictures of slices: CT, truth, prediction."""
 
 from pathlib import Path
 from typing import Any
@@ -25,54 +25,93 @@ OUTLINES = {"infection": "#00b25a", "consolidation": "#e4002b"} | {
 }
 
 
-class LogSlices(Callback):
-    """Draw the slice with the most of the rarest finding of some test scans, as figures/overlays.png and to W&B.
+Masks = dict[str, NDArray[np.bool_]]  # (N, H, W) each, names of `OUTLINES`
 
-    The module offers `truth(batch)`, `prediction(batch)` and `to_input(batch)`; the data `slice_table` and `batches`.
+
+class LogSlices(Callback):
+    """Draw, of some scans, the slice with the most of the rarest finding: CT, reader, model.
+
+    After the test as figures/overlays.png, by scan_id; in W&B, where patients go by pseudonyms, after the test and
+    after every validation, always of the same slices. The module offers `truth(batch)`, `prediction(batch)` and
+    `to_input(batch)`; the data `slice_table` and `batches`.
 
     Args:
         folder: The run folder.
-        scans: How many scans to draw, spread evenly over the test set.
+        scans: How many scans to draw, spread evenly over the split.
     """
 
     def __init__(self, folder: Path, scans: int = 6) -> None:
         self.folder, self.scans = folder, scans
+        self.rows: dict[str, NDArray[np.int64]] = {}
+
+    @rank_zero_only
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if loggers:
+            self._to_wandb(loggers, trainer, "val", *self._segmented(trainer, pl_module, "val"))
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        rows = self._rows(trainer.datamodule, pl_module)
-        batch = next(iter(trainer.datamodule.batches("test", rows, len(rows))))
-        batch = pl_module.to_input(pl_module.transfer_batch_to_device(batch, pl_module.device, 0))
-        pl_module.eval()
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            prediction = pl_module.prediction(batch)
-        titles = trainer.datamodule.slice_table("test").per_slice("scan_id")[rows]
-        figure = draw_slices(
-            batch["image"][:, batch["image"].shape[1] // 2].cpu().numpy(),
-            outlines(pl_module.truth(batch)),
-            outlines(prediction),
-            list(titles),
-        )
+        hu, truth, prediction = self._segmented(trainer, pl_module, "test")
+        titles = trainer.datamodule.slice_table("test").per_slice("scan_id")[self.rows["test"]]
+        figure = draw_slices(hu, truth, prediction, list(titles))
         path = self.folder / "figures" / "overlays.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=100)
         plt.close(figure)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("test/overlays", [str(path)])
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        self._to_wandb(loggers, trainer, "test", hu, truth, prediction)
 
-    def _rows(self, data: Any, module: Any) -> NDArray[np.int64]:
-        table = data.slice_table("test")
+    def _segmented(self, trainer: Any, module: Any, split: str) -> tuple[NDArray[np.int16], Masks, Masks]:
+        """HU (N, H, W) of the slices of a split, and the masks of the readers and of the model."""
+        if split not in self.rows:
+            self.rows[split] = self._choose(trainer.datamodule, module, split)
+        rows = self.rows[split]
+        batch = next(iter(trainer.datamodule.batches(split, rows, len(rows))))
+        batch = module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
+        module.eval()  # it is already: both hooks are part of an evaluation
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            prediction = module.prediction(batch)
+        hu = batch["image"][:, batch["image"].shape[1] // 2].cpu().numpy()
+        return hu, outlines(module.truth(batch)), outlines(prediction)
+
+    def _to_wandb(
+        self, loggers: list[Any], trainer: Any, split: str, hu: NDArray[np.int16], truth: Masks, prediction: Masks
+    ) -> None:
+        masks = [{"reader": _layers(truth, number), "model": _layers(prediction, number)} for number in range(len(hu))]
+        captions = captions_of(trainer.datamodule.slice_table(split), self.rows[split])
+        low, high = LUNG_WINDOW_HU
+        grey = ((hu.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+        for logger in loggers:
+            logger.log_image(f"{split}/overlays", list(grey), trainer.global_step, masks=masks, caption=captions)
+
+    def _choose(self, data: Any, module: Any, split: str) -> NDArray[np.int64]:
+        table = data.slice_table(split)
         chosen = np.unique(np.linspace(0, len(table.scans) - 1, self.scans).round().astype(int))
         rows = []
         for scan in chosen:
             candidates = np.flatnonzero(table.scan == scan)
-            batches = data.batches("test", candidates, 64)
+            batches = data.batches(split, candidates, 64)
             rows.append(candidates[np.concatenate([_interest(module.truth(batch)) for batch in batches]).argmax()])
         return np.array(rows)
 
 
-def outlines(masks: dict[str, torch.Tensor]) -> dict[str, NDArray[np.bool_]]:
+def captions_of(table: Any, rows: NDArray[np.int64]) -> list[str]:
+    """Site, pseudonym of the patient, and number of the slice from the foot, for rows of a SliceTable."""
+    sites, patients = table.per_slice("site")[rows], table.per_slice("patient_id")[rows]
+    return [f"{site} {patient} z{z}" for site, patient, z in zip(sites, patients, table.z[rows], strict=True)]
+
+
+def _layers(masks: Masks, number: int) -> dict[str, Any]:
+    """The masks of one slice as one map of W&B, the rarer on top."""
+    names = list(OUTLINES)
+    image = np.zeros(next(iter(masks.values())).shape[1:], np.uint8)
+    for name, mask in masks.items():
+        image[mask[number]] = names.index(name) + 1
+    return {"mask_data": image, "class_labels": {names.index(name) + 1: name for name in masks}}
+
+
+def outlines(masks: dict[str, torch.Tensor]) -> Masks:
     """Masks (B, H, W) by name, the multi-class `groups` taken apart; names of `OUTLINES` only."""
     groups = masks.get("groups")
     if groups is not None:

@@ -34,6 +34,7 @@ class Relabel(Callback):
 
     def __init__(self, every: Literal["epoch", "iteration"] = "epoch", batch_size: int = 32) -> None:
         self.every, self.batch_size = every, batch_size
+        self._restored: Tensor | None = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         table = trainer.datamodule.slice_table("train")
@@ -41,6 +42,15 @@ class Relabel(Callback):
         if unknown:
             rank_zero_warn(f"{unknown} of {len(table.scans)} training scans have no weak label and take no part in EM")
         pl_module.prepare_latent(len(table), trainer.datamodule.size)
+        if self._restored is not None:
+            pl_module.latent.unpack(self._restored)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        # Labels are made anew in every epoch; a run that goes on needs the old ones only to count what changed.
+        checkpoint["latent"] = pl_module.latent.packed()
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self._restored = checkpoint.get("latent")
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self.every != "epoch":
@@ -73,23 +83,28 @@ class Relabel(Callback):
         hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
         with trainer.precision_plugin.forward_context():
             new = positive[~module.located.known[torch.from_numpy(positive)].cpu().numpy()]
-            for batch in self._batches(trainer, module, new, "locate infection", hidden):
+            for batch, _ in self._batches(trainer, module, new, "locate infection", hidden):
                 module.located.set(batch["slice_index"], module.infected(batch))
             infected = positive[module.located.any(torch.from_numpy(positive)).cpu().numpy()]
             counts = torch.zeros(3, dtype=torch.int64, device=module.device)
-            for batch in self._batches(trainer, module, infected, "E-step", hidden):
+            for batch, fresh in self._batches(trainer, module, infected, "E-step", hidden):
                 region = module.located.get(batch["slice_index"])
                 labels = module.latent_labels(batch, region)
                 changed = labels != module.latent.get(batch["slice_index"])
                 module.latent.set(batch["slice_index"], labels)
-                counts += torch.stack([labels.sum(), changed.sum(), region.sum()])
+                counts += torch.stack([mask[:fresh].sum() for mask in (labels, changed, region)])
         return counts
 
     def _batches(self, trainer: Any, module: Any, indices: NDArray[np.int64], title: str, hidden: bool) -> Any:
-        batches = trainer.datamodule.batches("train", indices, self.batch_size)
+        """Batches of one shape and how many of their slices are fresh: the last is filled up with the first slices.
+
+        Other shapes round otherwise, and a pixel on the edge would depend on how many slices this rank has.
+        """
         total = -(-len(indices) // self.batch_size)
-        for batch in tqdm(batches, title, total, leave=False, disable=hidden or total == 0):
-            yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
+        batches = trainer.datamodule.batches("train", np.resize(indices, total * self.batch_size), self.batch_size)
+        for number, batch in enumerate(tqdm(batches, title, total, leave=False, disable=hidden or total == 0)):
+            fresh = min(self.batch_size, len(indices) - number * self.batch_size)
+            yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0)), fresh
 
 
 def _warn_of_collapse(share: float) -> None:

@@ -1,65 +1,139 @@
-"""The run folder: where it is, what logs into it, and when it becomes the latest."""
+"""The run folder: which one a training uses, whose it is while it lives, and when it becomes the latest."""
 
 import datetime
+import fcntl
 import os
+import secrets
 import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import wandb
+import pandas as pd
+import yaml
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
+OWNER = ".run"  # holds the run's id, and the lock of the process that writes the folder
 
 
-def new_run_folder(runs: str | Path, experiment: str) -> Path:
-    """runs/<experiment>/<timestamp>, the same in every process of a run."""
-    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
-    return Path(os.environ.setdefault(VARIABLE, str(Path(runs) / experiment / stamp)))
+@dataclass(frozen=True)
+class Run:
+    """A run folder that this process may write to.
+
+    Attributes:
+        folder: runs/<experiment>/<timestamp>.
+        lock: Keeps other processes away for as long as it is open; None in processes that DDP started.
+        resumed: Whether it was there before.
+    """
+
+    folder: Path
+    lock: IO[str] | None
+    resumed: bool = False
+
+    @property
+    def id(self) -> str:
+        """Eight characters that name the run for ever, wherever its folder goes."""
+        return (self.folder / OWNER).read_text()
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Where training left off, newest first; they need not exist."""
+        return [self.folder / "last.ckpt", self.folder / "previous.ckpt"]
 
 
-def loggers(folder: Path, experiment: str) -> list[Logger]:
-    """CSV always; W&B online when the user is logged in, else offline: no question and no error."""
-    csv = CSVLogger(folder, name="", version="")
-    if os.environ.get("WANDB_MODE") == "disabled":
-        return [csv]
-    logged_in = wandb.Settings().api_key or os.environ.get("WANDB_API_KEY") or _key_in_netrc()
-    offline = os.environ.get("WANDB_MODE") == "offline" or not logged_in
-    os.environ.setdefault("WANDB_SILENT", "true")
-    # The folder must exist, or wandb falls back to a temporary one.
-    rank_zero_only(folder.mkdir)(parents=True, exist_ok=True)
-    name = f"{experiment}/{folder.name}"
-    return [csv, WandbLogger(save_dir=folder, project="ground-glass", name=name, group=experiment, offline=offline)]
+_open: list[Run] = []
 
 
-def _key_in_netrc() -> bool:
-    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
-    return path.is_file() and "api.wandb.ai" in path.read_text()
-
-
-def checkpoints(folder: Path, monitor: str | None) -> ModelCheckpoint:
-    """best.ckpt and last.ckpt in the run folder.
+def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> Run:
+    """The newest unfinished run of the same configuration that no process works on, or a new one with config.yaml.
 
     Args:
-        folder: The run folder.
-        monitor: Key of the metric to maximise; with None, best.ckpt is the last epoch.
+        runs: Folder of all runs.
+        experiment: Its name.
+        config: The resolved configuration, YAML.
+        fresh: Never continue a run.
     """
-    return ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor=monitor,
-        mode="max",
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
+    if VARIABLE in os.environ:
+        return Run(Path(os.environ[VARIABLE]), None)
+    home = Path(runs) / experiment
+    run = None if fresh or "WANDB_SWEEP_ID" in os.environ else _unfinished(home, config)  # a trial is never another's
+    run = run or _new(home, config)
+    os.environ[VARIABLE] = str(run.folder)
+    _open.append(run)
+    return run
+
+
+def close_run() -> None:
+    """Let others have the folder, and this process make another run."""
+    while _open:
+        lock = _open.pop().lock
+        assert lock is not None
+        lock.close()
+        os.environ.pop(VARIABLE, None)
+
+
+def _unfinished(home: Path, config: str) -> Run | None:
+    for folder in sorted((path.parent for path in home.glob(f"*/{OWNER}")), reverse=True):
+        if folder.is_symlink() or _finished(folder) or not _same(folder, config):
+            continue
+        lock = _lock(folder)
+        if lock is not None:
+            return Run(folder, lock, resumed=True)
+        print(f"{folder} has the same configuration and is still running: this is another run", file=sys.stderr)
+    return None
+
+
+def _new(home: Path, config: str) -> Run:
+    """A folder with its id and config.yaml, whole or not at all."""
+    home.mkdir(parents=True, exist_ok=True)
+    while True:
+        passing = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+        passing.chmod(0o755)
+        (passing / OWNER).write_text(secrets.token_hex(4))
+        (passing / "config.yaml").write_text(config)
+        lock = _lock(passing)
+        folder = home / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+        try:
+            passing.rename(folder)
+        except OSError:  # another process made one in this very millisecond
+            shutil.rmtree(passing)
+            continue
+        return Run(folder, lock)
+
+
+def _finished(folder: Path) -> bool:
+    """Tested, and marked as the latest then or since: a kill between the two leaves a run to finish."""
+    latest = folder.parent / "latest"
+    marked = latest.is_symlink() and latest.readlink().name >= folder.name
+    return marked and (folder / "metrics.json").is_file()
+
+
+def _same(folder: Path, config: str) -> bool:
+    return bool(yaml.safe_load((folder / "config.yaml").read_text()) == yaml.safe_load(config))
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """The folder's lock, or None where another process has it."""
+    file = (folder / OWNER).open("r+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    # Loader workers outlive a killed trainer by seconds; the lock that they inherited must not.
+    os.register_at_fork(after_in_child=file.close)
+    return file
 
 
 class KeepVerdicts(Callback):
-    """Copy verdicts.csv into the run folder: which scans of the cohort this run could not use, and why.
+    """Write verdicts.csv into the run folder: which scans of the cohort this run could use, and which not.
+
+    Why not stands in the verdicts.csv of the prepared folder, which names files, and those may bear a patient's name.
+    A run that goes on must find the scans that it began with.
 
     Args:
         folder: The run folder.
@@ -71,7 +145,18 @@ class KeepVerdicts(Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(trainer.datamodule.verdicts_csv, self.folder / "verdicts.csv")
+        kept, verdicts = self.folder / "verdicts.csv", _without_reasons(Path(trainer.datamodule.verdicts_csv))
+        if kept.is_file() and kept.read_text(encoding="utf-8") != verdicts:
+            raise ValueError(
+                f"{kept} differs from {trainer.datamodule.verdicts_csv}: the cohort has changed since this run began, "
+                "so it cannot go on as it would have; start over with FRESH=1"
+            )
+        kept.write_text(verdicts, encoding="utf-8")
+
+
+def _without_reasons(verdicts_csv: Path) -> str:
+    columns = ["scan_id", "site", "split", "verdict"]
+    return pd.read_csv(verdicts_csv, dtype=str, usecols=columns)[columns].to_csv(index=False)
 
 
 class MarkLatest(Callback):
@@ -86,3 +171,4 @@ class MarkLatest(Callback):
         new.unlink(missing_ok=True)
         new.symlink_to(self.folder.name)
         new.replace(link)
+        (self.folder / "previous.ckpt").unlink(missing_ok=True)

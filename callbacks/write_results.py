@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 
 class WriteResults(Callback):
-    """Write the test figures that the module computed, and put them into the W&B summary.
+    """Write the test figures that the module computed, and put them into the W&B run: summary, and a table of sites.
 
     The module offers `test_metrics` (flat keys, None for NaN) and `test_scans` (a row per scan).
 
@@ -30,6 +30,16 @@ class WriteResults(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):  # metrics.csv holds the course of training, metrics.json these
                 logger.experiment.summary.update(figures)
+                columns, rows = per_site(pl_module.test_metrics, sorted(set(pl_module.test_scans["site"])))
+                logger.log_table("test/sites", columns, rows)
+
+
+def per_site(metrics: dict[str, Any], sites: list[str]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of a table of the figures of each site, the keys `site/<site>/<key>`."""
+    heads = [f"site/{site}/" for site in sites]
+    names = list(dict.fromkeys(key.removeprefix(head) for head in heads for key in metrics if key.startswith(head)))
+    rows = [[site, *(metrics.get(head + name) for name in names)] for site, head in zip(sites, heads, strict=True)]
+    return ["site", *names], rows
 
 
 def write_json(values: dict[str, Any], path: Path) -> None:

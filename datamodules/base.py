@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from batch import SliceBatch
 from ct.cohort import SPLITS
 from ct.prepare import PreparedCohort, prepare_cohort, prepared_folder
-from datamodules.samplers import EpochSampler, rank_share
+from datamodules.samplers import EpochSampler, evaluation_share
 from datamodules.slices import SliceDataset, SliceTable
 
 
@@ -136,7 +136,7 @@ class SliceData(LightningDataModule):
         table = self.slice_table(split)
         rows = np.flatnonzero(self.usable(table, training=False))
         rank_zero_info(f"{split}: {len(table.scans)} scans, {len(rows)} slices")
-        share = rank_share(rows, *self._rank(), equal=False)
+        share = evaluation_share(rows, *self._rank(), self.batch_size)
         return self._loader(self.dataset(table), share.tolist(), drop_last=False)
 
     def _rank(self) -> tuple[int, int]:

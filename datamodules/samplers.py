@@ -47,18 +47,37 @@ def balanced(weak_label: NDArray[np.int8], indices: Indices, seed: int, epoch: i
     return np.stack(rounds, axis=1).reshape(-1)
 
 
-def rank_share(order: Indices, rank: int, world_size: int, *, equal: bool) -> Indices:
-    """This rank's part of an epoch's order.
+def training_share(order: Indices, rank: int, world_size: int) -> Indices:
+    """This rank's part of an epoch's order; the last N % world_size are left out, since ranks must step together.
 
     Args:
         order: int64 (N,), the order of the whole epoch, the same on every rank.
         rank: From 0.
         world_size: Number of processes.
-        equal: Give every rank the same number by leaving out the last N % world_size (training: ranks must take the
-            same number of steps). False (evaluation) shares everything out once, without duplicates.
     """
-    usable = len(order) - len(order) % world_size if equal else len(order)
-    return order[rank:usable:world_size]
+    return order[rank : len(order) - len(order) % world_size : world_size]
+
+
+def evaluation_share(rows: Indices, rank: int, world_size: int, batch_size: int) -> Indices:
+    """This rank's part of the rows to evaluate, in the same number of whole batches on every rank.
+
+    Together the ranks read every row. What fills a rank up are rows that have been read already, which changes nothing:
+    tables are assigned by row, not added up. So every rank, also one without a row of its own, takes part in whatever
+    the others wait for; and a slice is always in a batch of one shape, for which the hardware uses one algorithm: other
+    shapes round otherwise, and a pixel near 1/2 would depend on the number of ranks.
+
+    Args:
+        rows: int64 (N,), the same on every rank.
+        rank: From 0.
+        world_size: Number of processes.
+        batch_size: Rows in a batch.
+
+    Returns:
+        int64 (k * batch_size,), k the same for every rank and the smallest possible; nothing where N is 0.
+    """
+    most = -(-len(rows) // world_size)
+    share = rows[rank::world_size]
+    return np.resize(share if len(share) else rows, -(-most // batch_size) * batch_size)
 
 
 class EpochSampler(Sampler[int]):
@@ -89,7 +108,7 @@ class EpochSampler(Sampler[int]):
             order = shuffled(self.indices, self.seed, epoch)
         else:
             order = balanced(self.weak_label, self.indices, self.seed, epoch)
-        return rank_share(order, self.rank, self.world_size, equal=True)
+        return training_share(order, self.rank, self.world_size)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.epoch_indices(self.epoch).tolist())

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation, draw_affine, vary_acquisition, warp
+from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
 
 HU_OFFSET, HU_PER_UNIT = 1024.0, 110.0
@@ -79,9 +80,34 @@ class SegmentationModule(LightningModule):
 
     def generator(self, stream: int = 0) -> torch.Generator:
         """Random numbers of (seed, step, rank): a resumed run draws what the uninterrupted one would have drawn."""
+        return torch.Generator(self.device).manual_seed(self._step_seed(stream))
+
+    def _step_seed(self, stream: int) -> int:
         key = [int(os.environ.get("PL_GLOBAL_SEED", 0)), self.global_step, self.global_rank, stream]
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
-        return torch.Generator(self.device).manual_seed(seed)
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+
+    def on_train_batch_start(self, batch: SliceBatch, batch_idx: int) -> None:
+        """Let dropout, which knows no generator, draw what it would have drawn in a run that was not resumed."""
+        torch.manual_seed(self._step_seed(stream=2))
+
+    # -- several ranks -------------------------------------------------------------------------------------------------
+
+    def configure_model(self) -> None:
+        """Make `trainer.sync_batchnorm` work on CPUs too."""
+        strategy: Any = self.trainer.strategy
+        # As a plugin it would be applied whatever `sync_batchnorm` says; here Lightning has read that already.
+        if strategy.root_device.type == "cpu" and getattr(strategy, "_layer_sync", None):
+            strategy._layer_sync = CpuLayerSync()
+
+    def on_train_epoch_end(self) -> None:
+        """Give every rank the running statistics of rank 0, which are those that checkpoints hold.
+
+        Without SyncBatchNorm each rank has seen other batches, and the E-step of an epoch that no validation preceded
+        would label by them.
+        """
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     # -- evaluation: one table of counts per name ----------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Pixel masks of the training slices, kept where the model is."""
 
+import zlib
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,15 @@ class MaskStore:
         bits = (self._bits[slice_index][:, :, None] & self._powers) > 0
         height, width = self.shape
         return bits.flatten(1)[:, : height * width].view(-1, 1, height, width)
+
+    def packed(self) -> Tensor:
+        """All masks as uint8 (n,), compressed: they are mostly empty."""
+        return torch.frombuffer(bytearray(zlib.compress(self._bits.cpu().numpy().tobytes(), 1)), dtype=torch.uint8)
+
+    def unpack(self, packed: Tensor) -> None:
+        """Put back what `packed` gave, for a table of the same size."""
+        bits = bytearray(zlib.decompress(packed.cpu().numpy().tobytes()))
+        self._bits.copy_(torch.frombuffer(bits, dtype=torch.uint8).view_as(self._bits))
 
     def any(self, slice_index: Tensor) -> Tensor:
         """Bool (B,): which rows have a pixel set."""

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_modules.checkpoint_file import load_checkpoint_file
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint of this project on the CPU without running any code that is in it.
@@ -17,12 +19,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         stage = path.parts[-3] if len(path.parts) >= 3 and path.parts[-2] == "latest" else "<experiment>"
         raise ValueError(f"there is no checkpoint {path}; train it first: make train EXP={stage}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, and none names the file
-        reason = str(error).splitlines()[0][:120]
-        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run") from error
-    if not isinstance(checkpoint, dict) or "ground_glass" not in checkpoint:
+    checkpoint = load_checkpoint_file(path)
+    if "ground_glass" not in checkpoint:
         raise ValueError(
             f"{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder"
         )

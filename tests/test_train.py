@@ -160,6 +160,7 @@ def test_same_seed_same_weights(cohort: Path, work: Path, infection_run: Path, t
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["smoke_infection", "smoke"])
 def test_two_processes_evaluate_every_slice_once(
     cohort: Path, work: Path, infection_run: Path, tmp_path: Path, stage: str

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodules.samplers import EpochSampler, balanced, rank_share, shuffled
+from datamodules.samplers import EpochSampler, balanced, evaluation_share, shuffled, training_share
 
 INDICES = np.arange(100, 121)  # 21 slices
 WEAK_LABEL = np.array([1] * 6 + [0] * 15, dtype=np.int8)
@@ -30,11 +30,28 @@ def test_one_class_only_is_refused() -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
-def test_evaluation_shares_hold_every_slice_once_and_training_shares_are_equal(world_size: int) -> None:
-    shares = [rank_share(INDICES, rank, world_size, equal=False) for rank in range(world_size)]
-    assert sorted(np.concatenate(shares)) == INDICES.tolist()
-    lengths = {len(rank_share(INDICES, rank, world_size, equal=True)) for rank in range(world_size)}
-    assert lengths == {21 // world_size}
+def test_training_shares_are_equal_and_never_overlap(world_size: int) -> None:
+    shares = [training_share(INDICES, rank, world_size) for rank in range(world_size)]
+    assert {len(share) for share in shares} == {21 // world_size}
+    together = np.concatenate(shares)
+    assert len(set(together)) == len(together)
+
+
+@pytest.mark.parametrize(
+    ("slices", "world_size", "batch_size", "batches"),
+    [(21, 1, 8, 3), (21, 2, 8, 2), (21, 3, 8, 1), (21, 2, 1, 11), (2, 3, 8, 1), (1, 4, 3, 1)],
+)
+def test_evaluation_shares_are_whole_batches_that_hold_every_slice(
+    slices: int, world_size: int, batch_size: int, batches: int
+) -> None:
+    rows = INDICES[:slices]
+    shares = [evaluation_share(rows, rank, world_size, batch_size) for rank in range(world_size)]
+    assert {len(share) for share in shares} == {batches * batch_size}
+    assert set(np.concatenate(shares)) == set(rows)
+
+
+def test_nothing_to_evaluate_is_nothing() -> None:
+    assert len(evaluation_share(INDICES[:0], 1, 2, 8)) == 0
 
 
 def test_a_rank_knows_an_epoch_before_it_is_set() -> None:

@@ -14,3 +14,13 @@ def test_masks_come_back_bit_for_bit() -> None:
     assert store.any(rows).tolist() == [True, True, False, True]
     assert not store.get(torch.tensor([1])).any()
     assert store._bits.numel() == 10 * 5
+
+
+def test_masks_survive_a_checkpoint() -> None:
+    stores = [MaskStore(10, (5, 7), torch.device("cpu")) for _ in range(2)]
+    masks = torch.rand(10, 1, 5, 7) > 0.5
+    stores[0].set(torch.arange(10), masks)
+    packed = stores[0].packed()
+    assert packed.dtype == torch.uint8
+    stores[1].unpack(packed)
+    assert (stores[1].get(torch.arange(10)) == masks).all()

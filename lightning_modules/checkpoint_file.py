@@ -1,0 +1,139 @@
+"""A checkpoint as a file: written whole or not at all, its checksum inside, read without running any code in it."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_warn
+
+# The checksum is the comment of the zip file that PyTorch writes: it cannot be parted from its checkpoint, neither by a
+# kill between two writes nor by a user who copies one file of two.
+LABEL = b"sha256 of the rest, comment empty: "
+COMMENT = len(LABEL) + 64
+END_OF_ZIP, END_OF_ZIP_BYTES = b"PK\x05\x06", 22
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """How the trainer reads and writes checkpoints: `write_checkpoint` and `load_checkpoint_file`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        # Whatever the caller asks for: nothing of ours needs code from a checkpoint.
+        return load_checkpoint_file(Path(path), map_location)
+
+
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint and its checksum under a passing name, then rename it.
+
+    Raises:
+        ValueError: If it cannot be written; what was at `path` before is still there.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    passing = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with passing.open("wb") as file:
+            file.write(sealed(buffer.getvalue()))
+            file.flush()
+            os.fsync(file.fileno())  # or a crash of the machine could leave the new name with empty bytes
+        passing.replace(path)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}); make room or mend the folder, then start the same command "
+            "again: it goes on from the last checkpoint"
+        ) from error
+    finally:
+        passing.unlink(missing_ok=True)
+
+
+def load_checkpoint_file(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Load a checkpoint after its checksum, tensors and plain values only.
+
+    Raises:
+        ValueError: If there is no such file, it is damaged, or it holds anything that would run code.
+    """
+    try:
+        check_whole(path)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except ValueError:
+        raise
+    except Exception as error:  # torch raises many kinds, and none names the file
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run") from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected a best.ckpt or last.ckpt of a run")
+    return checkpoint
+
+
+def newest_whole(paths: list[Path]) -> Path | None:
+    """The first file that is whole, with a warning for each before it that is not.
+
+    Args:
+        paths: Newest first; what does not exist is passed over.
+
+    Raises:
+        ValueError: If there are some and all are damaged.
+    """
+    damages: list[str] = []
+    for path in paths:
+        if path.is_file():
+            try:
+                check_whole(path)
+            except ValueError as error:
+                damages.append(str(error))
+            else:
+                for damage in damages:
+                    rank_zero_warn(f"{damage}; going on from {path} instead")
+                return path
+    if damages:
+        raise ValueError(f"no checkpoint of this run can be read: {'; '.join(damages)}; or start over with FRESH=1")
+    return None
+
+
+def sealed(zipped: bytes) -> bytes:
+    """A zip file without a comment -> the same with its checksum as comment."""
+    assert zipped[-END_OF_ZIP_BYTES:].startswith(END_OF_ZIP)
+    digest = hashlib.sha256(zipped).hexdigest().encode()
+    return zipped[:-2] + COMMENT.to_bytes(2, "little") + LABEL + digest
+
+
+def check_whole(path: Path) -> None:
+    """Compare a file with its checksum; one by another program, without any, passes.
+
+    Raises:
+        ValueError: If they differ, or what should be there is cut off.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(size - COMMENT, 0))
+        tail = file.read()
+        if tail.startswith(LABEL):
+            file.seek(0)
+            digest = _sha256(file, size - COMMENT - 2)
+            digest.update(b"\0\0")
+            if digest.hexdigest().encode() == tail[len(LABEL) :]:
+                return
+        elif tail[-END_OF_ZIP_BYTES:].startswith(END_OF_ZIP) and tail.endswith(b"\0\0"):
+            return
+    raise ValueError(
+        f"{path} cannot be read as a checkpoint (damaged: its bytes do not fit its checksum); "
+        "expected a whole best.ckpt or last.ckpt of a run: copy it again or use another"
+    )
+
+
+def _sha256(file: Any, length: int) -> Any:
+    digest = hashlib.sha256()
+    while length > 0:
+        block = file.read(min(length, 1 << 20))
+        digest.update(block)
+        length -= len(block)
+    return digest

@@ -1,0 +1,115 @@
+"""Which folder a training uses."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from callbacks.run_folder import VARIABLE, MarkLatest, Run, close_run, open_run
+
+CONFIG = "a: 1\nb: {c: x}\n"
+
+
+@pytest.fixture(autouse=True)
+def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    yield
+    close_run()
+
+
+def start(runs: Path, config: str = CONFIG, *, fresh: bool = False) -> Run:
+    """A run of this process, which ends (or is killed) at once: its lock goes, its folder stays."""
+    run = open_run(runs, "exp", config, fresh=fresh)
+    close_run()
+    return run
+
+
+def finish(run: Run) -> None:
+    (run.folder / "metrics.json").write_text("{}")
+    MarkLatest(run.folder).on_test_end(None, None)
+
+
+def test_an_unfinished_run_goes_on(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    assert not first.resumed
+    assert (first.folder / "config.yaml").read_text() == CONFIG
+    again = start(tmp_path, "b:\n  c: x\na: 1\n")  # the same values
+    assert again.resumed
+    assert (again.folder, again.id) == (first.folder, first.id)
+    assert [path.name for path in tmp_path.joinpath("exp").iterdir()] == [first.folder.name]
+
+
+def test_another_configuration_or_fresh_is_another_run(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    other = start(tmp_path, CONFIG.replace("x", "y"))
+    fresh = start(tmp_path, fresh=True)
+    assert len({run.folder for run in (first, other, fresh)}) == 3
+    assert len({run.id for run in (first, other, fresh)}) == 3
+    assert start(tmp_path).folder == fresh.folder, "the newest goes on"
+
+
+def test_a_trial_of_a_sweep_never_goes_on_with_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = start(tmp_path)
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    assert start(tmp_path).folder != first.folder
+
+
+def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    finish(first)
+    second = start(tmp_path)
+    assert second.folder != first.folder
+    finish(second)
+    assert not start(tmp_path).resumed
+
+
+def test_a_run_that_was_tested_but_never_marked_goes_on(tmp_path: Path) -> None:
+    finish(start(tmp_path))
+    second = start(tmp_path)
+    (second.folder / "metrics.json").write_text("{}")
+    assert start(tmp_path).folder == second.folder
+
+
+def test_previous_goes_when_a_run_is_finished(tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (run.folder / "previous.ckpt").write_text("")
+    finish(run)
+    assert not (run.folder / "previous.ckpt").exists()
+    assert (tmp_path / "exp" / "latest").resolve() == run.folder
+
+
+def test_a_run_that_lives_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = (
+        "import sys, time, os; from callbacks.run_folder import open_run\n"
+        f"print(open_run({str(tmp_path)!r}, 'exp', {CONFIG!r}, fresh=False).folder, flush=True)\n"
+        "if os.fork() == 0: time.sleep(60)\n"  # a loader worker that outlives it
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    try:
+        alive = Path(process.stdout.readline().strip())
+        process.stdout.readline()
+        second = start(tmp_path)
+        assert second.folder != alive
+        assert f"{alive} has the same configuration and is still running" in capsys.readouterr().err
+        finish(second)
+        process.kill()
+        process.wait()
+        # `second` is newer and finished; the killed one goes on although its child lives.
+        assert start(tmp_path).folder == alive
+    finally:
+        os.killpg(process.pid, 9)
+
+
+def test_processes_that_ddp_starts_use_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(tmp_path, "exp", CONFIG, fresh=False)
+    assert os.environ[VARIABLE] == str(run.folder)
+    child = open_run(tmp_path, "exp", CONFIG, fresh=False)
+    assert child.folder == run.folder
+    assert child.lock is None
+    close_run()
+    assert VARIABLE not in os.environ

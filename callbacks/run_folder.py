@@ -16,6 +16,8 @@ import yaml
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
+from callbacks.launched_ranks import chosen_by_rank_0
+
 VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
 OWNER = ".run"  # holds the run's id, and the lock of the process that writes the folder
 
@@ -26,7 +28,7 @@ class Run:
 
     Attributes:
         folder: runs/<experiment>/<timestamp>.
-        lock: Keeps other processes away for as long as it is open; None in processes that DDP started.
+        lock: Keeps other processes away for as long as it is open; None in ranks other than the first.
         resumed: Whether it was there before.
     """
 
@@ -59,12 +61,17 @@ def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> 
     """
     if VARIABLE in os.environ:
         return Run(Path(os.environ[VARIABLE]), None)
-    home = Path(runs) / experiment
-    run = None if fresh or "WANDB_SWEEP_ID" in os.environ else _unfinished(home, config)  # a trial is never another's
-    run = run or _new(home, config)
-    os.environ[VARIABLE] = str(run.folder)
-    _open.append(run)
-    return run
+
+    def choose() -> str:
+        home = Path(runs) / experiment
+        again = not fresh and "WANDB_SWEEP_ID" not in os.environ  # a trial is never another's
+        run = (_unfinished(home, config) if again else None) or _new(home, config)
+        os.environ[VARIABLE] = str(run.folder)
+        _open.append(run)
+        return str(run.folder)
+
+    folder = chosen_by_rank_0(choose)
+    return _open[-1] if _open else Run(Path(folder), None)
 
 
 def close_run() -> None:

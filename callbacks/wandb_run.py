@@ -52,13 +52,16 @@ def wandb_loggers(folder: Path, experiment: str, run_id: str) -> list[Logger]:
     os.environ.setdefault("WANDB_SILENT", "true")
     # The folder must exist, or wandb falls back to a temporary one.
     rank_zero_only(folder.mkdir)(parents=True, exist_ok=True)
-    run = {
-        "id": os.environ.get("WANDB_RUN_ID", run_id),
-        "name": f"{experiment}/{folder.name}",
-        "group": experiment,
-        "settings": _settings(),
-    }
-    return [WandbLogger(save_dir=folder, project="ground-glass", offline=offline, **run)]
+    logger = WandbLogger(
+        name=f"{experiment}/{folder.name}",
+        save_dir=folder,
+        id=os.environ.get("WANDB_RUN_ID", run_id),
+        project="ground-glass",
+        offline=offline,
+        group=experiment,
+        settings=_settings(),
+    )
+    return [logger]
 
 
 def _settings() -> wandb.Settings:
@@ -121,7 +124,9 @@ class KeepModel(Callback):
 def told(config: dict[str, Any]) -> dict[str, Any]:
     """What of a resolved configuration W&B may know, flat, under the keys of the command line (`model.prior`)."""
     flat = dict(flatten(config))
-    files = {f"{key}_sha256": _sha256(Path(flat[key]).read_bytes()) for key in FILES if flat.get(key)}
+    # Not every experiment needs each file that it names: hard labels leave the noise model unread.
+    named = {key: Path(flat[key]) for key in FILES if flat.get(key)}
+    files = {f"{key}_sha256": _sha256(path.read_bytes()) for key, path in named.items() if path.is_file()}
     return {key: value for key, value in flat.items() if TOLD.fullmatch(key) and may_leave(value)} | files
 
 

@@ -66,5 +66,6 @@ class CpuLayerSync(LayerSync):
     def revert(self, model: nn.Module) -> nn.Module:
         for layer in model.modules():
             if type(layer) is CpuSyncBatchNorm:
-                layer.__class__ = nn.BatchNorm2d
+                plain: nn.BatchNorm2d = layer
+                plain.__class__ = nn.BatchNorm2d
         return model

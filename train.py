@@ -13,7 +13,7 @@ from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
 from callbacks.one_line_errors import one_line_errors
 from callbacks.run_folder import KeepVerdicts, MarkLatest, close_run, open_run
-from callbacks.stop_on_signal import StopOnSignal
+from callbacks.stop_on_signal import StopOnSignal, stop_listening
 from callbacks.wandb_run import DescribeRun, wandb_loggers
 from callbacks.write_results import WriteResults
 from evaluation.tables import print_run
@@ -57,10 +57,13 @@ class ExperimentCLI(LightningCLI):
                 raise ValueError(f"{self.subcommand} needs weights; give --ckpt_path the best.ckpt of a run folder")
             self.folder, logger, first, last = Path(settings.ckpt_path).parent, False, [], []
         results = [LogSlices(self.folder), WriteResults(self.folder)]
-        callbacks = [*first, StopOnSignal(self.folder), *(settings.trainer.callbacks or []), *results, *last]
+        stop = StopOnSignal(self.folder)
+        callbacks = [*first, stop, *(settings.trainer.callbacks or []), *results, *last]
         plugins = [*(settings.trainer.plugins or []), CheckpointFiles()]
         fixed = {"logger": logger, "callbacks": callbacks, "plugins": plugins, "enable_checkpointing": False}
-        return super().instantiate_trainer(**fixed, **kwargs)
+        trainer = super().instantiate_trainer(**fixed, **kwargs)
+        stop.listen(trainer)
+        return trainer
 
     def resolved(self) -> str:
         """The whole configuration of a fit but for how it starts, YAML."""
@@ -99,6 +102,7 @@ def main(args: ArgsType = None) -> None:
         finally:
             wandb.finish()  # or the next run of this process would write into this one's
             close_run()
+            stop_listening()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ranks that torchrun or SLURM starts side by side: how they learn what rank 0 chose before they are a process group."""
+"""Ranks that torchrun or SLURM starts side by side: how they learn what rank 0 chose, before they are a group."""
 
 import os
 from collections.abc import Callable

@@ -7,20 +7,21 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-EXIT_CODE = 128 + signal.SIGTERM
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # batch systems announce a time limit by the latter
 # A rank that waits for another cannot be asked; after this it is ended. Batch systems grant 30 s, sweeps 10.
 GRACE_S = 7.0
 
 
 class StopOnSignal(Callback):
-    """Stop before the next batch, all ranks at the same one, with exit code 143.
+    """Stop before the next batch, all ranks at the same one, with exit code 143; a sweep's trial with 0.
 
     last.ckpt holds the last finished epoch, where resuming is exact (in the middle of an epoch it is not: EM's labels
-    belong to the weights of its beginning), and the same command repeats the cut epoch. Lightning's own handler is
-    replaced: it lets ranks wait for each other inside the handler, which can hang for ever.
+    belong to the weights of its beginning), and the same command repeats the cut epoch. Lightning's own handler gives
+    way to this one: it lets ranks wait for each other inside the handler, which can hang for ever.
 
     Args:
         folder: The run folder.
@@ -28,18 +29,45 @@ class StopOnSignal(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._asked = False
+        self._asked = self._in_loop = False
+        self._group: Any = None
+        self._trainer: Any = None
+
+    def listen(self, trainer: Any) -> None:
+        """Take over the signals, from before the ranks are started until `stop_listening`."""
+        stop_listening()
+        self._trainer = trainer
+        reader, writer = os.pipe()
+        _pipe.append(writer)
+        os.set_blocking(writer, False)
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        # Python calls a handler when the main thread returns to it, and that may be waiting for another rank for ever;
+        # the number of the signal goes to the pipe at once.
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._listen(trainer)
+        self._in_loop = True
+        if trainer.world_size > 1:
+            # A group of CPUs: asking through the devices would make them wait in every step.
+            self._group = torch.distributed.new_group(backend="gloo")
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        self._in_loop = False
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
-        self._listen(trainer)
+        self._in_loop = True
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        self._in_loop = False
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         asked = self._asked
         if trainer.world_size > 1:
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)  # one number per step
+            of_any = torch.tensor(int(asked))
+            torch.distributed.all_reduce(of_any, torch.distributed.ReduceOp.MAX, self._group)
+            asked = bool(of_any)
         if asked:
             raise SIGTERMException
 
@@ -51,8 +79,7 @@ class StopOnSignal(Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException):
-            # Lightning kills all ranks, the first included, when one that it started ends with anything but 0.
-            exception.code = EXIT_CODE if trainer.is_global_zero else 0
+            exception.code = _exit_code(trainer)
             if trainer.is_global_zero:
                 print(f"stopped by a signal; {self._where()}", file=sys.stderr)
 
@@ -62,19 +89,45 @@ class StopOnSignal(Callback):
         return f"no epoch was finished: the same command begins again, in {self.folder}"
 
     def _stop_alone(self, trainer: Any) -> None:
-        # Ranks evaluate different numbers of batches and cannot agree; the grace ends several.
+        # In the middle of an evaluation ranks cannot agree without waiting for each other; the grace ends several.
         if self._asked and trainer.world_size == 1:
             raise SIGTERMException
 
-    def _listen(self, trainer: Any) -> None:
-        def ask(number: int, frame: Any) -> None:
-            if not self._asked:
-                self._asked = True
-                if trainer.strategy.launcher is not None:
-                    trainer.strategy.launcher.kill(signal.SIGTERM)
-                deadline = threading.Timer(GRACE_S, os._exit, [EXIT_CODE if trainer.is_global_zero else 0])
-                deadline.daemon = True
-                deadline.start()
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if not self._in_loop:  # no batch will come soon, and nothing is half done
+            raise SystemExit(_exit_code(self._trainer))
 
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, ask)
+    def _watch(self, reader: int) -> None:
+        while (byte := os.read(reader, 1)) and byte[0] not in SIGNALS:
+            pass
+        os.close(reader)
+        if not byte:
+            return  # nobody listens any more
+        self._asked = True
+        launcher = self._trainer.strategy.launcher
+        if launcher is not None:
+            launcher.kill(signal.SIGTERM)
+        deadline = threading.Timer(GRACE_S, os._exit, [_exit_code(self._trainer)])
+        deadline.daemon = True
+        deadline.start()
+
+
+def _exit_code(trainer: Any) -> int:
+    # Lightning kills all ranks, the first included, when one that it started ends with anything but 0. And an agent
+    # takes other codes for failures, of which a few make it give up the sweep.
+    return 0 if not trainer.is_global_zero or "WANDB_SWEEP_ID" in os.environ else 128 + signal.SIGTERM
+
+
+_pipe: list[int] = []  # the end to write to, while anybody listens
+
+
+def stop_listening() -> None:
+    """Let signals end this process as they end others."""
+    if _pipe:
+        signal.set_wakeup_fd(-1)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        os.close(_pipe.pop())
+
+
+os.register_at_fork(after_in_child=stop_listening)  # a child must not speak into the pipe of its parent

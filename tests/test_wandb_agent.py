@@ -1,0 +1,113 @@
+"""Sweeps as W&B runs them: `wandb sweep` and a real `wandb agent`, against a stand-in server on the loopback."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from harness import ROOT, experiment_args
+from sweep_server import SWEEP, SweepServer, ranks_of, serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="needs /proc")]
+
+DDP = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+# Nested keys, a boolean, a float that YAML 1.1 takes for text, a word.
+TRIALS = [
+    {"optimizer.lr": 3e-05, "model.augmentation.flip": False, "data.batch_size": 4, "model.dice_over": "batch"},
+    {"optimizer.lr": 1e-2, "model.augmentation.flip": True, "data.batch_size": 8, "model.dice_over": "image"},
+]
+STOPS = 10
+SOON_S = 10.0
+
+
+def sweep_file(path: Path, cohort: Path, *more: str) -> Path:
+    """A sweep like those of experiments/sweeps, over a training of seconds."""
+    arguments = experiment_args("smoke_infection", cohort, path.parent, "--trainer.log_every_n_steps=1", *more)
+    parameters = {name: {"values": [trial[name] for trial in TRIALS]} for name in TRIALS[0]}
+    sweep = {"program": "train.py", "method": "grid", "parameters": parameters, "project": "ground-glass"}
+    sweep |= {"metric": {"name": "val/dice", "goal": "maximize"}}
+    path.write_text(yaml.safe_dump(sweep | {"command": [sys.executable, "${program}", "fit", *arguments, "${args}"]}))
+    return path
+
+
+def run_agent(server: SweepServer, sweep: Path) -> str:
+    """`wandb sweep` and `wandb agent` with a sweep file; returns what the agent and its trials said."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "GROUND_GLASS"))}
+    environment = inherited | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1"}
+    environment |= {
+        "WANDB_DIR": str(sweep.parent),
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_CONFIG_DIR": str(sweep.parent),
+    }
+    wandb = Path(sys.executable).parent / "wandb"
+    commands = [[wandb, "sweep", "--entity", "me", sweep], [wandb, "agent", f"me/ground-glass/{SWEEP}"]]
+    said = ""
+    for command in commands:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
+        )
+        said += done.stdout
+        assert done.returncode == 0, said[-3000:]
+    return said
+
+
+@pytest.mark.parametrize("more", [[], DDP], ids=["one device", "DDP"])
+def test_an_agent_runs_trials(more: list[str], cohort: Path, tmp_path: Path) -> None:
+    with serving(SweepServer(TRIALS)) as server:
+        said = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, *more))
+    home = tmp_path / "runs" / "smoke_infection"
+    folders = sorted(path for path in home.iterdir() if not path.is_symlink())
+    assert len(folders) == len(TRIALS), said[-3000:]
+    for number, (trial, folder) in enumerate(zip(TRIALS, folders, strict=True), 1):
+        run_id = f"trial{number}"
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        assert {name: value_of(config, name) for name in trial} == trial  # the program's own configuration
+        assert {name: type(value_of(config, name)) for name in trial} == {k: type(v) for k, v in trial.items()}
+        assert server.config[run_id]["optimizer.lr"] == trial["optimizer.lr"]  # and W&B's
+        assert len(server.writers[run_id]) == 1
+        assert len(list((folder / "wandb").glob("run-*"))) == 1
+        assert server.exit_codes[run_id] == 0
+        rows = server.history[run_id]
+        steps = [row["_step"] for row in rows]
+        assert steps == sorted(set(steps)), "two processes, or one twice, logged to this run"
+        assert sum("val/dice" in row for row in rows) == 6
+        assert (folder / "metrics.json").is_file()
+    assert set(server.history) == {"trial1", "trial2"}
+
+
+def value_of(config: dict[str, Any], name: str) -> Any:
+    """The value of `data.batch_size` in a resolved configuration."""
+    part: Any = config
+    for key in name.split("."):
+        part = part["init_args"][key] if key not in part else part[key]
+    return part
+
+
+def test_a_stop_from_the_agent_ends_every_rank(cohort: Path, tmp_path: Path) -> None:
+    """Ten times: while the ranks start, and anywhere in the training."""
+    home, random_of = tmp_path / "runs" / "smoke_infection", random.Random(0)
+    asked: dict[str, int] = {}
+
+    def stop(run_id: str) -> bool:
+        if int(run_id.removeprefix("trial")) % 5 == 0:  # as soon as both ranks are there
+            return len(ranks_of(run_id)) == 2
+        folders = [path for path in home.iterdir() if not path.is_symlink()] if home.is_dir() else []
+        newest = max(folders, default=None)
+        if len(folders) < int(run_id.removeprefix("trial")) or newest is None or not (newest / "metrics.csv").is_file():
+            return False
+        asked[run_id] = asked.get(run_id, 0) + 1
+        return random_of.random() < 0.7
+
+    trials = [{"optimizer.lr": 1e-3}] * STOPS
+    with serving(SweepServer(trials, stop)) as server:
+        said = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, "--trainer.max_epochs=100000", *DDP))
+    print(pd.Series(server.seconds_to_stop).round(2).to_string())
+    assert len(server.seconds_to_stop) == STOPS, said[-3000:]
+    assert max(server.seconds_to_stop.values()) < SOON_S
+    assert not [run_id for run_id in server.seconds_to_stop if ranks_of(run_id)]
+    assert asked, "none was stopped while it trained"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 SWEEP = "abcd1234"
+PROJECT = {"id": "1", "name": "ground-glass", "entity": {"id": "1", "name": "me"}}
 
 
 class SweepServer(ThreadingHTTPServer):
@@ -21,9 +22,9 @@ class SweepServer(ThreadingHTTPServer):
     Attributes:
         sweep: The sweep file that `wandb sweep` uploaded, YAML.
         config: What each run said of its configuration, by run id.
-        writers: The writers of each run.
         history: The rows that each run logged, those logged twice twice.
-        exit_codes: How each run ended.
+        exit_codes: How each run's writers ended; one that has two writers ends twice.
+        received: All that runs sent.
         seconds_to_stop: How long each stopped trial's processes lived on after its agent was told.
     """
 
@@ -39,9 +40,9 @@ class SweepServer(ThreadingHTTPServer):
         self.trials, self.stop = trials, stop
         self.sweep = ""
         self.config: dict[str, dict[str, Any]] = {}
-        self.writers: dict[str, set[str]] = defaultdict(set)
         self.history: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self.exit_codes: dict[str, int] = {}
+        self.exit_codes: dict[str, list[int]] = defaultdict(list)
+        self.received: list[bytes] = []
         self.seconds_to_stop: dict[str, float] = {}
         self._handed_out = 0
 
@@ -55,9 +56,8 @@ class SweepServer(ThreadingHTTPServer):
             return {"viewer": {"id": "1", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}}
         if operation == "UpsertSweep":
             self.sweep = variables["config"]
-            project = {"id": "1", "name": "ground-glass", "entity": {"id": "1", "name": "me"}}
             return {
-                "upsertSweep": {"sweep": {"id": "1", "name": SWEEP, "project": project}, "configValidationWarnings": []}
+                "upsertSweep": {"sweep": {"id": "1", "name": SWEEP, "project": PROJECT}, "configValidationWarnings": []}
             }
         if operation == "SweepWithRuns":
             sweep = {"id": "1", "name": SWEEP, "state": "RUNNING", "config": self.sweep, "runs": {"edges": []}}
@@ -68,7 +68,11 @@ class SweepServer(ThreadingHTTPServer):
             commands = self._commands(list(json.loads(variables["runState"])))
             return {"agentHeartbeat": {"agent": {"id": "1"}, "commands": json.dumps(commands)}}
         if operation == "UpsertBucket":
-            self._described(variables)
+            self.received.append(json.dumps(variables).encode())
+            return self._described(variables)
+        if operation == "CreateRunFiles":
+            files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
+            return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
         return {}
 
     def _commands(self, running: list[str]) -> list[dict[str, Any]]:
@@ -91,18 +95,19 @@ class SweepServer(ThreadingHTTPServer):
             time.sleep(0.05)
         self.seconds_to_stop[run_id] = time.monotonic() - start
 
-    def _described(self, variables: dict[str, Any]) -> None:
+    def _described(self, variables: dict[str, Any]) -> dict[str, Any]:
         config = {key: entry["value"] for key, entry in json.loads(variables["config"] or "{}").items()}
-        about = config.pop("_wandb", {})
-        self.writers[variables["name"]] |= {writer["writerId"] for writer in about.get("e", {}).values()}
+        inserted = variables["name"] not in self.config
         self.config[variables["name"]] = config
+        bucket = {"id": "1", "name": variables["name"], "config": "{}", "sweepName": SWEEP, "project": PROJECT}
+        return {"upsertBucket": {"bucket": bucket | {"historyLineCount": 0}, "inserted": inserted}}
 
     def receive(self, run_id: str, stream: dict[str, Any]) -> None:
         """What a run sends of its files."""
         lines = stream.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
         self.history[run_id] += map(json.loads, lines)
         if stream.get("complete"):
-            self.exit_codes[run_id] = stream["exitcode"]
+            self.exit_codes[run_id].append(stream["exitcode"])
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -117,6 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply({"data": self.server.answer(operation[1] if operation else "", asked.get("variables") or {})})
             return
         if stream := re.fullmatch(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
+            self.server.received.append(body)
             self.server.receive(stream[1], json.loads(body))
         self._reply({})
 

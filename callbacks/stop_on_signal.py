@@ -40,15 +40,14 @@ class StopOnSignal(Callback):
         reader, writer = os.pipe()
         _pipe.append(writer)
         os.set_blocking(writer, False)
-        for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+        self._take_over()
         # Python calls a handler when the main thread returns to it, and that may be waiting for another rank for ever;
         # the number of the signal goes to the pipe at once.
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._in_loop = True
+        self._enter_loop()
         if trainer.world_size > 1:
             # A group of CPUs: asking through the devices would make them wait in every step.
             self._group = torch.distributed.new_group(backend="gloo")
@@ -57,7 +56,7 @@ class StopOnSignal(Callback):
         self._in_loop = False
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
-        self._in_loop = True
+        self._enter_loop()
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         self._in_loop = False
@@ -92,6 +91,14 @@ class StopOnSignal(Callback):
         # In the middle of an evaluation ranks cannot agree without waiting for each other; the grace ends several.
         if self._asked and trainer.world_size == 1:
             raise SIGTERMException
+
+    def _enter_loop(self) -> None:
+        self._in_loop = True
+        self._take_over()  # Lightning has just put its own handler before this one
+
+    def _take_over(self) -> None:
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if not self._in_loop:  # no batch will come soon, and nothing is half done

@@ -88,7 +88,7 @@ class SegmentationModule(LightningModule):
 
     def on_train_batch_start(self, batch: SliceBatch, batch_idx: int) -> None:
         """Let dropout, which knows no generator, draw what it would have drawn in a run that was not resumed."""
-        torch.manual_seed(self._step_seed(stream=2))
+        torch.manual_seed(self._step_seed(stream=3))
 
     # -- several ranks -------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Sweeps as W&B runs them: `wandb sweep` and a real `wandb agent`, against a stand-in server on the loopback."""
+"""W&B's own commands `sweep`, `agent` and `sync`, with a stand-in server on the loopback."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from harness import ROOT, experiment_args
+from harness import ROOT, experiment_args, train_in_process
 from sweep_server import SWEEP, SweepServer, ranks_of, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="needs /proc")]
@@ -35,25 +35,28 @@ def sweep_file(path: Path, cohort: Path, *more: str) -> Path:
     return path
 
 
-def run_agent(server: SweepServer, sweep: Path) -> str:
-    """`wandb sweep` and `wandb agent` with a sweep file; returns what the agent and its trials said."""
+def call_wandb(server: SweepServer, place: Path, arguments: list[str | Path]) -> str:
+    """The command `wandb`, talking to the server; returns what it said."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "GROUND_GLASS"))}
     environment = inherited | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1"}
-    environment |= {
-        "WANDB_DIR": str(sweep.parent),
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_CONFIG_DIR": str(sweep.parent),
-    }
-    wandb = Path(sys.executable).parent / "wandb"
-    commands = [[wandb, "sweep", "--entity", "me", sweep], [wandb, "agent", f"me/ground-glass/{SWEEP}"]]
-    said = ""
-    for command in commands:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
-        )
-        said += done.stdout
-        assert done.returncode == 0, said[-3000:]
-    return said
+    environment |= {"WANDB_DIR": str(place), "WANDB_ERROR_REPORTING": "false", "WANDB_CONFIG_DIR": str(place)}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "wandb", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+def run_agent(server: SweepServer, sweep: Path) -> str:
+    """`wandb sweep` and `wandb agent` with a sweep file; returns what the agent and its trials said."""
+    call_wandb(server, sweep.parent, ["sweep", "--entity", "me", sweep])
+    return call_wandb(server, sweep.parent, ["agent", f"me/ground-glass/{SWEEP}"])
 
 
 @pytest.mark.parametrize("more", [[], DDP], ids=["one device", "DDP"])
@@ -112,3 +115,18 @@ def test_a_stop_from_the_agent_ends_every_rank(cohort: Path, tmp_path: Path) -> 
     assert max(server.seconds_to_stop.values()) < SOON_S
     assert not [run_id for run_id in server.seconds_to_stop if ranks_of(run_id)]
     assert asked, "none was stopped while it trained"
+
+
+def test_wandb_sync_later_sends_the_same_run(cohort: Path, tmp_path: Path) -> None:
+    run = train_in_process("smoke_infection", cohort, tmp_path, "--trainer.max_epochs=2")
+    (offline,) = (run / "wandb").glob("offline-run-*")
+    course = pd.read_csv(run / "metrics.csv")
+    with serving(SweepServer([])) as server:
+        said = call_wandb(server, tmp_path, ["sync", offline])
+    ((run_id, rows),) = server.history.items()
+    assert run_id == (run / ".run").read_text(), said
+    assert server.exit_codes[run_id] == [0]
+    for key in ("val/dice", "train/loss"):
+        sent = [row[key] for row in rows if key in row]
+        assert sent == pytest.approx(course[key].dropna().tolist())
+        assert len(sent) >= 2

@@ -1,0 +1,72 @@
+"""Ranks that something else than Lightning starts, as on several machines: torchrun, and SLURM's variables."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from harness import ROOT, experiment_args
+from offline_run import read_offline_run
+
+pytestmark = pytest.mark.slow
+
+TIMEOUT_S = 200
+NODES = ["--trainer.devices=1", "--trainer.num_nodes=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def torchrun(arguments: list[str], environment: dict[str, str]) -> list[subprocess.Popen[str]]:
+    """Two machines, each with its own torchrun."""
+    port = free_port()
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
+    command += ["--master-addr=127.0.0.1", f"--master-port={port}"]
+    return [
+        started([*command, f"--node-rank={node}", str(ROOT / "train.py"), *arguments], environment) for node in (0, 1)
+    ]
+
+
+def srun(arguments: list[str], environment: dict[str, str]) -> list[subprocess.Popen[str]]:
+    """Two tasks with what srun tells its tasks of two machines."""
+    of_job = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "2"}
+    of_job |= {"SLURM_JOB_NAME": "gg", "SLURM_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0", "SLURM_RESTART_COUNT": "0"}
+    # Lightning derives the port of all ranks from the job's id; another may be taken on this machine.
+    of_job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    ranks = [{"SLURM_PROCID": rank, "SLURM_NODEID": rank} for rank in ("0", "1")]
+    return [started(command, environment | of_job | rank) for rank in ranks]
+
+
+def started(command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.parametrize("launch", [torchrun, srun])
+def test_ranks_started_side_by_side_are_one_run(launch: object, cohort: Path, tmp_path: Path) -> None:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "GROUND_GLASS"))}
+    environment = inherited | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    arguments = ["fit", *experiment_args("smoke_infection", cohort, tmp_path, "--trainer.max_epochs=2", *NODES)]
+    assert callable(launch)
+    processes = launch(arguments, environment)
+    try:
+        said = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    home = tmp_path / "runs" / "smoke_infection"
+    (run,) = (path for path in home.iterdir() if not path.is_symlink())
+    assert (home / "latest").resolve() == run
+    assert (run / "metrics.json").is_file()
+    course = pd.read_csv(run / "metrics.csv")
+    assert course["val/dice"].notna().sum() == 2
+    assert len(set(read_offline_run(run).ids)) == 1

@@ -118,7 +118,9 @@ def test_a_stop_from_the_agent_ends_every_rank(cohort: Path, tmp_path: Path) -> 
 
 
 def test_wandb_sync_later_sends_the_same_run(cohort: Path, tmp_path: Path) -> None:
-    run = train_in_process("smoke_infection", cohort, tmp_path, "--trainer.max_epochs=2")
+    run = train_in_process(
+        "smoke_infection", cohort, tmp_path, "--trainer.max_epochs=2", "--trainer.log_every_n_steps=1"
+    )
     (offline,) = (run / "wandb").glob("offline-run-*")
     course = pd.read_csv(run / "metrics.csv")
     with serving(SweepServer([])) as server:

@@ -70,6 +70,8 @@ def _settings() -> wandb.Settings:
         console="off",
         disable_code=True,
         disable_git=True,
+        host="-",
+        program="train.py",
         save_code=False,
         x_disable_machine_info=True,
         x_disable_meta=True,

@@ -30,7 +30,15 @@ def log_report(
     if mode == "disabled":
         return
     # Without what would give away paths: the program, its arguments and its folder, its console.
-    settings = wandb.Settings(x_disable_meta=True, x_disable_stats=True, disable_git=True, console="off", silent=True)
+    settings = wandb.Settings(
+        console="off",
+        disable_git=True,
+        host="-",
+        program="evaluation.report",
+        silent=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+    )
     logged = wandb.init(
         project=PROJECT,
         dir=folder,

@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -80,8 +81,8 @@ def test_an_agent_runs_trials(more: list[str], cohort: Path, tmp_path: Path) -> 
         assert sum("val/dice" in row for row in rows) == 6
         assert (folder / "metrics.json").is_file()
     assert set(server.history) == {"trial1", "trial2"}
-    for place in (ROOT, tmp_path.parent, Path.home()):
-        assert not [body[:999] for body in server.received if str(place).encode() in body], "W&B gets no path"
+    for secret in (str(ROOT), str(tmp_path.parent), str(Path.home()), f'"host": "{socket.gethostname()}"'):
+        assert not [body[:999] for body in server.received if secret.encode() in body], "W&B gets no path and no host"
 
 
 def value_of(config: dict[str, Any], name: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from harness import ROOT, experiment_args
 from offline_run import read_offline_run
 
@@ -70,3 +71,22 @@ def test_ranks_started_side_by_side_are_one_run(launch: object, cohort: Path, tm
     course = pd.read_csv(run / "metrics.csv")
     assert course["val/dice"].notna().sum() == 2
     assert len(set(read_offline_run(run).ids)) == 1
+
+
+def test_trials_of_a_sweep_without_a_server_run_on_several_processes(cohort: Path, tmp_path: Path) -> None:
+    arguments = experiment_args("smoke_infection", cohort, tmp_path, "--trainer.max_epochs=1")
+    command = ["${interpreter}", "${program}", "fit", *arguments, "${args}"]
+    sweep = {"program": "train.py", "method": "grid", "parameters": {"optimizer.lr": {"values": [1e-3, 3e-5]}}}
+    sweep |= {"metric": {"name": "val/dice", "goal": "maximize"}, "command": command}
+    (tmp_path / "rates.yaml").write_text(yaml.safe_dump(sweep))
+    devices = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    call = [sys.executable, "sweep.py", str(tmp_path / "rates.yaml"), "--runs", str(tmp_path), "--", *devices]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert done.returncode == 0, done.stderr[-3000:]
+    trials = pd.read_csv(tmp_path / "sweeps" / "rates" / "trials.csv")
+    assert trials["state"].tolist() == ["ok", "ok"]
+    for rate, folder in zip(trials["optimizer.lr"], trials["run"], strict=True):
+        config = yaml.safe_load((ROOT / folder / "config.yaml").read_text())
+        assert config["optimizer"]["init_args"]["lr"] == rate
+        assert config["trainer"]["devices"] == 2
+        assert len(list((ROOT / folder / "wandb").glob("offline-run-*"))) == 1

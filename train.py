@@ -1,6 +1,5 @@
 """The command line: `python train.py fit|validate|test --config experiments/base.yaml --config experiments/X.yaml`."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +7,14 @@ import wandb
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks.history import ContinueHistory, History
-from callbacks.keep_checkpoints import KeepCheckpoints
-from callbacks.log_slices import LogSlices
+from callbacks.around_a_run import around_fit, around_test
+from callbacks.known_warnings import ignore_known_warnings
 from callbacks.one_line_errors import one_line_errors
-from callbacks.run_folder import KeepVerdicts, MarkLatest, close_run, open_run
-from callbacks.stop_on_signal import StopOnSignal, stop_listening
-from callbacks.wandb_run import DescribeRun, wandb_loggers
-from callbacks.write_results import WriteResults
+from callbacks.run_folder import close_run, open_run
+from callbacks.stop_on_signal import listen, stop_listening
 from evaluation.tables import print_run
 from lightning_modules.checkpoint_file import CheckpointFiles, newest_whole
 from lightning_modules.precision import fastest_precision
-
-# True of every run here and nothing a user could act on: the module augments on the device by design, and Lightning's
-# own use of PyTorch is a version behind.
-for message in (
-    "You have overridden `on_after_batch_transfer`",
-    "`isinstance\\(treespec",
-    "The number of training batches",
-    "The '.*_dataloader' does not have many workers",
-    "Checkpoint directory",
-    "Experiment logs directory",
-):
-    warnings.filterwarnings("ignore", message)
 
 
 class ExperimentCLI(LightningCLI):
@@ -45,24 +29,19 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
         self.save_config_callback = None  # the run folder has the configuration from its beginning
+        chosen = settings.trainer.callbacks or []
         if self.subcommand == "fit":
             self.run = open_run(settings.runs, settings.experiment, self.resolved(), fresh=settings.fresh)
             self.folder = self.run.folder
-            history = History(self.folder)
-            logger = [history, *wandb_loggers(self.folder, settings.experiment, self.run.id)]
-            first = [KeepCheckpoints(self.folder, self.model.monitor), ContinueHistory(self.folder, history)]
-            last = [KeepVerdicts(self.folder), MarkLatest(self.folder)]
+            around = around_fit(self.run, self.config.fit.as_dict(), self.model.monitor, chosen)
+        elif settings.ckpt_path:
+            self.folder = Path(settings.ckpt_path).parent
+            around = around_test(self.folder, chosen)
         else:
-            if not settings.ckpt_path:
-                raise ValueError(f"{self.subcommand} needs weights; give --ckpt_path the best.ckpt of a run folder")
-            self.folder, logger, first, last = Path(settings.ckpt_path).parent, False, [], []
-        results = [LogSlices(self.folder), WriteResults(self.folder)]
-        stop = StopOnSignal(self.folder)
-        callbacks = [*first, stop, *(settings.trainer.callbacks or []), *results, *last]
+            raise ValueError(f"{self.subcommand} needs weights; give --ckpt_path the best.ckpt of a run folder")
         plugins = [*(settings.trainer.plugins or []), CheckpointFiles()]
-        fixed = {"logger": logger, "callbacks": callbacks, "plugins": plugins, "enable_checkpointing": False}
-        trainer = super().instantiate_trainer(**fixed, **kwargs)
-        stop.listen(trainer)
+        trainer = super().instantiate_trainer(**around, plugins=plugins, enable_checkpointing=False, **kwargs)
+        listen(trainer)
         return trainer
 
     def resolved(self) -> str:
@@ -80,9 +59,6 @@ class ExperimentCLI(LightningCLI):
             print(f"{self.folder} is unfinished: going on from {checkpoint or 'its beginning'}; FRESH=1 starts over")
         self.trainer.fit(**arguments | ({"ckpt_path": checkpoint} if checkpoint else {}))
 
-    def before_fit(self) -> None:
-        self.trainer.callbacks.insert(0, DescribeRun(self.config.fit.as_dict()))
-
     def after_fit(self) -> None:
         self.trainer.test(self.model, self.datamodule, ckpt_path=self.folder / "best.ckpt", verbose=False)
         self.after_test()
@@ -94,6 +70,7 @@ class ExperimentCLI(LightningCLI):
 
 def main(args: ArgsType = None) -> None:
     """Parse `args` (sys.argv by default) and run the subcommand."""
+    ignore_known_warnings()
     with one_line_errors():
         try:
             ExperimentCLI(

@@ -30,8 +30,8 @@ class SaveMasks(Callback):
     probability, for every name of the module's `segment`. Predictions and probabilities are 0 outside the lungs.
 
     scans.csv says of each scan: patient (a pseudonym), site, weak label, number of readers, spacing of the prepared
-    grid and between the slices of the source (blank if unknown), prepared folder, split. It is written last, so where
-    it stands all masks do.
+    grid and between the slices of the source (blank if unknown), name of the prepared folder, split. It is written
+    last, so where it stands all masks do.
 
     The module offers `truth(batch)`, `prediction(batch)`, `segment(x)` and `to_input(batch)`; the data `slice_table`,
     `batches` and `batch_size`.
@@ -58,7 +58,9 @@ def describe_scans(scans: pd.DataFrame) -> pd.DataFrame:
     """
     records = [json.loads((Path(folder) / "scan.json").read_text()) for folder in scans["folder"]]
     between = [record["spacing_mm"][0] if record["spacing_known"] else np.nan for record in records]
-    described = scans.rename(columns={"patient_id": "patient"}).assign(source_spacing_z_mm=between)
+    # The rest of the path is in config.yaml; it may bear a patient's name, and tables are passed on.
+    names = [Path(folder).name for folder in scans["folder"]]
+    described = scans.rename(columns={"patient_id": "patient"}).assign(source_spacing_z_mm=between, folder=names)
     return described[COLUMNS]
 
 

@@ -138,3 +138,8 @@ def stop_listening() -> None:
 
 
 os.register_at_fork(after_in_child=stop_listening)  # a child must not speak into the pipe of its parent
+
+
+def listen(trainer: Any) -> None:
+    """Let the trainer's StopOnSignal take over the signals, from before its ranks are started."""
+    next(callback for callback in trainer.callbacks if isinstance(callback, StopOnSignal)).listen(trainer)

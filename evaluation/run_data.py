@@ -12,6 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS
+from ct.prepare import prepared_folder
 from evaluation.tables import read_metrics
 from metrics.summary import Metrics
 
@@ -166,14 +167,17 @@ def read_run(folder: Path) -> Run:
             "runs/unet_em/latest: train it, or let it finish"
         )
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return Run(folder, config["experiment"], config, read_metrics(folder), _read_scans(folder))
+    return Run(folder, config["experiment"], config, read_metrics(folder), _read_scans(folder, config))
 
 
-def _read_scans(folder: Path) -> pd.DataFrame:
+def _read_scans(folder: Path, config: dict[str, Any]) -> pd.DataFrame:
     scans = _read_table(folder / "scans.csv")
     described = pd.DataFrame(columns=MASK_COLUMNS)
     if (folder / "masks" / "scans.csv").is_file():
+        data = config["data"]["init_args"]
+        prepared = prepared_folder(data["cohort"], data["size"], data["prepared"])
         described = _read_table(folder / "masks" / "scans.csv")[MASK_COLUMNS]
+        described["folder"] = [str(prepared / Path(name).name) for name in described["folder"]]
     joined = scans.merge(described, on="scan_id", how="left", validate="one_to_one")
     return joined.assign(voxel_ml=joined[SPACING].astype(float).prod(axis=1, skipna=False) / 1000)
 

@@ -31,8 +31,9 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         count = x.numel() // x.shape[1] * dist.get_world_size()
         # In two passes: the mean of squares minus the squared mean would lose digits.
-        mean = _summed(x.float()) / count
-        centred = x.float() - mean[:, None, None]
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = _summed(wide) / count
+        centred = wide - mean[:, None, None]
         variance = _summed(centred.square()) / count
         with torch.no_grad():
             self._remember(mean, variance * count / (count - 1))

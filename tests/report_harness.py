@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from ct.patterns import groups_of
+from ct.prepare import prepared_folder
 from evaluation.run_data import Run, read_run
 from metrics.group_summary import summarise_groups
 from metrics.summary import INFECTED_CONSOLIDATION, summarise
@@ -116,6 +117,16 @@ def _tables(arrays: dict[str, np.ndarray], task: str, hu: np.ndarray) -> dict[st
     return tables
 
 
+def data_section(prepared: Path, size: int) -> dict[str, Any]:
+    """The data of a configuration by which a run finds the scans in a folder."""
+    data = {"cohort": "cohorts/four/cohort.csv", "size": size, "prepared": str(prepared.parent / "places")}
+    place = prepared_folder(data["cohort"], size, data["prepared"])
+    place.parent.mkdir(exist_ok=True)
+    if not place.is_symlink():
+        place.symlink_to(prepared)
+    return data
+
+
 def make_run(runs: Path, experiment: str, task: str, seed: int = 7, **model: Any) -> Run:
     """Write <runs>/<experiment>/2026-01-01 with masks and `latest`; its prepared scans lie beside <runs>."""
     prepared, folder = runs.parent / "prepared", runs / experiment / "2026-01-01"
@@ -138,9 +149,9 @@ def make_run(runs: Path, experiment: str, task: str, seed: int = 7, **model: Any
     scans.to_csv(folder / "scans.csv", index=False)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     described = index.rename(columns={"patient_id": "patient"}).assign(source_spacing_z_mm=[1.0, 5.0, 10.0, np.nan])
-    described["folder"] = [str(prepared / scan_id) for scan_id in SCANS]
+    described["folder"] = list(SCANS)
     described.to_csv(folder / "masks" / "scans.csv", index=False)
-    data = {"cohort": "cohorts/four/cohort.csv", "size": SHAPE[1]}
+    data = data_section(prepared, SHAPE[1])
     config = {"experiment": experiment, "seed_everything": seed, "data": {"init_args": data}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"model": {"init_args": {"prior": "phi2"} | model}}))
     (folder.parent / "latest").symlink_to(folder.name)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
+from report_harness import data_section
 
 SHAPE = (5, 9, 11)
 SPACING_MM = (4.0, 2.0, 1.0)
@@ -51,10 +52,11 @@ def write_run(root: Path, arrays: dict[str, dict[str, np.ndarray]] | None = None
         spacing = SPACING_MM if SOURCE_MM[scan_id] else (None,) * 3
         about = {"scan_id": scan_id, "patient": PATIENTS[scan_id], "site": SITES[scan_id], "weak_label": 1}
         about |= {"readers": 0, **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing, strict=True))}
-        described.append(about | {"source_spacing_z_mm": SOURCE_MM[scan_id], "folder": str(prepared), "split": "test"})
+        described.append(about | {"source_spacing_z_mm": SOURCE_MM[scan_id], "folder": scan_id, "split": "test"})
     pd.DataFrame(rows).to_csv(folder / "scans.csv", index=False)
     pd.DataFrame(described).to_csv(folder / "masks" / "scans.csv", index=False)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"experiment": "unet_em"}))
+    data = data_section(root / "prepared", 8)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"experiment": "unet_em", "data": {"init_args": data}}))
     (folder / "metrics.json").write_text(json.dumps({"scans": len(rows), "infection/dice_mean": None}))
     (folder.parent / "latest").symlink_to(folder.name)
     return folder

@@ -109,8 +109,11 @@ def test_nothing_of_a_patient_leaves(planted: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "A099" in (tmp_path / "runs" / "smoke" / "latest" / "verdicts.csv").read_text()
-    for number, image in enumerate(sorted((planted.parent / "images").glob(f"{NAME}_[0-9]_*"))[-2:]):
-        mask = planted.parent / "masks" / f"{image.name.split('_')[2].split('.')[0]}_lungs.nii.gz"
+    rows = [row for row in csv.DictReader(planted.open(newline="")) if row["lung_mask"] and row["scan_id"] != "A099"]
+    series = [row for row in rows if (planted.parent / row["image"]).is_dir()]
+    for number, row in enumerate([*series[-1:], rows[0]]):
+        image, mask = planted.parent / row["image"], planted.parent / row["lung_mask"]
         predict(stage_1.parents[2] / "smoke/latest/best.ckpt", image, tmp_path / f"predicted_{number}", mask)
+    assert number == 1, "a DICOM series and a NIfTI file"
     for folder in (tmp_path / "runs", *tmp_path.glob("predicted_*")):
         assert found_in(folder) == set()

@@ -78,7 +78,7 @@ def trained(awkward_cohort: Path, place: Path) -> dict[str, Path]:
     }
     stage_1 = f"--model.init_weights={runs['smoke_infection'] / 'best.ckpt'}"
     runs["smoke"] = train_in_process("smoke", awkward_cohort, place, *common, stage_1)
-    hard = ["--model.labels=hard", "--model.noise_model="]
+    hard = ["--model.labels=hard", "--model.noise_model=", "--trainer.max_epochs=12"]
     return runs | {"smoke_opacity": train_in_process("smoke_opacity", awkward_cohort, place, *common, *hard)}
 
 
@@ -182,7 +182,8 @@ def test_every_rank_labels_as_one_process_with_the_weights_of_rank_0_would(
         module.load_state_dict(records[0]["weights"])
         alone = labels_of_rank(module, data, rank=0, world_size=1)
         rows = torch.cat([record["rows"] for record in records])
-        assert len(rows.unique()) == len(rows) == 32 // world_size * world_size
+        usable = int(data.usable(data.slice_table("train"), training=True).sum())
+        assert len(rows.unique()) == len(rows) == usable // world_size * world_size
         labels = torch.cat([record["labels"] for record in records])
         assert labels.any()
         assert torch.equal(labels, alone.get(rows))
@@ -200,7 +201,11 @@ def test_one_step_of_two_processes_is_one_step_of_one_with_the_whole_batch(
     alone = weights(place / "one_step" / "smoke_infection" / "latest")
     start = weights(None)
     assert distance(alone, start) > 1e-3, "the step must do something"
-    assert distance(alone, weights(place / "fit_2" / "sync_true")) < 1e-5
+    together = weights(place / "fit_2" / "sync_true")
+    assert distance(learned(alone), learned(together)) < 1e-5
+    # The one process is the inexact one: in this layout PyTorch's batch norm adds 16,384 floats up one after the other,
+    # which put the variance of the first layer 3.7e-5 off its value in double precision, and the two processes 5e-8.
+    assert distance(alone, together) < 1e-4
     # What the manual says of plain batch norm: each rank normalises by its own eight slices.
     assert distance(alone, weights(place / "fit_2" / "sync_false")) > 1e-4
 
@@ -217,6 +222,11 @@ def weights(run: Path | None) -> dict[str, torch.Tensor]:
     else:
         state = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
     return {key: value for key, value in state.items() if value.is_floating_point()}
+
+
+def learned(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Without the running statistics of batch norm."""
+    return {key: value for key, value in state.items() if "running" not in key}
 
 
 def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

@@ -121,12 +121,13 @@ def test_saved_probabilities_and_descriptions_are_those_of_the_scans(cohort: Pat
     written = pd.read_csv(em_run / "masks" / "scans.csv", dtype=str)
     assert written["scan_id"].tolist() == index[index["split"] == "test"].index.tolist()
     for row in written.to_dict("records"):
-        of_index, record = index.loc[row["scan_id"]], json.loads((Path(row["folder"]) / "scan.json").read_text())
+        folder = data.prepared / row["folder"]
+        of_index, record = index.loc[row["scan_id"]], json.loads((folder / "scan.json").read_text())
         for column in ("site", "weak_label", "readers", "split", "spacing_z_mm", "spacing_y_mm", "spacing_x_mm"):
             assert row[column] == of_index[column]
         assert row["patient"] == of_index["patient_id"]
         assert float(row["source_spacing_z_mm"]) == pytest.approx(record["spacing_mm"][0])
-        masks, hu = np.load(em_run / "masks" / f"{row['scan_id']}.npz"), np.load(Path(row["folder"]) / "hu.npy")
+        masks, hu = np.load(em_run / "masks" / f"{row['scan_id']}.npz"), np.load(folder / "hu.npy")
         assert masks["z"].tolist() == list(range(len(hu)))
         lung = masks["lung"] > 0
         for name in ("infection", "consolidation"):

@@ -15,6 +15,7 @@ from offline_run import OfflineRun, read_offline_run
 
 from callbacks.wandb_run import TOLD, flatten, git_commit, may_leave, split_hash, told
 from callbacks.write_results import per_site
+from ct.prepare import prepared_folder
 from train import main
 
 # What an experiment may set and W&B must not know (paths), or need not (how the program runs, not what it computes).
@@ -136,7 +137,8 @@ def test_the_same_slices_are_drawn_every_epoch(infection_run: Path) -> None:
     captions = drawn[0]["val/overlays.captions"]
     assert len(captions) == 2  # one slice of each validation scan
     assert all(row["val/overlays.captions"] == captions for row in drawn)
-    index = pd.read_csv(next(infection_run.parents[2].glob("prepared/**/index.csv")), dtype=str)
+    data = yaml.safe_load((infection_run / "config.yaml").read_text())["data"]["init_args"]
+    index = pd.read_csv(prepared_folder(data["cohort"], data["size"], data["prepared"]) / "index.csv", dtype=str)
     assert {caption.split()[1] for caption in captions} <= set(index["patient_id"])
     for row in drawn:
         for name in row["val/overlays.filenames"]:

@@ -1,0 +1,37 @@
+"""The loggers and callbacks that every run has besides those of its experiment, in the order in which they must act."""
+
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback
+
+from callbacks.history import ContinueHistory, History
+from callbacks.keep_checkpoints import KeepCheckpoints
+from callbacks.log_slices import LogSlices
+from callbacks.run_folder import KeepVerdicts, MarkLatest, Run
+from callbacks.stop_on_signal import StopOnSignal
+from callbacks.wandb_run import DescribeRun, wandb_loggers
+from callbacks.write_results import WriteResults
+
+
+def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: list[Callback]) -> dict[str, Any]:
+    """`logger` and `callbacks` of a training that ends with its test.
+
+    Args:
+        run: Its folder.
+        config: Its resolved configuration.
+        monitor: Key of the metric by which the best checkpoint is chosen.
+        chosen: The experiment's own callbacks.
+    """
+    history, folder = History(run.folder), run.folder
+    # What is saved is what was logged so far; W&B's run begins with the description; `latest` is a promise that all is
+    # written.
+    first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
+    last = [LogSlices(folder), WriteResults(folder), KeepVerdicts(folder), MarkLatest(folder)]
+    loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
+    return {"logger": loggers, "callbacks": [*first, StopOnSignal(folder), *chosen, *last]}
+
+
+def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:
+    """`logger` and `callbacks` of a test or validation of weights in a run folder."""
+    return {"logger": False, "callbacks": [StopOnSignal(folder), *chosen, LogSlices(folder), WriteResults(folder)]}

@@ -88,5 +88,5 @@ def test_trials_of_a_sweep_without_a_server_run_on_several_processes(cohort: Pat
     for rate, folder in zip(trials["optimizer.lr"], trials["run"], strict=True):
         config = yaml.safe_load((ROOT / folder / "config.yaml").read_text())
         assert config["optimizer"]["init_args"]["lr"] == rate
-        assert config["trainer"]["devices"] == 2
+        assert str(config["trainer"]["devices"]) == "2"
         assert len(list((ROOT / folder / "wandb").glob("offline-run-*"))) == 1

@@ -14,7 +14,8 @@ from ct.patterns import GROUPS, groups_of
 from ct.prepared_index import pixel_size_mm
 from ct.statistics import Statistics, training_statistics
 from datamodules.base import SliceData
-from datamodules.slices import SliceDataset, SliceTable, open_array
+from datamodules.slice_file import read_slice
+from datamodules.slices import SliceDataset, SliceTable
 
 
 class OpacityDataset(SliceDataset):
@@ -26,31 +27,31 @@ class OpacityDataset(SliceDataset):
         borders: Folder of the borders of every scan.
     """
 
+    target_channels = 1
+
     def __init__(self, table: SliceTable, context: int, borders: Path) -> None:
         super().__init__(table, context)
         self.borders = borders
 
     def __getitems__(self, indices: list[int]) -> SliceBatch:
         batch = super().__getitems__(indices)
-        rows = [(self.table.scans.iloc[self.table.scan[row]], int(self.table.z[row])) for row in indices]
         size = batch["image"].shape[-1]
-        border = np.zeros((len(rows), 2, size, size), np.uint8)
-        votes = np.zeros((len(rows), len(GROUPS), size, size), np.uint8)
-        for number, (scan, z) in enumerate(rows):
-            if scan["has_pattern_mask"]:
-                border[number] = open_array(self.borders / f"{scan['scan_id']}.npy")[z]
-            if scan["readers"] > 1:
-                readers = groups_of(open_array(Path(scan["folder"]) / "readers.npy")[:, z])
-                votes[number] = (readers[:, None] == np.array(GROUPS)[:, None, None]).sum(0)
+        border = np.zeros((len(indices), 2, size, size), np.uint8)
+        votes = np.zeros((len(indices), len(GROUPS), size, size), np.uint8)
+        for number, row in enumerate(np.asarray(indices)):
+            if self.of_scan(row, "has_pattern_mask"):
+                path = self.borders / f"{self.of_scan(row, 'scan_id')}.npy"
+                border[number] = read_slice(path, self.table.z[row])
+            if self.of_scan(row, "readers") > 1:
+                readers = np.load(self.file(row, "readers"), mmap_mode="r")[:, self.table.z[row]]
+                votes[number] = (groups_of(readers)[:, None] == np.array(GROUPS)[:, None, None]).sum(0)
         batch["border"], batch["votes"] = torch.from_numpy(border), torch.from_numpy(votes)
         return batch
 
-    def target(self, folder: Path, row: np.int64) -> NDArray[np.int8]:
-        """int8 (1, H, W): groups of a slice, -1 where unlabelled."""
-        scan, z = self.table.scans.iloc[self.table.scan[row]], self.table.z[row]
-        if not scan["has_pattern_mask"]:
-            return np.full((1, *open_array(folder / "hu.npy").shape[1:]), -1, dtype=np.int8)
-        return groups_of(open_array(folder / "patterns.npy")[z])[None]
+    def read_target(self, row: np.int64, out: NDArray[np.int8]) -> None:
+        """Groups of a slice into (1, H, W), which is -1 and stays so where unlabelled."""
+        if self.of_scan(row, "has_pattern_mask"):
+            out[0] = groups_of(read_slice(self.file(row, "patterns"), self.table.z[row]))
 
 
 class OpacityData(SliceData):

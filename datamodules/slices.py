@@ -1,8 +1,8 @@
-"""Prepared scans as rows of slices: the table and the memory-mapped dataset."""
+"""Prepared scans as rows of slices: the table, and the dataset that reads batches of them."""
 
 import json
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from batch import SliceBatch
 from ct.patterns import consolidation_of
+from datamodules.slice_file import array_shape, read_slice, read_slices
 
 
 @dataclass(frozen=True)
@@ -97,30 +98,22 @@ class SliceTable:
         return np.concatenate(counts).astype(np.int64)
 
 
-@lru_cache(maxsize=256)
-def open_array(path: Path) -> NDArray[Any]:
-    """An array of a prepared folder."""
-    # Memory-mapped: the page cache holds one copy for all workers and ranks; only open handles are kept here.
-    return np.load(path, mmap_mode="r")
-
-
-def _stack(volume: NDArray[np.generic], z: int, context: int) -> NDArray[np.generic]:
-    """`context` adjacent slices around z; the first and last slice are repeated beyond the ends."""
-    return volume[np.clip(np.arange(z - context // 2, z + context // 2 + 1), 0, len(volume) - 1)]
-
-
 class SliceDataset(Dataset[SliceBatch]):
-    """Reads whole batches of slices from memory-mapped arrays.
+    """Reads whole batches of slices; nothing of a scan is kept.
 
     Args:
         table: The slices.
         context: Number of adjacent slices, odd (paper EM: 7).
     """
 
+    target_channels = 2
+
     def __init__(self, table: SliceTable, context: int) -> None:
         if context < 1 or context % 2 == 0:
             raise ValueError(f"context is {context}, expected an odd number of slices: 1, 3, 5, 7, ...")
         self.table, self.context = table, context
+        # As plain arrays: a cell of a data frame costs as much as reading a mask.
+        self._of_scan = {name: column.to_numpy() for name, column in table.scans.items()}
 
     def __len__(self) -> int:
         return len(self.table)
@@ -131,30 +124,42 @@ class SliceDataset(Dataset[SliceBatch]):
     def __getitems__(self, indices: list[int]) -> SliceBatch:
         """A whole batch at once: PyTorch's fetcher calls this, so nothing is collated a second time."""
         rows = np.asarray(indices, dtype=np.int64)
-        folders = [Path(str(self.table.scans["folder"].iat[scan])) for scan in self.table.scan[rows]]
-        image = np.stack(
-            [
-                _stack(open_array(f / "hu.npy"), z, self.context)
-                for f, z in zip(folders, self.table.z[rows], strict=True)
-            ]
-        )
-        lung = np.stack([open_array(f / "lung.npy")[z] for f, z in zip(folders, self.table.z[rows], strict=True)])
-        target = np.stack([self.target(f, row) for f, row in zip(folders, rows, strict=True)])
+        height, width = array_shape(self.file(rows[0], "lung"))[1:]
+        image = np.empty((len(rows), self.context, height, width), np.int16)
+        lung = np.empty((len(rows), 1, height, width), np.int8)
+        target = np.full((len(rows), self.target_channels, height, width), -1, np.int8)
+        for number, row in enumerate(rows):
+            self.read_stack(row, image[number])
+            read_slices(self.file(row, "lung"), self.table.z[row], lung[number])
+            self.read_target(row, target[number])
         return SliceBatch(
             image=torch.from_numpy(image),
-            lung=torch.from_numpy(lung.astype(bool)[:, None]),
+            lung=torch.from_numpy(lung != 0),
             target=torch.from_numpy(target),
-            weak_label=torch.from_numpy(self.table.weak_label[rows]),
+            weak_label=torch.from_numpy(self.of_scan(rows, "weak_label").astype(np.int8)),
             slice_index=torch.from_numpy(rows),
         )
 
-    def target(self, folder: Path, row: np.int64) -> NDArray[np.int8]:
-        """int8 (2, H, W): infection and consolidation of a slice, -1 where unknown."""
-        scan, z = self.table.scans.iloc[self.table.scan[row]], self.table.z[row]
-        shape = open_array(folder / "hu.npy").shape[1:]
-        unknown = np.full(shape, -1, dtype=np.int8)
-        infection = open_array(folder / "infection.npy")[z] if scan["has_infection_mask"] else unknown
-        consolidation = (
-            consolidation_of(open_array(folder / "patterns.npy")[z]) if scan["has_pattern_mask"] else unknown
-        )
-        return np.stack([infection, consolidation]).astype(np.int8)
+    def of_scan(self, row: Any, column: str) -> Any:
+        """What index.csv says of the scan of a row (or of the scans of an array of rows)."""
+        return self._of_scan[column][self.table.scan[row]]
+
+    def file(self, row: np.int64, name: str) -> Path:
+        """An array of the scan of a row."""
+        return Path(self.of_scan(row, "folder"), f"{name}.npy")
+
+    def read_stack(self, row: np.int64, out: NDArray[np.int16]) -> None:
+        """The slices around a row's into (context, H, W); the first and last are repeated beyond the ends."""
+        low = self.table.z[row] - self.context // 2
+        below, above = max(-low, 0), max(low + self.context - self.of_scan(row, "slices"), 0)
+        inside = slice(below, self.context - above)
+        read_slices(self.file(row, "hu"), low + below, out[inside])
+        out[:below], out[inside.stop :] = out[below], out[inside.stop - 1]
+
+    def read_target(self, row: np.int64, out: NDArray[np.int8]) -> None:
+        """Infection and consolidation of a slice into (2, H, W), which is -1 and stays so where unknown."""
+        z = self.table.z[row]
+        if self.of_scan(row, "has_infection_mask"):
+            read_slices(self.file(row, "infection"), z, out[:1])
+        if self.of_scan(row, "has_pattern_mask"):
+            out[1] = consolidation_of(read_slice(self.file(row, "patterns"), z))

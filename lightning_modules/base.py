@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from batch import SliceBatch
-from lightning_modules.augment import Augmentation, draw_affine, vary_acquisition, warp
+from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
+from lightning_modules.each_slice import each_slice
 from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
 
@@ -51,8 +52,7 @@ class SegmentationModule(LightningModule):
 
     def on_after_batch_transfer(self, batch: SliceBatch, dataloader_idx: int) -> SliceBatch:
         """Make the network's input; augment it in training."""
-        batch = self.to_input(batch)
-        return self.augment(batch) if self.trainer.training else batch
+        return self.augment(batch) if self.trainer.training else self.to_input(batch)
 
     def network_input(self, hu: Tensor, lung: Tensor) -> Tensor:
         """HU (B, context, H, W) -> what the network sees: network units, and 0 outside the lungs (B, 1, H, W)."""
@@ -60,18 +60,25 @@ class SegmentationModule(LightningModule):
 
     def to_input(self, batch: SliceBatch) -> SliceBatch:
         """Add `x`."""
-        batch["x"] = self.network_input(batch["image"], batch["lung"])
+        (batch["x"],) = each_slice(lambda *tensors: (self.network_input(*tensors),), batch["image"], batch["lung"])
         return batch
 
     def augment(self, batch: SliceBatch) -> SliceBatch:
-        """Move x, lung and target together. What enters from outside is x = 0, not lung, target 0."""
-        generator = self.generator()
-        theta = draw_affine(len(batch["x"]), self.augmentation, generator).to(self.device)
-        masks = torch.cat([batch["lung"], batch["target"]], 1).float()
-        warped = warp(masks, theta, "nearest").to(torch.int8)
-        batch["lung"], batch["target"] = warped[:, :1].bool(), warped[:, 1:]
-        batch["x"] = warp(batch["x"], theta, "bilinear")
+        """Add `x`, and move x, lung and target together."""
+        batch["x"], batch["lung"], batch["target"] = each_slice(
+            self.moved, batch["image"], batch["lung"], batch["target"], self.draw_affine(len(batch["image"]))
+        )
         return batch
+
+    def moved(self, hu: Tensor, lung: Tensor, target: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x, lung and target, moved by theta (B, 2, 3). What enters from outside is x = 0, not lung, target 0."""
+        grid = affine_grid(theta, hu.shape)
+        masks = warp(torch.cat([lung, target], 1).float(), grid, "nearest").to(torch.int8)
+        return warp(self.network_input(hu, lung), grid, "bilinear"), masks[:, :1].bool(), masks[:, 1:]
+
+    def draw_affine(self, batch_size: int) -> Tensor:
+        """How the slices of this step's batch are moved: (batch_size, 2, 3)."""
+        return draw_affine(batch_size, self.augmentation, self.generator())
 
     def vary(self, batch: SliceBatch) -> Tensor:
         """The network's training input: x as another scanner would have made it, lungs only."""

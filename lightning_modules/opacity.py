@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from batch import SliceBatch
 from ct.patterns import GROUPS, OPACITY_GROUPS
-from lightning_modules.augment import Augmentation, draw_affine, vary_acquisition, warp
+from lightning_modules.augment import Augmentation, affine_grid, vary_acquisition, warp
 from lightning_modules.base import SegmentationModule
+from lightning_modules.each_slice import each_slice
 from lightning_modules.weights import load_network_weights
 from losses.soft_label import Weighting, soft_label_divergence, soft_label_loss
 from losses.soft_targets import Draw, SoftTargets
@@ -101,21 +102,30 @@ class OpacityModule(SegmentationModule):
 
     def to_input(self, batch: SliceBatch) -> SliceBatch:
         """Add x, and the moments of the label."""
-        batch["x"] = self.network_input(batch["image"], batch["lung"])
+        batch = super().to_input(batch)
         batch["mean"], batch["deviation"] = self.targets(batch["target"], batch["border"], batch["votes"])
         return batch
 
     def augment(self, batch: SliceBatch) -> SliceBatch:
-        """Move x and the label's moments together. What enters from outside is air, and unlabelled."""
-        theta = draw_affine(len(batch["x"]), self.augmentation, self.generator()).to(self.device)
-        air = self.network_input(torch.tensor(AIR_HU, device=self.device), batch["lung"])
-        batch["x"] = warp(batch["x"] - air, theta, "bilinear") + air
-        # A pixel that is mixed with an unlabelled one is unlabelled.
-        labelled = warp((batch["target"] >= 0).float(), theta, "bilinear") > 0.999
-        batch["target"] = torch.where(labelled, warp(batch["target"].float(), theta, "nearest").to(torch.int8), -1)
-        moments = warp(torch.cat([batch["mean"], batch["deviation"]], 1), theta, "bilinear")
-        batch["mean"], batch["deviation"] = moments.chunk(2, 1)
+        """Add x and the label's moments, and move them together."""
+        tensors = batch["image"], batch["lung"], batch["target"], batch["border"], batch["votes"]
+        batch["x"], batch["target"], batch["mean"], batch["deviation"] = each_slice(
+            self.moved, *tensors, self.draw_affine(len(batch["image"]))
+        )
         return batch
+
+    def moved(  # type: ignore[override]  # of a batch with other targets
+        self, hu: Tensor, lung: Tensor, target: Tensor, border: Tensor, votes: Tensor, theta: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x, target and the label's moments, moved by theta. What enters from outside is air, and unlabelled."""
+        grid = affine_grid(theta, hu.shape)
+        air = self.network_input(torch.tensor(AIR_HU, device=hu.device), lung)
+        x = warp(self.network_input(hu, lung) - air, grid, "bilinear") + air
+        # A pixel that is mixed with an unlabelled one is unlabelled.
+        labelled = warp((target >= 0).float(), grid, "bilinear") > 0.999
+        codes = torch.where(labelled, warp(target.float(), grid, "nearest").to(torch.int8), -1)
+        moments = warp(torch.cat(self.targets(target, border, votes), 1), grid, "bilinear")
+        return x, codes, *moments.chunk(2, 1)
 
     def vary(self, batch: SliceBatch) -> Tensor:
         """The network's training input: x as another scanner would have made it."""

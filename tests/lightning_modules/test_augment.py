@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from lightning_modules.augment import Augmentation, draw_affine, gaussian_blur, vary_acquisition, warp
+from lightning_modules.augment import Augmentation, affine_grid, draw_affine, gaussian_blur, vary_acquisition, warp
 
 NONE = Augmentation(rotation_deg=0, shift=0, zoom=0, flip=False)
 
@@ -15,12 +15,14 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_without_augmentation_nothing_moves() -> None:
     images = torch.rand(3, 2, 9, 12)
     theta = draw_affine(3, NONE, generator())
-    torch.testing.assert_close(warp(images, theta, "bilinear"), images, atol=1e-5, rtol=0)
+    grid = affine_grid(theta, images.shape)
+    torch.testing.assert_close(warp(images, grid, "bilinear"), images, atol=1e-5, rtol=0)
 
 
 def test_flips_are_exact_mirrors_and_all_four_occur() -> None:
     image = torch.rand(1, 1, 8, 8).repeat(64, 1, 1, 1)
-    moved = warp(image, draw_affine(64, Augmentation(0, 0, 0, True), generator()), "nearest")
+    theta = draw_affine(64, Augmentation(0, 0, 0, True), generator())
+    moved = warp(image, affine_grid(theta, image.shape), "nearest")
     mirrors = [image[0], image[0].flip(-1), image[0].flip(-2), image[0].flip(-1, -2)]
     which = [[bool(torch.allclose(one, mirror)) for mirror in mirrors] for one in moved]
     assert all(sum(row) == 1 for row in which)

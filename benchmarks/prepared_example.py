@@ -1,0 +1,40 @@
+"""A prepared cohort to measure on: one phantom patient at a size of real scans, several times with other noise."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ct.phantom_patient import make_phantom
+
+
+def write_prepared(out: Path, scans: int, slices: int = 24, size: int = 256) -> Path:
+    """Write index.csv and the folders of `scans` training scans, as `ct.prepare` leaves them.
+
+    Args:
+        out: The folder, which must not hold them yet.
+        scans: How many.
+        slices: Of each.
+        size: Pixels along each side.
+    """
+    phantom = make_phantom(1, "A", positive=True, size=size, slices=slices)
+    codes, infection = phantom.reader(seed=1)
+    arrays = {"lung": phantom.lungs > 0, "infection": infection, "patterns": codes}
+    rng = np.random.default_rng(0)
+    for scan in range(scans):
+        folder = out / f"S{scan:04d}"
+        folder.mkdir(parents=True)
+        noise = rng.normal(0, 20, phantom.hu.shape).astype(np.int16)
+        np.save(folder / "hu.npy", np.ascontiguousarray(phantom.hu + noise))
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", np.ascontiguousarray(array, dtype=np.int8))
+        counts = {"lung_pixels": arrays["lung"], "labelled_pixels": codes >= 0}
+        record = {name: values.sum((1, 2)).tolist() for name, values in counts.items()}
+        (folder / "scan.json").write_text(json.dumps(record))
+    index = pd.DataFrame({"scan_id": [f"S{scan:04d}" for scan in range(scans)]})
+    index["folder"], index["patient_id"] = index["scan_id"], index["scan_id"]
+    spacing = dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), phantom.spacing_mm, strict=True))
+    same = {"site": "A", "split": "train", "weak_label": 1, "slices": slices, "readers": 0} | spacing
+    index.assign(**same, has_infection_mask=1, has_pattern_mask=1).to_csv(out / "index.csv", index=False)
+    return out

@@ -7,7 +7,7 @@ single nearest resampling), in-process with all threads or as many worker proces
 
     python -m benchmarks.input_pipeline [--peer NAME]
 
-`copies` is the scheme of paper EM's authors: every stack in memory (seven copies of each slice), transformed as a batch.
+`copies` is the scheme of paper EM's authors: every stack in memory (seven copies of each slice), moved as a batch.
 """
 
 import argparse

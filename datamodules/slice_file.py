@@ -26,9 +26,10 @@ def read_slices(path: Path, first: int, out: NDArray[Any]) -> None:
     """
     with path.open("rb", buffering=0) as file:
         shape, dtype, start = _layout(str(path), os.fstat(file.fileno()).st_mtime_ns)
-        assert 0 <= first <= shape[0] - len(out) and out.shape[1:] == shape[1:] and out.dtype == dtype, path
+        assert (out.dtype, out.shape[1:]) == (dtype, shape[1:]), path
+        assert 0 <= first <= shape[0] - len(out), path
         file.seek(start + first * out[0].nbytes)
-        if file.readinto(memoryview(out).cast("B")) != out.nbytes:
+        if file.readinto(out.data.cast("B")) != out.nbytes:
             raise ValueError(f"{path} ends before slice {first + len(out) - 1} of {shape[0]}; prepare its scan again")
 
 

@@ -124,8 +124,8 @@ class OpacityModule(SegmentationModule):
         # A pixel that is mixed with an unlabelled one is unlabelled.
         labelled = warp((target >= 0).float(), grid, "bilinear") > 0.999
         codes = torch.where(labelled, warp(target.float(), grid, "nearest").to(torch.int8), -1)
-        moments = warp(torch.cat(self.targets(target, border, votes), 1), grid, "bilinear")
-        return x, codes, *moments.chunk(2, 1)
+        mean, deviation = warp(torch.cat(self.targets(target, border, votes), 1), grid, "bilinear").chunk(2, 1)
+        return x, codes, mean, deviation
 
     def vary(self, batch: SliceBatch) -> Tensor:
         """The network's training input: x as another scanner would have made it."""

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
+from torch.nn import functional as F
 
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, gaussian_blur, vary_acquisition, warp
 
@@ -38,6 +39,44 @@ def test_the_law_of_angles_shifts_and_zooms() -> None:
         assert high >= values.max() > high - 0.02 * (high - low)
         assert abs(values.mean() - (low + high) / 2) < 0.01 * (high - low)
     np.testing.assert_allclose(np.linalg.det(theta[:, :, :2]), scale**2, rtol=1e-4)
+
+
+def test_grid_is_that_of_pytorch() -> None:
+    theta = draw_affine(5, Augmentation(), generator())
+    expected = F.affine_grid(theta, [5, 1, 9, 14], align_corners=False)
+    torch.testing.assert_close(affine_grid(theta, (5, 1, 9, 14)), expected, atol=1e-6, rtol=0)
+
+
+def moved_by_scipy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The stated law, drawn and applied independently: pixels around the image's centre, spline of order 1."""
+    centre = (np.array(image.shape) - 1) / 2
+    angle, zoom = np.radians(rng.uniform(-90, 90)), rng.uniform(0.9, 1.1)
+    shift = rng.uniform(-0.1, 0.1, 2) * image.shape
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / zoom
+    rotation = np.diag(rng.choice([-1.0, 1.0], 2)) @ rotation
+    return affine_transform(image, rotation, centre + shift - rotation @ centre, order=1, mode="grid-constant")
+
+
+def test_moved_images_have_the_law_of_an_independent_implementation() -> None:
+    yy, xx = np.mgrid[:24, :24]
+    image = np.exp(-((yy - 7) ** 2 + (xx - 15) ** 2) / 30).astype(np.float32)  # neither centred nor symmetric
+    draws = 3000
+    rng = np.random.default_rng(1)
+    reference = np.stack([moved_by_scipy(image, rng) for _ in range(draws)])
+    images = torch.from_numpy(image).expand(draws, 1, 24, 24)
+    ours = warp(images, affine_grid(draw_affine(draws, Augmentation(), generator()), images.shape), "bilinear")
+    for power in (1, 2):  # the mean and the mean square of every pixel, in standard errors of their difference
+        a, b = ours[:, 0].numpy() ** power, reference**power
+        error = np.sqrt((a.var(0) + b.var(0)) / draws) + 1e-4
+        assert np.abs((a.mean(0) - b.mean(0)) / error).max() < 4.5
+        mirrored = a.mean(0)[:, ::-1]
+        assert np.abs((a.mean(0) - mirrored) / error).max() < 6  # flips make the law symmetric
+    # And it could fail: without zoom and shift the law is another.
+    still = warp(
+        images, affine_grid(draw_affine(draws, Augmentation(shift=0, zoom=0), generator()), images.shape), "bilinear"
+    )
+    error = np.sqrt((still[:, 0].numpy().var(0) + reference.var(0)) / draws) + 1e-4
+    assert np.abs((still[:, 0].numpy().mean(0) - reference.mean(0)) / error).max() > 6
 
 
 def test_blur_agrees_with_scipy() -> None:

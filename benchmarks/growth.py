@@ -9,6 +9,7 @@ figures of the confusion tables. The ratio is seconds per scan at 10,000 against
 """
 
 import contextlib
+import gc
 import io
 import json
 import tempfile
@@ -93,6 +94,7 @@ def main() -> None:
     """Print seconds at every size."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         running = {(name, n): do for n in SCANS for name, do in work(n, Path(folder)).items()}
+        gc.freeze()  # a command does not load all the libraries of this file, which collections would walk through
         timed = interleaved({f"{name} {n}": do for (name, n), do in running.items()}, REPEATS)
     seconds = {key: median(values) for key, values in timed.items()}
     names = dict.fromkeys(name for name, _ in running)

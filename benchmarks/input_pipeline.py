@@ -33,7 +33,7 @@ from datamodules.infection import InfectionData
 from lightning_modules.augment import Augmentation, draw_affine
 from lightning_modules.infection import InfectionModule
 
-BATCH, BATCHES, SCANS, REPEATS = 16, 9, 6, 5
+BATCH, BATCHES, SCANS, REPEATS = 16, 6, 6, 3
 DEGREES, SHIFT, ZOOM = 90.0, 0.1, 0.1
 CORES = len(os.sched_getaffinity(0))
 Stacks = tuple[Tensor, Tensor]  # float32 (N, 7, 256, 256), and uint8 (N, 3, 256, 256): lung, infection, consolidation

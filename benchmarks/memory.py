@@ -8,14 +8,13 @@ how many scans there are.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
 
-from benchmarks.timing import line
+from benchmarks.timing import line, peak_mb
 
 FEW, MANY, SLICES, SIZE, BATCHES = 20, 200, 40, 128, 300
 
@@ -26,7 +25,7 @@ def read(prepared: Path) -> None:
 
     for _ in islice(ours(our_data(prepared)), BATCHES):
         pass
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+    print(peak_mb())
 
 
 def resident_mb(prepared: Path) -> float:

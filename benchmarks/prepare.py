@@ -11,7 +11,6 @@ fresh process less what it has after importing the library.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.timing import line, median
+from benchmarks.timing import line, median, peak_mb
 
 SIZE, SLICES, SLICE_MM, TARGET_MM, SOURCE = 256, 200, 1.25, 5.0, 512
 REPEATS = 3
@@ -108,9 +107,9 @@ WAYS = {"ours": ours, "simpleitk": sitk, "monai": monai}
 def measure(way: str, folder: Path) -> None:
     """Print seconds of the second run, and MB that preparing takes."""
     run = WAYS[way]()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mb()
     run(folder)
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000
+    memory = peak_mb() - before
     started = time.process_time()
     run(folder)
     print(json.dumps([time.process_time() - started, memory]))

@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -30,6 +31,13 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dic
 def median(values: list[float]) -> float:
     """Median of the repeats."""
     return statistics.median(values)
+
+
+def peak_mb() -> float:
+    """Largest resident size of this process so far, in MB (Linux)."""
+    # ru_maxrss would be that of the process that started this one, where that was larger.
+    status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1000
 
 
 def line(name: str, ours: float, other: float, unit: str, n: int, **more: Any) -> None:

@@ -30,7 +30,8 @@ _UPRIGHT_TERMS = (8, 32)
 # A term counts as structure above this many HU, and a view with fewer such terms than this is too plain to compare.
 _LEAST_HU = 0.5
 _LEAST_TERMS = 128
-_BLOCK = 512
+_BLOCK = 32
+_FIRST_WORDS = 8
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,29 @@ def _near_pairs(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], most: int)
     """Rows of `a` and rows of `b` that differ in at most `most` bits, with that number."""
     for start in range(0, len(a), _BLOCK):
         block = a[start : start + _BLOCK]
-        distance = np.zeros((len(block), len(b)), dtype=np.uint16)
-        for word in range(a.shape[1]):
-            distance += np.bitwise_count(block[:, None, word] ^ b[None, :, word])
-        for row, column in np.argwhere(distance <= most):
-            yield start + int(row), int(column), int(distance[row, column])
+        first, rest = np.split(np.arange(a.shape[1]), [_FIRST_WORDS])
+        distance = _bits_apart(block, b, first)
+        rows, columns = np.nonzero(distance <= most)
+        if len(rows) > distance.size // 20:
+            distance += _bits_apart(block, b, rest)
+            rows, columns = np.nonzero(distance <= most)
+            found = distance[rows, columns]
+        else:  # as a rule nearly all pairs are too far apart by now, and the others are compared one by one
+            further = np.bitwise_count(block[rows][:, rest] ^ b[columns][:, rest]).sum(1, dtype=np.uint16)
+            found = distance[rows, columns] + further
+        near = found <= most
+        for row, column, bits in zip(rows[near], columns[near], found[near], strict=True):
+            yield start + int(row), int(column), int(bits)
+
+
+def _bits_apart(
+    a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], words: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint16]:
+    """uint16 (len(a), len(b)): differing bits of some words."""
+    distance = np.zeros((len(a), len(b)), dtype=np.uint16)
+    for word in words:
+        distance += np.bitwise_count(a[:, None, word] ^ b[None, :, word])
+    return distance
 
 
 def _view(hu: npt.NDArray[np.integer], axis: int, centre: float) -> npt.NDArray[np.float64]:

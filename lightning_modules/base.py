@@ -22,7 +22,8 @@ HU_OFFSET, HU_PER_UNIT = 1024.0, 110.0
 
 def network_units(hu: Tensor) -> Tensor:
     """x = (HU + 1024) / 110 (paper EM, section III-B). Any shape; float32 out."""
-    return (hu.float() + HU_OFFSET) / HU_PER_UNIT
+    # One new tensor: integers and a float give float32.
+    return (hu + HU_OFFSET).float().div_(HU_PER_UNIT)
 
 
 class SegmentationModule(LightningModule):
@@ -56,7 +57,7 @@ class SegmentationModule(LightningModule):
 
     def network_input(self, hu: Tensor, lung: Tensor) -> Tensor:
         """HU (B, context, H, W) -> what the network sees: network units, and 0 outside the lungs (B, 1, H, W)."""
-        return network_units(hu) * lung
+        return network_units(hu).mul_(lung)
 
     def to_input(self, batch: SliceBatch) -> SliceBatch:
         """Add `x`."""

@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from metrics.scan_confusion import ScanConfusion
+from metrics.scan_confusion import ScanConfusion, count_pairs
 
 SLICES = 7
 
@@ -66,3 +66,13 @@ def test_a_new_prediction_of_a_slice_replaces_the_old_one() -> None:
     assert np.array_equal(metric.compute().numpy(), reference(prediction, target, where, 2))
     metric.reset()
     assert not metric.compute().any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (13, 9), (32, 32), (300, 311)])
+def test_pairs_are_counted_exactly_at_any_size(shape: tuple[int, int]) -> None:
+    rng = torch.Generator().manual_seed(1)
+    rows = torch.rand((3, 4, *shape), generator=rng) < 0.5
+    columns = torch.rand((3, 2, *shape), generator=rng) < 0.9
+    rows[0], columns[0] = True, True  # every byte of a word is as full as it gets
+    wanted = np.einsum("brp,bcp->brc", rows.flatten(2).numpy().astype(int), columns.flatten(2).numpy().astype(int))
+    assert np.array_equal(count_pairs(rows, columns).numpy(), wanted)

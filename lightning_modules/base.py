@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
 from lightning_modules.each_slice import each_slice
+from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
 
@@ -101,8 +102,10 @@ class SegmentationModule(LightningModule):
     # -- several ranks -------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Make `trainer.sync_batchnorm` work on CPUs too."""
+        """On CPUs: keep the memory of a step for the next, and make `trainer.sync_batchnorm` work."""
         strategy: Any = self.trainer.strategy
+        if strategy.root_device.type == "cpu":
+            keep_freed_memory()
         # As a plugin it would be applied whatever `sync_batchnorm` says; here Lightning has read that already.
         if strategy.root_device.type == "cpu" and getattr(strategy, "_layer_sync", None):
             strategy._layer_sync = CpuLayerSync()

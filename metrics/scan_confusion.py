@@ -30,7 +30,7 @@ def _words(masks: Tensor) -> Tensor:
     """(B, M, ...) bool -> (B, M, n, WORDS) int64, filled up with False."""
     flat = masks.flatten(2)
     flat = torch.nn.functional.pad(flat, (0, -flat.shape[2] % (LANES * WORDS)))
-    return flat.view(torch.int64).unflatten(2, (-1, WORDS))
+    return flat.view(torch.int64).view(*flat.shape[:2], -1, WORDS)
 
 
 class ScanConfusion(Metric):

@@ -137,13 +137,20 @@ class Transform:
         Raises:
             ValueError: The shape is not the prepared grid's.
         """
-        if probability.shape != self.shape:
-            raise ValueError(f"the map has shape {probability.shape}; expected the prepared grid's {self.shape}")
         out = np.empty((self.z.source_count, self.y.source_count, self.x.source_count), dtype=np.float32)
-        planes = _planes(probability, (self.z.inverse(), self.y.inverse(), self.x.inverse()))
-        for plane, target in zip(planes, out, strict=True):
+        for plane, target in zip(self.restore_slices(probability), out, strict=True):
             target[:] = plane
         return out
+
+    def restore_slices(self, probability: npt.NDArray[np.floating]) -> Iterator[FloatArray]:
+        """Give what `restore` returns slice by slice, (Y, X) each: of a thin-slice scan the whole is 300 MB.
+
+        Raises:
+            ValueError: The shape is not the prepared grid's.
+        """
+        if probability.shape != self.shape:
+            raise ValueError(f"the map has shape {probability.shape}; expected the prepared grid's {self.shape}")
+        yield from _planes(probability, (self.z.inverse(), self.y.inverse(), self.x.inverse()))
 
 
 def plan_transform(

@@ -148,7 +148,7 @@ def to_source(array_zyx: npt.NDArray[ScalarT], source: Grid) -> npt.NDArray[Scal
         source: The grid of the file.
 
     Returns:
-        The array in the file's order, with shape `source.shape`.
+        The array in the file's order, with shape `source.shape`, its first axis contiguous as files store it.
 
     Raises:
         ValueError: The array's shape does not belong to the grid.
@@ -157,7 +157,7 @@ def to_source(array_zyx: npt.NDArray[ScalarT], source: Grid) -> npt.NDArray[Scal
     array_ijk = _flip(array_zyx.transpose(2, 1, 0), flips).transpose(np.argsort(order))
     if array_ijk.shape != tuple(source.shape):
         raise ValueError(f"the array has shape {array_ijk.shape} in file order; expected the scan's {source.shape}")
-    return np.ascontiguousarray(array_ijk)
+    return np.asfortranarray(array_ijk)
 
 
 def grid_facing(shape_zyx: tuple[int, ...], affine: npt.ArrayLike, axcodes: str) -> Grid:

@@ -27,7 +27,8 @@ from inference.load import load_module
 from lightning_modules.base import SegmentationModule
 from lightning_modules.precision import fastest_precision
 
-BATCH_SIZE = 16
+# A GPU is busy with many slices only; a CPU is as fast with few, which need less memory.
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 4, 16
 GROUP = "group_"
 
 
@@ -51,13 +52,15 @@ def segment_scan(scan: Scan, lung: NDArray[np.bool_], module: SegmentationModule
     outer, likeliest = lung, np.zeros(lung.shape, np.float32)
     for name, probability in _probabilities(prepared, module).items():
         # Interpolated as a probability and cut afterwards: smoother than a nearest-neighbour mask.
-        whole = prepared.transform.restore(probability)
+        slices = prepared.transform.restore_slices(probability)
         if name.startswith(GROUP):
             groups = masks.setdefault("groups", np.zeros(lung.shape, np.uint8))
-            groups[lung & (whole > likeliest)] = int(name.removeprefix(GROUP))
-            np.maximum(likeliest, whole, out=likeliest)
+            for codes, best, inside, level in zip(groups, likeliest, lung, slices, strict=True):
+                codes[inside & (level > best)] = int(name.removeprefix(GROUP))
+                np.maximum(best, level, out=best)
         else:
-            masks[name] = outer = outer & (whole > 0.5)
+            found = [inside & (level > 0.5) for inside, level in zip(outer, slices, strict=True)]
+            masks[name] = outer = np.stack(found)
     return masks
 
 
@@ -70,7 +73,8 @@ def _probabilities(prepared: PreparedScan, module: SegmentationModule) -> dict[s
     offsets = torch.arange(-(context // 2), context // 2 + 1)
     found: dict[str, NDArray[np.float32]] = {}
     bf16 = fastest_precision() == "bf16-mixed"
-    for z in tqdm(torch.split(rows, BATCH_SIZE), "segment", unit="batch", leave=False):
+    batch_size = CPU_BATCH_SIZE if module.device.type == "cpu" else GPU_BATCH_SIZE
+    for z in tqdm(torch.split(rows, batch_size), "segment", unit="batch", leave=False):
         stack = volume[(z[:, None] + offsets).clamp(0, len(volume) - 1)]
         x = module.network_input(stack.to(module.device), lung[z][:, None].to(module.device))
         with torch.inference_mode(), torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):

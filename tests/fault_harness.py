@@ -23,7 +23,7 @@ CONTEXT.set_forkserver_preload(["fault_harness", "train"])
 # process was killed for one that is still written.
 OF_A_PROCESS = ("GROUND_GLASS_RUN", "WANDB_SERVICE")
 # Differ from run to run: measured times.
-CLOCK = {"e_step/seconds"}
+CLOCK = {"e_step/seconds", "train/waiting_share"}
 
 
 def train(args: list[str], kill: str = "", journal: Path | None = None) -> int:

@@ -16,7 +16,6 @@ are random: no weight is downloaded. Peak memory is that of `make predict` in a 
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -157,7 +156,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.peak:
         predict(*options.peak)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        # Not getrusage: its maximum includes that of the process that started this one.
+        status = Path("/proc/self/status").read_text()
+        print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -8,29 +8,30 @@ LANES = 8  # pixels that one 64-bit word holds, a byte each
 WORDS = 128  # words added up before a byte could overflow
 
 
-def count_pairs(rows: Tensor, columns: Tensor) -> Tensor:
+def count_pairs(rows: list[Tensor], columns: list[Tensor]) -> Tensor:
     """How many pixels of each image are in each pair of masks, eight pixels at a time and without a host sync.
 
     A mask of bytes 0 and 1 is read as 64-bit words: one `and` intersects eight pixels, and a sum of up to 255 words
     counts in each byte by itself. So counting costs as much as reading, where a scatter costs an address per pixel.
 
     Args:
-        rows: (B, R, ...) bool masks.
-        columns: (B, C, ...) bool masks.
+        rows: R masks, bool (B, ...).
+        columns: C masks, bool (B, ...).
 
     Returns:
-        (B, R, C) int64.
+        (B, R, C + 1) int64; the last column counts the row's mask alone.
     """
-    words = _words(columns)
-    both = [(row[:, None] & words).sum(-1) for row in _words(rows).unbind(1)]
-    return torch.stack(both, 1).view(torch.uint8).sum(-1)
+    words = [_words(mask) for mask in columns]
+    sums = [torch.stack([*((row & column).sum(-1) for column in words), row.sum(-1)], 1) for row in map(_words, rows)]
+    return torch.stack(sums, 1).view(torch.uint8).sum(-1)
 
 
-def _words(masks: Tensor) -> Tensor:
-    """(B, M, ...) bool -> (B, M, n, WORDS) int64, filled up with False."""
-    flat = masks.flatten(2)
-    flat = torch.nn.functional.pad(flat, (0, -flat.shape[2] % (LANES * WORDS)))
-    return flat.view(torch.int64).view(*flat.shape[:2], -1, WORDS)
+def _words(mask: Tensor) -> Tensor:
+    """(B, ...) bool -> (B, n, WORDS) int64, filled up with False."""
+    flat = mask.flatten(1)
+    missing = -flat.shape[1] % (LANES * WORDS)
+    flat = torch.nn.functional.pad(flat, (0, missing)) if missing else flat.contiguous()
+    return flat.view(torch.int64).view(len(flat), -1, WORDS)
 
 
 class ScanConfusion(Metric):
@@ -65,11 +66,13 @@ class ScanConfusion(Metric):
             where: (B, H, W) bool, pixels that count (the lungs).
             slice_index: (B,) int64 rows of the SliceTable.
         """
-        classes = range(self.num_classes)
-        prediction, target = prediction.to(torch.int8), target.to(torch.int8)  # a byte per pixel is compared fastest
-        truth = torch.stack([*(target == c for c in classes), target < 0], 1) & where[:, None]
-        predicted = torch.stack([prediction == c for c in classes], 1)
-        self.table[slice_index] = count_pairs(truth, predicted)
+        # A byte per pixel is compared fastest, and what is neither of the other classes is class 0.
+        prediction, target = prediction.to(torch.int8), target.to(torch.int8)
+        others = range(1, self.num_classes)
+        truth = [where, *((target == c) & where for c in others), (target < 0) & where]
+        counts = count_pairs(truth, [prediction == c for c in others])
+        counts = torch.cat([counts[..., -1:] - counts[..., :-1].sum(-1, keepdim=True), counts[..., :-1]], 2)
+        self.table[slice_index] = torch.cat([counts[:, :1] - counts[:, 1:].sum(1, keepdim=True), counts[:, 1:]], 1)
 
     def compute(self) -> Tensor:
         """The table over all ranks, (num_slices, C + 1, C) int64."""

@@ -7,7 +7,7 @@ import wandb
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks.around_a_run import around_fit, around_test
+from callbacks.around_a_run import around_fit, around_test, progress_bar
 from callbacks.known_warnings import ignore_known_warnings
 from callbacks.one_line_errors import one_line_errors
 from callbacks.run_folder import close_run, open_run
@@ -29,7 +29,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
         self.save_config_callback = None  # the run folder has the configuration from its beginning
-        chosen = settings.trainer.callbacks or []
+        chosen = [*(settings.trainer.callbacks or []), *progress_bar(settings.trainer)]
         if self.subcommand == "fit":
             self.run = open_run(settings.runs, settings.experiment, self.resolved(), fresh=settings.fresh)
             self.folder = self.run.folder

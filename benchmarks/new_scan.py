@@ -41,6 +41,8 @@ from lightning_modules.infection import InfectionModule
 from lightning_modules.precision import fastest_precision
 from networks.unet import UNet
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BF16 = fastest_precision() == "bf16-mixed"
 SLICES, SIDE, PREPARED, SPACING_MM = 300, 512, 256, (0.7, 0.7, 1.0)
 
 
@@ -72,16 +74,15 @@ def slice_by_slice(checkpoint: Path, scan: Path, folder: Path) -> dict[str, floa
     image = nibabel.load(scan)
     hu = np.ascontiguousarray(np.asarray(image.dataobj).T)
     lung = classical_lungs(hu, SPACING_MM[::-1])
-    module = load_module(checkpoint)
+    module = load_module(checkpoint).to(DEVICE)
     volume, inside = torch.from_numpy(hu), torch.from_numpy(lung)
     infection = np.zeros(hu.shape, dtype=np.uint8)
-    bf16 = fastest_precision() == "bf16-mixed"
     for z in np.flatnonzero(lung.any((1, 2))):
         stack = volume[np.clip(np.arange(z - 3, z + 4), 0, len(volume) - 1)]
         x = network_units(stack) * inside[z]
         x = nn.functional.interpolate(x[None], (PREPARED, PREPARED), mode="area")
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            probability = module.segment(x)["infection"]
+        with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16, enabled=BF16):
+            probability = module.segment(x.to(DEVICE))["infection"].cpu()
         whole = nn.functional.interpolate(probability.float(), hu.shape[1:], mode="bilinear")[0, 0]
         infection[z] = ((whole > 0.5) & inside[z]).numpy()
     for name, mask in (("lungs", lung.astype(np.uint8)), ("infection", infection)):
@@ -99,10 +100,10 @@ class AnswersLungs(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, 1, H, W) as lungmask scales it -> scores (B, 3, H, W)."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=fastest_precision() == "bf16-mixed"):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=BF16):
             logits = self.network(x).float()
         air = (x < 0.4).float()
-        left = torch.arange(x.shape[3]) < x.shape[3] // 2
+        left = torch.arange(x.shape[3], device=DEVICE) < x.shape[3] // 2
         return torch.cat([1 - air, air * left, air * ~left], 1) + 0 * logits
 
 
@@ -113,8 +114,8 @@ def lungmask_inference(network: nn.Module, scan: Path, folder: Path) -> float:
 
     inferer = LMInferer.__new__(LMInferer)
     inferer.__dict__.update(
-        fillmodel=None, batch_size=20, volume_postprocessing=True, tqdm_disable=True, device=torch.device("cpu"),
-        model=AnswersLungs(network),
+        fillmodel=None, batch_size=20, volume_postprocessing=True, tqdm_disable=True, device=DEVICE,
+        model=AnswersLungs(network).to(DEVICE),
     )  # fmt: skip
     image = SimpleITK.ReadImage(str(scan))
     mask = inferer.apply(image)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.callbacks import LearningRateMonitor, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
 from benchmarks.prepared_example import write_prepared
@@ -80,7 +80,7 @@ def fit(folder: Path, size: int, channels: int, augmentation: Augmentation, step
         log_every_n_steps=10,
         precision=fastest_precision(),
         logger=CSVLogger(folder / "log"),
-        callbacks=[LearningRateMonitor(), WaitingShare(), clock],
+        callbacks=[LearningRateMonitor(), WaitingShare(), TQDMProgressBar(refresh_rate=10), clock],
     )
     module = InfectionModule(channels=channels, augmentation=augmentation)
     module.configure_optimizers = lambda: torch.optim.Adam(module.parameters(), 1e-3)  # type: ignore[method-assign]

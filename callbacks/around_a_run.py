@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
 from callbacks.history import ContinueHistory, History
 from callbacks.keep_checkpoints import KeepCheckpoints
@@ -36,3 +37,13 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
 def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:
     """`logger` and `callbacks` of a test or validation of weights in a run folder."""
     return {"logger": False, "callbacks": [StopOnSignal(folder), *chosen, LogSlices(folder), WriteResults(folder)]}
+
+
+def progress_bar(trainer: Any) -> list[Callback]:
+    """A bar that shows the loss as often as it is logged, unless the settings of the trainer name one or want none.
+
+    Lightning's own reads the loss in every step, for which the host must wait until the device is done.
+    """
+    if trainer.enable_progress_bar is False or any(isinstance(each, ProgressBar) for each in trainer.callbacks or []):
+        return []
+    return [TQDMProgressBar(refresh_rate=trainer.log_every_n_steps or 50)]

@@ -119,7 +119,8 @@ class OpacityModule(SegmentationModule):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x, target and the label's moments, moved by theta. What enters from outside is air, and unlabelled."""
         grid = affine_grid(theta, hu.shape)
-        air = self.network_input(torch.tensor(AIR_HU, device=hu.device), lung)
+        # Filled on the device: a number that is copied there makes the host wait.
+        air = self.network_input(torch.full((), AIR_HU, device=hu.device), lung)
         x = warp(self.network_input(hu, lung) - air, grid, "bilinear") + air
         # A pixel that is mixed with an unlabelled one is unlabelled.
         labelled = warp((target >= 0).float(), grid, "bilinear") > 0.999

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from evaluation.figures import save
-from evaluation.page import Note, Picture, Section, Table, cell, page
 from evaluation.tables import markdown
+from pages.page import Note, Picture, Section, Table, cell, page
 
 FOOTER = "Made by Ground Glass. For research; no figure here is a claim of accuracy on patients."
 

@@ -15,8 +15,10 @@ ALLOWED = {
     "datamodules": {"ct", "batch"},
     "lightning_modules": {"networks", "losses", "metrics", "batch", "ct.patterns"},
     "callbacks": {"batch", "ct", "losses", "metrics"},
-    "evaluation": {"ct", "losses", "metrics"},
-    "inference": {"ct", "networks", "lightning_modules"},
+    "pages": set(),
+    "evaluation": {"ct", "losses", "metrics", "pages"},
+    "inference": {"ct", "networks", "lightning_modules", "pages"},
+    "viewer": {"ct", "evaluation", "inference", "pages"},
 }
 ROOMS = {*ALLOWED, "train", "sweep", "tests"}
 FILES = [path for room in ALLOWED for path in [*ROOT.glob(f"{room}/**/*.py"), *ROOT.glob(f"{room}.py")]]

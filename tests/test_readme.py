@@ -16,6 +16,8 @@ ROOMS = [
     "callbacks",
     "evaluation",
     "inference",
+    "pages",
+    "viewer",
     "benchmarks",
 ]
 

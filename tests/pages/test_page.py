@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from evaluation.page import Note, Picture, Section, Table, cell, page
 from evaluation.report_folder import ReportFolder
+from pages.page import Note, Picture, Section, Table, cell, page
 
 
 def test_text_is_escaped_and_pictures_are_inside(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""A web page on this machine: a scan in, masks and numbers out, and runs side by side."""

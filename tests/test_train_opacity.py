@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from harness import EXPERIMENTS, experiment_args, train_in_process
+from predict_harness import predict
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from ct.read import read_mask, read_scan
@@ -17,7 +18,6 @@ from evaluation.noise_model import estimate
 from evaluation.noise_model import main as make_noise_model
 from evaluation.run_data import read_run
 from inference.load import load_module
-from inference.segment import predict
 from lightning_modules.opacity import OpacityModule
 from train import main
 

@@ -31,7 +31,7 @@ _UPRIGHT_TERMS = (8, 32)
 _LEAST_HU = 0.5
 _LEAST_TERMS = 128
 _BLOCK = 32
-_FIRST_WORDS = 8
+_FIRST_WORDS = 6
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,26 @@ def left_right(lung: BoolArray, spacing_mm: tuple[float, float, float]) -> npt.N
         sides[lung] = RIGHT if _is_hollow_on_the_left(lung) else LEFT
         return sides
     cuts = _cuts(profile, middle, max(1, round(CUT_RANGE_MM / spacing_mm[2])))
-    beyond = np.broadcast_to((np.arange(lung.shape[2]) >= cuts[:, None])[:, None], lung.shape)[lung]
-    parts = ndimage.label(lung)[0][lung]
-    share = (np.bincount(parts, weights=beyond) / np.maximum(np.bincount(parts), 1))[parts]
-    left = np.where(share >= ONE_SIDED, True, np.where(share <= 1 - ONE_SIDED, False, beyond))
-    sides[lung] = np.where(left, LEFT, RIGHT)
+    # Slice by slice: arrays of all voxels of the lungs would take more memory than the scan.
+    box = tuple(slice(ends[0], ends[-1] + 1) for ends in map(np.flatnonzero, _shadows(lung)))
+    parts, count = ndimage.label(lung[box])
+    cuts, columns = cuts[box[0]], np.arange(lung.shape[2])[box[2]]
+    voxels, beyond = np.zeros(count + 1), np.zeros(count + 1)
+    for plane, cut in zip(parts, cuts, strict=True):
+        voxels += np.bincount(plane.ravel(), minlength=count + 1)
+        beyond += np.bincount(plane[:, columns >= cut].ravel(), minlength=count + 1)
+    share = beyond / np.maximum(voxels, 1)
+    for plane, cut, inside, side in zip(parts, cuts, lung[box], sides[box], strict=True):
+        of_part = share[plane]
+        left = np.where(of_part >= ONE_SIDED, True, np.where(of_part <= 1 - ONE_SIDED, False, columns >= cut))
+        side[inside] = np.where(left, LEFT, RIGHT)[inside]
     return sides
+
+
+def _shadows(lung: BoolArray) -> list[BoolArray]:
+    """Where each axis has any lung."""
+    plane: BoolArray = np.any(lung, axis=0)
+    return [np.any(lung, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0)]
 
 
 def _middle(profile: npt.NDArray[np.float32]) -> int | None:

@@ -95,7 +95,7 @@ def _of_region(
 def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Voxels, sum of HU and sum of HU above air, each (2 sides, 3 thirds, codes); slice by slice, to need no memory."""
     codes = max(max(of_finding) for of_finding in findings_of(masks).values()) + 1
-    sides = left_right(masks["lungs"] > 0, scan.spacing_mm)
+    sides = left_right(masks["lungs"].astype(np.bool_, copy=False), scan.spacing_mm)
     tables: list[NDArray[Any]] = [np.zeros((2, 3, codes), kind) for kind in (np.int64, np.float64, np.float64)]
     for number, side in enumerate(SIDES.values()):
         heights = np.flatnonzero((sides == side).any((1, 2))).tolist()

@@ -16,6 +16,7 @@ SIDES = ("left", "right")
 REGIONS = (*SIDES, *(f"{side}_{zone}" for side in SIDES for zone in ("upper", "middle", "lower")))
 UNITS = {"_ml": "ml", "_percent": "%", "_hu": "HU", "_g": "g", "_bits": "bits", "_coverage": "", "_score": ""}
 UNKNOWN = "-"
+WHOLE = 1000  # from here on a decimal says nothing
 
 
 def cards(measured: Measured) -> dict[str, str]:
@@ -68,7 +69,9 @@ def value_text(key: str, value: float | None) -> str:
     if key.endswith(("_score", "_share")):
         return f"{100 * value:.1f} %"
     unit = next((unit for ending, unit in UNITS.items() if key.endswith(ending)), "ml" if "_ml_" in key else "")
-    return f"{value:,.1f} {unit}" if unit not in ("", "bits") else f"{value:.3f} {unit}".rstrip()
+    if unit in ("", "bits"):
+        return f"{value:.3f} {unit}".rstrip()
+    return f"{value:,.1f} {unit}" if abs(value) < WHOLE else f"{value:,.0f} {unit}"
 
 
 def finding_name(finding: str) -> str:

@@ -13,7 +13,7 @@ from inference.result import Masks, Result
 from viewer.canvas import WINDOWS_HU, background, overlay, step_of
 from viewer.findings import Layer, dice, layers_of
 from viewer.measured import cards, interval_sentence, region_table, rest_table
-from viewer.slice_picture import slice_picture
+from viewer.slice_picture import as_address, slice_picture
 from viewer.visit import plain
 
 VIEWS = {"three planes": "multiplanar", "axial": "axial", "coronal": "coronal", "sagittal": "sagittal"}
@@ -41,12 +41,13 @@ class Segmented:
 def show_result(shown: Segmented) -> None:
     """Draw everything that is known of a scan."""
     result = shown.result
-    st.subheader(plain(result.name), anchor=False)
+    st.header(plain(result.name), anchor=False)
     for flag in result.flags:
         st.warning(f"**This result may be wrong.** {plain(flag)}", icon=":material/flag:")
     figures = cards(result.measurements)
-    for column, (label, text) in zip(st.columns(len(figures)), figures.items(), strict=True):
-        column.metric(label, text, border=True)
+    with st.container(horizontal=True):
+        for label, text in figures.items():
+            st.metric(label, text, border=True, width="content")
     if sentence := interval_sentence(result.measurements):
         st.caption(plain(sentence))
     _show_pictures(shown)
@@ -65,12 +66,14 @@ def show_result(shown: Segmented) -> None:
 @st.fragment
 def _show_pictures(shown: Segmented) -> None:
     layers = layers_of(shown.result.masks)
-    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
-    cross = right.toggle("Cross", True)
-    view = left.segmented_control("View", list(VIEWS), default="three planes", required=True)
-    window = middle.segmented_control("Window", list(WINDOWS_HU), default="lung", required=True)
-    opacity = _opacity_sliders(layers)
-    _show_canvas(shown, layers, view, window, opacity, cross)
+    place, controls = st.columns([3, 1])
+    with controls:
+        view = st.radio("View", list(VIEWS), horizontal=True)
+        window = st.radio("Window", list(WINDOWS_HU), horizontal=True)
+        opacity = _opacity_sliders(layers)
+        cross = st.toggle("Cross", True)
+    with place:
+        _show_canvas(shown, layers, view, window, opacity, cross)
     if shown.truth:
         _show_truth(shown, layers, window, opacity)
 
@@ -78,13 +81,13 @@ def _show_pictures(shown: Segmented) -> None:
 def _opacity_sliders(layers: Sequence[Layer]) -> dict[str, float]:
     """A slider for each layer, its label in the layer's colour."""
     chosen = {}
-    for column, layer in zip(st.columns(len(layers)), layers, strict=True):
+    for layer in layers:
         colour = "#{:02x}{:02x}{:02x}".format(*layer.rgb)
-        # The colours are ours: nothing here came from a visitor.
-        column.html(f'<span style="color:{colour}">&#9632;</span> {layer.name}')
+        # Names and colours are ours: nothing here came from a visitor.
+        st.html(f'<span style="color:{colour}">&#9632;</span> Opacity of {layer.name}')
         start = LUNG_OPACITY if layer is layers[0] else OPACITY
         label = f"Opacity of {layer.name}"
-        chosen[layer.name] = column.slider(label, 0.0, 1.0, start, 0.05, label_visibility="collapsed")
+        chosen[layer.name] = st.slider(label, 0.0, 1.0, start, 0.05, label_visibility="collapsed")
     return chosen
 
 
@@ -110,7 +113,8 @@ def _show_canvas(
         height=PIXELS_HIGH,
         settings={"radiological": True, "crosshair": cross, "interpolation": True},
         update_interval_ms=None,
-        key="canvas",
+        # With a second image, NiiVue would show both: another window or scan needs another canvas.
+        key=f"canvas-{window}-{id(shown)}",
     )
     every = step_of(scan)
     coarser = f" Every {every}th pixel of rows and columns is shown; measures and files have all." if every > 1 else ""
@@ -124,7 +128,8 @@ def _show_truth(shown: Segmented, layers: Sequence[Layer], window: str, opacity:
     most = max(range(len(scan.hu)), key=lambda z: int(sum(layer.mask[z].sum() for layer in truth)))
     z = st.slider("Axial slice, from the feet", 1, len(scan.hu), most + 1) - 1
     for column, title, drawn in zip(st.columns(2), ("Model", "Reader"), (found, truth), strict=True):
-        column.image(slice_picture(scan, drawn, z, window, opacity), caption=title, width="stretch")
+        picture = slice_picture(scan, drawn, z, window, opacity)
+        column.image(as_address(picture), caption=title, width="stretch")
     if [layer.name for layer in truth] == [layer.name for layer in found]:
         values = {a.name: dice(b.mask, a.mask) for a, b in zip(found, truth, strict=True)}
         texts = [f"{name} {value:.2f}" if value is not None else f"{name} -" for name, value in values.items()]
@@ -153,9 +158,14 @@ def _show_report(report: Path) -> None:
 def _show_downloads(shown: Segmented) -> None:
     paths = sorted(path for path in shown.out.rglob("*") if path.is_file())
     name = f"{shown.result.name}.zip"
-    st.download_button("All outputs (zip)", _zipped(shown.out, paths), name, "application/zip", on_click="ignore")
-    for path in paths:
-        st.download_button(plain(path.name), path.read_bytes(), path.name, on_click="ignore", key=f"file-{path.name}")
+    st.download_button(
+        "All outputs (zip)", _zipped(shown.out, paths), name, "application/zip", on_click="ignore", type="primary"
+    )
+    with st.container(horizontal=True):
+        for path in paths:
+            st.download_button(
+                plain(path.name), path.read_bytes(), path.name, on_click="ignore", key=f"file-{path.name}"
+            )
     if any(path.suffix == ".dcm" for path in paths):
         st.caption("The DICOM files name the patient, as those of the scan do; the others do not.")
 

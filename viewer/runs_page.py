@@ -24,7 +24,6 @@ def show_runs_page(runs: Path) -> None:
     Args:
         runs: Folder of all runs.
     """
-    st.title("Compare runs")
     found = newest_runs(runs)
     if not found:
         st.write(f"No finished run in {plain(str(runs))} yet: make train EXP=unet_em makes one.")

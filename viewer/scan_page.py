@@ -26,7 +26,6 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
         checkpoint, bring = choose_model(runs), choose_scan(cohorts)
         start = st.button("Segment", type="primary", width="stretch", disabled=checkpoint is None or bring is None)
         st.caption(f"{PURPOSE} What you upload stays on this machine and is removed when you leave this page.")
-    st.title("Segment a scan")
     if start and checkpoint and bring:
         st.session_state.pop(STATE, None)
         _segment(checkpoint, bring)

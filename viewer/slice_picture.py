@@ -1,9 +1,12 @@
 """One axial slice with its layers as a picture, for truth beside prediction."""
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ct.scan import Scan
 from viewer.canvas import WINDOWS_HU
@@ -35,6 +38,13 @@ def slice_picture(
         inside, share = layer.mask[z], opacity.get(layer.name, 0.0)
         picture[inside] = (1 - share) * picture[inside] + share * np.array(layer.rgb, np.float32)
     return _square_pixels(picture.round().astype(np.uint8), scan)
+
+
+def as_address(picture: NDArray[np.uint8]) -> str:
+    """A picture as an address that holds it (PNG): a file of its own would be gone before a fast slider shows it."""
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _square_pixels(picture: NDArray[np.uint8], scan: Scan) -> NDArray[np.uint8]:

@@ -13,8 +13,8 @@ from viewer.findings import Layer
 
 # NiiVue keeps four bytes for every voxel of every layer on the graphics card.
 MOST_PIXELS = 256
-HU_RANGE = (-1100, 600)  # what no window of WINDOWS_HU shows need not travel
 WINDOWS_HU = {"lung": (-1350, 150), "soft tissue": (-160, 240)}
+HU_RANGE = (-1350, 600)  # the rest need not travel; above it is bone and metal
 RGBA = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")])
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 from viewer.examples import Example, examples
 from viewer.models import checkpoints
 from viewer.segmenting import receive
+from viewer.visit import plain
 
 UPLOAD, FOLDER, PHANTOM = "Upload a file", "Upload a folder", "Phantom example"
 # What outputs call an uploaded scan: the name of its file may be the patient's.
@@ -24,7 +25,7 @@ def choose_model(runs: Path) -> Path | None:
     """
     found = checkpoints(runs)
     if not found:
-        st.warning(f"No finished run in {runs} yet: make train EXP=unet_em makes one.")
+        st.warning(f"No finished run in {plain(str(runs))} yet: make train EXP=unet_em makes one.")
     name = st.selectbox("Model", list(found), help="The newest finished run of every experiment, newer ones first.")
     other = st.text_input("or a checkpoint", placeholder="path of a best.ckpt")
     if other:
@@ -52,7 +53,7 @@ def choose_scan(cohorts: Path) -> Bring | None:
 
 def _bringer(files: Sequence[Any]) -> Bring:
     def bring(folder: Path) -> Example:
-        contents = {file.name: file.getvalue() for file in files}
-        return Example(UPLOADED, receive(contents, folder / "upload"), None, None)
+        contents = [(file.name, file.getvalue()) for file in files]
+        return Example(UPLOADED, receive(contents, folder), None, None)
 
     return bring

@@ -117,7 +117,7 @@ def _show_canvas(
         key=f"canvas-{window}-{id(shown)}",
     )
     every = step_of(scan)
-    coarser = f" Every {every}th pixel of rows and columns is shown; measures and files have all." if every > 1 else ""
+    coarser = f" One of {every} pixels of a row or column is shown; measures and files have all." if every > 1 else ""
     st.caption(f"Wheel: next slice. Click: the place that all planes show. Right on the left side.{coarser}")
 
 

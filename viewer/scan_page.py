@@ -38,7 +38,7 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
 
 def _segment(checkpoint: Path, bring: Bring) -> None:
     """Segment the scan and remember the result, or say why it cannot be used."""
-    work, out = visit_folder() / "work", visit_folder() / "outputs"
+    work, out = visit_folder() / "scan", visit_folder() / "outputs"
     for old in (work, out):
         shutil.rmtree(old, ignore_errors=True)
     bar = st.progress(0.0, "reading the scan")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ Progress = Callable[[str, float], None]
 ONE_AT_A_TIME = threading.Lock()
 
 
-def receive(files: Mapping[str, bytes], folder: Path) -> Path:
+def receive(files: Sequence[tuple[str, bytes]], folder: Path) -> Path:
     """Lay uploaded files into an empty folder.
 
     Args:
-        files: Bytes by name, as the browser says it: a zip of a DICOM series, a NIfTI or NRRD file, or DICOM files.
+        files: Name, as the browser says it, and bytes of each: a zip of a DICOM series, a NIfTI or NRRD file, or the
+            files of a DICOM series.
         folder: Where to.
 
     Returns:
@@ -36,8 +37,10 @@ def receive(files: Mapping[str, bytes], folder: Path) -> Path:
         ValueError: A zip cannot be unpacked.
     """
     folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / Path(name).name).write_bytes(content)
+    for number, (name, content) in enumerate(files):
+        # Files of several folders may have one name.
+        place = Path(name).name if len(files) == 1 else f"{number:05d}-{Path(name).name}"
+        (folder / place).write_bytes(content)
     if len(files) > 1:
         return folder
     path = next(folder.iterdir())

@@ -50,7 +50,7 @@ def draw_sites(values: pd.DataFrame, label: str) -> Any:
         places = np.arange(len(values)) + (number - (len(values.columns) - 1) / 2) * width
         colour, hatch = LINE_COLOURS[number % len(LINE_COLOURS)], HATCHES[number % len(HATCHES)]
         bars = axis.bar(places, values[name], width, label=name, edgecolor="white", color=colour, hatch=hatch)
-        axis.bar_label(bars, [f"{value:.2f}" if np.isfinite(value) else "-" for value in values[name]], fontsize=8)
+        axis.bar_label(bars, fmt="%.2f", fontsize=8)
     axis.set_xticks(range(len(values)), ["all sites" if site == ALL else f"site {site}" for site in values.index])
     axis.set_ylabel(label)
     axis.margins(y=0.12)

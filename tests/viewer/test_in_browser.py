@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no Chro
 ROOT = Path(__file__).resolve().parents[2]
 # A machine without a graphics card draws in software.
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-MILLISECONDS = 120_000
+MILLISECONDS = 60_000
 
 
 class Viewer(NamedTuple):
@@ -96,19 +96,25 @@ def is_elsewhere(url: str, viewer: Viewer) -> bool:
 
 
 def upload(page: "playwright.Page", path: Path) -> None:
+    # What is given to a page that is still being made is lost.
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.locator("input[type=file]").set_input_files(path)
-    page.get_by_text(path.name).wait_for()
+    page.get_by_test_id("stFileChip").wait_for()
     page.get_by_role("button", name="Segment").click()
 
 
 def shown(page: "playwright.Page") -> bytes:
-    return page.frame_locator("iframe").locator("canvas").screenshot()
+    """The canvas as it is now; empty while it is being replaced by another."""
+    try:
+        return page.frame_locator("iframe").locator("canvas").screenshot()
+    except playwright.Error:
+        return b""
 
 
 def wait_for_change(page: "playwright.Page", before: bytes) -> bytes:
     for _ in range(100):
-        if (after := shown(page)) != before:
-            return after
+        if shown(page) not in (b"", before):
+            return wait_for_rest(page)
         page.wait_for_timeout(200)
     raise AssertionError("the canvas shows what it showed before")
 
@@ -118,7 +124,7 @@ def wait_for_rest(page: "playwright.Page") -> bytes:
     last = shown(page)
     for _ in range(100):
         page.wait_for_timeout(1000)
-        if (now := shown(page)) == last:
+        if (now := shown(page)) == last != b"":
             return now
         last = now
     raise AssertionError("the canvas does not come to rest")

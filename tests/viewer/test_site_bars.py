@@ -34,7 +34,7 @@ def test_bars_are_as_high_as_the_figures(part: dict[str, Run]) -> None:
     figure = draw_sites(site_figures(part, "infection", "dice_mean"), "Dice")
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert np.array_equal(heights, [0.25, np.nan, 0.5, np.nan, np.nan, 0.75], equal_nan=True)
-    assert [text.get_text() for text in figure.axes[0].texts] == ["0.25", "-", "0.50", "-", "-", "0.75"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.25", "", "0.50", "", "", "0.75"]
     plt.close(figure)
 
 

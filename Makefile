@@ -129,8 +129,8 @@ split: $(INSTALLED) $(if $(COHORT),,cohort)  ## [COHORT= OUT=<folder> ARGS="--le
 composition: $(INSTALLED) $(if $(COHORT),,cohort)  ## [COHORT= ARGS="--style markdown"]: slices, scans and patients per site, split and label
 	@$(PY) -m ct.composition --cohort "$(or $(COHORT),$(EXP_COHORT))" $(ARGS)
 
-predict: $(INSTALLED)  ## CKPT=<best.ckpt> SCAN=<DICOM folder | NIfTI> OUT=<folder>: segment a scan
-	$(PY) -m inference.segment --ckpt "$(CKPT)" --scan "$(SCAN)" --out "$(OUT)" $(ARGS)
+predict: $(INSTALLED)  ## CKPT=<best.ckpt, or several> SCAN=<scan | folder of scans | cohort.csv> OUT=<folder> [ARGS=--flips]: masks, numbers and reports of new scans; goes on with an unfinished batch
+	$(PY) -m inference.predict --ckpt $(or $(CKPT),"") --scan "$(SCAN)" --out "$(OUT)" $(ARGS)
 
 study: $(addprefix study-seed-,$(SEEDS))  ## [SEEDS="0 1 2" STUDY="<experiments>"]: experiments with several seeds, and their table (-j2: two at once)
 	$(PY) -m evaluation.tables --study $(RUNS)/study

@@ -32,6 +32,7 @@ from benchmarks.prepared_example import write_prepared
 from benchmarks.timing import interleaved, line, median
 from datamodules.infection import InfectionData
 from lightning_modules.augment import Augmentation, draw_affine
+from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.infection import InfectionModule
 
 BATCH, BATCHES, SCANS, REPEATS = 16, 6, 6, 3
@@ -194,6 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", default="", help="only the settings whose name contains this")
     wanted = parser.parse_args().peer
+    keep_freed_memory()  # as a training on CPUs does; it serves the peers too
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stderr(io.StringIO()):
             data = our_data(write_prepared(Path(folder), SCANS))

@@ -34,7 +34,8 @@ from benchmarks.timing import interleaved, line, median
 from ct.lungs import classical_lungs
 from ct.phantom_patient import make_phantom
 from inference.load import load_module
-from inference.segment import predict
+from inference.scan_list import Source
+from inference.segmenter import Segmenter
 from lightning_modules.base import network_units
 from lightning_modules.checkpoint_file import write_checkpoint
 from lightning_modules.infection import InfectionModule
@@ -66,7 +67,7 @@ def write_module(path: Path) -> None:
 
 def ours(checkpoint: Path, scan: Path, folder: Path) -> None:
     """`make predict`."""
-    predict(checkpoint, scan, Path(tempfile.mkdtemp(dir=folder)) / "out")
+    Segmenter([checkpoint]).predict(Source("scan", scan), Path(tempfile.mkdtemp(dir=folder)) / "out")
 
 
 def slice_by_slice(checkpoint: Path, scan: Path, folder: Path) -> dict[str, float]:
@@ -156,7 +157,8 @@ def main() -> None:
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        predict(*options.peak)
+        checkpoint, scan, out = map(Path, options.peak)
+        Segmenter([checkpoint]).predict(Source("scan", scan), out)
         # Not getrusage: its maximum includes that of the process that started this one.
         status = Path("/proc/self/status").read_text()
         print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)

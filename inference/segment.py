@@ -1,56 +1,128 @@
-"""A new scan to masks on its own grid and measurements.
+"""A scan and its lungs to masks on its own grid, by one model or several."""
 
-python -m inference.segment --ckpt runs/unet_em/latest/best.ckpt --scan <DICOM folder | NIfTI> --out <folder>
-"""
-
-import argparse
-import hashlib
-import json
-import os
-import shutil
-import tempfile
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from ct.lungs_of_scan import METHODS, find_lungs
-from ct.patterns import GROUPS
+from ct.patterns import GROUPS, OPACITY_GROUPS
 from ct.prepare_scan import PreparedScan, prepare_scan
-from ct.read import read_scan
 from ct.scan import Scan
-from ct.write import write_mask
-from inference.load import load_module
+from inference.result import Masks
 from lightning_modules.base import SegmentationModule
 from lightning_modules.precision import fastest_precision
 
 # A GPU is busy with many slices only; a CPU is as fast with few, which need less memory.
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 4, 16
 GROUP = "group_"
+NO_FLIP: tuple[int, ...] = ()
+FLIPS: tuple[tuple[int, ...], ...] = (NO_FLIP, (-1,), (-2,), (-2, -1))  # axes of (B, C, H, W) that are reversed
+
+Maps = dict[str, NDArray[np.float32]]
+Progress = Callable[[float], None]
 
 
-Masks = dict[str, NDArray[np.bool_] | NDArray[np.uint8]]
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Masks of a scan and how sure the answer is.
+
+    Attributes:
+        masks: (Z, Y, X) on the scan's canonical grid, as in `inference.result.Result`.
+        entropy_bits: Mean over the lungs of the entropy of a voxel's class.
+        shares: By finding, the share of the lungs in every single answer (members x flips).
+    """
+
+    masks: Masks
+    entropy_bits: float
+    shares: dict[str, list[float]]
 
 
-def segment_scan(scan: Scan, lung: NDArray[np.bool_], module: SegmentationModule) -> Masks:
-    """Masks of a scan on its canonical grid.
+def segment_scan(
+    scan: Scan,
+    lung: NDArray[np.bool_],
+    modules: Sequence[SegmentationModule],
+    flips: bool = False,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Segment a scan on its canonical grid.
 
     Args:
         scan: The scan.
         lung: bool (Z, Y, X) on its canonical grid.
-        module: A trained module.
+        modules: Trained modules of one task; probabilities are averaged over them.
+        flips: Average over the four ways to mirror a slice too.
+        progress: Told the share that is done.
 
     Returns:
-        (Z, Y, X) by name: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the
-        multi-class task lungs, infection (groups 2 to 4) and uint8 groups, the code of the likeliest inside the lungs.
+        Masks: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the multi-class
+        task lungs, infection (groups 2 to 4) and uint8 groups, the code of the likeliest inside the lungs.
     """
-    prepared = prepare_scan(scan, lung, size=module.size)
+    used = FLIPS if flips else FLIPS[:1]
+    mean: Maps = {}
+    shares: dict[str, list[float]] = {}
+    for number, module in enumerate(modules):
+        prepared = prepare_scan(scan, lung, size=module.size)
+        for turn, flip in enumerate(used):
+            start = (number * len(used) + turn) / (len(modules) * len(used))
+            answer = _probabilities(prepared, module, flip, _part(progress, start, len(modules) * len(used)))
+            for finding, share in _shares(answer, prepared.lung > 0).items():
+                shares.setdefault(finding, []).append(share)
+            _add(mean, answer, 1 / (len(modules) * len(used)))
+    entropy = _entropy_bits(mean, prepared.lung > 0)
+    return Segmentation(_masks(prepared, mean, lung), entropy, shares)
+
+
+def _part(progress: Progress | None, start: float, parts: int) -> Progress:
+    return lambda share: progress(start + share / parts) if progress else None
+
+
+def _add(mean: Maps, answer: Maps, weight: float) -> None:
+    for name, probability in answer.items():
+        probability *= weight
+        if name in mean:
+            mean[name] += probability
+        else:
+            mean[name] = probability
+
+
+def _probabilities(
+    prepared: PreparedScan, module: SegmentationModule, flip: tuple[int, ...], progress: Progress
+) -> Maps:
+    """float32 (Z', size, size) by name, on the prepared grid; slices without lung are 0 and not computed."""
+    found: Maps = {}
+    for rows, x in _inputs(prepared, module, progress):
+        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, fastest_precision() == "bf16-mixed"):
+            answer = module.segment(x.flip(flip))
+        for name, probability in answer.items():
+            out = found.setdefault(name, np.zeros(prepared.hu.shape, dtype=np.float32))
+            out[rows.numpy()] = probability[:, 0].float().flip(flip).cpu().numpy()
+    return found
+
+
+def _inputs(
+    prepared: PreparedScan, module: SegmentationModule, progress: Progress
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows of slices with lung, and the network's input of each batch of them."""
+    context = module.hparams["context"]
+    volume, lung = torch.from_numpy(prepared.hu), torch.from_numpy(prepared.lung > 0)
+    rows = torch.nonzero(lung.flatten(1).any(1))[:, 0]
+    offsets = torch.arange(-(context // 2), context // 2 + 1)
+    done = 0
+    for z in torch.split(rows, CPU_BATCH_SIZE if module.device.type == "cpu" else GPU_BATCH_SIZE):
+        stack = volume[(z[:, None] + offsets).clamp(0, len(volume) - 1)]
+        yield z, module.network_input(stack.to(module.device), lung[z][:, None].to(module.device))
+        done += len(z)
+        progress(done / len(rows))
+
+
+def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_]) -> Masks:
+    """Masks on the canonical grid."""
     masks: Masks = {"lungs": lung}
-    outer, likeliest = lung, np.zeros(lung.shape, np.float32)
-    for name, probability in _probabilities(prepared, module).items():
+    outer, likeliest = lung, np.zeros(lung.shape if any(name.startswith(GROUP) for name in mean) else 0, np.float32)
+    for name, probability in mean.items():
         # Interpolated as a probability and cut afterwards: smoother than a nearest-neighbour mask.
         slices = prepared.transform.restore_slices(probability)
         if name.startswith(GROUP):
@@ -59,121 +131,45 @@ def segment_scan(scan: Scan, lung: NDArray[np.bool_], module: SegmentationModule
                 codes[inside & (level > best)] = int(name.removeprefix(GROUP))
                 np.maximum(best, level, out=best)
         else:
-            found = [inside & (level > 0.5) for inside, level in zip(outer, slices, strict=True)]
-            masks[name] = outer = np.stack(found)
+            found = np.zeros(lung.shape, np.bool_)
+            for target, inside, level in zip(found, outer, slices, strict=True):
+                np.logical_and(inside, level > 0.5, out=target)
+            masks[name] = outer = found
     return masks
 
 
-def _probabilities(prepared: PreparedScan, module: SegmentationModule) -> dict[str, NDArray[np.float32]]:
-    """float32 (Z', size, size) by name, on the prepared grid; slices without lung are 0 and not computed."""
-    context = module.hparams["context"]
-    volume = torch.from_numpy(prepared.hu)
-    lung = torch.from_numpy(prepared.lung > 0)
-    rows = torch.nonzero(lung.flatten(1).any(1))[:, 0]
-    offsets = torch.arange(-(context // 2), context // 2 + 1)
-    found: dict[str, NDArray[np.float32]] = {}
-    bf16 = fastest_precision() == "bf16-mixed"
-    batch_size = CPU_BATCH_SIZE if module.device.type == "cpu" else GPU_BATCH_SIZE
-    for z in tqdm(torch.split(rows, batch_size), "segment", unit="batch", leave=False):
-        stack = volume[(z[:, None] + offsets).clamp(0, len(volume) - 1)]
-        x = module.network_input(stack.to(module.device), lung[z][:, None].to(module.device))
-        with torch.inference_mode(), torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
-            for name, probability in module.segment(x).items():
-                out = found.setdefault(name, np.zeros(prepared.hu.shape, dtype=np.float32))
-                out[z.numpy()] = probability[:, 0].float().cpu().numpy()
-    return found
+def _shares(answer: Maps, lung: NDArray[np.bool_]) -> dict[str, float]:
+    """Share of the lungs that one answer gives each finding, on the prepared grid."""
+    inside = {name: probability[lung] for name, probability in answer.items()}
+    findings, outer = {}, np.ones(int(lung.sum()), np.bool_)
+    for name, probability in inside.items():
+        if not name.startswith(GROUP):
+            outer = outer & (probability > 0.5)
+            findings[name] = outer
+    groups = {int(name.removeprefix(GROUP)): p for name, p in inside.items() if name.startswith(GROUP)}
+    if groups:
+        likeliest = np.array(list(groups))[np.argmax(np.stack(list(groups.values())), 0)]
+        findings |= {f"{GROUP}{group}": likeliest == group for group in OPACITY_GROUPS}
+    return {name: float(mask.mean()) for name, mask in findings.items()}
 
 
-def measure(scan: Scan, masks: Masks) -> dict[str, float | None]:
-    """Volumes in ml, severity and consolidation score (paper EM, equations 14 and 15), on the scan's own grid.
+def _entropy_bits(mean: Maps, lung: NDArray[np.bool_]) -> float:
+    """Mean entropy of a voxel's class inside the lungs.
 
-    With groups (paper L3) also their volumes and the share of well-aerated lung, and consolidation is group 4. Volumes
-    are None where the spacing is unknown.
+    The classes are the groups, or where findings are nested (consolidation is infection) none, each without the next,
+    and the innermost.
     """
-    voxels = {name: int(mask.sum()) for name, mask in masks.items() if name != "groups"}
-    lung = voxels["lungs"]
-    if "groups" in masks:
-        counts = np.bincount(masks["groups"][masks["lungs"] > 0], minlength=len(GROUPS))
-        voxels |= {f"{GROUP}{group}": int(counts[group]) for group in GROUPS[1:]}
-    ml = {name: count * scan.voxel_ml if scan.spacing_known else None for name, count in voxels.items()}
-    dense = voxels.get("consolidation", voxels.get(f"{GROUP}{GROUPS[-1]}"))
-    scores: dict[str, float | None] = {"severity_score": voxels["infection"] / lung}
-    if dense is not None:
-        scores["consolidation_score"] = dense / lung
-    if "groups" in masks:
-        scores["wal_percent"] = 100 * (1 - voxels["infection"] / lung)
-    return {"lung_ml": ml.pop("lungs")} | {f"{name}_ml": value for name, value in ml.items()} | scores
-
-
-def predict(
-    checkpoint: str | Path,
-    scan_path: str | Path,
-    out: str | Path,
-    lung_mask: str | Path | None = None,
-    lung_method: str = "classical",
-) -> Path:
-    """Segment one scan and write masks and measurements; the folder appears whole or not at all.
-
-    Args:
-        checkpoint: best.ckpt of a run.
-        scan_path: A DICOM folder or file, a NIfTI or an NRRD file.
-        out: The folder to make.
-        lung_mask: A lung mask on the scan's grid; without it the lungs are found.
-        lung_method: How they are found: "classical" or "lungmask".
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: If the checkpoint, the scan or its lungs cannot be used, or `out` exists.
-    """
-    out = Path(out)
-    if out.exists():
-        raise ValueError(f"{out} exists already; give --out a new folder, so that no result is overwritten")
-    module = load_module(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    scan = read_scan(scan_path)
-    lungs = find_lungs(scan, Path(lung_mask) if lung_mask else None, lung_method)
-    masks = segment_scan(scan, lungs.mask, module)
-    provenance: dict[str, Any] = {
-        "lung_source": lungs.source,
-        "verdict": "repaired" if scan.repairs else "pass",
-        "repairs": list(scan.repairs),
-        "warnings": list(lungs.warnings),
-        "checkpoint_sha256": hashlib.sha256(Path(checkpoint).read_bytes()).hexdigest(),
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
-        for name, mask in masks.items():
-            write_mask(mask, scan, temporary / f"{name}.nii.gz")
-        text = json.dumps(measure(scan, masks) | provenance, indent=2, allow_nan=False)
-        (temporary / "measurements.json").write_text(text + "\n")
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return out
-
-
-def main(args: list[str] | None = None) -> None:
-    """The command line of `make predict`."""
-    parser = argparse.ArgumentParser(prog="make predict", description="Segment a chest CT.")
-    parser.add_argument("--ckpt", required=True, help="best.ckpt of a run")
-    parser.add_argument("--scan", required=True, help="DICOM folder, NIfTI or NRRD file")
-    parser.add_argument("--out", required=True, help="folder to write; must not exist")
-    parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: the lungs are found)")
-    parser.add_argument("--lungs", choices=METHODS, default="classical", help="how to find them (default: classical)")
-    options = parser.parse_args(args)
-    missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
-    if missing:
-        parser.exit(
-            2, f"error: {', '.join(missing)} not given; make predict CKPT=<best.ckpt> SCAN=<scan> OUT=<folder>\n"
-        )
-    try:
-        out = predict(options.ckpt, options.scan, options.out, options.lung_mask, options.lungs)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
-    print((out / "measurements.json").read_text() + f"written to {out}")
-
-
-if __name__ == "__main__":
-    main()
+    if any(name.startswith(GROUP) for name in mean):
+        levels = [mean[f"{GROUP}{group}"][lung] for group in GROUPS if f"{GROUP}{group}" in mean]
+    else:
+        nested = [np.ones(int(lung.sum()), np.float32)]
+        for probability in mean.values():
+            nested.append(np.minimum(nested[-1], probability[lung]))
+        inner = [*nested[1:], np.zeros_like(nested[0])]
+        levels = [outside - inside for outside, inside in zip(nested, inner, strict=True)]
+    total = np.maximum(sum(levels), np.float32(1e-12))
+    shares = [level / total for level in levels]
+    terms = [np.where(share > 0, -share * np.log2(np.maximum(share, 1e-12)), 0).mean() for share in shares]
+    entropy = float(sum(terms))
+    assert math.isfinite(entropy)
+    return max(entropy, 0.0)

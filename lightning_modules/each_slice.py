@@ -54,6 +54,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     started = Barrier(threads + 1)
 
     def alone() -> None:
+        torch.get_num_threads()  # a thread takes over the default once, at its first question, and would do so later
         torch.set_num_threads(1)
         started.wait()
 

@@ -16,8 +16,7 @@ import pydicom
 import pytest
 from harness import ROOT, experiment_args, train_in_process
 from offline_run import payloads
-
-from inference.segment import predict
+from predict_harness import predict
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from harness import experiment_args
 
-from inference.segment import main as predict
+from inference.predict import main as predict
 from lightning_modules.checkpoint_file import sealed
 from train import main
 

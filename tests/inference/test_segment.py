@@ -5,10 +5,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from predict_harness import predict
 
 from ct.read import read_mask, read_scan
 from inference.load import load_module
-from inference.segment import main, predict, segment_scan
+from inference.predict import main
+from inference.segment import segment_scan
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = ROOT.parent / "shared" / "data"
@@ -40,7 +42,7 @@ def test_prediction_on_the_own_grid_is_that_of_the_evaluation(cohort: Path, em_r
     # The tiny phantom's own grid is its prepared grid, so both must count the same voxels.
     scan = read_scan(cohort.parent / "images" / "B007")
     lung = read_mask(cohort.parent / "masks" / "B007_lungs.nii.gz", scan) != 0
-    masks = segment_scan(scan, lung, load_module(em_run / "best.ckpt"))
+    masks = segment_scan(scan, lung, [load_module(em_run / "best.ckpt")]).masks
     row = pd.read_csv(em_run / "scans.csv", index_col="scan_id").loc["B007"]
     assert masks["infection"].sum() == pytest.approx(row["infection_tp"] + row["infection_fp"], rel=0.01)
     assert masks["consolidation"].sum() == pytest.approx(row["consolidation_tp"] + row["consolidation_fp"], rel=0.01)

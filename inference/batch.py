@@ -1,0 +1,110 @@
+"""Many scans, one after the other: what fails is listed, what is done stays done."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from inference.follow_up import follow_up
+from inference.outputs import NUMBERS
+from inference.scan_list import Source, named, scans_of, write_private
+from inference.segmenter import Segmenter
+from inference.without_names import reason_without_names
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a batch.
+
+    Attributes:
+        out: Its folder.
+        done: Scans with a result, earlier ones included.
+        before: Of these, scans that had one already.
+        flagged: Of these, scans whose result is flagged.
+        failed: Scans without a result.
+    """
+
+    out: Path
+    done: int
+    before: int
+    flagged: int
+    failed: int
+
+    def __str__(self) -> str:
+        """Return the lines to print at the end."""
+        lines = [f"{self.done} segmented ({self.before} of them before), {self.flagged} flagged, {self.failed} failed"]
+        if self.failed:
+            lines.append(f"why they failed: {self.out / 'failed.csv'}; the same command tries them again")
+        return "\n".join([*lines, f"written to {self.out}"])
+
+
+def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
+    """Segment every scan of a folder or a cohort into <out>/<name>, and write the tables of all.
+
+    A scan that fails is told and listed, and the others go on. Started again, the same command goes on where it was
+    interrupted: a scan whose folder is there is done. Nothing of a scan is kept in memory but its numbers.
+
+    Args:
+        segmenter: The model.
+        scans: A folder of scans, or a cohort.csv.
+        out: The folder of the batch.
+
+    Returns:
+        What happened.
+
+    Raises:
+        ValueError: `scans` cannot be used, or `out` holds results of other scans or another model.
+    """
+    sources = scans_of(scans)
+    out.mkdir(parents=True, exist_ok=True)
+    sources = named(sources, out)
+    waiting = [source for source in sources if not _is_done(out / source.name, segmenter)]
+    reasons: dict[str, str] = {}
+    with tqdm(waiting, "scans", unit="scan") as bar:
+        for source in bar:
+            try:
+                segmenter.predict(source, out / source.name)
+            except (ValueError, OSError, MemoryError) as error:
+                reasons[source.name] = str(error) or type(error).__name__
+                bar.write(f"{source.name} failed: {reasons[source.name]}")
+    write_private(sources, out, reasons)
+    rows = _tables(sources, reasons, out)
+    flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
+    return Summary(out, len(rows), len(sources) - len(waiting), flagged, len(reasons))
+
+
+def _is_done(folder: Path, segmenter: Segmenter) -> bool:
+    if not folder.exists():
+        return False
+    path = folder / NUMBERS
+    found = json.loads(path.read_text(encoding="utf-8")).get("model", {}) if path.is_file() else {}
+    card = segmenter.card
+    if (found.get("checkpoints_sha256"), found.get("flips")) != (list(card.checkpoints_sha256), card.flips):
+        raise ValueError(f"{folder} holds a result of another model or of other settings; give OUT a new folder")
+    return True
+
+
+def _tables(sources: Sequence[Source], reasons: dict[str, str], out: Path) -> pd.DataFrame:
+    """Write measurements.csv, failed.csv and follow_up.csv; the first of them."""
+    rows = pd.DataFrame([_row(out / each.name) for each in sources if each.name not in reasons])
+    by_name = {each.name: each for each in sources}
+    failed = pd.DataFrame(
+        [(name, reason_without_names(reason, by_name[name].path, name)) for name, reason in reasons.items()],
+        columns=["name", "reason"],
+    )
+    rows.to_csv(out / "measurements.csv", index=False)
+    failed.to_csv(out / "failed.csv", index=False)
+    if len(rows):
+        follow_up(sources, rows).to_csv(out / "follow_up.csv", index=False)
+    return rows
+
+
+def _row(folder: Path) -> dict[str, object]:
+    """A row of measurements.csv; lists become one text."""
+    found = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+    model = found.pop("model")
+    texts = {key: "; ".join(value) for key, value in found.items() if isinstance(value, list)}
+    return found | texts | {"checkpoints_sha256": " ".join(model["checkpoints_sha256"]), "version": model["version"]}

@@ -1,0 +1,126 @@
+"""What is measured on masks: volumes, shares by region, density, and the papers' scores."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct.lung_sides import LEFT, RIGHT, left_right
+from ct.patterns import GROUPS, OPACITY_GROUPS
+from ct.scan import Scan
+from inference.result import Masks, Measurements
+
+# Codes of a voxel in the tables below: 0 in the lungs alone; then each finding that a voxel can be, the innermost.
+SIDES = {"right": RIGHT, "left": LEFT}
+THIRDS = ("lower", "middle", "upper")  # from the foot, as z runs
+AIR_HU = -1000.0
+
+
+def findings_of(masks: Masks) -> dict[str, tuple[int, ...]]:
+    """The findings that masks can tell, each with the codes of `_codes` that belong to it."""
+    if "groups" in masks:
+        return {"infection": OPACITY_GROUPS} | {f"group_{group}": (group,) for group in OPACITY_GROUPS}
+    names = [name for name in masks if name != "lungs"]
+    return {name: tuple(range(number, len(names) + 1)) for number, name in enumerate(names, 1)}
+
+
+def measure(scan: Scan, masks: Masks) -> Measurements:
+    """Measure a segmented scan on its own grid.
+
+    Severity and consolidation score are equations 14 and 15 of paper EM; with groups (paper L3) consolidation is group
+    4, and `wal_percent` is the well-aerated share of the lungs. Regions are the lungs and the thirds of each lung's
+    own height. Mass is that of tissue with the density of water at 0 HU and none at -1000 HU: the sum over voxels of
+    (HU + 1000) / 1000 g/ml, air below that counting as none.
+
+    Args:
+        scan: The scan.
+        masks: Its masks, as in `inference.result.Result`; lungs are not empty.
+
+    Returns:
+        By name; `_ml` and `_g` are None where the spacing is unknown, mean HU where there is no finding, shares where
+        a region has no lung.
+    """
+    voxels, hu_sum, mass_hu = _tables(scan, masks)
+    findings = findings_of(masks)
+    ml = scan.voxel_ml if scan.spacing_known else None
+    total, lung = voxels.sum((0, 1)), voxels.sum()
+    found: Measurements = {"lung_ml": _times(lung, ml)}
+    for name, codes in findings.items():
+        count = total[list(codes)].sum()
+        density = mass_hu.sum((0, 1))[list(codes)].sum() / 1000
+        found[f"{name}_ml"] = _times(count, ml)
+        found[f"{name}_mean_hu"] = float(hu_sum.sum((0, 1))[list(codes)].sum() / count) if count else None
+        found[f"{name}_mass_g"] = _times(density, ml)
+    found |= _scores(total, findings, "groups" in masks)
+    for region, (side, thirds) in _regions().items():
+        found |= _of_region(region, voxels[side, thirds].sum(0), findings, ml)
+    return found
+
+
+def _times(count: Any, ml: float | None) -> float | None:
+    return None if ml is None else float(count) * ml
+
+
+def _scores(total: NDArray[np.int64], findings: dict[str, tuple[int, ...]], groups: bool) -> Measurements:
+    lung = int(total.sum())
+    severity = float(total[list(findings["infection"])].sum() / lung)
+    scores: Measurements = {"severity_score": severity}
+    dense = findings.get(f"group_{GROUPS[-1]}") if groups else findings.get("consolidation")
+    if dense is not None:
+        scores["consolidation_score"] = float(total[list(dense)].sum() / lung)
+    if groups:
+        scores["wal_percent"] = 100 * (1 - severity)
+    return scores
+
+
+def _regions() -> dict[str, tuple[int, list[int]]]:
+    """Rows of the tables that belong to a region: (side, thirds)."""
+    whole = {side: (number, [0, 1, 2]) for number, side in enumerate(SIDES)}
+    parts = {f"{side}_{third}": (number, [at]) for number, side in enumerate(SIDES) for at, third in enumerate(THIRDS)}
+    return whole | parts
+
+
+def _of_region(
+    region: str, counts: NDArray[np.int64], findings: dict[str, tuple[int, ...]], ml: float | None
+) -> Measurements:
+    lung = int(counts.sum())
+    found: Measurements = {f"{region}_lung_ml": _times(lung, ml)}
+    for name, codes in findings.items():
+        count = int(counts[list(codes)].sum())
+        found[f"{region}_{name}_ml"] = _times(count, ml)
+        found[f"{region}_{name}_share"] = count / lung if lung else None
+    return found
+
+
+def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Voxels, sum of HU and sum of HU above air, each (2 sides, 3 thirds, codes); slice by slice, to need no memory."""
+    codes = max(max(of_finding) for of_finding in findings_of(masks).values()) + 1
+    sides = left_right(masks["lungs"] > 0, scan.spacing_mm)
+    tables: list[NDArray[Any]] = [np.zeros((2, 3, codes), kind) for kind in (np.int64, np.float64, np.float64)]
+    for number, side in enumerate(SIDES.values()):
+        heights = np.flatnonzero((sides == side).any((1, 2))).tolist()
+        for z in heights:
+            third = (z - heights[0]) * 3 // (heights[-1] - heights[0] + 1)
+            inside = sides[z] == side
+            code, hu = _codes(masks, z)[inside], scan.hu[z][inside].astype(np.float64)
+            weights = (None, hu, np.maximum(hu, AIR_HU) - AIR_HU)
+            for table, weight in zip(tables, weights, strict=True):
+                table[number, third] += np.bincount(code, weight, codes).astype(table.dtype)
+    return tables[0], tables[1], tables[2]
+
+
+def _codes(masks: Masks, z: int) -> NDArray[np.uint8]:
+    """Code of every voxel of a slice, (Y, X)."""
+    if "groups" in masks:
+        return masks["groups"][z] * np.isin(masks["groups"][z], OPACITY_GROUPS).astype(np.uint8)
+    nested = [mask[z] for name, mask in masks.items() if name != "lungs"]
+    return np.sum(nested, axis=0, dtype=np.uint8)
+
+
+def spread(shares: dict[str, list[float]], lung_ml: float | None) -> Measurements:
+    """Standard deviation in ml of the volume over several answers, by `<finding>_ml_spread`; {} for a single one."""
+    several = {name: values for name, values in shares.items() if len(values) > 1}
+    return {
+        f"{name}_ml_spread": None if lung_ml is None else float(np.std(values, ddof=1)) * lung_ml
+        for name, values in several.items()
+    }

@@ -1,0 +1,81 @@
+"""New scans to masks, numbers and reports: one scan, a folder of scans, or a cohort.
+
+python -m inference.predict --ckpt runs/unet_em/latest/best.ckpt --scan <scan | folder | cohort.csv> --out <folder>
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ct.lungs_of_scan import METHODS
+from inference.batch import segment_batch
+from inference.outputs import NUMBERS
+from inference.scan_list import Source, is_batch
+from inference.segmenter import Segmenter
+
+
+def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
+    """Segment one scan into a new folder, with a bar.
+
+    Raises:
+        ValueError: The scan cannot be used, or `out` exists; nothing is written then.
+    """
+    with tqdm(total=100, leave=False, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
+
+        def show(what: str, share: float) -> None:
+            bar.set_description(what)
+            bar.update(int(100 * share) - bar.n)
+
+        segmenter.predict(source, out, show)
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command line of `make predict`."""
+    parser = argparse.ArgumentParser(prog="make predict", description="Segment chest CT.")
+    parser.add_argument("--ckpt", required=True, nargs="+", help="best.ckpt of a run; several make an ensemble")
+    parser.add_argument(
+        "--scan", required=True, help="DICOM folder, NIfTI or NRRD file; a folder of such; a cohort.csv"
+    )
+    parser.add_argument("--out", required=True, help="folder to write; a batch that was interrupted goes on in its own")
+    parser.add_argument("--flips", action="store_true", help="average over mirrored slices too: four times the work")
+    parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: the lungs are found)")
+    parser.add_argument("--lungs", choices=METHODS, default="classical", help="how to find them (default: classical)")
+    options = parser.parse_args(args)
+    options.ckpt = [path for path in options.ckpt if path]
+    missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
+    if missing:
+        parser.exit(
+            2, f"error: {', '.join(missing)} not given; make predict CKPT=<best.ckpt> SCAN=<scan> OUT=<folder>\n"
+        )
+    try:
+        failed = run(options)
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
+    if failed:
+        sys.exit(1)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Segment what was asked for and say what happened; the number of scans that failed.
+
+    Raises:
+        ValueError: The call cannot be carried out, or the only scan cannot be used.
+    """
+    scan, out = Path(options.scan), Path(options.out)
+    mask = Path(options.lung_mask) if options.lung_mask else None
+    segmenter = Segmenter(options.ckpt, flips=options.flips, lung_method=options.lungs)
+    if is_batch(scan):
+        if mask:
+            raise ValueError("--lung-mask is of one scan, but there are several; name masks in a cohort.csv instead")
+        summary = segment_batch(segmenter, scan, out)
+        print(summary)
+        return summary.failed
+    predict_one(segmenter, Source(out.name, scan, lung_mask=mask), out)
+    print((out / NUMBERS).read_text() + f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

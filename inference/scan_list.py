@@ -1,0 +1,111 @@
+"""Which scans are meant by a path: one, those of a folder, or those of a cohort; and what outputs call them."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ct.cohort import read_cohort
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd")
+PRIVATE = "private_sources.csv"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scan to segment.
+
+    Attributes:
+        name: What outputs call it; a folder of its own in a batch.
+        path: Where it is read from; private.
+        patient: The cohort's patient_id; empty where only DICOM headers know. Private.
+        lung_mask: Its lung mask, if one is given.
+        grey_hu: The declared HU of grey 0 and 255, if it is made of grey values.
+    """
+
+    name: str
+    path: Path
+    patient: str = ""
+    lung_mask: Path | None = None
+    grey_hu: tuple[float, float] | None = None
+
+
+def is_batch(path: Path) -> bool:
+    """Whether a path means several scans: a cohort.csv, or a folder of volumes or of nothing but folders."""
+    if path.is_file():
+        return path.suffix.lower() == ".csv"
+    if not path.is_dir():
+        return False
+    inside = [each for each in path.iterdir() if not each.name.startswith(".")]
+    return any(map(_is_volume, inside)) or (bool(inside) and all(each.is_dir() for each in inside))
+
+
+def _is_volume(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def scans_of(path: Path) -> list[Source]:
+    """The scans of a batch, in order.
+
+    A cohort's scans keep their scan_id. Those of a folder are numbered: names of files and folders may be a patient's.
+
+    Raises:
+        ValueError: The cohort cannot be used, or nothing in the folder is a scan.
+    """
+    if path.is_file():
+        return [
+            Source(row.scan_id, row.image, row.patient_id, row.lung_mask, _greys(row.grey_low_hu, row.grey_high_hu))
+            for row in read_cohort(path).rows
+        ]
+    inside = sorted(each for each in path.iterdir() if not each.name.startswith("."))
+    found = [each for each in inside if each.is_dir() or _is_volume(each)]
+    return [Source("", each) for each in found]
+
+
+def _greys(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)
+
+
+def named(sources: Sequence[Source], out: Path) -> list[Source]:
+    """Number the sources that have no name, as they were numbered before where the batch is gone on with.
+
+    The list of names and paths is kept in the batch's folder, for the user alone.
+
+    Raises:
+        ValueError: The folder holds results of other scans under the same names.
+    """
+    before = _names_before(out / PRIVATE)
+    used = {int(name.removeprefix("scan-")) for name in before.values() if name.startswith("scan-")}
+    number, found = max(used, default=0), []
+    for source in sources:
+        where = os.path.abspath(source.path)
+        name = source.name or before.get(where, "")
+        if not name:
+            number += 1
+            name = f"scan-{number:04d}"
+        other = {at for at, taken in before.items() if taken == name} - {where}
+        if other:
+            raise ValueError(f"{out} holds results of another scan named {name}; give OUT a new folder")
+        found.append(replace(source, name=name))
+    write_private(found, out, {})
+    return found
+
+
+def write_private(sources: Sequence[Source], out: Path, reasons: dict[str, str]) -> None:
+    """Write which name stands for which path, and why a scan failed in full; readable by the user only."""
+    passing = out / f".{PRIVATE}"
+    with open(
+        os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="", encoding="utf-8"
+    ) as file:
+        table = csv.writer(file)
+        table.writerow(["name", "path", "failed_because"])
+        table.writerows([each.name, os.path.abspath(each.path), reasons.get(each.name, "")] for each in sources)
+    os.replace(passing, out / PRIVATE)
+
+
+def _names_before(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["path"]: row["name"] for row in csv.DictReader(file)}

@@ -1,0 +1,96 @@
+"""A model, or several of one task, ready to segment scan after scan."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from ct.lungs_of_scan import find_lungs
+from ct.read import read_scan
+from inference.load import load_module
+from inference.measure import measure, spread
+from inference.outputs import write_outputs
+from inference.result import ModelCard, Result
+from inference.scan_list import Source
+from inference.segment import segment_scan
+
+Told = Callable[[str, float], None]  # what is being done, and the share of all that is done
+
+
+def _nothing(what: str, share: float) -> None:
+    """Tell nobody."""
+
+
+class Segmenter:
+    """Segments scans and writes all outputs.
+
+    Args:
+        checkpoints: best.ckpt of one or more runs; several make an ensemble.
+        flips: Average over mirrored slices too.
+        lung_method: How lungs are found where no mask is given: "classical" or "lungmask".
+
+    Raises:
+        ValueError: A checkpoint cannot be used, or they are of different tasks.
+    """
+
+    def __init__(self, checkpoints: Sequence[str | Path], flips: bool = False, lung_method: str = "classical") -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.modules = [load_module(checkpoint).to(device) for checkpoint in checkpoints]
+        tasks = {module.task for module in self.modules}
+        if len(tasks) > 1:
+            raise ValueError(
+                f"the checkpoints are of different tasks ({', '.join(sorted(tasks))}); an ensemble needs one task"
+            )
+        self.flips, self.lung_method = flips, lung_method
+        self.card = ModelCard(
+            task=self.modules[0].task,
+            experiment=Path(checkpoints[0]).resolve().parent.parent.name,
+            checkpoints_sha256=tuple(hashlib.sha256(Path(each).read_bytes()).hexdigest() for each in checkpoints),
+            flips=4 if flips else 1,
+            size=self.modules[0].size,
+            version=version("ground-glass"),
+        )
+
+    def predict(self, source: Source, out: Path, told: Told = _nothing) -> Result:
+        """Segment a scan into a new folder.
+
+        Raises:
+            ValueError: The scan or its lungs cannot be used, or `out` exists; nothing is written then.
+        """
+        if out.exists():
+            raise ValueError(f"{out} exists already; give --out a new folder, so that no result is overwritten")
+        result = self.segment(source, told)
+        told("write", 0.9)
+        write_outputs(result, out)
+        told("done", 1.0)
+        return result
+
+    def segment(self, source: Source, told: Told = _nothing) -> Result:
+        """Segment a scan.
+
+        Raises:
+            ValueError: The scan or its lungs cannot be used.
+        """
+        told("read", 0.0)
+        scan = read_scan(source.path, grey_hu=source.grey_hu)
+        told("find the lungs", 0.1)
+        lungs = find_lungs(scan, source.lung_mask, self.lung_method)
+        found = segment_scan(
+            scan, lungs.mask, self.modules, self.flips, lambda share: told("segment", 0.3 + 0.5 * share)
+        )
+        told("measure", 0.8)
+        measured = measure(scan, found.masks)
+        measured |= {"entropy_in_lungs_bits": found.entropy_bits} | spread(found.shares, measured["lung_ml"])
+        return Result(
+            name=source.name,
+            source=source.path,
+            scan=scan,
+            masks=found.masks,
+            measurements=measured,
+            lung_source=lungs.source,
+            warnings=lungs.warnings,
+            flags=(),
+            model=self.card,
+        )

@@ -94,9 +94,7 @@ def write_measurements_report(result: Result, segmentation_path: str | Path, pat
     structured.save_as(path)
 
 
-def _groups(
-    result: Result, segmentation: Dataset
-) -> Iterator[VolumetricROIMeasurementsAndQualitativeEvaluations]:
+def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeasurementsAndQualitativeEvaluations]:
     series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
     for segment, item in zip(find_segments(result.masks), segmentation.SegmentSequence, strict=True):
         measurements = list(_measurements(result, segment))
@@ -137,9 +135,7 @@ def _observer(model: ModelCard) -> ObservationContext:
         uid=generate_uid(entropy_srcs=[PRODUCT, model.version]), name=PRODUCT, model_name=PRODUCT
     )
     return ObservationContext(
-        observer_device_context=ObserverContext(
-            observer_type=codes.DCM.Device, observer_identifying_attributes=device
-        )
+        observer_device_context=ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
     )
 
 

@@ -166,14 +166,18 @@ def _descriptions(segments: Sequence[Segment], model: ModelCard) -> list[Segment
 def _refer_to_source(segmentation: Dataset, slices: Sequence[SourceSlice]) -> None:
     """Name the files and frames of the source where highdicom has named their stand-ins."""
     slice_of = {str(one.stand_in.SOPInstanceUID): one for one in slices}
-    for frame in segmentation.PerFrameFunctionalGroupsSequence:
-        for derivation in frame.DerivationImageSequence:
-            for reference in derivation.SourceImageSequence:
-                one = slice_of[str(reference.ReferencedSOPInstanceUID)]
-                reference.ReferencedSOPClassUID = one.sop_class
-                reference.ReferencedSOPInstanceUID = one.sop_instance
-                if one.frame_number is not None:
-                    reference.ReferencedFrameNumber = one.frame_number
+    # Frames of several segments share one item, which must be changed once only.
+    items = {
+        id(reference): reference
+        for frame in segmentation.PerFrameFunctionalGroupsSequence
+        for derivation in frame.DerivationImageSequence
+        for reference in derivation.SourceImageSequence
+    }
+    for reference in items.values():
+        one = slice_of[str(reference.ReferencedSOPInstanceUID)]
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = one.sop_class, one.sop_instance
+        if one.frame_number is not None:
+            reference.ReferencedFrameNumber = one.frame_number
     files = dict.fromkeys((one.sop_class, one.sop_instance) for one in slices)
     segmentation.SourceImageSequence = [_reference(*file) for file in files]
     segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(*file) for file in files]

@@ -22,9 +22,18 @@ from ct.scan import Grid, Scan
 
 # Tags of the patient and the study that every object of the study repeats.
 SHARED_TAGS = (
-    "PatientName PatientID PatientBirthDate PatientSex StudyInstanceUID StudyDate StudyTime StudyID AccessionNumber "
-    "ReferringPhysicianName FrameOfReferenceUID"
-).split()
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "FrameOfReferenceUID",
+)
 UID_TAGS = ("StudyInstanceUID", "FrameOfReferenceUID")
 SEXES = ("M", "F", "O")
 
@@ -136,15 +145,15 @@ def _text(header: Dataset, tag: str) -> str:
         if isinstance(value, MultiValue):
             value = value[0] if value else ""
         # A name keeps the bytes of its own character set; as text it can be written in another.
-        return str(value or "") if not isinstance(value, PersonName) else "=".join(value.components).rstrip("=")
-    except Exception:  # Damaged bytes make pydicom raise nearly every class there is; the tag is then as good as missing.
+        return "=".join(value.components).rstrip("=") if isinstance(value, PersonName) else str(value or "")
+    except Exception:  # Damaged bytes make pydicom raise nearly every class there is; such a tag is as good as missing.
         return ""
 
 
 def _valid(text: str, kind: type[DA] | type[TM]) -> str:
-    """Return a date or time as it is, or nothing: one that nobody can read must not keep a result from being written."""
+    """Return a date or time as it is; one that nobody can read is dropped, lest it keep a result from being written."""
     try:
         parsed: datetime.date | datetime.time | None = kind(text)
     except (ValueError, NotImplementedError, OverflowError):
         return ""
-    return text if parsed else ""
+    return "" if parsed is None else text

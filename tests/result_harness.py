@@ -17,8 +17,6 @@ def draw(shape, task):
     lungs = (z >= 1) & (y < shape[1] - 1) & (x >= 2)
     slope = (x + 2 * y + 3 * z) / (shape[2] + 2 * shape[1] + 3 * shape[0])
     infection = lungs & (draws.random(shape) < 0.1 + 0.7 * slope)
-        draws.random(shape) < 0.1 + 0.7 * (x + 2 * y + 3 * z) / (shape[2] + 2 * shape[1] + 3 * shape[0])
-    )
     if task == "opacity":
         groups = np.where(infection, 2 + (x > 5) + (y > 5), lungs).astype(np.uint8)
         return {"lungs": lungs, "infection": infection, "groups": groups}

@@ -8,7 +8,7 @@ import streamlit as st
 
 from viewer.examples import Example, examples
 from viewer.models import checkpoints
-from viewer.segmenting import receive
+from viewer.upload import receive
 from viewer.visit import plain
 
 UPLOAD, FOLDER, PHANTOM = "Upload a file", "Upload a folder", "Phantom example"

@@ -24,11 +24,12 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
     """
     with st.sidebar:
         checkpoint, bring = choose_model(runs), choose_scan(cohorts)
+        flips = st.toggle("Flips", help="Average over mirrored slices too: four times the work.")
         start = st.button("Segment", type="primary", width="stretch", disabled=checkpoint is None or bring is None)
         st.caption(f"{PURPOSE} What you upload stays on this machine and is removed when you leave this page.")
     if start and checkpoint and bring:
         st.session_state.pop(STATE, None)
-        _segment(checkpoint, bring)
+        _segment(checkpoint, flips, bring)
     shown: Segmented | None = st.session_state.get(STATE)
     if shown and shown.out.is_dir():  # a visitor whose connection broke starts with an empty folder
         show_result(shown)
@@ -36,7 +37,7 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
         st.write("Pick a model and a scan on the left, then press *Segment*.")
 
 
-def _segment(checkpoint: Path, bring: Bring) -> None:
+def _segment(checkpoint: Path, flips: bool, bring: Bring) -> None:
     """Segment the scan and remember the result, or say why it cannot be used."""
     work, out = visit_folder() / "scan", visit_folder() / "outputs"
     for old in (work, out):
@@ -48,7 +49,7 @@ def _segment(checkpoint: Path, bring: Bring) -> None:
 
     try:
         example = bring(work)
-        result = segment(checkpoint, example.source, out, example.name, tell)
+        result = segment(checkpoint, flips, example.source, out, example.name, tell)
         truth = read_truth(result.scan, example.patterns, example.infection, result.masks)
     except ValueError as error:
         st.error(plain(str(error)))

@@ -12,7 +12,6 @@ from viewer import visit
 from viewer.__main__ import arguments
 from viewer.examples import draw_example, examples
 from viewer.models import checkpoints, newest_runs
-from viewer.segmenting import receive
 
 
 def finished(runs: Path, experiment: str, name: str, checkpoint: bool = True) -> Path:
@@ -63,11 +62,6 @@ def test_it_listens_here_only_and_tells_nobody() -> None:
     assert "--browser.gatherUsageStats=false" in given
     assert "--server.port=1234" in given
     assert given[given.index("--") :] == ["--", "--runs", "elsewhere", "--cohorts", "cohorts"]
-
-
-def test_files_of_one_name_are_all_kept(tmp_path: Path) -> None:
-    folder = receive([("a/1.dcm", b"x"), ("b/1.dcm", b"y")], tmp_path / "scan")
-    assert sorted(path.read_bytes() for path in folder.iterdir()) == [b"x", b"y"]
 
 
 def test_a_name_cannot_become_a_picture_or_a_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import pytest
 from browser import CHROMIUM
 
 from ct.cohort import read_cohort
-from inference.segment import main as predict
+from inference.predict import main as predict
 
 pytest.importorskip("streamlit", reason="the viewer is not installed: pip install -e '.[viewer]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser with")

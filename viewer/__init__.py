@@ -1,1 +1,1 @@
-"""A web page on this machine: a scan in, masks and numbers out, and runs side by side."""
+"""A web page to look at a model's answer to one's own scan, and at runs side by side."""

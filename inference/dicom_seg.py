@@ -1,0 +1,189 @@
+"""A segmented DICOM scan -> DICOM SEG: a segment for the lungs and for each finding, on the source's own slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom
+import numpy as np
+from highdicom.color import CIELabColor
+from highdicom.content import AlgorithmIdentificationSequence
+from highdicom.seg import Segmentation, SegmentDescription
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP, OPACITY_GROUPS
+from ct.scan import to_source
+from inference.dicom_source import SourceSlice, source_slices
+from inference.result import Masks, ModelCard, Result
+
+PRODUCT = "Ground Glass"
+# Far above the numbers that scanners give to their own series of a study.
+SERIES_NUMBER = 8001
+UTF_8 = "ISO_IR 192"
+
+LUNG = Code("39607008", "SCT", "Lung")
+GROUND_GLASS = Code("1217294009", "SCT", "Ground glass lung opacity")
+CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
+OPACITY = Code("112001", "DCM", "Opacity")
+CODE_OF_GROUP = {1: LUNG, 2: GROUND_GLASS, 3: GROUND_GLASS, 4: CONSOLIDATION}
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """What one segment marks.
+
+    Attributes:
+        label: For people.
+        code: What it is.
+        group: Code of `ct.patterns.GROUPS` that lends its colour.
+        mask: bool (Z, Y, X) on the scan's canonical grid.
+    """
+
+    label: str
+    code: Code
+    group: int
+    mask: NDArray[np.bool_]
+
+
+def find_segments(masks: Masks) -> list[Segment]:
+    """Turn masks into segments: the lungs, and findings that share no voxel.
+
+    Args:
+        masks: As in `inference.result.Result`.
+
+    Returns:
+        The lungs, then the opacity (stage 1), ground glass and consolidation (stage 2), or the groups 2 to 4.
+    """
+    lungs = Segment(NAME_OF_GROUP[1], LUNG, 1, masks["lungs"] > 0)
+    if "groups" in masks:
+        return [lungs] + [
+            Segment(NAME_OF_GROUP[group], CODE_OF_GROUP[group], group, masks["groups"] == group)
+            for group in OPACITY_GROUPS
+        ]
+    infection = masks["infection"] > 0
+    if "consolidation" not in masks:
+        return [lungs, Segment("opacity", OPACITY, 2, infection)]
+    consolidation = masks["consolidation"] > 0
+    return [
+        lungs,
+        Segment("ground-glass opacity", GROUND_GLASS, 2, infection & ~consolidation),
+        Segment(NAME_OF_GROUP[4], CONSOLIDATION, 4, consolidation),
+    ]
+
+
+def write_segmentation(result: Result, path: str | Path) -> None:
+    """Write the masks of a scan that was read from DICOM as DICOM SEG (binary, Segmentation Storage).
+
+    Frames lie on the scan's grid, carry the patient's identity and refer to the slices (or frames) of the source.
+
+    Args:
+        result: The segmented scan; its `source` is a DICOM file or folder.
+        path: The file to write.
+
+    Raises:
+        ValueError: The source is no DICOM CT volume, or has changed since it was read.
+    """
+    slices = source_slices(result.source, result.scan)
+    segments = find_segments(result.masks)
+    segmentation = Segmentation(
+        source_images=[one.stand_in for one in slices],
+        pixel_array=_frames(result, segments),
+        segmentation_type="BINARY",
+        segment_descriptions=_descriptions(segments, result.model),
+        series_instance_uid=highdicom.UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=highdicom.UID(),
+        instance_number=1,
+        manufacturer=PRODUCT,
+        manufacturer_model_name=PRODUCT,
+        software_versions=result.model.version,
+        device_serial_number="1",
+        content_label="LUNG_OPACITY",
+        content_description="FLAGGED, see ImageComments" if result.flags else "Lungs and opacities",
+        series_description=series_description("segmentation", result.flags),
+        specific_character_set=UTF_8,
+    )
+    if result.flags:
+        segmentation.ImageComments = " ".join(result.flags)
+    _refer_to_source(segmentation, slices)
+    segmentation.save_as(path)
+
+
+def series_description(kind: str, flags: Sequence[str]) -> str:
+    """Name a series of this project; a flagged result says so where worklists show it."""
+    return f"{PRODUCT} {kind}" + (" (FLAGGED: may be wrong)" if flags else "")
+
+
+def algorithm_parameters(model: ModelCard) -> dict[str, str]:
+    """Say which model answered, by names of its card."""
+    ensemble = {f"checkpoint_{n}_sha256": digest for n, digest in enumerate(model.checkpoints_sha256, start=1)}
+    return {"task": model.task, "experiment": model.experiment, "flips": str(model.flips), "size": str(model.size)} | (
+        ensemble
+    )
+
+
+def _frames(result: Result, segments: Sequence[Segment]) -> NDArray[np.uint8]:
+    """uint8 (slice, row, column, segment) in the order of the source's slices."""
+    columns, rows, slices = result.scan.source.shape
+    frames = np.empty((slices, rows, columns, len(segments)), np.uint8)
+    for number, segment in enumerate(segments):
+        frames[..., number] = to_source(segment.mask, result.scan.source).transpose(2, 1, 0)
+    return frames
+
+
+def _descriptions(segments: Sequence[Segment], model: ModelCard) -> list[SegmentDescription]:
+    algorithm = AlgorithmIdentificationSequence(
+        name=PRODUCT,
+        version=model.version,
+        family=codes.DCM.ArtificialIntelligence,
+        parameters=algorithm_parameters(model),
+    )
+    return [
+        SegmentDescription(
+            segment_number=number,
+            segment_label=segment.label,
+            segmented_property_category=(
+                codes.SCT.AnatomicalStructure if segment.code == LUNG else codes.SCT.MorphologicallyAbnormalStructure
+            ),
+            segmented_property_type=segment.code,
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+            tracking_uid=highdicom.UID(),
+            tracking_id=segment.label,
+            anatomic_regions=None if segment.code == LUNG else [LUNG],
+            display_color=CIELabColor.from_rgb(*(255 * part for part in to_rgb(COLOUR_OF_GROUP[segment.group]))),
+        )
+        for number, segment in enumerate(segments, start=1)
+    ]
+
+
+def _refer_to_source(segmentation: Dataset, slices: Sequence[SourceSlice]) -> None:
+    """Name the files and frames of the source where highdicom has named their stand-ins."""
+    slice_of = {str(one.stand_in.SOPInstanceUID): one for one in slices}
+    # Frames of several segments share one item, which must be changed once only.
+    items = {
+        id(reference): reference
+        for frame in segmentation.PerFrameFunctionalGroupsSequence
+        for derivation in frame.DerivationImageSequence
+        for reference in derivation.SourceImageSequence
+    }
+    for reference in items.values():
+        one = slice_of[str(reference.ReferencedSOPInstanceUID)]
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = one.sop_class, one.sop_instance
+        if one.frame_number is not None:
+            reference.ReferencedFrameNumber = one.frame_number
+    files = dict.fromkeys((one.sop_class, one.sop_instance) for one in slices)
+    segmentation.SourceImageSequence = [_reference(*file) for file in files]
+    segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(*file) for file in files]
+
+
+def _reference(sop_class: str, sop_instance: str) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = sop_class, sop_instance
+    return reference

@@ -1,0 +1,159 @@
+"""The DICOM series that a scan was read from, slice by slice, for objects that refer to it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.uid import UID, CTImageStorage, generate_uid
+from pydicom.valuerep import DA, TM, PersonName, format_number_as_ds
+
+from ct.dicom_files import find_dicom_files
+from ct.dicom_frames import Frame
+from ct.dicom_series import choose_series, read_series
+from ct.dicom_tags import read_dataset
+from ct.read_dicom import LPS_TO_RAS
+from ct.scan import Grid, Scan
+
+# Tags of the patient and the study that every object of the study repeats.
+SHARED_TAGS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "FrameOfReferenceUID",
+)
+UID_TAGS = ("StudyInstanceUID", "FrameOfReferenceUID")
+SEXES = ("M", "F", "O")
+
+
+@dataclass(frozen=True, eq=False)
+class SourceSlice:
+    """One slice of the source.
+
+    Attributes:
+        sop_class: SOP class of the file that holds it.
+        sop_instance: SOP instance of the file.
+        frame_number: Its frame in an enhanced file, from 1; None in a file of one slice.
+        stand_in: A single CT slice with its identity and its place on the scan's grid, without pixels. Its
+            SOPInstanceUID is `sop_instance` for a file of one slice and an UID of its own for a frame.
+    """
+
+    sop_class: UID
+    sop_instance: UID
+    frame_number: int | None
+    stand_in: Dataset
+
+
+def source_slices(source: Path, scan: Scan) -> tuple[SourceSlice, ...]:
+    """Find the DICOM slices of a scan, in the order of its file grid.
+
+    What tags of the identity lack or cannot say in valid DICOM is left empty, so that an odd source can be written.
+
+    Args:
+        source: The DICOM file or folder that the scan was read from.
+        scan: The scan.
+
+    Returns:
+        One for each slice, in the order of the last axis of `scan.source`; identical copies are left out.
+
+    Raises:
+        ValueError: The source is no DICOM CT volume, or is not the one the scan was read from.
+    """
+    files, _ = find_dicom_files(source)
+    series, _ = choose_series(source, read_series(source, files))
+    frame_of_slice: dict[int, Frame] = {}
+    for frame in sorted(series.frames, key=lambda frame: (frame.file, frame.index)):
+        frame_of_slice.setdefault(_slice_of(frame, scan.source), frame)
+    if sorted(frame_of_slice) != list(range(scan.source.shape[2])):
+        raise ValueError(
+            f"{source}: its {len(frame_of_slice)} slices are not the {scan.source.shape[2]} that the scan was read "
+            f"from; the files have changed since; run the prediction again"
+        )
+    return _with_headers([frame_of_slice[index] for index in sorted(frame_of_slice)], scan.source)
+
+
+def _slice_of(frame: Frame, grid: Grid) -> int:
+    index = np.linalg.solve(LPS_TO_RAS @ grid.affine, [*frame.position_mm, 1.0])
+    return int(np.rint(index[2]))
+
+
+def _with_headers(frames: Sequence[Frame], grid: Grid) -> tuple[SourceSlice, ...]:
+    headers = {file: read_dataset(file) for file in {frame.file for frame in frames}}
+    shared = _identity(headers[frames[0].file])
+    found = []
+    for index, frame in enumerate(frames):
+        header = headers[frame.file]
+        meta = header.file_meta
+        sop_class = UID(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or CTImageStorage)
+        instance = UID(header.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or generate_uid())
+        number = frame.index + 1 if "NumberOfFrames" in header else None
+        stand_in = _placed(grid, index)
+        stand_in.update(shared)
+        stand_in.SOPClassUID = CTImageStorage
+        stand_in.SOPInstanceUID = instance if number is None else generate_uid()
+        found.append(SourceSlice(sop_class, instance, number, stand_in))
+    return tuple(found)
+
+
+def _placed(grid: Grid, index: int) -> Dataset:
+    """Place a slice where the scan's grid has it: even and square to the patient, which written tags need not be."""
+    lps = LPS_TO_RAS @ grid.affine
+    column_mm, row_mm, slice_mm = np.linalg.norm(lps[:3, :3], axis=0)
+    directions = np.concatenate([lps[:3, 0] / column_mm, lps[:3, 1] / row_mm])
+    dataset = Dataset()
+    dataset.Modality = "CT"
+    dataset.Columns, dataset.Rows = grid.shape[:2]
+    dataset.ImagePositionPatient = [_decimal(value) for value in (lps @ [0, 0, index, 1])[:3]]
+    dataset.ImageOrientationPatient = [_decimal(value) for value in directions]
+    dataset.PixelSpacing = [_decimal(row_mm), _decimal(column_mm)]
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimal(slice_mm)
+    return dataset
+
+
+def _decimal(value: float) -> str:
+    return format_number_as_ds(float(np.round(value, 9)) + 0.0)
+
+
+def _identity(header: Dataset) -> Dataset:
+    shared = Dataset()
+    for tag in SHARED_TAGS:
+        setattr(shared, tag, _text(header, tag))
+    for tag in UID_TAGS:
+        setattr(shared, tag, UID(getattr(shared, tag)) if getattr(shared, tag) else generate_uid())
+    shared.SeriesInstanceUID = UID(_text(header, "SeriesInstanceUID") or generate_uid())
+    shared.PatientSex = shared.PatientSex if shared.PatientSex in SEXES else ""
+    for tag, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
+        setattr(shared, tag, _valid(getattr(shared, tag), kind))
+    return shared
+
+
+def _text(header: Dataset, tag: str) -> str:
+    try:
+        value = header.get(tag)
+        if isinstance(value, MultiValue):
+            value = value[0] if value else ""
+        # A name keeps the bytes of its own character set; as text it can be written in another.
+        return "=".join(value.components).rstrip("=") if isinstance(value, PersonName) else str(value or "")
+    except Exception:  # Damaged bytes make pydicom raise nearly every class there is; such a tag is as good as missing.
+        return ""
+
+
+def _valid(text: str, kind: type[DA] | type[TM]) -> str:
+    """Return a date or time as it is; one that nobody can read is dropped, lest it keep a result from being written."""
+    try:
+        parsed: datetime.date | datetime.time | None = kind(text)
+    except (ValueError, NotImplementedError, OverflowError):
+        return ""
+    return "" if parsed is None else text

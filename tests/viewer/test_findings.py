@@ -1,0 +1,78 @@
+"""Layers of a result, and a reader's masks in the same classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP
+from ct.scan import Grid, Scan
+from ct.write import write_mask
+from viewer.findings import dice, layers_of, read_truth
+
+
+@pytest.fixture
+def scan() -> Scan:
+    affine = np.diag([-2.0, -2.0, 5.0, 1.0])
+    return Scan(np.zeros((3, 4, 5), np.int16), affine, Grid((5, 4, 3), affine), "s")
+
+
+def some(*flat: int) -> np.ndarray:
+    mask = np.zeros(60, bool)
+    mask[list(flat)] = True
+    return mask.reshape(3, 4, 5)
+
+
+def test_stage_2_is_taken_apart_without_overlap() -> None:
+    masks = {"lungs": some(0, 1, 2, 3), "infection": some(1, 2, 3), "consolidation": some(3)}
+    lungs, glass, dense = layers_of(masks)
+    assert np.array_equal(glass.mask, some(1, 2))
+    assert np.array_equal(dense.mask, some(3))
+    assert [layer.name for layer in (lungs, glass, dense)] == ["lungs", "ground glass", "consolidation"]
+
+
+@pytest.mark.parametrize(("number", "group"), [(0, 1), (1, 2), (2, 3), (3, 4)])
+def test_groups_have_their_names_and_colours(number: int, group: int) -> None:
+    groups = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 5
+    layer = layers_of({"lungs": groups > 0, "infection": groups > 1, "groups": groups})[number]
+    assert layer.name == NAME_OF_GROUP[group]
+    assert "#{:02x}{:02x}{:02x}".format(*layer.rgb) == to_hex(COLOUR_OF_GROUP[group])
+    assert np.array_equal(layer.mask, groups == group if group > 1 else groups > 0)
+
+
+def test_stage_1_has_one_class() -> None:
+    assert [layer.name for layer in layers_of({"lungs": some(0), "infection": some(0)})] == ["lungs", "infection"]
+
+
+@pytest.fixture
+def patterns(scan: Scan, tmp_path: Path) -> Path:
+    codes = np.zeros(60, np.uint8)
+    codes[:6] = [2, 5, 6, 8, 10, 255]
+    write_mask(codes.reshape(3, 4, 5), scan, tmp_path / "patterns.nii.gz")
+    return tmp_path / "patterns.nii.gz"
+
+
+def test_a_reader_s_patterns_become_the_classes_of_the_result(scan: Scan, patterns: Path) -> None:
+    truth = read_truth(scan, patterns, None, {"infection": some(), "consolidation": some()})
+    assert set(truth) == {"infection", "consolidation"}
+    assert np.array_equal(truth["infection"], some(1, 2, 3, 4))
+    assert np.array_equal(truth["consolidation"], some(3, 4))
+    groups = read_truth(scan, patterns, None, {"infection": some(), "groups": some()})["groups"]
+    assert groups.ravel()[:7].tolist() == [0, 2, 3, 4, 4, 0, 0]
+    assert set(read_truth(scan, patterns, None, {"infection": some()})) == {"infection"}
+
+
+def test_a_reader_may_have_drawn_the_infection_alone_or_nothing(scan: Scan, tmp_path: Path) -> None:
+    write_mask(some(7, 9), scan, tmp_path / "infection.nii.gz")
+    like = {"infection": some(), "consolidation": some()}
+    truth = read_truth(scan, None, tmp_path / "infection.nii.gz", like)
+    assert set(truth) == {"infection"}
+    assert np.array_equal(truth["infection"], some(7, 9))
+    assert read_truth(scan, None, None, like) == {}
+
+
+def test_dice_by_hand() -> None:
+    assert dice(some(1, 2, 3), some(3)) == pytest.approx(0.5)
+    assert dice(some(), some()) is None
+    assert dice(some(1), some()) == 0

@@ -1,0 +1,77 @@
+"""Phantom scans to try a model on: drawn on the spot, and the test scans of the phantom cohorts that are there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ct.cohort import CohortRow, read_cohort
+from ct.phantom import make_phantom
+from ct.phantom_volume import Frame
+from ct.write import write_dicom_series, write_scan_nifti
+
+# Seed, consolidation and burden of patients that no cohort has.
+DRAWN = {
+    "healthy": (90_001, False, 0.0),
+    "ground glass": (90_002, False, 1.0),
+    "ground glass and consolidation": (90_003, True, 1.2),
+}
+PIXELS, SLICES, SITE = 160, 40, "B"
+
+
+class Example(NamedTuple):
+    """A scan with its truth, as files.
+
+    Attributes:
+        name: What outputs call it.
+        source: A file, or a DICOM folder.
+        patterns: Mask of pattern codes, if there is one.
+        infection: Mask of the infection, if there is one.
+    """
+
+    name: str
+    source: Path
+    patterns: Path | None
+    infection: Path | None
+
+
+def examples(cohorts: Path) -> dict[str, Callable[[Path], Example]]:
+    """By the name that a visitor reads: what makes an example, given a folder it may write to.
+
+    Args:
+        cohorts: Folder of cohorts; those with a phantom.json are phantoms.
+    """
+    found: dict[str, Callable[[Path], Example]] = {f"drawn: {name}": _drawer(name) for name in DRAWN}
+    for note in sorted(cohorts.glob("*/phantom.json")):
+        rows = read_cohort(note.parent / "cohort.csv").rows
+        # Models have seen the others.
+        for row in (row for row in rows if row.split == "test"):
+            found[f"{note.parent.name}: {row.scan_id} (site {row.site})"] = _taker(row)
+    return found
+
+
+def _taker(row: CohortRow) -> Callable[[Path], Example]:
+    return lambda folder: Example(row.scan_id, row.image, row.pattern_mask, row.infection_mask)
+
+
+def _drawer(name: str) -> Callable[[Path], Example]:
+    return lambda folder: draw_example(name, folder)
+
+
+def draw_example(name: str, folder: Path) -> Example:
+    """Draw a phantom patient and store the scan as a DICOM series, with one reader's masks.
+
+    Args:
+        name: One of DRAWN.
+        folder: Where to; what is there already is taken.
+    """
+    seed, positive, burden = DRAWN[name]
+    stem = f"phantom_{name.replace(' ', '_')}"
+    image, patterns = folder / stem, folder / f"{stem}_patterns.nii.gz"
+    if not patterns.is_file():
+        phantom = make_phantom(seed, SITE, positive, burden, PIXELS, SLICES)
+        affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
+        write_dicom_series(phantom.hu, affine, image, stem, "phantom")
+        write_scan_nifti(phantom.reader(seed)[0].astype(np.uint8), affine, patterns)
+    return Example(stem, image, patterns, None)

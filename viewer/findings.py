@@ -1,0 +1,84 @@
+"""A layer for each class that a scan's masks show: its name, its colour and its voxels; and the truth as the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+
+from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
+from ct.read import read_mask, read_pattern_mask
+from ct.scan import Scan
+from inference.result import Masks
+
+LUNGS, GROUND_GLASS, CONSOLIDATION = GROUPS[1], OPACITY_GROUPS[0], OPACITY_GROUPS[-1]
+
+
+class Layer(NamedTuple):
+    """Voxels of one class.
+
+    Attributes:
+        name: As users read it.
+        rgb: Its colour, 0 to 255 each.
+        mask: bool (Z, Y, X) on the scan's canonical grid.
+    """
+
+    name: str
+    rgb: tuple[int, int, int]
+    mask: NDArray[np.bool_]
+
+
+def layers_of(masks: Masks) -> list[Layer]:
+    """Layers that do not overlap, the lungs apart, in the colours of the groups.
+
+    Args:
+        masks: Of a result; also a truth without lungs.
+    """
+    layers = [_layer(LUNGS, masks["lungs"] > 0)] if "lungs" in masks else []
+    if "groups" in masks:
+        return layers + [_layer(group, masks["groups"] == group) for group in OPACITY_GROUPS]
+    infection = masks["infection"] > 0
+    if "consolidation" not in masks:
+        return [*layers, _layer(GROUND_GLASS, infection, "infection")]
+    dense = masks["consolidation"] > 0
+    return [*layers, _layer(GROUND_GLASS, infection & ~dense, "ground glass"), _layer(CONSOLIDATION, dense)]
+
+
+def _layer(group: int, mask: NDArray[np.bool_], name: str = "") -> Layer:
+    red, green, blue = (round(255 * part) for part in to_rgb(COLOUR_OF_GROUP[group]))
+    return Layer(name or NAME_OF_GROUP[group], (red, green, blue), np.asarray(mask))
+
+
+def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: Masks) -> Masks:
+    """What a reader drew, as the masks of a result.
+
+    Args:
+        scan: The scan.
+        patterns: Mask of pattern codes, if there is one.
+        infection: Mask of the infection, if there is one.
+        like: Masks of a result: its truth is of the same classes.
+
+    Returns:
+        `infection` and, where patterns are known and `like` has them, `consolidation` or `groups`; empty without files.
+
+    Raises:
+        ValueError: A file cannot be used.
+    """
+    if patterns is None:
+        return {} if infection is None else {"infection": read_mask(infection, scan) > 0}
+    groups = groups_of(read_pattern_mask(patterns, scan)).clip(0).astype(np.uint8)
+    truth: Masks = {"infection": np.isin(groups, OPACITY_GROUPS)}
+    if "groups" in like:
+        truth["groups"] = np.where(truth["infection"], groups, 0).astype(np.uint8)
+    if "consolidation" in like:
+        truth["consolidation"] = groups == CONSOLIDATION
+    return truth
+
+
+def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | None:
+    """Dice of two masks of one shape; None where both are empty."""
+    both = int(truth.sum()) + int(prediction.sum())
+    return 2 * int((truth & prediction).sum()) / both if both else None

@@ -1,0 +1,38 @@
+"""Runs and checkpoints that a visitor can pick."""
+
+from pathlib import Path
+
+from evaluation.run_data import finished_runs
+
+
+def experiment_place(run: Path, runs: Path) -> str:
+    """Where the experiment of a run lies below the folder of all runs.
+
+    Args:
+        run: A run folder, resolved.
+        runs: Folder of all runs.
+    """
+    return run.parent.relative_to(runs.resolve()).as_posix()
+
+
+def checkpoints(runs: Path) -> dict[str, Path]:
+    """best.ckpt of the newest finished run of every experiment below a folder, by the experiment's place in it.
+
+    Args:
+        runs: Folder of all runs.
+    """
+    places = newest_runs(runs)
+    return {name: run / "best.ckpt" for name, run in places.items() if (run / "best.ckpt").is_file()}
+
+
+def newest_runs(runs: Path) -> dict[str, Path]:
+    """The newest finished run of every experiment, by its experiment's place; newer ones first.
+
+    Those right below the folder come before those of studies and sweeps.
+
+    Args:
+        runs: Folder of all runs.
+    """
+    by_time = sorted(finished_runs(runs), key=lambda run: run.name, reverse=True)
+    found = {experiment_place(run, runs): run for run in by_time}
+    return {name: found[name] for name in sorted(found, key=lambda name: name.count("/"))}

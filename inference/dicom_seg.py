@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -91,9 +92,9 @@ def write_segmentation(result: Result, path: str | Path) -> None:
     """
     slices = source_slices(result.source, result.scan)
     segments = find_segments(result.masks)
-    segmentation = Segmentation(
+    segmentation = _NestedSegmentation(
         source_images=[one.stand_in for one in slices],
-        pixel_array=_frames(result, segments),
+        pixel_array=_labels(result, segments),
         segmentation_type="BINARY",
         segment_descriptions=_descriptions(segments, result.model),
         series_instance_uid=highdicom.UID(),
@@ -109,6 +110,7 @@ def write_segmentation(result: Result, path: str | Path) -> None:
         series_description=series_description("segmentation", result.flags),
         specific_character_set=UTF_8,
     )
+    segmentation.SegmentsOverlap = "YES"
     if result.flags:
         segmentation.ImageComments = " ".join(result.flags)
     _refer_to_source(segmentation, slices)
@@ -128,13 +130,26 @@ def algorithm_parameters(model: ModelCard) -> dict[str, str]:
     )
 
 
-def _frames(result: Result, segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """uint8 (slice, row, column, segment) in the order of the source's slices."""
-    columns, rows, slices = result.scan.source.shape
-    frames = np.empty((slices, rows, columns, len(segments)), np.uint8)
-    for number, segment in enumerate(segments):
-        frames[..., number] = to_source(segment.mask, result.scan.source).transpose(2, 1, 0)
-    return frames
+class _NestedSegmentation(Segmentation):
+    """Binary segments from one array of labels, the first being all voxels with a label.
+
+    highdicom itself takes segments that overlap only as an array each, and sums them in 64 bits to find that they do:
+    0.8 GiB more for 300 slices of 512 x 512.
+    """
+
+    @staticmethod
+    def _get_segment_pixel_array(
+        pixel_array: NDArray[Any], segment_number: int, *_: object, **__: object
+    ) -> NDArray[np.uint8]:
+        return (pixel_array > 0 if segment_number == 1 else pixel_array == segment_number).astype(np.uint8)
+
+
+def _labels(result: Result, segments: Sequence[Segment]) -> NDArray[np.uint8]:
+    """uint8 (slice, row, column) in the order of the source's slices: 1 is lung without a finding, 2.. a finding."""
+    labels = segments[0].mask.astype(np.uint8)
+    for number, segment in enumerate(segments[1:], start=2):
+        labels[segment.mask] = number
+    return to_source(labels, result.scan.source).transpose(2, 1, 0)
 
 
 def _descriptions(segments: Sequence[Segment], model: ModelCard) -> list[SegmentDescription]:

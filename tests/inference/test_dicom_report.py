@@ -22,15 +22,10 @@ def write_both(result, folder):
 
 def groups(path):
     """The measurement groups, as highdicom reads them: label -> (code, {name: (value, unit)})."""
-    report = highdicom.sr.srread(path)
     found = {}
-    for group in report.content.get_volumetric_roi_measurement_groups():
+    for group in highdicom.sr.srread(path).content.get_volumetric_roi_measurement_groups():
         values = {one.name.meaning: (one.value, one.unit.value) for one in group.get_measurements()}
-        segment = (
-            group.reference_type,
-            group.get_referenced_segment() if hasattr(group, "get_referenced_segment") else 0,
-        )
-        found[group.tracking_identifier] = (group.finding_type.value, values, segment)
+        found[group.tracking_identifier] = (group.finding_type.value, values)
     return found
 
 

@@ -1,5 +1,6 @@
 """What outputs draw over the CT: which voxels, under which name, in which colour."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP, OPACITY_GROUPS
 from inference.result import Masks
 
 LUNGS, GLASS, DENSE = 1, OPACITY_GROUPS[0], OPACITY_GROUPS[-1]  # groups of paper L3
+PARTS = {"infection": GLASS, "consolidation": DENSE}  # masks, each inside the one before, and how they are drawn
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,20 @@ class Finding:
     colour: str
 
 
+GROUPED = [Finding(f"group_{group}", NAME_OF_GROUP[group], to_hex(COLOUR_OF_GROUP[group])) for group in OPACITY_GROUPS]
+ALL_GROUPS = Finding("infection", "all opacities", "var(--ink)")
+NESTED = [Finding(name, name, to_hex(COLOUR_OF_GROUP[group])) for name, group in PARTS.items()]
+
+
 def findings_of(masks: Masks) -> list[Finding]:
     """What was looked for, the whole before its parts."""
-    if "groups" in masks:
-        parts = [Finding(f"group_{group}", NAME_OF_GROUP[group], colour_of(group)) for group in OPACITY_GROUPS]
-        return [Finding("infection", "all opacities", "var(--ink)"), *parts]
-    named = {"infection": GLASS, "consolidation": DENSE}
-    return [Finding(name, name, colour_of(group)) for name, group in named.items() if name in masks]
+    return [ALL_GROUPS, *GROUPED] if "groups" in masks else [one for one in NESTED if one.key in masks]
+
+
+def findings_in(columns: Collection[str]) -> list[Finding]:
+    """The findings whose volumes a table has as columns, the whole before its parts."""
+    grouped = any(f"{one.key}_ml" in columns for one in GROUPED)
+    return [one for one in ([ALL_GROUPS, *GROUPED] if grouped else NESTED) if f"{one.key}_ml" in columns]
 
 
 def layers_of(masks: Masks) -> dict[int, str]:
@@ -62,7 +71,7 @@ def labels(masks: Masks, plane: tuple[Any, ...]) -> NDArray[np.uint8]:
     if "groups" in masks:
         groups = masks["groups"][plane]
         return np.where(groups >= GLASS, groups, shown).astype(np.uint8)
-    for name, group in (("infection", GLASS), ("consolidation", DENSE)):
+    for name, group in PARTS.items():
         if name in masks:
             shown[masks[name][plane] > 0] = group
     return shown

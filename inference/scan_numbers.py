@@ -14,7 +14,7 @@ ZONES = ("upper", "middle", "lower")
 SIDES = ("right", "left")
 # Of the table of volumes; {} is what is measured.
 COLUMNS = {"volume (ml)": "{}_ml", "mean HU": "{}_mean_hu", "mass (g)": "{}_mass_g", "SD (ml)": "{}_ml_spread"}
-FULLEST = 60.0  # per cent of the finding's colour in the zone that has the most of it
+FULLEST = 45.0  # per cent of the finding's colour in the zone that has the most of it
 
 
 def shown_percent(share: float | None) -> str:
@@ -22,7 +22,9 @@ def shown_percent(share: float | None) -> str:
     if share is None:
         return "-"
     percent = 100 * share
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.1f} %" if percent >= 0.1 else "< 0.1 %"
+    if percent in (0, 100) or 10 <= percent <= 99:
+        return f"{percent:.0f} %"
+    return f"{percent:.1f} %" if percent >= 0.1 else "< 0.1 %"
 
 
 def shown_ml(volume_ml: float | None) -> str:
@@ -91,7 +93,9 @@ def table_of(measured: Mapping[str, float | None], findings: Sequence[Finding]) 
 def interval(measured: Mapping[str, float | None], key: str) -> str:
     """The calibrated interval of a volume in ml; empty where there is none."""
     low, high = measured.get(f"{key}_ml_low"), measured.get(f"{key}_ml_high")
-    return f"{low:,.0f} to {high:,.0f}" if low is not None and high is not None else ""
+    if low is None or high is None:
+        return ""
+    return f"{low:,.0f} to {high:,.0f}" if high >= 10 else f"{low:.1f} to {high:.1f}"
 
 
 def _percent(share: float | None) -> float | None:

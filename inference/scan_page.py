@@ -74,8 +74,8 @@ def _measurements(result: Result, findings: list[Finding]) -> list[Item]:
     drawn = zones(measured, findings)
     if drawn:
         caption = (
-            "Share of each third of a lung's height, the patient's right on the left as in the pictures. The fuller the "
-            "colour, the larger the share; the fullest is the zone that has the most of that finding."
+            "Share of each third of a lung's height, the patient's right on the left as in the pictures. The fuller "
+            "the colour, the larger the share; the fullest is the zone that has the most of that finding."
         )
         items.append(Drawing(drawn, "Sides and zones", caption))
     if scored := scores(measured):

@@ -19,7 +19,7 @@ MARGIN_MM = 15.0  # of what is shown around the lungs
 MARGIN_PX = 8  # the same, where a pixel has no size
 FILLED = 130  # alpha of 255: the CT stays visible below
 # What slices may take together; text of base64 is a third longer than its bytes.
-SLICES_BYTES = 3_800_000
+SLICES_BYTES = 5_000_000
 # The longest side in pixels, and JPEG's quality, from the best to what is still good to look at.
 SIZES: tuple[tuple[int, int], ...] = ((512, 85), (448, 75), (384, 70), (320, 65), (256, 60), (224, 50), (192, 40))
 BEST = SIZES[0]

@@ -29,6 +29,8 @@ class Axes:
 
     x: tuple[float, float]
     y: tuple[float, float]
+    x_step: float
+    y_step: float
 
     def across(self, x: float) -> float:
         """Units of the drawing from its left edge."""
@@ -49,7 +51,8 @@ def axes_of(lines: Sequence[Line]) -> Axes:
     wide = (float(x.min()), float(x.max()))
     # A single point stands in the middle; and the highest point does not touch the frame.
     x_range = wide if wide[0] < wide[1] else (wide[0] - 1.0, wide[1] + 1.0)
-    return Axes(x_range, (float(np.floor(low / step) * step), float(max(np.ceil(high / step), 1) * step)))
+    y_range = float(np.floor(low / step) * step), float(max(np.ceil(high / step), 1) * step)
+    return Axes(x_range, y_range, _step(*x_range, whole=bool((x == x.round()).all())), step)
 
 
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str, points: bool = False, here: bool = False) -> str:
@@ -85,25 +88,25 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, points: bool =
     )
 
 
-def _step(low: float, high: float) -> float:
-    """A round number of which four or five span the range."""
-    rough = max(high - low, 1e-9) / 4.5
+def _step(low: float, high: float, whole: bool = False) -> float:
+    """A round number, or a whole one, of which some four span the range."""
+    rough = max((high - low) / 4.5, 1.0 if whole else 1e-9)
     power = 10.0 ** np.floor(np.log10(rough))
-    return float(power * next(step for step in STEPS if step * power >= rough * (1 - 1e-9)))
+    steps = [power * step for step in STEPS if not whole or power * step % 1 == 0]
+    return float(next(step for step in steps if step >= rough * (1 - 1e-9)))
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    step = _step(low, high)
+def _ticks(low: float, high: float, step: float) -> list[float]:
     return [float(step * number) for number in range(int(np.ceil(low / step - 1e-9)), int(high / step + 1e-9) + 1)]
 
 
 def _grid(axes: Axes) -> list[str]:
     parts = []
-    for y in _ticks(*axes.y):
+    for y in _ticks(*axes.y, axes.y_step):
         at, kind = f"{axes.down(y):.1f}", "axis" if y == 0 else "grid"
         parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{at}" dy=".35em" text-anchor="end">{y:g}</text>')
-    for x in _ticks(*axes.x):
+    for x in _ticks(*axes.x, axes.x_step):
         at = f"{axes.across(x):.1f}"
         parts.append(f'<line class="axis" x1="{at}" x2="{at}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 5}"/>')
         parts.append(f'<text x="{at}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{x:g}</text>')

@@ -26,8 +26,8 @@ figcaption { margin: .55rem auto 0; max-width: 46rem; font-size: .88rem; color: 
 figcaption b, caption b { color: var(--ink); }
 .table { overflow-x: auto; margin: 1rem 0 1.6rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { caption-side: top; text-align: left; font-size: .88rem; color: var(--faint); padding-bottom: .4rem;
-  max-width: 46rem; }
+caption { caption-side: top; text-align: left; font-size: .88rem; color: var(--faint); padding-bottom: .4rem; }
+.table caption { position: sticky; left: 0; max-width: min(46rem, 100vw - 3rem); }
 th, td { padding: .28rem .75rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th.text, td.text { text-align: left; }
 td.text { white-space: normal; }
@@ -49,6 +49,7 @@ footer { margin-top: 4rem; border-top: 1px solid var(--line); padding-top: .8rem
   color: var(--faint); }
 .sortable th[aria-sort=ascending] button::after { content: "\\25B2"; color: var(--ink); }
 .sortable th[aria-sort=descending] button::after { content: "\\25BC"; color: var(--ink); }
+.sortable th { white-space: normal; vertical-align: bottom; }
 .drawing { overflow-x: auto; }
 svg.whole { display: block; width: 100%; min-width: 30rem; max-width: 46rem; margin: 0 auto; font: 13px system-ui,
   "Liberation Sans", sans-serif; fill: var(--ink); }
@@ -57,7 +58,7 @@ svg.whole { display: block; width: 100%; min-width: 30rem; max-width: 46rem; mar
 .legend span { white-space: nowrap; } .legend svg { vertical-align: middle; margin-right: .4rem; }
 .swatch { display: inline-block; width: .9em; height: .9em; border-radius: 2px; margin-right: .4rem;
   vertical-align: -.08em; border: 1px solid var(--faint); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .8rem; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; }
 .tile { border: 1px solid var(--line); border-radius: 6px; background: var(--tint); padding: .7rem .9rem; }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--faint); font-size: .88rem; }

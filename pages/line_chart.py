@@ -47,6 +47,7 @@ def axes_of(lines: Sequence[Line]) -> Axes:
     y = np.concatenate([np.ravel(line.y) for line in lines]).astype(float)
     y = np.append(y[np.isfinite(y)], 0.0)
     low, high = float(y.min()), float(y.max())
+    high = high if low < high else 1.0  # nothing at all, all along, is a line at zero
     step = _step(low, high)
     wide = (float(x.min()), float(x.max()))
     # A single point stands in the middle; and the highest point does not touch the frame.

@@ -5,7 +5,7 @@ STYLE = """
   --link: #0b5cad; --alarm: #a3260b; --alarm-tint: #fdf1ed; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ed; --faint: #9aa4b0; --paper: #14171b; --line: #333a42;
   --tint: #1d2127; --link: #7db7f0; --alarm: #ff9a7f; --alarm-tint: #2c1a16; } }
-* { box-sizing: border-box; }
+* { box-sizing: border-box; } [hidden] { display: none !important; }
 body { margin: 0 auto; padding: 2.5rem 1.5rem 5rem; max-width: 64rem; color: var(--ink); background: var(--paper);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", sans-serif; }
 a { color: var(--link); }
@@ -43,12 +43,12 @@ footer { margin-top: 4rem; border-top: 1px solid var(--line); padding-top: .8rem
   margin: 1.2rem 0; background: var(--alarm-tint); }
 .alarm b { color: var(--alarm); }
 .alarm ul { margin: .3rem 0 0; padding-left: 1.2rem; }
-.sortable button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
+.sortable button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
+  text-align: inherit; }
 .sortable button:hover { text-decoration: underline; }
-.sortable button::after { content: "\\2195"; display: inline-block; width: 1.1em; text-align: right;
-  color: var(--faint); }
-.sortable th[aria-sort=ascending] button::after { content: "\\25B2"; color: var(--ink); }
-.sortable th[aria-sort=descending] button::after { content: "\\25BC"; color: var(--ink); }
+.sortable button::after { content: "\\00A0\\2195"; color: var(--faint); }
+.sortable th[aria-sort=ascending] button::after { content: "\\00A0\\25B2"; color: var(--ink); }
+.sortable th[aria-sort=descending] button::after { content: "\\00A0\\25BC"; color: var(--ink); }
 .sortable th { white-space: normal; vertical-align: bottom; }
 .drawing { overflow-x: auto; }
 svg.whole { display: block; width: 100%; min-width: 30rem; max-width: 46rem; margin: 0 auto; font: 13px system-ui,

@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from ct.write import write_mask
+from inference.dicom_report import write_measurements_report
+from inference.dicom_seg import write_segmentation
 from inference.result import Result
+from inference.scan_list import is_volume
+from inference.scan_page import write_scan_page
 from inference.without_names import without_names
 
-NUMBERS = "measurements.json"
+NUMBERS, PAGE = "measurements.json", "report.html"
+SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
+FLAGGED = "flagged: the result may be wrong, see measurements.json"
 
 
 def write_outputs(result: Result, out: Path) -> None:
@@ -26,13 +32,22 @@ def write_outputs(result: Result, out: Path) -> None:
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
         for name, mask in result.masks.items():
-            write_mask(mask, result.scan, temporary / f"{name}.nii.gz")
+            write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
         text = json.dumps(numbers(result), indent=2, allow_nan=False)
         (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
+        write_scan_page(result, temporary / PAGE)
+        if is_dicom(result):
+            write_segmentation(result, temporary / SEGMENTATION)
+            write_measurements_report(result, temporary / SEGMENTATION, temporary / REPORT)
         temporary.chmod(0o777 & ~_umask())
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_dicom(result: Result) -> bool:
+    """Whether the scan was read from DICOM, whose headers the DICOM outputs refer to."""
+    return not (result.scan.slice_names or is_volume(result.source))
 
 
 def numbers(result: Result) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,20 @@ def write_outputs(result: Result, out: Path) -> None:
         (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
         write_scan_page(result, temporary / PAGE)
         if is_dicom(result):
-            write_segmentation(result, temporary / SEGMENTATION)
-            write_measurements_report(result, temporary / SEGMENTATION, temporary / REPORT)
+            write_dicom(result, temporary)
         temporary.chmod(0o777 & ~_umask())
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_dicom(result: Result, folder: Path) -> None:
+    """Write the segmentation and the structured report of a scan that was read from DICOM."""
+    with warnings.catch_warnings():
+        # The patient's and the study's tags are passed on as the scanner wrote them, also where they bend the standard.
+        warnings.filterwarnings("ignore", category=UserWarning, module="pydicom|highdicom")
+        write_segmentation(result, folder / SEGMENTATION)
+        write_measurements_report(result, folder / SEGMENTATION, folder / REPORT)
 
 
 def is_dicom(result: Result) -> bool:

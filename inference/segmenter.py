@@ -9,7 +9,8 @@ import torch
 
 from ct.lungs_of_scan import find_lungs
 from ct.read import read_scan
-from inference.load import load_module
+from inference.flags import NOT_DESCRIBED, find_flags
+from inference.load import load_module, load_training_set
 from inference.measure import measure, spread
 from inference.outputs import write_outputs
 from inference.result import ModelCard, Result
@@ -43,6 +44,7 @@ class Segmenter:
             raise ValueError(
                 f"the checkpoints are of different tasks ({', '.join(sorted(tasks))}); an ensemble needs one task"
             )
+        self.training = load_training_set(checkpoints[0])
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(
             task=self.modules[0].task,
@@ -90,7 +92,7 @@ class Segmenter:
             masks=found.masks,
             measurements=measured,
             lung_source=lungs.source,
-            warnings=lungs.warnings,
-            flags=(),
+            warnings=lungs.warnings if self.training else (*lungs.warnings, NOT_DESCRIBED),
+            flags=find_flags(scan, lungs.mask, found.lung_histogram, found.features, self.training),
             model=self.card,
         )

@@ -17,7 +17,7 @@ from ct.prepare import SPLIT_SEED
 from ct.read import read_mask, read_pattern_mask
 from ct.scan import Scan
 from ct.splits import assign_splits
-from inference.calibration import NAME, Calibration, conformal_quantile, unit_ml, write_calibration
+from inference.calibration import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 
@@ -37,7 +37,7 @@ def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibratio
         ValueError: The cohort cannot be used, or has too few validation patients with a truth for this coverage.
     """
     if not 0 < coverage < 1:
-        raise ValueError(f"the coverage is {coverage:g}; expected a share between 0 and 1, such as 0.9")
+        raise ValueError(f"the coverage is {coverage:g}; expected a share between 0 and 1, such as 0.8")
     rows = [row for row in assign_splits(read_cohort(cohort).rows, SPLIT_SEED) if row.split == "val"]
     scores: dict[str, dict[str, float]] = {}
     for row in tqdm(rows, "calibrate", unit="scan"):
@@ -98,19 +98,22 @@ def main(args: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m inference.calibrate", description="Calibrate volumes.")
     parser.add_argument("--ckpt", required=True, nargs="+", help="best.ckpt of a run; several make an ensemble")
     parser.add_argument("--cohort", required=True, type=Path, help="cohort.csv on which it was trained")
-    parser.add_argument("--coverage", type=float, default=0.9, help="share of intervals that hold the truth (0.9)")
+    parser.add_argument("--coverage", type=float, default=0.8, help="share of intervals that hold the truth (0.8)")
     parser.add_argument("--flips", action="store_true", help="calibrate for predictions with --flips")
     parser.add_argument("--lungs", choices=METHODS, default="classical", help="how lungs are found (classical)")
     options = parser.parse_args(args)
     path = Path(options.ckpt[0]).parent / NAME
     try:
-        segmenter = Segmenter(options.ckpt, options.flips, options.lungs)
+        segmenter = Segmenter(options.ckpt, options.flips, options.lungs, intervals=False)
         calibration = calibrate(segmenter, options.cohort, options.coverage)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     write_calibration(calibration, path)
-    allowed = ", ".join(f"{finding} {error:.0%}" for finding, error in calibration.error.items())
-    print(f"{path}: {calibration.coverage:.0%} of {calibration.patients} patients' kind within {allowed} of the volume")
+    allowed = ", ".join(f"{finding} {error:.2f}" for finding, error in calibration.error.items())
+    print(
+        f"written to {path}: from {calibration.patients} patients, intervals that hold {calibration.coverage:.0%} of "
+        f"true volumes; errors allowed for, in units of the volume and {LUNG_SHARE:.0%} of the lungs: {allowed}"
+    )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,12 @@ from pathlib import Path
 from inference.result import Measurements, ModelCard
 
 NAME = "calibration.json"
-# An error is judged against the predicted volume and this share of the lungs, so that nothing found has an interval too.
+# An error is judged against the predicted volume and this share of the lungs: what is not found has an interval too.
 LUNG_SHARE = 0.01
+AGAIN = "delete it, or make it again: python -m inference.calibrate"
+OTHER_USE = (
+    "volumes have no interval: the calibration of this checkpoint is for other members, flips or kinds of lung mask"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class Calibration:
     coverage: float
     patients: int
     error: Mapping[str, float]
+
+    def fits(self, model: ModelCard, lung_source: str) -> bool:
+        """Whether a scan was segmented as the validation scans were."""
+        used = (model.checkpoints_sha256, model.flips, lung_source)
+        return used == (self.checkpoints_sha256, self.flips, self.lung_source)
 
     def interval(self, finding: str, ml: float, lung_ml: float) -> tuple[float, float]:
         """(low, high) in ml of a predicted volume in lungs of a size; never below 0."""
@@ -78,10 +87,10 @@ def conformal_quantile(scores: Sequence[float], coverage: float) -> float:
     """
     rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
     if rank > len(scores):
-        least = math.ceil(coverage / (1 - coverage) - 1e-9)
+        least, most = math.ceil(coverage / (1 - coverage) - 1e-9), len(scores) / (len(scores) + 1)
         raise ValueError(
             f"{len(scores)} validation patients with truth cannot show a coverage of {coverage:.0%}, which needs "
-            f"{least}; give more of them, or ask for at most --coverage {len(scores) / (len(scores) + 1):.2f}"
+            f"{least}; give more of them, or ask for --coverage {math.floor(100 * most) / 100}"
         )
     return sorted(scores)[rank - 1]
 
@@ -93,27 +102,17 @@ def write_calibration(calibration: Calibration, path: Path) -> None:
     passing.replace(path)
 
 
-def read_calibration(path: Path, model: ModelCard, lung_source: str) -> Calibration:
-    """Read a calibration for a model that is used in a certain way.
+def read_calibration(path: Path, model: ModelCard) -> Calibration:
+    """Read the calibration beside the first checkpoint of a model.
 
     Raises:
-        ValueError: The file cannot be read, or it is of another checkpoint, other flips or lungs found otherwise.
+        ValueError: The file cannot be read, or it is of another checkpoint.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        found["checkpoints_sha256"] = tuple(found["checkpoints_sha256"])
-        calibration = Calibration(**found)
+        calibration = Calibration(**found | {"checkpoints_sha256": tuple(found["checkpoints_sha256"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no calibration ({error}); make it again: python -m inference.calibrate") from error
-    asked = {
-        "checkpoint": (calibration.checkpoints_sha256, model.checkpoints_sha256),
-        "flips": (calibration.flips, model.flips),
-        "lung masks": (calibration.lung_source, lung_source),
-    }
-    other = [what for what, (theirs, ours) in asked.items() if theirs != ours]
-    if other:
-        raise ValueError(
-            f"{path} was made with other {' and '.join(other)} than asked for, so its intervals do not hold; make it "
-            "again: python -m inference.calibrate"
-        )
+        raise ValueError(f"{path} is no calibration ({error}); {AGAIN}") from error
+    if model.checkpoints_sha256[0] not in calibration.checkpoints_sha256:
+        raise ValueError(f"{path} is of another checkpoint than the one beside it, so its intervals are wrong; {AGAIN}")
     return calibration

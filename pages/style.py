@@ -30,6 +30,7 @@ caption { caption-side: top; text-align: left; font-size: .88rem; color: var(--f
 .table caption { position: sticky; left: 0; max-width: min(46rem, 100vw - 3rem); }
 th, td { padding: .28rem .75rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th.text, td.text { text-align: left; }
+td a { white-space: nowrap; }
 td.text { white-space: normal; }
 thead th { border-bottom: 1.5px solid var(--ink); background: var(--tint); font-weight: 600; }
 details { margin: 1rem 0 1.6rem; font-size: .88rem; color: var(--faint); }

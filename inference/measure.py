@@ -10,7 +10,6 @@ from ct.patterns import GROUPS, OPACITY_GROUPS
 from ct.scan import Scan
 from inference.result import Masks, Measurements
 
-# Codes of a voxel in the tables below: 0 in the lungs alone; then each finding that a voxel can be, the innermost.
 SIDES = {"right": RIGHT, "left": LEFT}
 THIRDS = ("lower", "middle", "upper")  # from the foot, as z runs
 AIR_HU = -1000.0
@@ -19,7 +18,8 @@ AIR_HU = -1000.0
 def findings_of(masks: Masks) -> dict[str, tuple[int, ...]]:
     """The findings that masks can tell, each with the codes of `_codes` that belong to it."""
     if "groups" in masks:
-        return {"infection": OPACITY_GROUPS} | {f"group_{group}": (group,) for group in OPACITY_GROUPS}
+        infected = {"infection": tuple(group + len(GROUPS) for group in GROUPS)}
+        return infected | {f"group_{group}": (group, group + len(GROUPS)) for group in OPACITY_GROUPS}
     names = [name for name in masks if name != "lungs"]
     return {name: tuple(range(number, len(names) + 1)) for number, name in enumerate(names, 1)}
 
@@ -110,9 +110,12 @@ def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.flo
 
 
 def _codes(masks: Masks, z: int) -> NDArray[np.uint8]:
-    """Code of every voxel of a slice, (Y, X)."""
+    """Code of every voxel of a slice, (Y, X): how many of the nested findings hold it, or its group and infection.
+
+    Three groups can be likelier together than the lungs are, and each alone less likely: then infection has no group.
+    """
     if "groups" in masks:
-        return masks["groups"][z] * np.isin(masks["groups"][z], OPACITY_GROUPS).astype(np.uint8)
+        return (masks["groups"][z] + len(GROUPS) * (masks["infection"][z] > 0)).astype(np.uint8)
     nested = [mask[z] for name, mask in masks.items() if name != "lungs"]
     return np.sum(nested, axis=0, dtype=np.uint8)
 

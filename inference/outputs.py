@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,15 @@ def write_outputs(result: Result, out: Path) -> None:
         out: The folder to make.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    # Named after the scan, so that what a killed run left is taken away when the scan is tried again.
+    temporary = out.with_name(f".{out.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
     try:
         for name, mask in result.masks.items():
             write_mask(mask, result.scan, temporary / f"{name}.nii.gz")
         text = json.dumps(numbers(result), indent=2, allow_nan=False)
         (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
-        temporary.chmod(0o777 & ~_umask())
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -47,9 +48,3 @@ def numbers(result: Result) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "model": asdict(result.model),
     }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

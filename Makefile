@@ -132,6 +132,14 @@ composition: $(INSTALLED) $(if $(COHORT),,cohort)  ## [COHORT= ARGS="--style mar
 predict: $(INSTALLED)  ## CKPT=<best.ckpt, or several> SCAN=<scan | folder of scans | cohort.csv> OUT=<folder> [ARGS=--flips]: masks, numbers and reports of new scans; goes on with an unfinished batch
 	$(PY) -m inference.predict --ckpt $(or $(CKPT),"") --scan "$(SCAN)" --out "$(OUT)" $(ARGS)
 
+.PHONY: calibrate
+calibrate: $(INSTALLED)  ## CKPT=<best.ckpt> COHORT=<cohort.csv> [ARGS="--coverage 0.9"]: how far volumes may be off, from validation scans; make predict then gives intervals
+	$(PY) -m inference.calibrate --ckpt $(or $(CKPT),"") --cohort "$(COHORT)" $(ARGS)
+
+.PHONY: view
+view: $(INSTALLED)  ## [RUNS=runs ARGS="--port 8501"]: a web page on this machine: segment a scan and look at it, compare runs
+	$(PY) -m viewer --runs $(RUNS) $(ARGS)
+
 study: $(addprefix study-seed-,$(SEEDS))  ## [SEEDS="0 1 2" STUDY="<experiments>"]: experiments with several seeds, and their table (-j2: two at once)
 	$(PY) -m evaluation.tables --study $(RUNS)/study
 

@@ -6,6 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
+from callbacks.describe_training import DescribeTraining
 from callbacks.history import ContinueHistory, History
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
@@ -31,7 +32,10 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
     first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
     last = [LogSlices(folder), WriteResults(folder), KeepVerdicts(folder), MarkLatest(folder)]
     loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
-    return {"logger": loggers, "callbacks": [*first, StopOnSignal(folder), *chosen, WaitingShare(), *last]}
+    return {
+        "logger": loggers,
+        "callbacks": [*first, StopOnSignal(folder), *chosen, WaitingShare(), DescribeTraining(), *last],
+    }
 
 
 def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:

@@ -16,20 +16,23 @@ from ct.write_dicom import write_dicom_series
 __all__ = ["write_dicom_series", "write_mask", "write_scan_nifti", "write_slice_masks"]
 
 
-def write_mask(mask_zyx: npt.NDArray[np.integer] | npt.NDArray[np.bool_], scan: Scan, path: str | Path) -> None:
+def write_mask(
+    mask_zyx: npt.NDArray[np.integer] | npt.NDArray[np.bool_], scan: Scan, path: str | Path, note: str = ""
+) -> None:
     """Write a mask as NIfTI (uint8) on the grid of the scan's own file.
 
     Args:
         mask_zyx: (Z, Y, X) on the scan's canonical grid, values 0..255.
         scan: The scan.
         path: Where to write; .nii or .nii.gz.
+        note: For the header's description, 79 characters at most.
 
     Raises:
         ValueError: The shape is not the scan's, or a value does not fit.
     """
     if mask_zyx.size and (mask_zyx.min() < 0 or mask_zyx.max() > 255):
         raise ValueError(f"{path}: the mask has values {mask_zyx.min()}..{mask_zyx.max()}; expected 0..255")
-    _save_nifti(to_source(mask_zyx.astype(np.uint8), scan.source), scan.source.affine, Path(path))
+    _save_nifti(to_source(mask_zyx.astype(np.uint8), scan.source), scan.source.affine, Path(path), note)
 
 
 def write_slice_masks(
@@ -71,11 +74,12 @@ def write_scan_nifti(
     _save_nifti(to_source(array_zyx, grid), grid.affine, Path(path))
 
 
-def _save_nifti(array_ijk: npt.NDArray[np.integer], affine: Affine, path: Path) -> None:
+def _save_nifti(array_ijk: npt.NDArray[np.integer], affine: Affine, path: Path, note: str = "") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nifti: Any = nibabel.Nifti1Image
     image = nifti(array_ijk, affine)
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = note.encode()
     image.to_filename(path)

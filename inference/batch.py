@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from inference.follow_up import follow_up
+from inference.index_page import write_index
 from inference.outputs import NUMBERS
 from inference.scan_list import Source, named, scans_of, write_private
 from inference.segmenter import Segmenter
@@ -107,7 +108,7 @@ def _is_done(folder: Path, segmenter: Segmenter) -> bool:
 
 
 def _tables(sources: Sequence[Source], reasons: dict[str, str], out: Path) -> pd.DataFrame:
-    """Write measurements.csv, failed.csv and follow_up.csv; the first of them."""
+    """Write measurements.csv, failed.csv, follow_up.csv and index.html; the first of them."""
     rows = pd.DataFrame([_row(out / each.name) for each in sources if each.name not in reasons])
     by_name = {each.name: each for each in sources}
     failed = pd.DataFrame(
@@ -116,8 +117,10 @@ def _tables(sources: Sequence[Source], reasons: dict[str, str], out: Path) -> pd
     )
     rows.to_csv(out / "measurements.csv", index=False)
     failed.to_csv(out / "failed.csv", index=False)
-    if len(rows):
-        follow_up(sources, rows).to_csv(out / "follow_up.csv", index=False)
+    visits = follow_up(sources, rows) if len(rows) else None
+    if visits is not None:
+        visits.to_csv(out / "follow_up.csv", index=False)
+    write_index(out, rows, failed, visits)
     return rows
 
 

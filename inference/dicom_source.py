@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydicom.config import IGNORE
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, CTImageStorage, generate_uid
@@ -59,7 +60,8 @@ class SourceSlice:
 def source_slices(source: Path, scan: Scan) -> tuple[SourceSlice, ...]:
     """Find the DICOM slices of a scan, in the order of its file grid.
 
-    What tags of the identity lack or cannot say in valid DICOM is left empty, so that an odd source can be written.
+    What tags of the identity lack or cannot say in valid DICOM is left empty, or replaced if it is an UID, so that the
+    results of an odd source can be written.
 
     Args:
         source: The DICOM file or folder that the scan was read from.
@@ -97,7 +99,7 @@ def _with_headers(frames: Sequence[Frame], grid: Grid) -> tuple[SourceSlice, ...
         header = headers[frame.file]
         meta = header.file_meta
         sop_class = UID(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or CTImageStorage)
-        instance = UID(header.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or generate_uid())
+        instance = _uid(str(header.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or ""))
         number = frame.index + 1 if "NumberOfFrames" in header else None
         stand_in = _placed(grid, index)
         stand_in.update(shared)
@@ -131,8 +133,8 @@ def _identity(header: Dataset) -> Dataset:
     for tag in SHARED_TAGS:
         setattr(shared, tag, _text(header, tag))
     for tag in UID_TAGS:
-        setattr(shared, tag, UID(getattr(shared, tag)) if getattr(shared, tag) else generate_uid())
-    shared.SeriesInstanceUID = UID(_text(header, "SeriesInstanceUID") or generate_uid())
+        setattr(shared, tag, _uid(getattr(shared, tag)))
+    shared.SeriesInstanceUID = _uid(_text(header, "SeriesInstanceUID"))
     shared.PatientSex = shared.PatientSex if shared.PatientSex in SEXES else ""
     for tag, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
         setattr(shared, tag, _valid(getattr(shared, tag), kind))
@@ -148,6 +150,15 @@ def _text(header: Dataset, tag: str) -> str:
         return "=".join(value.components).rstrip("=") if isinstance(value, PersonName) else str(value or "")
     except Exception:  # Damaged bytes make pydicom raise nearly every class there is; such a tag is as good as missing.
         return ""
+
+
+def _uid(text: str) -> UID:
+    """Return a UID as it is; for one that is none, as some anonymizers write, a valid one that follows from it.
+
+    Archives refuse what carries an invalid UID, and outputs of one study must still agree on theirs.
+    """
+    uid = UID(text, validation_mode=IGNORE)
+    return uid if uid.is_valid else generate_uid(entropy_srcs=[text] if text else None)
 
 
 def _valid(text: str, kind: type[DA] | type[TM]) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ct.training_set import TrainingSet
 from lightning_modules.base import SegmentationModule
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
@@ -28,3 +29,13 @@ def load_module(path: str | Path) -> SegmentationModule:
     module.load_state_dict(checkpoint["state_dict"])
     module.size = about["size"]
     return module.eval()
+
+
+def load_training_set(path: str | Path) -> TrainingSet | None:
+    """What a checkpoint says of the scans that it was trained on; None where it is older than that.
+
+    Raises:
+        ValueError: If the file is missing or is no checkpoint of this project.
+    """
+    described = read_checkpoint(path)["ground_glass"].get("training")
+    return None if described is None else TrainingSet.from_dict(described)

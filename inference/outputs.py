@@ -3,15 +3,22 @@
 import json
 import os
 import shutil
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ct.write import write_mask
+from inference.dicom_report import write_measurements_report
+from inference.dicom_seg import write_segmentation
 from inference.result import Result
+from inference.scan_list import is_volume
+from inference.scan_page import write_scan_page
 from inference.without_names import without_names
 
-NUMBERS = "measurements.json"
+NUMBERS, PAGE = "measurements.json", "report.html"
+SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
+FLAGGED = "flagged: the result may be wrong, see measurements.json"
 
 
 def write_outputs(result: Result, out: Path) -> None:
@@ -28,12 +35,29 @@ def write_outputs(result: Result, out: Path) -> None:
     temporary.mkdir()
     try:
         for name, mask in result.masks.items():
-            write_mask(mask, result.scan, temporary / f"{name}.nii.gz")
+            write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
         text = json.dumps(numbers(result), indent=2, allow_nan=False)
         (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
+        write_scan_page(result, temporary / PAGE)
+        if is_dicom(result):
+            write_dicom(result, temporary)
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_dicom(result: Result, folder: Path) -> None:
+    """Write the segmentation and the structured report of a scan that was read from DICOM."""
+    with warnings.catch_warnings():
+        # The patient's and the study's tags are passed on as the scanner wrote them, also where they bend the standard.
+        warnings.filterwarnings("ignore", category=UserWarning, module="pydicom|highdicom")
+        write_segmentation(result, folder / SEGMENTATION)
+        write_measurements_report(result, folder / SEGMENTATION, folder / REPORT)
+
+
+def is_dicom(result: Result) -> bool:
+    """Whether the scan was read from DICOM, whose headers the DICOM outputs refer to."""
+    return not (result.scan.slice_names or is_volume(result.source))
 
 
 def numbers(result: Result) -> dict[str, Any]:

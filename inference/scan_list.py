@@ -40,10 +40,11 @@ def is_batch(path: Path) -> bool:
     if not path.is_dir():
         return False
     inside = [each for each in path.iterdir() if not each.name.startswith(".")]
-    return any(map(_is_volume, inside)) or (bool(inside) and all(each.is_dir() for each in inside))
+    return any(map(is_volume, inside)) or (bool(inside) and all(each.is_dir() for each in inside))
 
 
-def _is_volume(path: Path) -> bool:
+def is_volume(path: Path) -> bool:
+    """Whether a path is a NIfTI or NRRD file by its name."""
     return path.is_file() and path.name.lower().endswith(VOLUME_SUFFIXES)
 
 
@@ -61,7 +62,7 @@ def scans_of(path: Path) -> list[Source]:
             for row in read_cohort(path).rows
         ]
     inside = sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    found = [each for each in inside if each.is_dir() or _is_volume(each)]
+    found = [each for each in inside if each.is_dir() or is_volume(each)]
     return [Source("", each) for each in found]
 
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from ct.patterns import GROUPS, OPACITY_GROUPS
 from ct.prepare_scan import PreparedScan, prepare_scan
 from ct.scan import Scan
+from ct.training_set import lung_histogram
 from inference.result import Masks
 from lightning_modules.base import SegmentationModule
+from lightning_modules.features import pooled_features
 from lightning_modules.precision import fastest_precision
 
 # A GPU is busy with many slices only; a CPU is as fast with few, which need less memory.
@@ -33,11 +35,15 @@ class Segmentation:
         masks: (Z, Y, X) on the scan's canonical grid, as in `inference.result.Result`.
         entropy_bits: Mean over the lungs of the entropy of a voxel's class.
         shares: By finding, the share of the lungs in every single answer (members x flips).
+        lung_histogram: Of the lungs' HU as the first member saw them, as `ct.training_set` counts them.
+        features: float32 (N, C), the first member's deepest features of every slice with lung.
     """
 
     masks: Masks
     entropy_bits: float
     shares: dict[str, list[float]]
+    lung_histogram: NDArray[np.int64]
+    features: NDArray[np.float32]
 
 
 def segment_scan(
@@ -62,17 +68,22 @@ def segment_scan(
     """
     used = FLIPS if flips else FLIPS[:1]
     mean: Maps = {}
+    seen: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     shares: dict[str, list[float]] = {}
     for number, module in enumerate(modules):
         prepared = prepare_scan(scan, lung, size=module.size)
         for turn, flip in enumerate(used):
             start = (number * len(used) + turn) / (len(modules) * len(used))
-            answer = _probabilities(prepared, module, flip, _part(progress, start, len(modules) * len(used)))
+            with pooled_features(module.network) as features:
+                answer = _probabilities(prepared, module, flip, _part(progress, start, len(modules) * len(used)))
+            if not seen:
+                histogram = lung_histogram(prepared.hu, prepared.lung > 0)
+                seen.append((histogram, torch.cat(features).cpu().numpy()))
             for finding, share in _shares(answer, prepared.lung > 0).items():
                 shares.setdefault(finding, []).append(share)
             _add(mean, answer, 1 / (len(modules) * len(used)))
     entropy = _entropy_bits(mean, prepared.lung > 0)
-    return Segmentation(_masks(prepared, mean, lung), entropy, shares)
+    return Segmentation(_masks(prepared, mean, lung), entropy, shares, *seen[0])
 
 
 def _part(progress: Progress | None, start: float, parts: int) -> Progress:

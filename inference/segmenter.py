@@ -9,7 +9,9 @@ import torch
 
 from ct.lungs_of_scan import find_lungs
 from ct.read import read_scan
-from inference.load import load_module
+from inference.calibration import NAME, OTHER_USE, read_calibration
+from inference.flags import NOT_DESCRIBED, find_flags
+from inference.load import load_module, load_training_set
 from inference.measure import measure, spread
 from inference.outputs import write_outputs
 from inference.result import ModelCard, Result
@@ -30,12 +32,19 @@ class Segmenter:
         checkpoints: best.ckpt of one or more runs; several make an ensemble.
         flips: Average over mirrored slices too.
         lung_method: How lungs are found where no mask is given: "classical" or "lungmask".
+        intervals: Give volumes the intervals of the calibration beside the first checkpoint, where there is one.
 
     Raises:
-        ValueError: A checkpoint cannot be used, or they are of different tasks.
+        ValueError: A checkpoint or its calibration cannot be used, or checkpoints are of different tasks.
     """
 
-    def __init__(self, checkpoints: Sequence[str | Path], flips: bool = False, lung_method: str = "classical") -> None:
+    def __init__(
+        self,
+        checkpoints: Sequence[str | Path],
+        flips: bool = False,
+        lung_method: str = "classical",
+        intervals: bool = True,
+    ) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.modules = [load_module(checkpoint).to(device) for checkpoint in checkpoints]
         tasks = {module.task for module in self.modules}
@@ -49,6 +58,7 @@ class Segmenter:
                 f"the checkpoints see slices of different sizes ({', '.join(map(str, sorted(sizes)))} pixels); an "
                 "ensemble averages on one grid; give it runs of one prepared size"
             )
+        self.training = load_training_set(checkpoints[0])
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(
             task=self.modules[0].task,
@@ -58,6 +68,8 @@ class Segmenter:
             size=self.modules[0].size,
             version=version("ground-glass"),
         )
+        calibrated = Path(checkpoints[0]).parent / NAME
+        self.calibration = read_calibration(calibrated, self.card) if intervals and calibrated.exists() else None
 
     def predict(self, source: Source, out: Path, told: Told = _nothing) -> Result:
         """Segment a scan into a new folder.
@@ -89,6 +101,11 @@ class Segmenter:
         told("measure", 0.8)
         measured = measure(scan, found.masks)
         measured |= {"entropy_in_lungs_bits": found.entropy_bits} | spread(found.shares, measured["lung_ml"])
+        warnings = list(lungs.warnings) if self.training else [*lungs.warnings, NOT_DESCRIBED]
+        if self.calibration and self.calibration.fits(self.card, lungs.source):
+            measured |= self.calibration.intervals(measured)
+        elif self.calibration:
+            warnings.append(OTHER_USE)
         return Result(
             name=source.name,
             source=source.path,
@@ -96,7 +113,7 @@ class Segmenter:
             masks=found.masks,
             measurements=measured,
             lung_source=lungs.source,
-            warnings=lungs.warnings,
-            flags=(),
+            warnings=tuple(warnings),
+            flags=find_flags(scan, lungs.mask, found.lung_histogram, found.features, self.training),
             model=self.card,
         )

@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
 from lightning_modules.each_slice import each_slice
+from lightning_modules.features import pooled_features
 from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
@@ -39,6 +40,7 @@ class SegmentationModule(LightningModule):
     monitor: str | None
     task: str
     size: int
+    network: nn.Module
 
     def __init__(self, augmentation: Augmentation) -> None:
         super().__init__()
@@ -184,6 +186,14 @@ class SegmentationModule(LightningModule):
     def segment(self, x: Tensor) -> dict[str, Tensor]:
         """x (B, context, H, W) in network units -> probabilities (B, 1, H, W) by name, outermost region first."""
         raise AssertionError(f"{type(self).__name__} must define segment")
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """x (B, context, H, W) in network units -> the network's deepest features, each slice's mean, (B, C)."""
+        self.network.eval()
+        with pooled_features(self.network) as found:
+            self.network(x)
+        return torch.cat(found)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 

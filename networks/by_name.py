@@ -23,6 +23,12 @@ class PaddedNetwork(nn.Module):
         super().__init__()
         self.network, self.stride = network, stride
 
+    @property
+    def deepest(self) -> nn.Module:
+        """The encoder, the last of whose outputs is the most abstract."""
+        encoder: nn.Module = self.network.encoder  # type: ignore[assignment]  # of segmentation-models-pytorch
+        return encoder
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes, H, W) for x (B, C, H, W); the padding repeats the border."""
         height, width = x.shape[-2:]

@@ -43,6 +43,11 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(block(a, a) for a, _ in reversed(pairs))
         self.head = nn.Conv2d(channels, out_channels, 1)
 
+    @property
+    def deepest(self) -> nn.Module:
+        """The part whose output is the most abstract, at a sixteenth of the size."""
+        return self.down[-1]
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the central slice; the paper's sigmoid is applied outside, where the loss can do it stably.
 

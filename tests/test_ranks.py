@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -16,9 +17,11 @@ from harness import experiment_args, train_in_process
 from offline_run import read_offline_run
 from ranks import Command, run_ranks
 
+from callbacks.describe_training import describe
 from ct import phantom
 from ct.phantom_cohort import ScanPlan, plan_cohort
 from datamodules.infection import InfectionData
+from inference.load import load_module, load_training_set
 from lightning_modules.consolidation import ConsolidationModule
 
 pytestmark = pytest.mark.slow
@@ -166,6 +169,21 @@ def test_a_training_by_several_processes_is_one_run(
     assert set(wandb_run.ids) == {"0a1b2c3d"}
     logged = [row for row in wandb_run.history if "val/dice" in row]
     assert len(logged) == course["val/dice"].notna().sum()
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_training_set_is_described_once_and_whole(
+    evaluated: dict[int, dict[str, Path]], awkward_cohort: Path, place: Path, world_size: int
+) -> None:
+    checkpoint = place / f"fit_{world_size}" / "em" / "best.ckpt"
+    data = InfectionData(str(awkward_cohort), str(place / "prepared"), size=32, weakly_labelled=True)
+    alone = describe(SimpleNamespace(datamodule=data, progress_bar_callback=None), load_module(checkpoint))
+    found = load_training_set(checkpoint)
+    assert alone is not None
+    assert found is not None
+    assert (found.scans, found.slices) == (alone.scans, alone.slices)
+    np.testing.assert_array_equal(found.lung_histogram, alone.lung_histogram)
+    np.testing.assert_allclose(found.feature_mean, alone.feature_mean, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

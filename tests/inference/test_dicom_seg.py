@@ -198,3 +198,15 @@ def test_a_source_that_has_changed_is_refused(tmp_path):
     (folder / "IM0001.dcm").unlink()
     assert_refused(lambda path: write_segmentation(result, path), tmp_path / "seg.dcm", "have changed", named=folder)
     assert not (tmp_path / "seg.dcm").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_invalid_uids_of_the_source_become_valid_ones_that_agree(tmp_path):
+    odd = {tag: "896911bf-1143-4c8d" for tag in ("StudyInstanceUID", "SeriesInstanceUID")} | {"SOPInstanceUID": ""}
+    result = result_of(write_series(tmp_path / "series", **odd))
+    studies = set()
+    for name in ("one.dcm", "two.dcm"):
+        write_segmentation(result, tmp_path / name)
+        assert validate(tmp_path / name)[0] == []
+        studies.add(pydicom.dcmread(tmp_path / name).StudyInstanceUID)
+    assert len(studies) == 1

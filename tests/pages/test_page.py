@@ -1,4 +1,5 @@
 import base64
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from evaluation.report_folder import ReportFolder
-from pages.page import Note, Picture, Section, Table, cell, page
+from pages.page import Alarm, Drawing, Note, Picture, Section, Table, cell, page
 
 
 def test_text_is_escaped_and_pictures_are_inside(tmp_path: Path) -> None:
@@ -32,6 +33,34 @@ def test_a_table_links_what_it_is_told_and_folds_when_long() -> None:
     assert "<details>" not in html
     long = page("t", "", {}, [Section("s", [Table(pd.concat([frame] * 9), "T", "c")])], "")
     assert "<summary><b>T.</b> 18 rows</summary>" in long
+
+
+def test_the_policy_names_the_scripts_of_the_page_and_no_others() -> None:
+    plain = page("t", "", {}, [Section("s", [Note("n")])], "")
+    assert "script" not in plain
+    moving = page("t", "", {}, [Section("s", [Note("n")])], "", scripts=["let a = '<b>';"])
+    digest = base64.b64encode(hashlib.sha256(b"let a = '<b>';").digest()).decode()
+    assert f"script-src 'sha256-{digest}'\">" in moving
+    assert "<script>let a = '<b>';</script>" in moving
+
+
+def test_a_sortable_table_keeps_all_digits_and_brings_its_script() -> None:
+    frame = pd.DataFrame({"run": ["x"] * 17, "dice": [1 / 3, *[np.nan] * 16]})
+    html = page("t", "", {}, [Section("s", [Table(frame, "T", "c", sortable=True)])], "")
+    assert f'<td data-value="{1 / 3}">0.333</td>' in html
+    assert '<td data-value="">-</td>' in html
+    assert "<details>" not in html
+    assert '<th class="text"><button type="button">run</button></th>' in html
+    assert html.count("<script>") == html.count("sha256-") == 1
+
+
+def test_what_is_on_top_stands_before_the_contents() -> None:
+    top = [Alarm("Look <here>", ["a < b"]), Drawing("<svg></svg>", "A <title>", "c & d")]
+    html = page("t", "", {}, [Section("s", [Note("n")])], "", top)
+    assert (
+        html.index("Look &lt;here&gt;</b><ul><li>a &lt; b</li></ul>") < html.index("<svg></svg>") < html.index("<nav>")
+    )
+    assert "<figcaption><b>A &lt;title&gt;.</b> c &amp; d</figcaption>" in html
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""What the best checkpoint was trained on, written into it, so that scans unlike those can be told later."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Callback
+from tqdm import tqdm
+
+from ct.training_set import TrainingSet, lung_histogram
+
+# More slices say the same; a covariance of some hundred features needs about as many.
+MOST_SLICES = 1000
+BATCH_SIZE = 16
+
+
+class DescribeTraining(Callback):
+    """Add `ct.training_set.TrainingSet` to best.ckpt, as tensors and numbers under ground_glass / training.
+
+    It waits for the test that ends a fit: the best weights have been loaded then, also in a run that went on after it
+    was cut off. The first rank alone computes. The module offers `to_input(batch)` and `features(x)`; the data
+    `slice_table`, `usable` and `batches`.
+    """
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            # What was compiled for the training does not know the hooks that are set now.
+            with torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
+                described = describe(trainer, pl_module)
+            if described is not None:
+                _add(described, trainer.strategy.checkpoint_io, Path(trainer.ckpt_path))
+        trainer.strategy.barrier("describe_training")  # no rank goes on while the file is still another
+
+
+def describe(trainer: Any, module: Any) -> TrainingSet | None:
+    """Look at up to `MOST_SLICES` training slices with lung, evenly spread; None where there is none."""
+    data = trainer.datamodule
+    table = data.slice_table("train")
+    rows = np.flatnonzero(data.usable(table, training=True) & (table.lung_pixels > 0))
+    if not len(rows):
+        return None
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_SLICES)).round().astype(np.int64)]
+    batches = tqdm(
+        data.batches("train", rows, BATCH_SIZE),
+        "describe training",
+        -(-len(rows) // BATCH_SIZE),
+        leave=False,
+        disable=trainer.progress_bar_callback is None,
+    )
+    histograms: list[NDArray[np.int64]] = []
+    features: list[NDArray[np.float32]] = []
+    for batch in batches:
+        centre = batch["image"][:, batch["image"].shape[1] // 2].numpy()
+        histograms += [lung_histogram(*pair) for pair in zip(centre, batch["lung"][:, 0].numpy(), strict=True)]
+        batch = module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
+        features.append(module.features(batch["x"]).cpu().numpy())
+    of_scan, of_patient = (table.per_slice(column)[rows] for column in ("scan_id", "patient_id"))
+    return TrainingSet.describe(np.stack(histograms), np.concatenate(features), of_scan, of_patient)
+
+
+def _add(described: TrainingSet, files: Any, path: Path) -> None:
+    """Write the checkpoint again with a description; plain values only, since nothing else is read back."""
+    checkpoint = files.load_checkpoint(path)
+    values = described.to_dict()
+    plain = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
+    checkpoint["ground_glass"]["training"] = plain
+    files.save_checkpoint(checkpoint, path)

@@ -1,0 +1,120 @@
+"""How far a model's volumes may be off, measured on the validation scans of a cohort: calibration.json beside it.
+
+python -m inference.calibrate --ckpt runs/unet_em/latest/best.ckpt --cohort cohorts/phantom/cohort.csv
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ct.cohort import CohortRow, read_cohort
+from ct.lungs_of_scan import METHODS
+from ct.patterns import CONSOLIDATION_CODES, OPACITY_GROUPS, groups_of, infection_of
+from ct.prepare import SPLIT_SEED
+from ct.read import read_mask, read_pattern_mask
+from ct.scan import Scan
+from ct.splits import assign_splits
+from inference.calibration import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
+from inference.scan_list import Source
+from inference.segmenter import Segmenter
+
+
+def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibration:
+    """Segment the validation scans of a cohort as new scans and hold the volumes against the readers'.
+
+    The lungs are found, not taken from the cohort, as those of a new scan will be. Of a patient with several scans the
+    worst counts: patients are what must be exchangeable.
+
+    Args:
+        segmenter: The model as it will be used.
+        cohort: cohort.csv; its validation scans are those of a training on it.
+        coverage: Share of new patients whose interval shall hold the true volume.
+
+    Raises:
+        ValueError: The cohort cannot be used, or has too few validation patients with a truth for this coverage.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"the coverage is {coverage:g}; expected a share between 0 and 1, such as 0.8")
+    rows = [row for row in assign_splits(read_cohort(cohort).rows, SPLIT_SEED) if row.split == "val"]
+    scores: dict[str, dict[str, float]] = {}
+    for row in tqdm(rows, "calibrate", unit="scan"):
+        for finding, score in _scores(segmenter, row).items():
+            of_patient = scores.setdefault(finding, {})
+            of_patient[row.patient_id] = max(score, of_patient.get(row.patient_id, 0.0))
+    if not scores:
+        raise ValueError(
+            f"{cohort} has no validation scan with a truth for this model ({len(rows)} validation scans); "
+            "fill infection_mask or pattern_mask, or set split=val for scans that have one"
+        )
+    return Calibration(
+        checkpoints_sha256=segmenter.card.checkpoints_sha256,
+        flips=segmenter.card.flips,
+        lung_source=segmenter.lung_method,
+        coverage=coverage,
+        patients=min(map(len, scores.values())),
+        error={finding: conformal_quantile(list(found.values()), coverage) for finding, found in scores.items()},
+    )
+
+
+def _scores(segmenter: Segmenter, row: CohortRow) -> dict[str, float]:
+    """How far each volume of a scan is off, in units of `unit_ml`; {} where no truth or no spacing is known."""
+    if row.infection_mask is None and row.pattern_mask is None:
+        return {}
+    greys = None if row.grey_low_hu is None or row.grey_high_hu is None else (row.grey_low_hu, row.grey_high_hu)
+    result = segmenter.segment(Source(row.scan_id, row.image, grey_hu=greys))
+    if not result.scan.spacing_known:
+        return {}
+    scores = {}
+    for finding, truth_ml in true_volumes(row, result.scan).items():
+        ml, lung_ml = result.measurements.get(f"{finding}_ml"), result.measurements["lung_ml"]
+        if ml is not None and lung_ml is not None:
+            scores[finding] = abs(truth_ml - ml) / unit_ml(ml, lung_ml)
+    return scores
+
+
+def true_volumes(row: CohortRow, scan: Scan) -> dict[str, float]:
+    """What the reader marked, in ml by finding, inside the lung mask where the cohort gives one.
+
+    A pattern mask with unlabelled voxels in the lungs leaves its volumes unknown, so it gives none.
+    """
+    lung = np.ones(scan.hu.shape, np.bool_) if row.lung_mask is None else read_mask(row.lung_mask, scan) != 0
+    masks = {}
+    if row.pattern_mask is not None:
+        codes = read_pattern_mask(row.pattern_mask, scan)
+        if not (codes[lung] < 0).any():
+            groups = groups_of(codes)
+            masks = {f"group_{group}": groups == group for group in OPACITY_GROUPS}
+            masks |= {"infection": infection_of(codes) > 0, "consolidation": np.isin(codes, CONSOLIDATION_CODES)}
+    if row.infection_mask is not None:
+        masks["infection"] = read_mask(row.infection_mask, scan) != 0
+    return {finding: float((mask & lung).sum()) * scan.voxel_ml for finding, mask in masks.items()}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m inference.calibrate", description="Calibrate volumes.")
+    parser.add_argument("--ckpt", required=True, nargs="+", help="best.ckpt of a run; several make an ensemble")
+    parser.add_argument("--cohort", required=True, type=Path, help="cohort.csv on which it was trained")
+    parser.add_argument("--coverage", type=float, default=0.8, help="share of intervals that hold the truth (0.8)")
+    parser.add_argument("--flips", action="store_true", help="calibrate for predictions with --flips")
+    parser.add_argument("--lungs", choices=METHODS, default="classical", help="how lungs are found (classical)")
+    options = parser.parse_args(args)
+    path = Path(options.ckpt[0]).parent / NAME
+    try:
+        segmenter = Segmenter(options.ckpt, options.flips, options.lungs, intervals=False)
+        calibration = calibrate(segmenter, options.cohort, options.coverage)
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
+    write_calibration(calibration, path)
+    allowed = ", ".join(f"{finding} {error:.2f}" for finding, error in calibration.error.items())
+    print(
+        f"written to {path}: from {calibration.patients} patients, intervals that hold {calibration.coverage:.0%} of "
+        f"true volumes; errors allowed for, in units of the volume and {LUNG_SHARE:.0%} of the lungs: {allowed}"
+    )
+
+
+if __name__ == "__main__":
+    main()

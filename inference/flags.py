@@ -1,0 +1,128 @@
+"""Why a result may be wrong although nothing failed."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct.dense_lung import dense_lung
+from ct.lung_checks import HEIGHT_MM, LITRES
+from ct.lung_sides import left_right
+from ct.resample import AxisMap, Transform
+from ct.scan import Scan
+from ct.training_set import TrainingSet
+
+BoolArray = NDArray[np.bool_]
+
+NOT_DESCRIBED = (
+    "the checkpoint does not say what it was trained on, so nobody knows whether this scan is unlike that; "
+    "one trained by this version does"
+)
+# Lung at a border of the scan, as a share of the largest section in that direction. Whole chests show 2 % (patients) to
+# 42 % (phantoms, which are blunt, in thick slices) at their last slices, and nothing at their sides.
+CUT_SHARE = {"z": 0.5, "y": 0.1, "x": 0.1}
+BORDERS = (
+    ("z", 0, "foot"),
+    ("z", -1, "head"),
+    ("y", 0, "front"),
+    ("y", -1, "back"),
+    ("x", 0, "right"),
+    ("x", -1, "left"),
+)
+# Dense tissue beside the mask, as a share of it: up to 3.6 % at hilum and diaphragm of good masks (of readers and found
+# ones, phantoms and patients), 6.5 to 22 % where consolidation was left out.
+LEFT_OUT_SHARE = 0.05
+COARSE_MM = 4.0
+GAS_BELOW_HU = -900
+
+
+def find_flags(
+    scan: Scan,
+    lung: BoolArray,
+    histogram: NDArray[np.int64],
+    features: NDArray[np.floating],
+    training: TrainingSet | None,
+) -> tuple[str, ...]:
+    """Look for what makes the answer of a model doubtful.
+
+    Args:
+        scan: The scan.
+        lung: bool (Z, Y, X), the lungs on its canonical grid, not empty.
+        histogram: `ct.training_set.lung_histogram` of the prepared scan.
+        features: (N, C), `features` of its slices with lung by the (first) model.
+        training: What that model was trained on; None where its checkpoint does not say (see `NOT_DESCRIBED`).
+
+    Returns:
+        A sentence for each: volume of the lungs out of range, little lung, field of view that cuts the lungs, opacity
+        outside the lungs' mask, and HU or features far from training. Sizes are judged where the spacing is known.
+    """
+    found = [*_unusual_size(scan, lung), *_left_out(scan, lung)] if scan.spacing_known else []
+    return (*found, *_cut(lung), *_far(histogram, features, training))
+
+
+def _unusual_size(scan: Scan, lung: BoolArray) -> Iterator[str]:
+    litres = float(lung.sum()) * scan.voxel_ml / 1000
+    if not LITRES[0] <= litres <= LITRES[1]:
+        yield (
+            f"the lungs measure {litres:.2f} litres, outside the {LITRES[0]:.0f} to {LITRES[1]:.0f} of a whole chest: "
+            "look at their mask"
+        )
+    slices = np.flatnonzero(lung.any((1, 2)))
+    height_mm = float(slices[-1] - slices[0] + 1) * scan.spacing_mm[0]
+    if height_mm < HEIGHT_MM:
+        yield f"little lung: {height_mm:.0f} mm of height, less than {HEIGHT_MM:.0f}; shares are those of a part only"
+
+
+def _cut(lung: BoolArray) -> Iterator[str]:
+    """Borders of the scan that cut through the lungs."""
+    for axis, name in enumerate("zyx"):
+        if lung.shape[axis] == 1:  # a lone slice has no course in that direction
+            continue
+        areas = lung.sum(tuple({0, 1, 2} - {axis}))
+        ends = [(at, side) for letter, at, side in BORDERS if letter == name]
+        for at, side in ends:
+            share = float(areas[at] / areas.max())
+            if share > CUT_SHARE[name]:
+                yield (
+                    f"the field of view is partial: the scan's border at the {side} shows {share:.0%} of the lungs' "
+                    f"largest section, more than {CUT_SHARE[name]:.0%}; volumes are of what is seen"
+                )
+
+
+def _left_out(scan: Scan, lung: BoolArray) -> Iterator[str]:
+    """Tissue that looks like opaque lung beside the mask: sought as the classical lungs seek it, from this mask."""
+    grid = Transform(*map(_coarse, scan.hu.shape, scan.spacing_mm))
+    inside = grid.apply_hu(lung * np.int16(1000)) >= 500
+    if not inside.any():
+        return
+    hu = grid.apply_hu(scan.hu)
+    gas = (hu < GAS_BELOW_HU) & ~inside
+    opaque = dense_lung(hu, left_right(inside, grid.spacing_mm), gas, grid.spacing_mm) > 0
+    voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
+    ml, lung_ml = float(opaque.sum()) * voxel_ml, float(inside.sum()) * voxel_ml
+    if ml > LEFT_OUT_SHARE * lung_ml:
+        yield (
+            f"opacity outside the lungs: about {ml:.0f} ml of dense tissue lie where lung should be but outside of its "
+            "mask, and were not looked at; give a lung mask that holds them"
+        )
+
+
+def _coarse(count: int, mm: float) -> AxisMap:
+    """An axis of whole voxels of about `COARSE_MM`, never finer than the scan's."""
+    fewer = max(1, round(count * mm / max(mm, COARSE_MM)))
+    return AxisMap(count, mm, fewer, count * mm / fewer)
+
+
+def _far(histogram: NDArray[np.int64], features: NDArray[np.floating], training: TrainingSet | None) -> Iterator[str]:
+    if training is None:
+        return
+    held = {
+        "the HU in the lungs": (training.hu_distance(histogram), training.hu_distances, " HU"),
+        "the network's features": (training.feature_distance(features), training.feature_distances, ""),
+    }
+    for what, (distance, (usual, most), unit) in held.items():
+        if distance > most:
+            yield (
+                f"unlike the {training.scans} training scans: {what} are {distance:.3g}{unit} away from theirs, which "
+                f"differ from each other by {usual:.3g}{unit} usually and {most:.3g}{unit} at most; look at the masks"
+            )

@@ -1,0 +1,150 @@
+"""The measurements of one scan as tiles, tables and a picture of the lungs' zones."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from inference.overlays import Finding
+from pages.page import cell
+
+ZONES = ("upper", "middle", "lower")
+# As a radiologist looks at a chest: the patient's right is on the left.
+SIDES = ("right", "left")
+# Of the table of volumes; {} is what is measured.
+COLUMNS = {"volume (ml)": "{}_ml", "mean HU": "{}_mean_hu", "mass (g)": "{}_mass_g", "SD (ml)": "{}_ml_spread"}
+FULLEST = 45.0  # per cent of the finding's colour in the zone that has the most of it
+
+
+def shown_percent(share: float | None) -> str:
+    """A share of 1 as per cent, with as many digits as are worth reading."""
+    if share is None:
+        return "-"
+    percent = 100 * share
+    if percent in (0, 100) or 10 <= percent <= 99:
+        return f"{percent:.0f} %"
+    return f"{percent:.1f} %" if percent >= 0.1 else "< 0.1 %"
+
+
+def shown_ml(volume_ml: float | None) -> str:
+    """A volume with its unit, with as many digits as are worth reading."""
+    if volume_ml is None:
+        return "-"
+    return f"{volume_ml:,.0f} ml" if volume_ml >= 10 or volume_ml == 0 else f"{volume_ml:.1f} ml"
+
+
+def tiles(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> str:
+    """The few numbers that a reader looks for first, large."""
+    found = [("lungs", shown_ml(measured.get("lung_ml")), "")]
+    for finding in findings:
+        share = share_of(measured, finding.key)
+        volume_ml = measured.get(f"{finding.key}_ml")
+        # Where a pixel has no size only shares are known.
+        shown = shown_ml(volume_ml) if volume_ml is not None else shown_percent(share)
+        of_lungs = f"{shown_percent(share)} of the lungs" if volume_ml is not None else "of the lungs"
+        found.append((finding.name, shown, ", ".join([of_lungs, *_uncertain(measured, finding.key)])))
+    if measured.get("wal_percent") is not None:
+        found.append(("well-aerated lung", shown_percent(_share(measured, "wal_percent", 100)), "of the lungs"))
+    return (
+        '<div class="tiles">'
+        + "".join(
+            f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(more)}</span></div>'
+            for name, value, more in found
+        )
+        + "</div>"
+    )
+
+
+def share_of(measured: Mapping[str, float | None], key: str) -> float | None:
+    """A finding's share of both lungs, from its score or its volume; None where neither is known."""
+    score = {"infection": "severity_score", "consolidation": "consolidation_score"}.get(key)
+    if score and score in measured:
+        return measured[score]
+    part, whole = measured.get(f"{key}_ml"), measured.get("lung_ml")
+    return part / whole if part is not None and whole else None
+
+
+def _share(measured: Mapping[str, float | None], key: str, whole: float) -> float | None:
+    value = measured.get(key)
+    return None if value is None else value / whole
+
+
+def _uncertain(measured: Mapping[str, float | None], key: str) -> list[str]:
+    if found := interval(measured, key):
+        coverage = measured.get("interval_coverage")
+        return [f"{100 * coverage:g} % interval {found} ml" if coverage is not None else f"interval {found} ml"]
+    spread = measured.get(f"{key}_ml_spread")
+    return [f"SD {spread:,.1f} ml"] if spread is not None else []
+
+
+def table_of(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> pd.DataFrame:
+    """A row for the lungs and each finding; columns of which nothing is known are left out."""
+    keys = {"lungs": "lung"} | {finding.name: finding.key for finding in findings}
+    values = {name: [measured.get(pattern.format(key)) for key in keys.values()] for name, pattern in COLUMNS.items()}
+    shares = [None, *(_percent(share_of(measured, finding.key)) for finding in findings)]
+    values = {"volume (ml)": values.pop("volume (ml)"), "share of the lungs (%)": shares} | values
+    known = {name: column for name, column in values.items() if any(value is not None for value in column)}
+    frame = pd.DataFrame({"": list(keys)} | {name: np.array(column, dtype=float) for name, column in known.items()})
+    intervals = [interval(measured, key) for key in keys.values()]
+    return frame.assign(**{"interval (ml)": [text or "-" for text in intervals]}) if any(intervals) else frame
+
+
+def interval(measured: Mapping[str, float | None], key: str) -> str:
+    """The calibrated interval of a volume in ml; empty where there is none."""
+    low, high = measured.get(f"{key}_ml_low"), measured.get(f"{key}_ml_high")
+    if low is None or high is None:
+        return ""
+    return f"{low:,.0f} to {high:,.0f}" if high >= 10 else f"{low:.1f} to {high:.1f}"
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def scores(measured: Mapping[str, float | None]) -> dict[str, str]:
+    """The scores by the names that papers give them, where they are defined."""
+    names = {
+        "severity_score": "severity score (infection in the lungs)",
+        "consolidation_score": "consolidation score",
+        "wal_percent": "well-aerated lung (%)",
+        "entropy_in_lungs_bits": "mean entropy in the lungs (bits)",
+    }
+    return {name: cell(measured[key]) for key, name in names.items() if measured.get(key) is not None}
+
+
+def zones(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> str:
+    """A table per finding: lungs by sides and thirds, the fuller the more colour; empty where nothing is known."""
+    parts = [
+        _zones(measured, finding)
+        for finding in findings
+        if measured.get(f"right_{finding.key}_share") is not None
+        or measured.get(f"left_{finding.key}_share") is not None
+    ]
+    return f'<div class="planes">{"".join(parts)}</div>' if parts else ""
+
+
+def _zones(measured: Mapping[str, float | None], finding: Finding) -> str:
+    regions = [f"{side}_{zone}" for side in SIDES for zone in ZONES]
+    most = max((measured.get(f"{region}_{finding.key}_share") or 0.0 for region in regions), default=0.0)
+    rows = "".join(
+        f'<tr><th scope="row">{zone} third</th>'
+        + "".join(_zone(measured, finding, f"{side}_{zone}", most) for side in SIDES)
+        + "</tr>"
+        for zone in ZONES
+    )
+    whole = "".join(_zone(measured, finding, side, 0.0) for side in SIDES)
+    head = "".join(f'<th scope="col">{side} lung</th>' for side in SIDES)
+    return (
+        f"<div><table><caption><b>{escape(finding.name)}</b></caption>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}"
+        f'<tr class="total"><th scope="row">whole lung</th>{whole}</tr></tbody></table></div>'
+    )
+
+
+def _zone(measured: Mapping[str, float | None], finding: Finding, region: str, most: float) -> str:
+    share, volume_ml = (measured.get(f"{region}_{finding.key}_{what}") for what in ("share", "ml"))
+    strength = FULLEST * (share or 0.0) / most if most else 0.0
+    tint = f' style="background: color-mix(in srgb, {finding.colour} {strength:.0f}%, transparent)"' if strength else ""
+    below = f"<br><small>{shown_ml(volume_ml)}</small>" if volume_ml is not None else ""
+    return f"<td{tint}>{shown_percent(share)}{below}</td>"

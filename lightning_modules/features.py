@@ -1,0 +1,32 @@
+"""What a network makes of a slice at its deepest layer, to tell slices like those of the training from others."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def pooled_features(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the deepest features of whatever runs through a network.
+
+    Args:
+        network: One that has `deepest`, its part whose output (the last one, if it gives several) holds them.
+
+    Yields:
+        A list that grows by a float32 tensor (B, C) with every batch: features averaged over each slice, on the
+        network's device.
+    """
+    found: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        deepest = output[-1] if isinstance(output, list | tuple) else output
+        found.append(deepest.detach().float().mean((2, 3)))
+
+    deepest: Any = network.deepest
+    handle = deepest.register_forward_hook(keep)
+    try:
+        yield found
+    finally:
+        handle.remove()

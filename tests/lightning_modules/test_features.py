@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from lightning_modules.features import pooled_features
+from lightning_modules.infection import InfectionModule
+from networks.by_name import build_network
+
+
+@pytest.mark.parametrize(("name", "features"), [("unet", 64), ("deeplabv3plus", 2048), ("pspnet", 320)])
+def test_every_network_gives_its_deepest_features(name: str, features: int) -> None:
+    network = build_network(name, 1, 5, channels=4).eval()  # type: ignore[arg-type]
+    with pooled_features(network) as found, torch.no_grad():
+        network(torch.randn(2, 1, 64, 64))
+        network(torch.randn(1, 1, 70, 64))
+    assert [tuple(batch.shape) for batch in found] == [(2, features), (1, features)]
+    with torch.no_grad():
+        network(torch.randn(1, 1, 64, 64))
+    assert len(found) == 2, "nothing is collected afterwards"
+
+
+def test_features_of_a_unet_are_the_mean_of_its_lowest_level() -> None:
+    module = InfectionModule(channels=4, context=3).train()
+    x = torch.randn(2, 3, 48, 32)
+    found = module.features(x)
+    level = x
+    with torch.no_grad():
+        for down in module.network.down:
+            level = down.eval()(level)
+    torch.testing.assert_close(found, level.mean((2, 3)))

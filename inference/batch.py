@@ -1,11 +1,13 @@
 """Many scans, one after the other: what fails is listed, what is done stays done."""
 
 import json
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from inference.follow_up import follow_up
@@ -59,6 +61,7 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     Raises:
         ValueError: `scans` cannot be used, or `out` holds results of other scans or another model.
     """
+    _check_apart(scans, out)
     sources = scans_of(scans)
     out.mkdir(parents=True, exist_ok=True)
     sources = named(sources, out)
@@ -68,8 +71,8 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
         for source in bar:
             try:
                 segmenter.predict(source, out / source.name)
-            except (ValueError, OSError, MemoryError) as error:
-                reasons[source.name] = str(error) or type(error).__name__
+            except Exception as error:  # a bug that one scan brings out must not cost the others their results
+                reasons[source.name] = _reason(error)
                 bar.write(f"{source.name} failed: {reasons[source.name]}")
     write_private(sources, out, reasons)
     rows = _tables(sources, reasons, out)
@@ -77,13 +80,29 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     return Summary(out, len(rows), len(sources) - len(waiting), flagged, len(reasons))
 
 
+def _check_apart(scans: Path, out: Path) -> None:
+    if scans.is_dir() and out.resolve().is_relative_to(scans.resolve()):
+        raise ValueError(f"{out} lies within {scans}, where its results would be taken for scans; give OUT elsewhere")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError | OSError):
+        return str(error) or type(error).__name__
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "needs more memory than there is; expected a chest CT; crop or thin it"
+    traceback.print_exception(error)
+    return f"(a bug: please report) {type(error).__name__}: {error}"
+
+
 def _is_done(folder: Path, segmenter: Segmenter) -> bool:
     if not folder.exists():
         return False
     path = folder / NUMBERS
-    found = json.loads(path.read_text(encoding="utf-8")).get("model", {}) if path.is_file() else {}
+    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found = said.get("model", {})
     card = segmenter.card
-    if (found.get("checkpoints_sha256"), found.get("flips")) != (list(card.checkpoints_sha256), card.flips):
+    same = (found.get("checkpoints_sha256"), found.get("flips")) == (list(card.checkpoints_sha256), card.flips)
+    if not same or said.get("lung_source") not in ("file", segmenter.lung_method):
         raise ValueError(f"{folder} holds a result of another model or of other settings; give OUT a new folder")
     return True
 

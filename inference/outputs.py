@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +29,10 @@ def write_outputs(result: Result, out: Path) -> None:
         out: The folder to make.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    # Named after the scan, so that what a killed run left is taken away when the scan is tried again.
+    temporary = out.with_name(f".{out.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
     try:
         for name, mask in result.masks.items():
             write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
@@ -39,7 +41,6 @@ def write_outputs(result: Result, out: Path) -> None:
         write_scan_page(result, temporary / PAGE)
         if is_dicom(result):
             write_dicom(result, temporary)
-        temporary.chmod(0o777 & ~_umask())
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -71,9 +72,3 @@ def numbers(result: Result) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "model": asdict(result.model),
     }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -53,6 +53,10 @@ def main(args: list[str] | None = None) -> None:
         failed = run(options)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
+    except OSError as error:
+        parser.exit(2, f"error: {error.filename or options.out}: cannot be used ({error.strerror or error})\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted; the same command goes on with a batch\n")
     if failed:
         sys.exit(1)
 

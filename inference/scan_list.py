@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from ct.cohort import read_cohort
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd")
 PRIVATE = "private_sources.csv"
+NUMBERED = re.compile(r"scan-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def named(sources: Sequence[Source], out: Path) -> list[Source]:
         ValueError: The folder holds results of other scans under the same names.
     """
     before = _names_before(out / PRIVATE)
-    used = {int(name.removeprefix("scan-")) for name in before.values() if name.startswith("scan-")}
+    # A cohort's own names may begin as ours do.
+    used = [int(match[1]) for match in map(NUMBERED.fullmatch, before.values()) if match]
     number, found = max(used, default=0), []
     for source in sources:
         where = os.path.abspath(source.path)

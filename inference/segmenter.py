@@ -52,6 +52,12 @@ class Segmenter:
             raise ValueError(
                 f"the checkpoints are of different tasks ({', '.join(sorted(tasks))}); an ensemble needs one task"
             )
+        sizes = {module.size for module in self.modules}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"the checkpoints see slices of different sizes ({', '.join(map(str, sorted(sizes)))} pixels); an "
+                "ensemble averages on one grid; give it runs of one prepared size"
+            )
         self.training = load_training_set(checkpoints[0])
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(

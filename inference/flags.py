@@ -92,7 +92,7 @@ def _cut(lung: BoolArray) -> Iterator[str]:
 def _left_out(scan: Scan, lung: BoolArray) -> Iterator[str]:
     """Tissue that looks like opaque lung beside the mask: sought as the classical lungs seek it, from this mask."""
     grid = Transform(*map(_coarse, scan.hu.shape, scan.spacing_mm))
-    inside = grid.apply_hu(lung * np.int16(1000)) >= 500
+    inside = grid.apply_mask(lung) > 0  # nearest neighbours, which need no copy of the whole mask
     if not inside.any():
         return
     hu = grid.apply_hu(scan.hu)

@@ -29,8 +29,8 @@ BORDERS = (
     ("x", 0, "right"),
     ("x", -1, "left"),
 )
-# Dense tissue beside the mask, as a share of it: up to 3.6 % at hilum and diaphragm of 46 good masks (of readers and found
-# ones, phantoms and patients); where all dense tissue was cut out of 8 masks, 6.5 to 22 % in seven and 3.4 % in one.
+# Dense tissue beside the mask, as a share of it: up to 3.6 % at hilum and diaphragm of 46 good masks (drawn or found,
+# phantoms and patients); where all dense tissue was cut out of 8 masks, 6.5 to 22 % in seven and 3.4 % in one.
 LEFT_OUT_SHARE = 0.05
 COARSE_MM = 4.0
 GAS_BELOW_HU = -900

@@ -111,8 +111,18 @@ def read_calibration(path: Path, model: ModelCard) -> Calibration:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         calibration = Calibration(**found | {"checkpoints_sha256": tuple(found["checkpoints_sha256"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_numbers(calibration)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no calibration ({error}); {AGAIN}") from error
     if model.checkpoints_sha256[0] not in calibration.checkpoints_sha256:
         raise ValueError(f"{path} is of another checkpoint than the one beside it, so its intervals are wrong; {AGAIN}")
     return calibration
+
+
+def _check_numbers(calibration: Calibration) -> None:
+    """Refuse what a hand has changed to something else than numbers, before it stops a batch in its midst."""
+    if not 0 < calibration.coverage < 1:
+        raise ValueError(f"its coverage is {calibration.coverage!r}, expected a share between 0 and 1")
+    for finding, error in calibration.error.items():
+        if not 0 <= error < math.inf:
+            raise ValueError(f"its error of {finding} is {error!r}, expected a number of at least 0")

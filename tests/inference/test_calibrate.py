@@ -126,6 +126,25 @@ def test_another_use_of_the_checkpoint_has_no_interval_and_says_so(checkpoint: P
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"error": "x"},
+        {"error": {"infection": "b"}},
+        {"error": {"infection": -1}},
+        {"coverage": "high"},
+        {"coverage": 2},
+    ],
+)
+def test_a_calibration_that_a_hand_has_changed_is_refused_before_any_scan(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    write_calibration(CALIBRATION, tmp_path / NAME)
+    (tmp_path / NAME).write_text(json.dumps(json.loads((tmp_path / NAME).read_text()) | change))
+    with pytest.raises(ValueError, match=r"is no calibration .*; delete it, or make it again"):
+        read_calibration(tmp_path / NAME, CARD)
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"coverage": "0.9"}, "6 validation patients with truth cannot show a coverage of 90%"),

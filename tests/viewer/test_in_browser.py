@@ -29,6 +29,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 MILLISECONDS = 60_000
 
+# The report is a frame too.
+NIIVUE, REPORT = "iframe[title*=niivue]", "iframe:not([title*=niivue])"
+
 
 class Viewer(NamedTuple):
     """A running viewer: its address, its port, and the folder for temporary files that it was given."""
@@ -106,7 +109,7 @@ def upload(page: "playwright.Page", path: Path) -> None:
 def shown(page: "playwright.Page") -> bytes:
     """The canvas as it is now; empty while it is being replaced by another."""
     try:
-        return page.frame_locator("iframe").locator("canvas").screenshot()
+        return page.frame_locator(NIIVUE).locator("canvas").screenshot()
     except playwright.Error:
         return b""
 
@@ -175,11 +178,13 @@ def test_sliders_windows_and_planes_change_the_canvas(page: "playwright.Page") -
     before = wait_for_change(page, before)
     page.get_by_text("coronal").click()
     wait_for_change(page, before)
-    assert page.frame_locator("iframe").locator("canvas").count() == 1
+    assert page.frame_locator(NIIVUE).locator("canvas").count() == 1
     reader = page.get_by_test_id("stImage").filter(has_text="Reader").locator("img")
     picture = reader.get_attribute("src")
     page.get_by_role("slider", name="Axial slice").press("Home")
     page.wait_for_function("([was]) => ![...document.images].some(image => image.src === was)", arg=[picture])
+    page.get_by_role("tab", name="Report").click()
+    page.frame_locator(REPORT).get_by_role("heading", name="Chest CT").wait_for()
     page.get_by_role("tab", name="Downloads").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="All outputs (zip)").click()

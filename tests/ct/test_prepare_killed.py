@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import ct.prepare_scan as prepare_scan_module
 from ct.prepare import prepare_cohort
@@ -48,6 +49,8 @@ def tree(folder):
 
 def in_own_group(cohort, out):
     os.setpgid(0, 0)
+    # The bars' lock is shared by forks: a process that is killed while it holds it would stop this one for ever.
+    tqdm.set_lock(threading.RLock())
     prepare_cohort(cohort, out, size=48, jobs=2)
 
 

@@ -134,7 +134,8 @@ predict: $(INSTALLED)  ## CKPT=<best.ckpt, or several> SCAN=<scan | folder of sc
 
 .PHONY: calibrate
 calibrate: $(INSTALLED)  ## CKPT=<best.ckpt> COHORT=<cohort.csv> [ARGS="--coverage 0.9"]: how far volumes may be off, from validation scans; make predict then gives intervals
-	$(PY) -m inference.calibrate --ckpt $(or $(CKPT),"") --cohort "$(COHORT)" $(ARGS)
+	@test -n "$(CKPT)" -a -n "$(COHORT)" || { echo "error: name a model and the cohort of its training: CKPT=<best.ckpt> COHORT=<cohort.csv>"; exit 2; }
+	$(PY) -m inference.calibrate --ckpt $(CKPT) --cohort "$(COHORT)" $(ARGS)
 
 .PHONY: view
 view: $(INSTALLED)  ## [RUNS=runs ARGS="--port 8501"]: a web page on this machine: segment a scan and look at it, compare runs

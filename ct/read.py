@@ -82,7 +82,7 @@ def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
         raise ValueError(f"{source}: no such mask; expected a NIfTI or NRRD file, or images for slice images")
     if scan.slice_names:
         return read_image_mask(source, scan)
-    if not _is_volume_file(source):
+    if not is_volume_file(source):
         raise ValueError(f"{source}: a mask of this kind cannot be read; expected a NIfTI or NRRD file")
     stored = _read_volume(source)
     try:
@@ -124,7 +124,8 @@ def read_pattern_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int8]:
     return codes.astype(np.int8)
 
 
-def _is_volume_file(path: Path) -> bool:
+def is_volume_file(path: Path) -> bool:
+    """Tell whether a path is a NIfTI or NRRD file, by its name."""
     return path.is_file() and path.name.lower().endswith(NIFTI_SUFFIXES + NRRD_SUFFIXES)
 
 
@@ -133,7 +134,7 @@ def _stem(path: Path) -> str:
 
 
 def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[StoredVolume, tuple[str, ...]]:
-    if not _is_volume_file(path):
+    if not is_volume_file(path):
         if grey_hu is not None:
             raise ValueError(
                 f"{path}: grey_low_hu and grey_high_hu are declared, but DICOM has its own rescale; leave both blank"

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ct.read import is_volume_file
 from ct.write import write_mask
 from inference.dicom_report import write_measurements_report
 from inference.dicom_seg import write_segmentation
 from inference.result import Result
-from inference.scan_list import is_volume
 from inference.scan_page import write_scan_page
 from inference.without_names import without_names
 
@@ -57,7 +57,7 @@ def write_dicom(result: Result, folder: Path) -> None:
 
 def is_dicom(result: Result) -> bool:
     """Whether the scan was read from DICOM, whose headers the DICOM outputs refer to."""
-    return not (result.scan.slice_names or is_volume(result.source))
+    return not (result.scan.slice_names or is_volume_file(result.source))
 
 
 def numbers(result: Result) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct.cohort import read_cohort
+from ct.read import is_volume_file
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd")
 PRIVATE = "private_sources.csv"
 NUMBERED = re.compile(r"scan-(\d+)")
 
@@ -40,12 +40,7 @@ def is_batch(path: Path) -> bool:
     if not path.is_dir():
         return False
     inside = [each for each in path.iterdir() if not each.name.startswith(".")]
-    return any(map(is_volume, inside)) or (bool(inside) and all(each.is_dir() for each in inside))
-
-
-def is_volume(path: Path) -> bool:
-    """Whether a path is a NIfTI or NRRD file by its name."""
-    return path.is_file() and path.name.lower().endswith(VOLUME_SUFFIXES)
+    return any(map(is_volume_file, inside)) or (bool(inside) and all(each.is_dir() for each in inside))
 
 
 def scans_of(path: Path) -> list[Source]:
@@ -62,7 +57,7 @@ def scans_of(path: Path) -> list[Source]:
             for row in read_cohort(path).rows
         ]
     inside = sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    found = [each for each in inside if each.is_dir() or is_volume(each)]
+    found = [each for each in inside if each.is_dir() or is_volume_file(each)]
     return [Source("", each) for each in found]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from predict_harness import predict
 
 from ct.read import read_mask, read_scan
@@ -101,3 +102,14 @@ def test_real_scans_go_through(em_run: Path, tmp_path: Path, name: str) -> None:
         (predict(em_run / "best.ckpt", REAL / name, tmp_path / "out") / "measurements.json").read_text()
     )
     assert 2000 < measured["lung_ml"] < 9000
+
+
+def test_an_nrrd_header_with_its_data_in_a_file_of_its_own(cohort: Path, em_run: Path, tmp_path: Path) -> None:
+    scan = read_scan(cohort.parent / "images" / "C008.nii.gz")
+    image = SimpleITK.GetImageFromArray(scan.hu)
+    x, y, z = np.diag(scan.affine)[:3]
+    image.SetSpacing([abs(x), abs(y), abs(z)])
+    SimpleITK.WriteImage(image, tmp_path / "scan.nhdr")
+    out = predict(em_run / "best.ckpt", tmp_path / "scan.nhdr", tmp_path / "out")
+    assert {path.name for path in out.glob("*.dcm")} == set()
+    assert json.loads((out / "measurements.json").read_text())["lung_ml"] > 0

@@ -58,7 +58,7 @@ def segment_scan(
     Args:
         scan: The scan.
         lung: bool (Z, Y, X) on its canonical grid.
-        modules: Trained modules of one task; probabilities are averaged over them.
+        modules: Trained modules of one task and one prepared size; probabilities are averaged over them.
         flips: Average over the four ways to mirror a slice too.
         progress: Told the share that is done.
 
@@ -66,24 +66,21 @@ def segment_scan(
         Masks: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the multi-class
         task lungs, infection (groups 2 to 4) and uint8 groups, the code of the likeliest inside the lungs.
     """
-    used = FLIPS if flips else FLIPS[:1]
+    answers = [(module, flip) for module in modules for flip in (FLIPS if flips else FLIPS[:1])]
+    prepared = prepare_scan(scan, lung, size=modules[0].size)
+    inside = prepared.lung > 0
     mean: Maps = {}
-    seen: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     shares: dict[str, list[float]] = {}
-    for number, module in enumerate(modules):
-        prepared = prepare_scan(scan, lung, size=module.size)
-        for turn, flip in enumerate(used):
-            start = (number * len(used) + turn) / (len(modules) * len(used))
-            with pooled_features(module.network) as features:
-                answer = _probabilities(prepared, module, flip, _part(progress, start, len(modules) * len(used)))
-            if not seen:
-                histogram = lung_histogram(prepared.hu, prepared.lung > 0)
-                seen.append((histogram, torch.cat(features).cpu().numpy()))
-            for finding, share in _shares(answer, prepared.lung > 0).items():
-                shares.setdefault(finding, []).append(share)
-            _add(mean, answer, 1 / (len(modules) * len(used)))
-    entropy = _entropy_bits(mean, prepared.lung > 0)
-    return Segmentation(_masks(prepared, mean, lung), entropy, shares, *seen[0])
+    for number, (module, flip) in enumerate(answers):
+        with pooled_features(module.network) as seen:
+            answer = _probabilities(prepared, module, flip, _part(progress, number / len(answers), len(answers)))
+        if number == 0:
+            features = torch.cat(seen).cpu().numpy()
+        for finding, share in _shares(answer, inside).items():
+            shares.setdefault(finding, []).append(share)
+        _add(mean, answer, 1 / len(answers))
+    entropy, histogram = _entropy_bits(mean, inside), lung_histogram(prepared.hu, inside)
+    return Segmentation(_masks(prepared, mean, lung), entropy, shares, histogram, features)
 
 
 def _part(progress: Progress | None, start: float, parts: int) -> Progress:

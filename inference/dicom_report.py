@@ -31,7 +31,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from inference.dicom_seg import LUNG, PRODUCT, UTF_8, Segment, algorithm_parameters, find_segments, series_description
+from inference.dicom_seg import LUNG, PRODUCT, Segment, algorithm_parameters, find_segments, new_series
 from inference.result import ModelCard, Result
 
 SERIES_NUMBER = 8002
@@ -78,18 +78,9 @@ def write_measurements_report(result: Result, segmentation_path: str | Path, pat
     structured = ComprehensiveSR(
         evidence=[segmentation, *_sources(segmentation)],
         content=report[0],
-        series_instance_uid=highdicom.UID(),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer=PRODUCT,
         is_complete=True,
-        series_description=series_description("measurements", result.flags),
-        manufacturer_model_name=PRODUCT,
-        software_versions=result.model.version,
-        device_serial_number="1",
         coding_schemes=[SCHEME_ITEM],
-        specific_character_set=UTF_8,
+        **new_series("measurements", SERIES_NUMBER, result),
     )
     structured.save_as(path)
 

@@ -97,18 +97,9 @@ def write_segmentation(result: Result, path: str | Path) -> None:
         pixel_array=_labels(result, segments),
         segmentation_type="BINARY",
         segment_descriptions=_descriptions(segments, result.model),
-        series_instance_uid=highdicom.UID(),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer=PRODUCT,
-        manufacturer_model_name=PRODUCT,
-        software_versions=result.model.version,
-        device_serial_number="1",
         content_label="LUNG_OPACITY",
         content_description="FLAGGED, see ImageComments" if result.flags else "Lungs and opacities",
-        series_description=series_description("segmentation", result.flags),
-        specific_character_set=UTF_8,
+        **new_series("segmentation", SERIES_NUMBER, result),
     )
     segmentation.SegmentsOverlap = "YES"
     if result.flags:
@@ -117,9 +108,26 @@ def write_segmentation(result: Result, path: str | Path) -> None:
     segmentation.save_as(path)
 
 
-def series_description(kind: str, flags: Sequence[str]) -> str:
-    """Name a series of this project; a flagged result says so where worklists show it."""
-    return f"{PRODUCT} {kind}" + (" (FLAGGED: may be wrong)" if flags else "")
+def new_series(kind: str, number: int, result: Result) -> dict[str, Any]:
+    """Arguments of highdicom by which an object is a series of its own and says what made it.
+
+    Args:
+        kind: What it holds. A flagged result says so beside it, where worklists show it.
+        number: SeriesNumber.
+        result: The segmented scan.
+    """
+    return {
+        "series_instance_uid": highdicom.UID(),
+        "series_number": number,
+        "series_description": f"{PRODUCT} {kind}" + (" (FLAGGED: may be wrong)" if result.flags else ""),
+        "sop_instance_uid": highdicom.UID(),
+        "instance_number": 1,
+        "manufacturer": PRODUCT,
+        "manufacturer_model_name": PRODUCT,
+        "software_versions": result.model.version,
+        "device_serial_number": "1",
+        "specific_character_set": UTF_8,
+    }
 
 
 def algorithm_parameters(model: ModelCard) -> dict[str, str]:

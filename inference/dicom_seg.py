@@ -18,10 +18,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP, OPACITY_GROUPS
+from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP
 from ct.scan import to_source
 from inference.dicom_source import SourceSlice, source_slices
-from inference.result import Masks, ModelCard, Result
+from inference.result import Masks, ModelCard, Result, masks_by_group
 
 PRODUCT = "Ground Glass"
 # Far above the numbers that scanners give to their own series of a study.
@@ -62,20 +62,11 @@ def find_segments(masks: Masks) -> list[Segment]:
         The lungs, then the opacity (stage 1), ground glass and consolidation (stage 2), or the groups 2 to 4.
     """
     lungs = Segment(NAME_OF_GROUP[1], LUNG, 1, masks["lungs"] > 0)
-    if "groups" in masks:
-        return [lungs] + [
-            Segment(NAME_OF_GROUP[group], CODE_OF_GROUP[group], group, masks["groups"] == group)
-            for group in OPACITY_GROUPS
-        ]
-    infection = masks["infection"] > 0
-    if "consolidation" not in masks:
-        return [lungs, Segment("opacity", OPACITY, 2, infection)]
-    consolidation = masks["consolidation"] > 0
-    return [
-        lungs,
-        Segment("ground-glass opacity", GROUND_GLASS, 2, infection & ~consolidation),
-        Segment(NAME_OF_GROUP[4], CONSOLIDATION, 4, consolidation),
-    ]
+    names, kinds = dict(NAME_OF_GROUP), dict(CODE_OF_GROUP)
+    if "groups" not in masks:  # then the first group is all infection that is no consolidation
+        nested = "consolidation" in masks
+        names[2], kinds[2] = ("ground-glass opacity", GROUND_GLASS) if nested else ("opacity", OPACITY)
+    return [lungs] + [Segment(names[at], kinds[at], at, mask) for at, mask in masks_by_group(masks).items()]
 
 
 def write_segmentation(result: Result, path: str | Path) -> None:

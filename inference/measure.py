@@ -15,7 +15,7 @@ THIRDS = ("lower", "middle", "upper")  # from the foot, as z runs
 AIR_HU = -1000.0
 
 
-def findings_of(masks: Masks) -> dict[str, tuple[int, ...]]:
+def _codes_of_findings(masks: Masks) -> dict[str, tuple[int, ...]]:
     """The findings that masks can tell, each with the codes of `_codes` that belong to it."""
     if "groups" in masks:
         infected = {"infection": tuple(group + len(GROUPS) for group in GROUPS)}
@@ -41,7 +41,7 @@ def measure(scan: Scan, masks: Masks) -> Measurements:
         a region has no lung.
     """
     voxels, hu_sum, mass_hu = _tables(scan, masks)
-    findings = findings_of(masks)
+    findings = _codes_of_findings(masks)
     ml = scan.voxel_ml if scan.spacing_known else None
     total, lung = voxels.sum((0, 1)), voxels.sum()
     found: Measurements = {"lung_ml": _times(lung, ml)}
@@ -94,7 +94,7 @@ def _of_region(
 
 def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Voxels, sum of HU and sum of HU above air, each (2 sides, 3 thirds, codes); slice by slice, to need no memory."""
-    codes = max(max(of_finding) for of_finding in findings_of(masks).values()) + 1
+    codes = max(max(of_finding) for of_finding in _codes_of_findings(masks).values()) + 1
     sides = left_right(masks["lungs"].astype(np.bool_, copy=False), scan.spacing_mm)
     tables: list[NDArray[Any]] = [np.zeros((2, 3, codes), kind) for kind in (np.int64, np.float64, np.float64)]
     for number, side in enumerate(SIDES.values()):

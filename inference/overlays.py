@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP, OPACITY_GROUPS
-from inference.result import Masks
+from inference.result import Masks, masks_by_group
 
 LUNGS, GLASS, DENSE = 1, OPACITY_GROUPS[0], OPACITY_GROUPS[-1]  # groups of paper L3
 PARTS = {"infection": GLASS, "consolidation": DENSE}  # masks, each inside the one before, and how they are drawn
@@ -68,12 +68,8 @@ def labels(masks: Masks, plane: tuple[Any, ...]) -> NDArray[np.uint8]:
     """
     lung = masks["lungs"][plane] > 0
     shown = (lung & ~ndimage.binary_erosion(lung)).astype(np.uint8)
-    if "groups" in masks:
-        groups = masks["groups"][plane]
-        return np.where(groups >= GLASS, groups, shown).astype(np.uint8)
-    for name, group in PARTS.items():
-        if name in masks:
-            shown[masks[name][plane] > 0] = group
+    for group, mask in masks_by_group({name: mask[plane] for name, mask in masks.items()}).items():
+        shown[mask] = group
     return shown
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ct.patterns import OPACITY_GROUPS
 from ct.scan import Scan
 
 Masks = dict[str, NDArray[np.bool_] | NDArray[np.uint8]]
@@ -61,3 +62,21 @@ class Result:
     warnings: tuple[str, ...]
     flags: tuple[str, ...]
     model: ModelCard
+
+
+def masks_by_group(masks: Masks) -> dict[int, NDArray[np.bool_]]:
+    """What was found as groups of `ct.patterns` that share no voxel: what outputs fill, each in its group's colour.
+
+    Args:
+        masks: As in `Result`, or one plane of each.
+
+    Returns:
+        bool by group: the groups 2 to 4; or infection as the first of them, without consolidation, which is the last.
+    """
+    if "groups" in masks:
+        return {group: masks["groups"] == group for group in OPACITY_GROUPS}
+    infection = masks["infection"] > 0
+    if "consolidation" not in masks:
+        return {OPACITY_GROUPS[0]: infection}
+    dense = masks["consolidation"] > 0
+    return {OPACITY_GROUPS[0]: infection & ~dense, OPACITY_GROUPS[-1]: dense}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
 from ct.read import read_mask, read_pattern_mask
 from ct.scan import Scan
-from inference.result import Masks
+from inference.result import Masks, masks_by_group
 
 LUNGS, GROUND_GLASS, CONSOLIDATION = GROUPS[1], OPACITY_GROUPS[0], OPACITY_GROUPS[-1]
 
@@ -38,13 +38,10 @@ def layers_of(masks: Masks) -> list[Layer]:
         masks: Of a result; also a truth without lungs.
     """
     layers = [_layer(LUNGS, masks["lungs"] > 0)] if "lungs" in masks else []
-    if "groups" in masks:
-        return layers + [_layer(group, masks["groups"] == group) for group in OPACITY_GROUPS]
-    infection = masks["infection"] > 0
-    if "consolidation" not in masks:
-        return [*layers, _layer(GROUND_GLASS, infection, "infection")]
-    dense = masks["consolidation"] > 0
-    return [*layers, _layer(GROUND_GLASS, infection & ~dense, "ground glass"), _layer(CONSOLIDATION, dense)]
+    names = {}
+    if "groups" not in masks:
+        names[GROUND_GLASS] = "ground glass" if "consolidation" in masks else "infection"
+    return layers + [_layer(group, mask, names.get(group, "")) for group, mask in masks_by_group(masks).items()]
 
 
 def _layer(group: int, mask: NDArray[np.bool_], name: str = "") -> Layer:

@@ -64,9 +64,12 @@ class TrainingSet:
         for number in np.unique(fold):
             known = fold != number if len(np.unique(fold)) > 1 else fold == number
             rest = cls._without_distances(counts[known], seen[known], scan[known])
+            # One solution for all slices of the fold: for one scan at a time it takes as long.
+            squared = np.full(len(seen), np.nan)
+            squared[fold == number] = rest._squared_distances(seen[fold == number])
             for name in np.unique(scan[fold == number]):
                 own = (fold == number) & (scan == name)
-                distances.append((rest.hu_distance(counts[own].sum(0)), rest.feature_distance(seen[own])))
+                distances.append((rest.hu_distance(counts[own].sum(0)), float(np.sqrt(squared[own].mean()))))
         hu, of_features = np.quantile(distances, QUANTILES, axis=0).T
         return replace(cls._without_distances(counts, seen, scan), hu_distances=hu, feature_distances=of_features)
 
@@ -113,9 +116,13 @@ class TrainingSet:
             Root of the mean of the slices' squared Mahalanobis distances, each divided by C: about 1 for slices of the
             training set itself.
         """
+        return float(np.sqrt(self._squared_distances(features).mean()))
+
+    def _squared_distances(self, features: npt.NDArray[np.floating]) -> FloatArray:
+        """(N,): squared Mahalanobis distance of each slice, divided by C."""
         apart = np.asarray(features, np.float64) - self.feature_mean
         squared = np.einsum("nc,cn->n", apart, np.linalg.solve(self.feature_covariance, apart.T))
-        return float(np.sqrt(squared.mean() / apart.shape[1]))
+        return np.asarray(squared / apart.shape[1])
 
 
 def lung_histogram(hu: npt.NDArray[np.int16], lung: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

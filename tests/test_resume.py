@@ -95,7 +95,8 @@ def test_schedules_and_ends_that_watch_a_metric(cohort: Path, work: Path, tmp_pa
 
 def test_a_number_of_steps(cohort: Path, work: Path, tmp_path: Path) -> None:
     more = ["--trainer.max_epochs=-1", "--trainer.max_steps=8"]  # ends within the third epoch
-    cut_and_uncut("smoke_infection", cohort, work, tmp_path, {"step 4": -9, "call test_step 1": -9}, *more)
+    runs = cut_and_uncut("smoke_infection", cohort, work, tmp_path, {"step 4": -9, "call test_step 1": -9}, *more)
+    assert [load_checkpoint_file(run / "last.ckpt")["global_step"] for run in runs] == [8, 8]
 
 
 def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(cohort: Path, work: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def series_zip(folder, **extra):
     return packed(files | extra)
 
 
-def refused(tmp_path, content, pattern, *parts, limits=SMALL, name="scan.zip"):
+def assert_upload_refused(tmp_path, content, pattern, *parts, limits=SMALL, name="scan.zip"):
     """Assert the one sentence, and that nothing is left anywhere below the folder's parent."""
     tmp_path = tmp_path / "visit"
     tmp_path.mkdir()
@@ -86,7 +86,7 @@ def test_an_nrrd_header_reads_no_other_file_of_the_machine(tmp_path, place):
     "name", ["../evil", "a/../../evil", "/tmp/evil", "..\\evil", "C:\\evil", "C:evil", "\\\\host\\x\\evil"]
 )
 def test_traversal(tmp_path, name):
-    refused(tmp_path, packed({"good": b"x", name: b"x"}), "points out of the folder")
+    assert_upload_refused(tmp_path, packed({"good": b"x", name: b"x"}), "points out of the folder")
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
@@ -94,16 +94,18 @@ def test_links_and_devices(tmp_path, kind):
     entry = zipfile.ZipInfo("link.dcm")
     entry.create_system = 3
     entry.external_attr = (kind | 0o777) << 16
-    refused(tmp_path, packed({"good": b"x", entry: b"/etc/passwd"}), "link or a device", "'link.dcm'")
+    assert_upload_refused(tmp_path, packed({"good": b"x", entry: b"/etc/passwd"}), "link or a device", "'link.dcm'")
 
 
 def test_a_bomb_by_its_ratio(tmp_path):
-    refused(tmp_path, packed({"zeros.dcm": bytes(900_000)}), "times its size; expected at most 100 times")
+    assert_upload_refused(tmp_path, packed({"zeros.dcm": bytes(900_000)}), "times its size; expected at most 100 times")
 
 
 def test_a_bomb_by_its_size(tmp_path):
     limits = Limits(unpacked_bytes=1_000_000, ratio=10_000)
-    refused(tmp_path, packed({f"{n}": bytes(600_000) for n in range(2)}), "unpacks to more than 1 MiB", limits=limits)
+    assert_upload_refused(
+        tmp_path, packed({f"{n}": bytes(600_000) for n in range(2)}), "unpacks to more than 1 MiB", limits=limits
+    )
 
 
 def test_small_zeros_are_no_bomb(tmp_path):
@@ -114,7 +116,7 @@ def test_a_bomb_that_lies_about_its_size(tmp_path):
     content = bytearray(packed({"zeros.dcm": bytes(5_000_000)}))
     for signature, offset in ((b"PK\3\4", 22), (b"PK\1\2", 24)):
         struct.pack_into("<I", content, content.index(signature) + offset, 100)
-    refused(tmp_path, bytes(content), "cannot be unpacked")
+    assert_upload_refused(tmp_path, bytes(content), "cannot be unpacked")
 
 
 def test_entries_that_overlap(tmp_path):
@@ -128,18 +130,18 @@ def test_entries_that_overlap(tmp_path):
                 setattr(copy, name, getattr(kernel, name))
             archive.filelist.append(copy)
         archive._didModify = True
-    refused(tmp_path, stream.getvalue(), "cannot be unpacked|times its size")
+    assert_upload_refused(tmp_path, stream.getvalue(), "cannot be unpacked|times its size")
 
 
 def test_an_encrypted_entry(tmp_path):
     content = bytearray(packed({"secret.dcm": b"x" * 50}))
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         struct.pack_into("<H", content, content.index(signature) + offset, 1)
-    refused(tmp_path, bytes(content), "is encrypted; expected a zip without a password")
+    assert_upload_refused(tmp_path, bytes(content), "is encrypted; expected a zip without a password")
 
 
 def test_too_many_files(tmp_path):
-    refused(tmp_path, packed({str(n): b"" for n in range(11)}), "holds 11 files; expected at most 10")
+    assert_upload_refused(tmp_path, packed({str(n): b"" for n in range(11)}), "holds 11 files; expected at most 10")
 
 
 def test_too_many_loose_files_and_too_many_bytes(tmp_path):
@@ -153,13 +155,13 @@ def test_too_many_loose_files_and_too_many_bytes(tmp_path):
 
 
 def test_a_damaged_zip(tmp_path):
-    refused(tmp_path, packed({"a": b"x" * 999})[:60], "not a readable zip")
+    assert_upload_refused(tmp_path, packed({"a": b"x" * 999})[:60], "not a readable zip")
 
 
 def test_damaged_bytes_in_a_zip(tmp_path):
     content = bytearray(packed({"a.dcm": np.random.default_rng(0).bytes(900), "b.dcm": b"x"}))
     content[200] ^= 0xFF
-    refused(tmp_path, bytes(content), "'a.dcm' cannot be unpacked")
+    assert_upload_refused(tmp_path, bytes(content), "'a.dcm' cannot be unpacked")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -168,19 +170,19 @@ def test_one_name_twice(tmp_path):
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("a.dcm", b"1")
         archive.writestr("a.dcm", b"2")
-    refused(tmp_path, stream.getvalue(), "'a.dcm' cannot be unpacked .FileExistsError File exists")
+    assert_upload_refused(tmp_path, stream.getvalue(), "'a.dcm' cannot be unpacked .FileExistsError File exists")
 
 
 def test_a_name_that_no_file_system_takes(tmp_path):
-    refused(tmp_path, packed({"n" * 300: b"x"}), "cannot be unpacked .OSError")
+    assert_upload_refused(tmp_path, packed({"n" * 300: b"x"}), "cannot be unpacked .OSError")
 
 
 def test_an_empty_zip(tmp_path):
-    refused(tmp_path, packed({}), "holds no file")
+    assert_upload_refused(tmp_path, packed({}), "holds no file")
 
 
 def test_several_scans(tmp_path):
-    refused(tmp_path, packed({"a.nii": b"x", "b.nii": b"x"}), "'a.nii' and 1 other files", "'b.nii'")
+    assert_upload_refused(tmp_path, packed({"a.nii": b"x", "b.nii": b"x"}), "'a.nii' and 1 other files", "'b.nii'")
 
 
 def test_no_path_of_the_machine_is_told(tmp_path):

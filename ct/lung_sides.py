@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -15,6 +17,8 @@ RIGHT, LEFT = 1, 2
 CUT_RANGE_MM = 40.0
 # A lung alone has no valley in its profile: the emptiest column between two lungs is emptier than this share.
 VALLEY_SHARE = 0.5
+# Lungs that are less than this apart count as touching where the sides are told slice by slice.
+COARSE_MM = 1.5
 # A part that lies to this share on one side of the cut belongs to that side as a whole (a lung may cross the middle).
 ONE_SIDED = 0.85
 
@@ -55,6 +59,37 @@ def left_right(lung: BoolArray, spacing_mm: tuple[float, float, float]) -> npt.N
         left = np.where(of_part >= ONE_SIDED, True, np.where(of_part <= 1 - ONE_SIDED, False, columns >= cut))
         side[inside] = np.where(left, LEFT, RIGHT)[inside]
     return sides
+
+
+def sides_of_slices(lung: BoolArray, spacing_mm: tuple[float, float, float]) -> Iterator[npt.NDArray[np.int8]]:
+    """Tell right from left as `left_right` does, on voxels of 1.5 mm or more: quick for a whole scan.
+
+    Args:
+        lung: bool (Z, Y, X), canonical.
+        spacing_mm: Voxel size (z, y, x).
+
+    Yields:
+        int8 (Y, X) for each slice: 0 far from any lung, 1 or 2 in the right or left lung and in what is near it.
+    """
+    steps = [max(1, round(COARSE_MM / mm)) for mm in spacing_mm]
+    coarse = lung
+    for axis, step in enumerate(steps):
+        coarse = _any_of(coarse, axis, step)
+    z_mm, y_mm, x_mm = (step * mm for step, mm in zip(steps, spacing_mm, strict=True))
+    sides = left_right(coarse, (z_mm, y_mm, x_mm))
+    for z in range(len(lung)):
+        plane = sides[z // steps[0]].repeat(steps[1], axis=0).repeat(steps[2], axis=1)
+        yield plane[: lung.shape[1], : lung.shape[2]]
+
+
+def _any_of(lung: BoolArray, axis: int, step: int) -> BoolArray:
+    """Where any of `step` neighbours along an axis is lung; the last group may be smaller."""
+    along = np.moveaxis(lung, axis, 0)
+    found = along[::step].copy()
+    for start in range(1, step):
+        part = along[start::step]
+        found[: len(part)] |= part
+    return np.moveaxis(found, 0, axis)
 
 
 def _shadows(lung: BoolArray) -> list[BoolArray]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.lung_sides import LEFT, RIGHT, left_right
+from ct.lung_sides import LEFT, RIGHT, sides_of_slices
 from ct.patterns import GROUPS, OPACITY_GROUPS
 from ct.scan import Scan
 from inference.result import Masks, Measurements
@@ -95,18 +95,20 @@ def _of_region(
 def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Voxels, sum of HU and sum of HU above air, each (2 sides, 3 thirds, codes); slice by slice, to need no memory."""
     codes = max(max(of_finding) for of_finding in _codes_of_findings(masks).values()) + 1
-    sides = left_right(masks["lungs"].astype(np.bool_, copy=False), scan.spacing_mm)
-    tables: list[NDArray[Any]] = [np.zeros((2, 3, codes), kind) for kind in (np.int64, np.float64, np.float64)]
-    for number, side in enumerate(SIDES.values()):
-        heights = np.flatnonzero((sides == side).any((1, 2))).tolist()
+    lungs = masks["lungs"].astype(np.bool_, copy=False)
+    by_slice = np.zeros((3, len(lungs), len(SIDES), codes))
+    for z, (inside, sides) in enumerate(zip(lungs, sides_of_slices(lungs, scan.spacing_mm), strict=True)):
+        code = _codes(masks, z)[inside] + codes * (sides[inside] - RIGHT).astype(np.intp)
+        hu = scan.hu[z][inside].astype(np.float64)
+        for table, weight in zip(by_slice[:, z], (None, hu, np.maximum(hu, AIR_HU) - AIR_HU), strict=True):
+            table.flat = np.bincount(code, weight, table.size)
+    tables = np.zeros((3, len(SIDES), len(THIRDS), codes))
+    for side in range(len(SIDES)):
+        heights = np.flatnonzero(by_slice[0, :, side].any(1)).tolist()
         for z in heights:
-            third = (z - heights[0]) * 3 // (heights[-1] - heights[0] + 1)
-            inside = sides[z] == side
-            code, hu = _codes(masks, z)[inside], scan.hu[z][inside].astype(np.float64)
-            weights = (None, hu, np.maximum(hu, AIR_HU) - AIR_HU)
-            for table, weight in zip(tables, weights, strict=True):
-                table[number, third] += np.bincount(code, weight, codes).astype(table.dtype)
-    return tables[0], tables[1], tables[2]
+            third = (z - heights[0]) * len(THIRDS) // (heights[-1] - heights[0] + 1)
+            tables[:, side, third] += by_slice[:, z, side]
+    return tables[0].astype(np.int64), tables[1], tables[2]
 
 
 def _codes(masks: Masks, z: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct.lung_sides import LEFT, RIGHT, left_right
+from ct.lung_sides import LEFT, RIGHT, left_right, sides_of_slices
 from ct.phantom_patient import make_phantom
 from ct.read import read_mask, read_scan
 
@@ -64,6 +64,16 @@ def test_a_lung_that_crosses_the_middle_stays_whole():
 
 def test_nothing_is_no_side():
     assert not left_right(np.zeros((2, 5, 5), dtype=bool), (5.0, 1.0, 1.0)).any()
+    assert not np.any([*sides_of_slices(np.zeros((2, 5, 5), dtype=bool), (5.0, 1.0, 1.0))])
+
+
+@pytest.mark.parametrize("spacing_mm", [(5.0, 2.0, 2.0), (0.75, 0.7, 0.7), (1.25, 0.5, 1.0)])
+def test_slice_by_slice_every_voxel_of_fine_lungs_has_the_side_of_the_whole(phantom, spacing_mm):
+    coarse = SIDE_OF_PHANTOM[phantom.lungs][:, 20:-20]
+    fine = coarse.repeat(2, 0).repeat(3, 1).repeat(3, 2)[1:, 2:-1, 1:]  # sides that groups of voxels do not divide
+    found = np.stack([*sides_of_slices(fine > 0, spacing_mm)])
+    assert found.dtype == np.int8
+    np.testing.assert_array_equal(np.where(fine > 0, found, 0), fine)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real scans are not at {SHARED}")
@@ -77,3 +87,5 @@ def test_sides_of_a_real_region_map():
     fine = read_scan(folder / "crop_ct_2slices.nrrd")
     labels = read_mask(folder / "crop_ct_2slices_dcnnLungSegmentationLabelmap.nrrd", fine)  # 2 right, 3 left
     np.testing.assert_array_equal(left_right(labels > 0, fine.spacing_mm), np.maximum(labels - 1, 0))
+    by_slice = np.stack([*sides_of_slices(labels > 0, fine.spacing_mm)])
+    np.testing.assert_array_equal(np.where(labels > 0, by_slice, 0), np.maximum(labels - 1, 0))

@@ -23,9 +23,15 @@ def open_by_ball(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, ...
     Returns:
         bool array, part of `mask`.
     """
+    opened = np.zeros_like(mask)
+    # Only the box around the mask, with its nearest neighbours, can tell anything.
+    box = tuple(slice(max(ends.start - 1, 0), ends.stop + 1) for ends in _box(mask))
+    inside = mask[box]
     # Distances do the same as a ball-shaped structuring element, at a cost that does not grow with its size.
-    centres = mask if mask.all() else _distance(mask, spacing_mm) > radius_mm
-    return _distance(~centres, spacing_mm) <= radius_mm if centres.any() else np.zeros_like(mask)
+    centres = inside if inside.all() else _distance(inside, spacing_mm) > radius_mm
+    if centres.any():
+        opened[box] = _distance(~centres, spacing_mm) <= radius_mm
+    return opened
 
 
 def close_by_disk(plane: BoolArray, radius_px: tuple[float, float]) -> BoolArray:
@@ -41,8 +47,7 @@ def close_by_disk(plane: BoolArray, radius_px: tuple[float, float]) -> BoolArray
     closed = np.zeros_like(plane)
     if not plane.any():
         return closed
-    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    box = _box(plane)
     pad = [(int(radius) + 2, int(radius) + 2) for radius in radius_px]
     padded = np.pad(plane[box], pad)
     scale = (1 / radius_px[0], 1 / radius_px[1])
@@ -68,6 +73,12 @@ def convex_hull(plane: BoolArray) -> BoolArray:
     y, x = np.ogrid[: plane.shape[0], : plane.shape[1]]
     inside: BoolArray = np.all([a * y + b * x + c <= 1e-6 for a, b, c in edges], axis=0)
     return inside
+
+
+def _box(mask: BoolArray) -> tuple[slice, ...]:
+    """The smallest box that holds a mask; of no size where it is empty."""
+    found: list[tuple[slice, ...]] = ndimage.find_objects(mask.astype(np.uint8))
+    return found[0] if found else (slice(0, 0),) * mask.ndim
 
 
 def _distance(mask: BoolArray, spacing: tuple[float, ...]) -> npt.NDArray[Any]:

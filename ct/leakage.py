@@ -130,11 +130,12 @@ def _similar(records: Sequence[LeakRecord]) -> Iterator[tuple[tuple[int, int], i
 
 def _near_pairs(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], most: int) -> Iterator[tuple[int, int, int]]:
     """Rows of `a` and rows of `b` that differ in at most `most` bits, with that number."""
+    b = np.asfortranarray(b)  # the same word of all scans lies together, as `_bits_apart` reads it
     for start in range(0, len(a), _BLOCK):
         block = a[start : start + _BLOCK]
         first, rest = np.split(np.arange(a.shape[1]), [_FIRST_WORDS])
         distance = _bits_apart(block, b, first)
-        rows, columns = np.nonzero(distance <= most)
+        rows, columns = np.divmod(np.flatnonzero(distance <= most), max(1, len(b)))
         if len(rows) > distance.size // 20:
             distance += _bits_apart(block, b, rest)
             rows, columns = np.nonzero(distance <= most)

@@ -81,6 +81,7 @@ def test_previous_goes_when_a_run_is_finished(tmp_path: Path) -> None:
     assert (tmp_path / "exp" / "latest").resolve() == run.folder
 
 
+@pytest.mark.slow
 def test_a_run_that_lives_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = (
         "import sys, time, os; from callbacks.run_folder import open_run\n"

@@ -63,6 +63,7 @@ def test_good_phantoms_come_in_and_broken_ones_are_refused_for_their_reason(tmp_
     check(tmp_path, good_inputs(tmp_path), broken_inputs(tmp_path), capsys)
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.shared_data
 def test_real_scans_phantoms_and_broken_inputs_in_one_run(tmp_path: Path, capsys) -> None:

@@ -40,6 +40,7 @@ from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from lightning_modules.base import network_units
 from lightning_modules.checkpoint_file import write_checkpoint
+from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.infection import InfectionModule
 from lightning_modules.precision import fastest_precision
 from networks.unet import UNet
@@ -160,6 +161,7 @@ def main() -> None:
     )
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    keep_freed_memory()  # as `make predict` does; it helps the others as well
     if options.peak:
         checkpoint, scan, out = map(Path, options.peak)
         Segmenter([checkpoint]).predict(Source("scan", scan), out)

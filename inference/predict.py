@@ -14,6 +14,7 @@ from inference.batch import segment_batch
 from inference.outputs import NUMBERS
 from inference.scan_list import Source, is_batch
 from inference.segmenter import Segmenter
+from lightning_modules.host_memory import keep_freed_memory
 
 
 def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
@@ -67,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: The call cannot be carried out, or the only scan cannot be used.
     """
+    keep_freed_memory()  # a scan's arrays are large, and each is short-lived
     scan, out = Path(options.scan), Path(options.out)
     mask = Path(options.lung_mask) if options.lung_mask else None
     segmenter = Segmenter(options.ckpt, flips=options.flips, lung_method=options.lungs)

@@ -37,9 +37,11 @@ class _Census:
 
     def add(self, numbers: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
         """Count numbers of HU and return them rounded, as far as 16 bits with or without a sign go."""
-        whole = np.rint(numbers) if numbers.dtype.kind == "f" else numbers
-        self.fractions |= not np.array_equal(whole, numbers)
-        hu = np.clip(whole, _LOWEST_BIN, _HIGHEST_BIN).astype(np.int32, copy=False)
+        hu = numbers
+        if numbers.dtype.kind == "f":  # otherwise they came from 16 bits (see `to_numbers`)
+            whole = np.rint(numbers)
+            self.fractions |= not np.array_equal(whole, numbers)
+            hu = np.clip(whole, _LOWEST_BIN, _HIGHEST_BIN).astype(np.int32)
         self.counts += np.bincount(hu.ravel() - _LOWEST_BIN, minlength=len(self.counts))
         return hu
 
@@ -80,7 +82,7 @@ def check_hu(
     census = _Census()
     for source, target in row_blocks(values, hu):
         numbers = to_numbers(source, *scaling)
-        bad = numbers.size - int(np.isfinite(numbers).sum())
+        bad = numbers.size - int(np.isfinite(numbers).sum()) if numbers.dtype.kind == "f" else 0
         census.not_finite += bad
         if bad:
             continue

@@ -50,7 +50,7 @@ def refuse_other_body_parts(scan: Scan, mask: BoolArray) -> None:
     if not scan.spacing_known:
         return
     slice_cm2 = mask.sum(axis=(1, 2)) * scan.spacing_mm[1] * scan.spacing_mm[2] / 100
-    litres = float(mask.sum()) * scan.voxel_ml / 1000
+    litres = np.count_nonzero(mask) * scan.voxel_ml / 1000
     visible = int((slice_cm2 >= VISIBLE_CM2).sum())
     found = (
         f"{scan.scan_id}: no chest: {1000 * litres:.0f} ml of air-like lung in {visible} of {len(mask)} slices, "
@@ -93,7 +93,7 @@ def lung_warnings(scan: Scan, mask: BoolArray) -> tuple[str, ...]:
 
 def _size_warnings(scan: Scan, mask: BoolArray) -> list[str]:
     found = []
-    litres = float(mask.sum()) * scan.voxel_ml / 1000
+    litres = np.count_nonzero(mask) * scan.voxel_ml / 1000
     if not LITRES[0] <= litres <= LITRES[1]:
         found.append(f"the lungs measure {litres:.2f} litres; a whole chest has {_between(LITRES, '.0f')}")
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
@@ -117,8 +117,8 @@ def _size_warnings(scan: Scan, mask: BoolArray) -> list[str]:
 def _share_of_body(hu: npt.NDArray[np.int16], mask: BoolArray) -> float:
     """Return the share of lung among lung and tissue, in the slices that show lung."""
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
-    body = sum(int(((hu[z] > BODY_ABOVE_HU) | mask[z]).sum()) for z in slices)
-    return float(mask.sum()) / body
+    body = sum(np.count_nonzero((hu[z] > BODY_ABOVE_HU) | mask[z]) for z in slices)
+    return np.count_nonzero(mask) / body
 
 
 def _sides_touched(mask: BoolArray) -> int:

@@ -61,7 +61,7 @@ def find_flags(
 
 
 def _unusual_size(scan: Scan, lung: BoolArray) -> Iterator[str]:
-    litres = float(lung.sum()) * scan.voxel_ml / 1000
+    litres = np.count_nonzero(lung) * scan.voxel_ml / 1000
     if not LITRES[0] <= litres <= LITRES[1]:
         yield (
             f"the lungs measure {litres:.2f} litres, outside the {LITRES[0]:.0f} to {LITRES[1]:.0f} of a whole chest: "

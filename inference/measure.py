@@ -98,8 +98,9 @@ def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.flo
     lungs = masks["lungs"].astype(np.bool_, copy=False)
     by_slice = np.zeros((3, len(lungs), len(SIDES), codes))
     for z, (inside, sides) in enumerate(zip(lungs, sides_of_slices(lungs, scan.spacing_mm), strict=True)):
-        code = _codes(masks, z)[inside] + codes * (sides[inside] - RIGHT).astype(np.intp)
-        hu = scan.hu[z][inside].astype(np.float64)
+        at = np.flatnonzero(inside)  # `take` is faster than a mask as an index
+        code = _codes(masks, z, at) + codes * (sides.take(at) - RIGHT).astype(np.intp)
+        hu = scan.hu[z].take(at).astype(np.float64)
         for table, weight in zip(by_slice[:, z], (None, hu, np.maximum(hu, AIR_HU) - AIR_HU), strict=True):
             table.flat = np.bincount(code, weight, table.size)
     tables = np.zeros((3, len(SIDES), len(THIRDS), codes))
@@ -111,14 +112,14 @@ def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.flo
     return tables[0].astype(np.int64), tables[1], tables[2]
 
 
-def _codes(masks: Masks, z: int) -> NDArray[np.uint8]:
-    """Code of every voxel of a slice, (Y, X): how many of the nested findings hold it, or its group and infection.
+def _codes(masks: Masks, z: int, at: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Codes of some pixels of a slice: how many of the nested findings hold a pixel, or its group and infection.
 
     Three groups can be likelier together than the lungs are, and each alone less likely: then infection has no group.
     """
     if "groups" in masks:
-        return (masks["groups"][z] + len(GROUPS) * (masks["infection"][z] > 0)).astype(np.uint8)
-    nested = [mask[z] for name, mask in masks.items() if name != "lungs"]
+        return (masks["groups"][z].take(at) + len(GROUPS) * (masks["infection"][z].take(at) > 0)).astype(np.uint8)
+    nested = [mask[z].take(at) for name, mask in masks.items() if name != "lungs"]
     return np.sum(nested, axis=0, dtype=np.uint8)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 from niivue_component import niivue_viewer
 
@@ -125,8 +126,7 @@ def _show_truth(shown: Segmented, layers: Sequence[Layer], window: str, opacity:
     """The same slice twice: what the model found, and what a reader drew."""
     scan, found = shown.result.scan, layers[1:]
     truth = layers_of(shown.truth)
-    most = max(range(len(scan.hu)), key=lambda z: int(sum(layer.mask[z].sum() for layer in truth)))
-    z = st.slider("Axial slice, from the feet", 1, len(scan.hu), most + 1) - 1
+    z = st.slider("Axial slice, from the feet", 1, len(scan.hu), _fullest(truth, layers[0]) + 1) - 1
     for column, title, drawn in zip(st.columns(2), ("Model", "Reader"), (found, truth), strict=True):
         picture = slice_picture(scan, drawn, z, window, opacity)
         column.image(as_address(picture), caption=title, width="stretch")
@@ -134,6 +134,12 @@ def _show_truth(shown: Segmented, layers: Sequence[Layer], window: str, opacity:
         values = {a.name: dice(b.mask, a.mask) for a, b in zip(found, truth, strict=True)}
         texts = [f"{name} {value:.2f}" if value is not None else f"{name} -" for name, value in values.items()]
         st.caption(f"Dice of the model and the reader: {', '.join(texts)}")
+
+
+def _fullest(truth: Sequence[Layer], lungs: Layer) -> int:
+    """The slice with most of what a reader drew, or of the lungs where they are healthy."""
+    drawn = [layer for layer in truth if layer.mask.any()] or [lungs]
+    return int(np.argmax(sum(layer.mask.sum((1, 2)) for layer in drawn)))
 
 
 def _show_numbers(result: Result) -> None:

@@ -34,7 +34,7 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
     if shown and shown.out.is_dir():  # a visitor whose connection broke starts with an empty folder
         show_result(shown)
     else:
-        st.write("Pick a model and a scan on the left, then press *Segment*.")
+        st.write("Pick a model and a scan in the side bar (» opens it on a narrow screen), then press *Segment*.")
 
 
 def _segment(checkpoint: Path, flips: bool, bring: Bring) -> None:

@@ -10,7 +10,7 @@ from ct.airways import find_airways
 from ct.dense_lung import dense_lung
 from ct.lung_sides import LEFT, RIGHT, left_right
 from ct.mask_shapes import close_by_disk
-from ct.resample import AxisMap, Transform
+from ct.resample import Transform, coarser_grid
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -54,7 +54,7 @@ def classical_lungs(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, f
     if spacing_mm is None:
         pixel_mm = ASSUMED_WIDTH_MM / max(hu.shape[1:])
         return np.stack([lungs_of_slice(plane, pixel_mm) for plane in hu])
-    work = _grid(hu.shape, spacing_mm, WORK_MM)
+    work = coarser_grid(hu.shape, spacing_mm, WORK_MM)
     return _restore(work, _lungs_on_grid(work.apply_hu(hu), work.spacing_mm))
 
 
@@ -105,7 +105,7 @@ def _with_dense_lung(
 ) -> npt.NDArray[np.int8]:
     if not sides.any():
         return sides
-    coarse = _grid(hu.shape, spacing_mm, COARSE_MM)
+    coarse = coarser_grid(hu.shape, spacing_mm, COARSE_MM)
     coarse_sides = np.zeros(coarse.shape, dtype=np.int8)
     for side in (RIGHT, LEFT):
         coarse_sides[_shrink(coarse, sides == side)] = side
@@ -128,18 +128,6 @@ def _restore(transform: Transform, mask: BoolArray) -> BoolArray:
         plane = sum(along_z.data[i] * mask[along_z.indices[i]].astype(np.float32) for i in range(start, stop))
         out[z] = (along_x @ (along_y @ plane).T).T > 0.5
     return out
-
-
-def _grid(
-    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], at_least_mm: tuple[float, float, float]
-) -> Transform:
-    z, y, x = (_axis(*of_axis) for of_axis in zip(shape, spacing_mm, at_least_mm, strict=True))
-    return Transform(z, y, x)
-
-
-def _axis(count: int, mm: float, at_least_mm: float) -> AxisMap:
-    coarse = min(count, max(1, round(count * mm / at_least_mm)))
-    return AxisMap(count, mm, coarse, count * mm / coarse)
 
 
 def _smooth(hu: npt.NDArray[np.int16], pixel_mm: float) -> npt.NDArray[np.int16]:

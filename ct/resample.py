@@ -180,6 +180,23 @@ def plan_transform(
     return Transform(_along_z(shape[0], spacing_mm[0], spacing_known), y, x)
 
 
+def coarser_grid(
+    shape: tuple[int, ...], spacing_mm: tuple[float, float, float], at_least_mm: tuple[float, float, float]
+) -> Transform:
+    """Lay a grid of whole voxels of about a size over a scan, nowhere finer than the scan's.
+
+    Args:
+        shape: (Z, Y, X) of the scan.
+        spacing_mm: (z, y, x) of the scan.
+        at_least_mm: Size of the voxels (z, y, x); where the scan's are larger, they stay.
+    """
+    axes = []
+    for count, mm, least_mm in zip(shape, spacing_mm, at_least_mm, strict=True):
+        coarse = min(count, max(1, round(count * mm / least_mm)))
+        axes.append(AxisMap(count, mm, coarse, count * mm / coarse))
+    return Transform(*axes)
+
+
 def overlap_matrix(
     source_count: int, source_mm: float, count: int, spacing_mm: float, offset_mm: float
 ) -> sparse.csr_array:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ct.dense_lung import dense_lung
 from ct.lung_checks import HEIGHT_MM, LITRES
 from ct.lung_sides import left_right
-from ct.resample import AxisMap, Transform
+from ct.lungs import COARSE_MM
+from ct.resample import coarser_grid
 from ct.scan import Scan
 from ct.training_set import TrainingSet
 
@@ -32,7 +33,6 @@ BORDERS = (
 # Dense tissue beside the mask, as a share of it: up to 3.6 % at hilum and diaphragm of 46 good masks (drawn or found,
 # phantoms and patients); where all dense tissue was cut out of 8 masks, 6.5 to 22 % in seven and 3.4 % in one.
 LEFT_OUT_SHARE = 0.05
-COARSE_MM = 4.0
 GAS_BELOW_HU = -900
 
 
@@ -91,7 +91,7 @@ def _cut(lung: BoolArray) -> Iterator[str]:
 
 def _left_out(scan: Scan, lung: BoolArray) -> Iterator[str]:
     """Tissue that looks like opaque lung beside the mask: sought as the classical lungs seek it, from this mask."""
-    grid = Transform(*map(_coarse, scan.hu.shape, scan.spacing_mm))
+    grid = coarser_grid(scan.hu.shape, scan.spacing_mm, COARSE_MM)
     inside = grid.apply_mask(lung) > 0  # nearest neighbours, which need no copy of the whole mask
     if not inside.any():
         return
@@ -105,12 +105,6 @@ def _left_out(scan: Scan, lung: BoolArray) -> Iterator[str]:
             f"opacity outside the lungs: about {ml:.0f} ml of dense tissue lie where lung should be but outside of its "
             "mask, and were not looked at; give a lung mask that holds them"
         )
-
-
-def _coarse(count: int, mm: float) -> AxisMap:
-    """An axis of whole voxels of about `COARSE_MM`, never finer than the scan's."""
-    fewer = max(1, round(count * mm / max(mm, COARSE_MM)))
-    return AxisMap(count, mm, fewer, count * mm / fewer)
 
 
 def _far(histogram: NDArray[np.int64], features: NDArray[np.floating], training: TrainingSet | None) -> Iterator[str]:

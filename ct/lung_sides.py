@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ct.mask_shapes import convex_hull
+from ct.mask_shapes import box_of, convex_hull
 
 BoolArray = npt.NDArray[np.bool_]
 RIGHT, LEFT = 1, 2
@@ -46,7 +46,7 @@ def left_right(lung: BoolArray, spacing_mm: tuple[float, float, float]) -> npt.N
         return sides
     cuts = _cuts(profile, middle, max(1, round(CUT_RANGE_MM / spacing_mm[2])))
     # Slice by slice: arrays of all voxels of the lungs would take more memory than the scan.
-    box = tuple(slice(ends[0], ends[-1] + 1) for ends in map(np.flatnonzero, _shadows(lung)))
+    box = box_of(lung)
     parts, count = ndimage.label(lung[box])
     cuts, columns = cuts[box[0]], np.arange(lung.shape[2])[box[2]]
     voxels, beyond = np.zeros(count + 1), np.zeros(count + 1)
@@ -90,12 +90,6 @@ def _any_of(lung: BoolArray, axis: int, step: int) -> BoolArray:
         part = along[start::step]
         found[: len(part)] |= part
     return np.moveaxis(found, 0, axis)
-
-
-def _shadows(lung: BoolArray) -> list[BoolArray]:
-    """Where each axis has any lung."""
-    plane: BoolArray = np.any(lung, axis=0)
-    return [np.any(lung, axis=(1, 2)), np.any(plane, axis=1), np.any(plane, axis=0)]
 
 
 def _middle(profile: npt.NDArray[np.float32]) -> int | None:

@@ -1,4 +1,4 @@
-"""Shapes of masks: opening by a ball, closing by a disk, convex hull."""
+"""Shapes of masks: box, opening by a ball, closing by a disk, convex hull."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 BoolArray = npt.NDArray[np.bool_]
+
+
+def box_of(mask: BoolArray) -> tuple[slice, ...]:
+    """Find the smallest box that holds a mask.
+
+    Args:
+        mask: bool array.
+
+    Returns:
+        A slice along each axis; of no size where the mask is empty.
+    """
+    found: list[tuple[slice, ...]] = ndimage.find_objects(mask.view(np.uint8))
+    return found[0] if found else (slice(0, 0),) * mask.ndim
 
 
 def open_by_ball(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, ...]) -> BoolArray:
@@ -25,7 +38,7 @@ def open_by_ball(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, ...
     """
     opened = np.zeros_like(mask)
     # Only the box around the mask, with its nearest neighbours, can tell anything.
-    box = tuple(slice(max(ends.start - 1, 0), ends.stop + 1) for ends in _box(mask))
+    box = tuple(slice(max(ends.start - 1, 0), ends.stop + 1) for ends in box_of(mask))
     inside = mask[box]
     # Distances do the same as a ball-shaped structuring element, at a cost that does not grow with its size.
     centres = inside if inside.all() else _distance(inside, spacing_mm) > radius_mm
@@ -47,7 +60,7 @@ def close_by_disk(plane: BoolArray, radius_px: tuple[float, float]) -> BoolArray
     closed = np.zeros_like(plane)
     if not plane.any():
         return closed
-    box = _box(plane)
+    box = box_of(plane)
     pad = [(int(radius) + 2, int(radius) + 2) for radius in radius_px]
     padded = np.pad(plane[box], pad)
     scale = (1 / radius_px[0], 1 / radius_px[1])
@@ -73,12 +86,6 @@ def convex_hull(plane: BoolArray) -> BoolArray:
     y, x = np.ogrid[: plane.shape[0], : plane.shape[1]]
     inside: BoolArray = np.all([a * y + b * x + c <= 1e-6 for a, b, c in edges], axis=0)
     return inside
-
-
-def _box(mask: BoolArray) -> tuple[slice, ...]:
-    """The smallest box that holds a mask; of no size where it is empty."""
-    found: list[tuple[slice, ...]] = ndimage.find_objects(mask.astype(np.uint8))
-    return found[0] if found else (slice(0, 0),) * mask.ndim
 
 
 def _distance(mask: BoolArray, spacing: tuple[float, ...]) -> npt.NDArray[Any]:

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.lung_sides import LEFT, RIGHT, sides_of_slices
+from ct.lung_sides import LEFT, sides_of_slices
 from ct.patterns import GROUPS, OPACITY_GROUPS
 from ct.scan import Scan
 from inference.result import Masks, Measurements
 
-SIDES = {"right": RIGHT, "left": LEFT}
+SIDES = ("right", "left")
 THIRDS = ("lower", "middle", "upper")  # from the foot, as z runs
 AIR_HU = -1000.0
 
@@ -99,7 +99,8 @@ def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.flo
     by_slice = np.zeros((3, len(lungs), len(SIDES), codes))
     for z, (inside, sides) in enumerate(zip(lungs, sides_of_slices(lungs, scan.spacing_mm), strict=True)):
         at = np.flatnonzero(inside)  # `take` is faster than a mask as an index
-        code = _codes(masks, z, at) + codes * (sides.take(at) - RIGHT).astype(np.intp)
+        row = (sides.take(at) == LEFT).astype(np.intp)  # in the order of `SIDES`
+        code = _codes(masks, z, at) + codes * row
         hu = scan.hu[z].take(at).astype(np.float64)
         for table, weight in zip(by_slice[:, z], (None, hu, np.maximum(hu, AIR_HU) - AIR_HU), strict=True):
             table.flat = np.bincount(code, weight, table.size)

@@ -114,6 +114,8 @@ def test_nothing_of_a_patient_leaves(planted: Path, tmp_path: Path) -> None:
         image, mask = planted.parent / row["image"], planted.parent / row["lung_mask"]
         predict(stage_1.parents[2] / "smoke/latest/best.ckpt", image, tmp_path / f"predicted_{number}", mask)
     assert number == 1, "a DICOM series and a NIfTI file"
-    for folder in (tmp_path / "runs", *tmp_path.glob("predicted_*")):
-        # DICOM outputs belong to the patient's study, and bear the patient's name as DICOM requires.
-        assert {where for where in found_in(folder) if not where[0].endswith(".dcm")} == set()
+    assert found_in(tmp_path / "runs") == set()
+    # DICOM outputs belong to the patient's study, and bear the patient's name as DICOM requires.
+    of_the_patient = {str(tmp_path / "predicted_0" / name) for name in ("segmentation.dcm", "measurements.dcm")}
+    assert {where for where, _ in found_in(tmp_path / "predicted_0")} == of_the_patient
+    assert found_in(tmp_path / "predicted_1") == set()

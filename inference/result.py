@@ -1,22 +1,70 @@
 """What is known of a scan once it is segmented: every output is written from this."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.patterns import OPACITY_GROUPS
+from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
 from ct.scan import Scan
 
 Masks = dict[str, NDArray[np.bool_] | NDArray[np.uint8]]
 Measurements = dict[str, float | None]
 
 
+NOT_SAID = "the checkpoint does not say how many scans it was trained on, nor how good it was on validation"
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a checkpoint says of how a model came about and how good it is.
+
+    Attributes:
+        training_scans: Scans that it was trained on; None where the checkpoint does not say.
+        training_patients: Patients of these.
+        training_sites: Sites of these.
+        validation_dice: By finding, the mean Dice over the validation scans that have it; None where none has it. Empty
+            where the checkpoint does not say.
+        validation_scans: By finding, how many these are.
+    """
+
+    training_scans: int | None = None
+    training_patients: int | None = None
+    training_sites: int | None = None
+    validation_dice: Mapping[str, float | None] = field(default_factory=dict)
+    validation_scans: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """How it came about and how good it is, in a line."""
+        if self.training_scans is None and not self.validation_dice:
+            return NOT_SAID
+        return f"{self._training}; validation: {', '.join(self._figures) or 'none'}"
+
+    @property
+    def _training(self) -> str:
+        if self.training_scans is None:
+            return "trained on an unknown number of scans"
+        sites = "" if self.training_sites is None else f" of {counted(self.training_sites, 'site')}"
+        return f"trained on {counted(self.training_scans, 'scan')}{sites}"
+
+    @property
+    def _figures(self) -> list[str]:
+        shown = []
+        for finding, dice in self.validation_dice.items():
+            scans = counted(self.validation_scans.get(finding, 0), "scan")
+            known = dice is not None and math.isfinite(dice)
+            figure = f"{dice:.2f} over {scans}" if known else "undefined (no scan has it)"
+            shown.append(f"{shown_finding(finding)} Dice {figure}")
+        return shown
+
+
 @dataclass(frozen=True)
 class ModelCard:
-    """Which model answered, for whoever reads the output later.
+    """Which model answered, for whoever reads the output later, and how good it is.
 
     Attributes:
         task: "infection", "consolidation" or "opacity".
@@ -25,6 +73,7 @@ class ModelCard:
         flips: Flips of the image over which predictions were averaged too; 1 is none.
         size: Pixels of a side of the slices that the network sees.
         version: Of this project.
+        members: What each checkpoint says of its training and validation, in the order of their hashes.
     """
 
     task: str
@@ -33,6 +82,14 @@ class ModelCard:
     flips: int
     size: int
     version: str
+    members: tuple[Member, ...] = ()
+
+    @property
+    def card_line(self) -> str:
+        """How good the model is and what it was trained on, in a line: every output shows it."""
+        if len(self.members) < 2:
+            return self.members[0].line if self.members else NOT_SAID
+        return "; ".join(f"model {number}: {member.line}" for number, member in enumerate(self.members, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +119,17 @@ class Result:
     warnings: tuple[str, ...]
     flags: tuple[str, ...]
     model: ModelCard
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things in words."""
+    return f"{number} {what}" + "s" * (number != 1)
+
+
+def shown_finding(key: str) -> str:
+    """A finding as people call it: "infection", "consolidation", or the name of a group."""
+    group = key.removeprefix("group_")
+    return NAME_OF_GROUP[int(group)] if group.isdigit() else key
 
 
 def masks_by_group(masks: Masks) -> dict[int, NDArray[np.bool_]]:

@@ -74,10 +74,17 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for finding in findings:
         for site, here in table[table["finding"] == finding].groupby("site", sort=False):
-            texts = {row.figure: f"{row.value:.3f} ({row.low:.3f}{TO}{row.high:.3f})" for row in here.itertuples()}
+            texts = {row.figure: _with_interval(row.value, row.low, row.high) for row in here.itertuples()}
             row = {"finding": finding, "site": site, "scans": here["scans"].max(), "patients": here["patients"].max()}
-            rows.append(row | {name: texts[figure].replace("nan", "-") for figure, name in FIGURE_NAMES.items()})
+            rows.append(row | {name: texts[figure] for figure, name in FIGURE_NAMES.items()})
     return pd.DataFrame(rows)
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    """A figure and its interval; what is undefined of them is a dash, or not there where the figure is."""
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:.3f} ({low:.3f}{TO}{high:.3f})" if np.isfinite(high - low) else f"{value:.3f} (-)"
 
 
 TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # a narrow table breaks its lines before an interval, never in it

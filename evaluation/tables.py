@@ -6,6 +6,7 @@ Usage: `python -m evaluation.tables RUN_DIR [RUN_DIR ...]` or `python -m evaluat
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,10 @@ from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
 Metrics = Mapping[str, float | int | None]
 Study = Sequence[tuple[str, int, Metrics]]  # (experiment, seed, metrics)
 
-CAPTION = "Dice: mean over the n scans that have the finding. IOU, RV, TPR, FPR: pooled over the lungs of all scans."
+CAPTION = (
+    "Dice: mean over the n scans that have the finding. IOU, RV, TPR, FPR: pooled over the lungs of all scans. "
+    "A dash: undefined, as where no scan has the finding."
+)
 KEYS = {  # column -> the part of the metrics.json key after the finding
     "Dice": "dice_mean",
     "IOU": "iou_pooled",
@@ -64,8 +68,8 @@ def finding_rows(metrics: Metrics, consolidation: str = "consolidation") -> list
 
 
 def text(column: str, value: float | int | None) -> str:
-    """A figure as it stands in a table; a dash where it is undefined."""
-    if value is None:
+    """A figure as it stands in a table; a dash where it is undefined, whether as None or as NaN."""
+    if value is None or not math.isfinite(value):
         return "-"
     if column == "n":
         return str(value)

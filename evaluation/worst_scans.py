@@ -71,7 +71,8 @@ def failure(run: Run, row: Mapping[Any, Any], finding: str) -> Failure:
     wrong = (truth >= 0) & (prediction != (truth == 1))
     z = int(wrong.sum((1, 2)).argmax())
     crop = crop_to(arrays["lung"][z] > 0)
-    title = f"{row['scan_id']} (site {row['site']}), Dice {row['dice']:.2f}, slice {arrays['z'][z] + 1}"
+    dice = f"Dice {row['dice']:.2f}" if np.isfinite(row["dice"]) else "Dice undefined"
+    title = f"{row['scan_id']} (site {row['site']}), {dice}, slice {arrays['z'][z] + 1}"
     return Failure(title, arrays["hu"][z][crop], truth[z][crop], prediction[z][crop])
 
 

@@ -1,12 +1,13 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from evaluation.tables import main, results_markdown, results_table, study_table
+from evaluation.tables import CAPTION, main, results_markdown, results_table, study_table, text
 
 Metrics = dict[str, float | int | None]
 
@@ -35,6 +36,15 @@ def test_results_markdown() -> None:
         "| threshold | 0.500 | 0.500 | 1.250 | 0.625 | 0.0123 | 9 |",
         "| best threshold (-350 HU) | 0.400 | 0.500 | 1.250 | - | 0.0123 | 9 |",
     ]
+
+
+@pytest.mark.parametrize("undefined", [None, math.nan, math.inf])
+def test_what_is_undefined_is_a_dash_in_every_table(undefined: float | None) -> None:
+    assert [text(column, undefined) for column in ("Dice", "FPR", "n", "dice")] == ["-"] * 4
+    healthy = metrics() | {"consolidation/dice_mean": None, "consolidation/dice_mean_n": 0}
+    (row,) = [line for line in results_markdown(healthy).splitlines() if line.startswith("| consolidation")]
+    assert row == "| consolidation | - | 0.500 | 1.250 | 0.625 | 0.0123 | 0 |"
+    assert "A dash: undefined" in CAPTION
 
 
 def test_results_table_shows_the_same_figures() -> None:

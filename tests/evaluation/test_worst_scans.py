@@ -41,6 +41,11 @@ def test_the_slice_shown_is_the_one_with_most_wrong_voxels(run: Run) -> None:
     plt.close("all")
 
 
+def test_a_scan_without_the_finding_has_no_dice_in_its_title(run: Run) -> None:
+    row = most_false(run, "consolidation").iloc[0].to_dict()
+    assert "Dice undefined, slice" in failure(run, row, "consolidation").title
+
+
 def test_crop_has_a_margin_and_takes_everything_when_empty() -> None:
     mask = np.zeros((20, 30), bool)
     mask[8:10, 1:25] = True

@@ -28,6 +28,8 @@ FILE := experiments/$(EXP).yaml
 EXP_COHORT := $(or $(shell sed -n 's/^ *cohort: *//p' $(FILE) 2>/dev/null),cohorts/phantom/cohort.csv)
 STAGE1 := $(shell sed -n 's|^ *init_weights: *runs/\([^/]*\)/latest/.*|\1|p' $(FILE) 2>/dev/null)
 WEIGHTS := $(RUNS)/$(STAGE1)/latest
+# Where there are no links, `latest` is a file, which our programs follow by themselves; for the shell this does.
+FOLLOWED = $$($(PY) -m machine.latest "$(1)")
 EXP_SIZE := $(or $(shell sed -n 's/^ *size: *//p' $(FILE) 2>/dev/null),256)
 # Soft labels need the reader noise model, which lies beside the cohort that it was estimated from.
 NOISE := $(if $(shell sed -n '/^ *noise_model:/p' $(FILE) 2>/dev/null),$(dir $(or $(COHORT),$(EXP_COHORT)))noise_model.npz)
@@ -111,7 +113,7 @@ list-experiments:
 
 # Stage 1 is trained first where its weights are missing or were learned from another cohort.
 stage1: $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT)))
-	@if [ -n "$(STAGE1)" ] && ! grep -qsx ' *cohort: $(or $(COHORT),$(EXP_COHORT))' $(WEIGHTS)/config.yaml; then \
+	@if [ -n "$(STAGE1)" ] && ! grep -qsx ' *cohort: $(or $(COHORT),$(EXP_COHORT))' "$(call FOLLOWED,$(WEIGHTS))/config.yaml"; then \
 		$(MAKE) --no-print-directory train EXP=$(STAGE1) \
 			ARGS="$(filter --trainer.% --data.% --seed_everything%,$(ARGS))" || exit $$?; \
 	elif [ -n "$(STAGE1)" ]; then echo "stage 1: $(WEIGHTS)/best.ckpt"; fi
@@ -146,7 +148,7 @@ study: $(addprefix study-seed-,$(SEEDS))  ## [SEEDS="0 1 2" STUDY="<experiments>
 
 study-seed-%: cohort
 	@for exp in $(STUDY); do \
-		test -f $(RUNS)/study/seed$*/$$exp/latest/metrics.json || $(MAKE) --no-print-directory train EXP=$$exp \
+		test -f "$(call FOLLOWED,$(RUNS)/study/seed$*/$$exp/latest)/metrics.json" || $(MAKE) --no-print-directory train EXP=$$exp \
 			RUNS=$(RUNS)/study/seed$* ARGS="--seed_everything=$* $(ARGS)" || exit $$?; \
 	done
 
@@ -175,7 +177,7 @@ sweep-offline: check-sweep $(INSTALLED)  ## SWEEP=<sweep> [JOBS=2 COHORT= ARGS= 
 # All trials start from the weights that `latest` names now, also if another stage 1 is trained meanwhile.
 sweep-trials: $(NOISE) stage1
 	$(PY) sweep.py $(SWEEP_FILE) --runs $(RUNS) --jobs $(JOBS) -- $(if $(COHORT),--data.cohort=$(COHORT)) \
-		$(if $(STAGE1),--model.init_weights=$$(realpath $(WEIGHTS))/best.ckpt) \
+		$(if $(STAGE1),--model.init_weights="$$(realpath "$(call FOLLOWED,$(WEIGHTS))")"/best.ckpt) \
 		$(if $(NOISE),--model.noise_model=$(NOISE)) $(ARGS)
 
 cross-validate: check-experiment $(INSTALLED) $(if $(COHORT),,$(if $(wildcard $(FILE)),$(EXP_COHORT)))  ## EXP=<experiment> [COHORT= FOLDS=5]: every patient in the test split of one fold, and their figures together

@@ -8,7 +8,6 @@ as the arguments and the files that they name (configurations, weights of stage 
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,7 +19,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 import pandas as pd
 from tqdm import tqdm
@@ -28,6 +26,9 @@ from tqdm import tqdm
 from evaluation.figures import save
 from evaluation.sweep_figures import draw_parameters
 from evaluation.sweep_file import Parameters, Sweep, propose, read_sweep
+from machine.command_line import run_command
+from machine.file_lock import FileLock, try_lock
+from machine.latest import followed, latest_run
 
 RUN_FOLDER_VARIABLE = "GROUND_GLASS_RUN"  # of callbacks.run_folder, whose imports take seconds
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -116,8 +117,8 @@ class OfflineSweep:
 
     def run_folder(self, trial: Trial) -> Path | None:
         """The finished run of a trial, if there is one."""
-        finished = sorted((self.folder / trial.key).glob("*/latest/metrics.json"))
-        return finished[0].parent.parent / finished[0].parent.readlink() if finished else None
+        runs = [latest_run(home) for home in sorted((self.folder / trial.key).glob("*/"))]
+        return next((run for run in runs if run and (run / "metrics.json").is_file()), None)
 
     def table(self, trials: Sequence[Trial]) -> pd.DataFrame:
         """trials.csv: trial, state, parameters, run folder, seconds, error, and the figures of metrics.json."""
@@ -163,7 +164,7 @@ class OfflineSweep:
         trials.append(Trial(number, parameters, settings))
         return trials[-1]
 
-    def _start(self, trial: Trial, lock: TextIO) -> subprocess.Popen[bytes]:
+    def _start(self, trial: Trial, lock: FileLock) -> subprocess.Popen[bytes]:
         trial.state, trial.seconds, trial.error = "unfinished", float("nan"), ""
         self._record(trial)
         folder = self.folder / trial.key
@@ -181,7 +182,7 @@ class OfflineSweep:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
-                pass_fds=[lock.fileno()],
+                pass_fds=lock.descriptors,
             )
 
     def _finish(self, trial: Trial, code: int, seconds: float) -> None:
@@ -229,21 +230,20 @@ def metric_of(run: Path, metric: str) -> float | None:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[TextIO]:
+def _lock(folder: Path) -> Iterator[FileLock]:
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{folder}: a sweep, or a trial of one that was killed, is still running here; wait for it or end it"
-            ) from None
-        yield file
+    lock = try_lock(folder / ".lock")
+    if lock is None:
+        raise ValueError(
+            f"{folder}: a sweep, or a trial of one that was killed, is still running here; wait for it or end it"
+        )
+    with contextlib.closing(lock):
+        yield lock
 
 
 def _content(argument: str) -> str:
     """An argument for the hash; one that names a file counts by what is in the file, wherever it lies."""
-    name, _, value = argument.rpartition("=")
+    name, _, value = followed(argument).rpartition("=")
     path = Path(value)
     return f"{name}={hashlib.sha256(path.read_bytes()).hexdigest()}" if name and path.is_file() else argument
 
@@ -297,4 +297,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -1,20 +1,22 @@
 """The command line: `python train.py fit|validate|test --config experiments/base.yaml --config experiments/X.yaml`."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
-import wandb
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
-from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.around_a_run import around_fit, around_test, progress_bar
 from callbacks.known_warnings import ignore_known_warnings
-from callbacks.one_line_errors import one_line_errors
 from callbacks.run_folder import close_run, open_run
 from callbacks.stop_on_signal import listen, stop_listening
 from evaluation.tables import print_run
 from lightning_modules.checkpoint_file import CheckpointFiles, newest_whole
 from lightning_modules.precision import fastest_precision
+from machine.command_line import one_line_errors, run_command
+from machine.latest import followed
+from machine.network import finish
 
 
 class ExperimentCLI(LightningCLI):
@@ -68,19 +70,23 @@ class ExperimentCLI(LightningCLI):
             print_run(self.folder)
 
 
-def main(args: ArgsType = None) -> None:
+def main(args: list[str] | None = None) -> None:
     """Parse `args` (sys.argv by default) and run the subcommand."""
     ignore_known_warnings()
+    if args is None:
+        sys.argv[1:] = map(followed, sys.argv[1:])
+    else:
+        args = list(map(followed, args))
     with one_line_errors():
         try:
             ExperimentCLI(
                 LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
             )
         finally:
-            wandb.finish()  # or the next run of this process would write into this one's
+            finish()  # or the next run of this process would write into this one's
             close_run()
             stop_listening()
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

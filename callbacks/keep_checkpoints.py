@@ -104,5 +104,8 @@ def _keep(path: Path, name: Path) -> None:
     if path.is_file():
         passing = name.with_name(f".{name.name}.new")
         passing.unlink(missing_ok=True)
-        os.link(path, passing)
+        try:
+            os.link(path, passing)
+        except OSError:  # a file system without links: until the next one is written, only the second name is left
+            passing = path
         passing.replace(name)

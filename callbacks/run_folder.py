@@ -1,7 +1,8 @@
 """The run folder: which one a training uses, whose it is while it lives, and when it becomes the latest."""
 
 import datetime
-import fcntl
+import errno
+import json
 import os
 import secrets
 import shutil
@@ -9,7 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,9 +18,13 @@ from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
 from callbacks.launched_ranks import chosen_by_rank_0
+from callbacks.write_results import write_json
+from machine.file_lock import FileLock, try_lock
+from machine.latest import mark_latest
 
 VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
 OWNER = ".run"  # holds the run's id, and the lock of the process that writes the folder
+STATE = ".state.json"  # its number among the runs of the experiment, and whether it is finished
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,13 @@ class Run:
     """A run folder that this process may write to.
 
     Attributes:
-        folder: runs/<experiment>/<timestamp>.
+        folder: runs/<experiment>/<timestamp>; the time is a name and decides nothing, since clocks are set.
         lock: Keeps other processes away for as long as it is open; None in ranks other than the first.
         resumed: Whether it was there before.
     """
 
     folder: Path
-    lock: IO[str] | None
+    lock: FileLock | None
     resumed: bool = False
 
     @property
@@ -84,8 +89,8 @@ def close_run() -> None:
 
 
 def _unfinished(home: Path, config: str) -> Run | None:
-    for folder in sorted((path.parent for path in home.glob(f"*/{OWNER}")), reverse=True):
-        if folder.is_symlink() or _finished(folder) or not _same(folder, config):
+    for folder in sorted(_runs(home), key=lambda folder: (_number(folder), folder.name), reverse=True):
+        if _finished(folder) or not _same(folder, config):
             continue
         lock = _lock(folder)
         if lock is not None:
@@ -102,38 +107,50 @@ def _new(home: Path, config: str) -> Run:
         passing.chmod(0o755)
         (passing / OWNER).write_text(secrets.token_hex(4))
         (passing / "config.yaml").write_text(config)
-        lock = _lock(passing)
+        number = 1 + max(map(_number, _runs(home)), default=0)
+        write_json({"number": number, "finished": False}, passing / STATE)
         folder = home / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
         try:
             passing.rename(folder)
-        except OSError:  # another process made one in this very millisecond
+        except OSError as error:
             shutil.rmtree(passing)
-            continue
-        return Run(folder, lock)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            continue  # another process made one of this very millisecond, or the clock went back to it
+        lock = _lock(folder)
+        if lock is not None:  # else somebody who looked for a run to go on with was faster
+            return Run(folder, lock)
+
+
+def _runs(home: Path) -> list[Path]:
+    return [path.parent for path in home.glob(f"*/{OWNER}") if not path.parent.is_symlink()]
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _number(folder: Path) -> int:
+    """Later runs of an experiment have higher numbers; 0 for runs that are older than this rule."""
+    return int(_state(folder).get("number", 0))
 
 
 def _finished(folder: Path) -> bool:
-    """Tested, and marked as the latest then or since: a kill between the two leaves a run to finish."""
-    latest = folder.parent / "latest"
-    marked = latest.is_symlink() and latest.readlink().name >= folder.name
-    return marked and (folder / "metrics.json").is_file()
+    """Tested, and marked as the latest: a kill between the two leaves a run to finish."""
+    return bool(_state(folder).get("finished", (folder / "metrics.json").is_file()))
 
 
 def _same(folder: Path, config: str) -> bool:
     return bool(yaml.safe_load((folder / "config.yaml").read_text()) == yaml.safe_load(config))
 
 
-def _lock(folder: Path) -> IO[str] | None:
+def _lock(folder: Path) -> FileLock | None:
     """The folder's lock, or None where another process has it."""
-    file = (folder / OWNER).open("r+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    # Loader workers outlive a killed trainer by seconds; the lock that they inherited must not.
-    os.register_at_fork(after_in_child=file.close)
-    return file
+    lock = try_lock(folder / OWNER)
+    if lock is not None:
+        lock.keep_from_children()  # loader workers outlive a killed trainer by seconds
+    return lock
 
 
 class KeepVerdicts(Callback):
@@ -167,15 +184,13 @@ def _without_reasons(verdicts_csv: Path) -> str:
 
 
 class MarkLatest(Callback):
-    """Point runs/<experiment>/latest to this run once it is finished, so that it never names a broken one."""
+    """Let runs/<experiment>/latest name this run once it is finished, so that it never names a broken one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        link, new = self.folder.parent / "latest", self.folder.parent / ".latest"
-        new.unlink(missing_ok=True)
-        new.symlink_to(self.folder.name)
-        new.replace(link)
+        mark_latest(self.folder)
+        write_json(_state(self.folder) | {"finished": True}, self.folder / STATE)
         (self.folder / "previous.ckpt").unlink(missing_ok=True)

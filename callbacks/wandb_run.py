@@ -11,9 +11,12 @@ from typing import Any
 import wandb
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from ct.cohort import SPLITS
+from machine.latest import through_latest
+from machine.network import bounds, started, unhindered
 
 PROJECT = Path(__file__).resolve().parents[1]
 STEP = "trainer/global_step"
@@ -52,7 +55,7 @@ def wandb_loggers(folder: Path, experiment: str, run_id: str) -> list[Logger]:
     os.environ.setdefault("WANDB_SILENT", "true")
     # The folder must exist, or wandb falls back to a temporary one.
     rank_zero_only(folder.mkdir)(parents=True, exist_ok=True)
-    logger = WandbLogger(
+    logger = PatientLogger(
         name=f"{experiment}/{folder.name}",
         save_dir=folder,
         id=os.environ.get("WANDB_RUN_ID", run_id),
@@ -62,6 +65,36 @@ def wandb_loggers(folder: Path, experiment: str, run_id: str) -> list[Logger]:
         settings=_settings(),
     )
     return [logger]
+
+
+class PatientLogger(WandbLogger):
+    """A run that is online, or offline where the server does not take it; a network that fails later ends nothing."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        def start() -> Any:
+            return super(PatientLogger, self).experiment
+
+        def start_offline() -> Any:
+            self._offline = True
+            return start()
+
+        if self._experiment is not None or self._offline:
+            return start()
+        return started(start, start_offline, Path(self.save_dir or "."))
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        with unhindered():
+            super().log_metrics(*args, **kwargs)
+
+    def log_image(self, *args: Any, **kwargs: Any) -> None:
+        with unhindered():
+            super().log_image(*args, **kwargs)
+
+    def log_table(self, *args: Any, **kwargs: Any) -> None:
+        with unhindered():
+            super().log_table(*args, **kwargs)
 
 
 def _settings() -> wandb.Settings:
@@ -76,6 +109,7 @@ def _settings() -> wandb.Settings:
         x_disable_machine_info=True,
         x_disable_meta=True,
         x_save_requirements=False,
+        **bounds(),
     )
 
 
@@ -120,14 +154,15 @@ class KeepModel(Callback):
                 artifact = wandb.Artifact(f"model-{logger.experiment.id}", "model", metadata={"task": pl_module.task})
                 # Nobody changes it after the training: no second copy is needed until it is sent.
                 artifact.add_file(str(trainer.ckpt_path), name="best.ckpt", policy="immutable")
-                logger.experiment.log_artifact(artifact)
+                with unhindered():
+                    logger.experiment.log_artifact(artifact)
 
 
 def told(config: dict[str, Any]) -> dict[str, Any]:
     """What of a resolved configuration W&B may know, flat, under the keys of the command line (`model.prior`)."""
     flat = dict(flatten(config))
     # Not every experiment needs each file that it names: hard labels leave the noise model unread.
-    named = {key: Path(flat[key]) for key in FILES if flat.get(key)}
+    named = {key: through_latest(flat[key]) for key in FILES if flat.get(key)}
     files = {f"{key}_sha256": _sha256(path.read_bytes()) for key, path in named.items() if path.is_file()}
     return {key: value for key, value in flat.items() if TOLD.fullmatch(key) and may_leave(value)} | files
 

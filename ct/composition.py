@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ct.cohort import CohortRow, read_cohort, weak_label_of
+from machine.command_line import run_command
 
 # The order of paper L3's Table 2.
 SPLIT_ORDER = ("test", "val", "train")
@@ -177,4 +178,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

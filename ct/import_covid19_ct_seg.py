@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from ct.cohort import CohortRow
 from ct.dataset_files import check_pairs, find_folder, look_for_folder, recode_mask, volumes_in
 from ct.importing import new_cohort, run_importer
+from machine.command_line import run_command
 
 IMAGE_FOLDERS = ("COVID-19-CT-Seg_20cases", "ct_scans")
 LUNG_FOLDER, INFECTION_FOLDER, BOTH_FOLDER = "Lung_Mask", "Infection_Mask", "Lung_and_Infection_Mask"
@@ -126,4 +126,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ct.dataset_files import folders_in, inner_folders
 from ct.dicom_files import find_dicom_files
 from ct.dicom_tags import numbers, read_dataset, text, whole_number
 from ct.importing import new_cohort, run_importer
+from machine.command_line import run_command
 
 SITE = "covid_ct_md"
 # How the folders' names begin, and what they hold; the rest of the name differs between copies.
@@ -211,4 +211,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

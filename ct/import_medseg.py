@@ -12,7 +12,6 @@ which the files do not tell: a groups file can. Effusion (code 3) counts as no i
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ct.cohort import CohortRow
 from ct.dataset_files import check_pairs, find_folder, read_groups, recode_mask, volumes_in
 from ct.importing import new_cohort, run_importer
 from ct.patterns import CONSOLIDATION_CODES
+from machine.command_line import run_command
 
 SITE = "radiopaedia"
 CODE_OF_VALUE = {0: 0, 1: 5, 2: 10, 3: 3}
@@ -82,4 +82,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -19,7 +19,6 @@ consolidation of Inf-Net's training half); since the images are cut close to the
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ from ct.import_medseg import CODE_OF_VALUE
 from ct.importing import new_cohort, run_importer
 from ct.patterns import CONSOLIDATION_CODES
 from ct.volume_file import DAMAGE
+from machine.command_line import run_command
 
 SITE = "sirm"
 IMAGE_FOLDERS, MASK_FOLDERS = ("images", "Imgs"), ("masks", "GT")
@@ -192,4 +192,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ct.cohort import CohortRow
 from ct.dataset_files import find_folder, volumes_in
 from ct.importing import new_cohort, run_importer
+from machine.command_line import run_command
 
 SITE = "mosmed"
 CLASS = re.compile(r"CT-[0-4]")
@@ -80,4 +80,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

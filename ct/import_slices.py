@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from ct.cohort import SPLITS, CohortRow
 from ct.importing import new_cohort, run_importer
 from ct.splits import assign_splits
+from machine.command_line import run_command
 
 # Column of cohort.csv that each folder of images fills.
 COLUMN_OF_FOLDER = {"ct": "image", "lungs": "lung_mask", "covid": "infection_mask"}
@@ -157,4 +157,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

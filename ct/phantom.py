@@ -30,6 +30,7 @@ from ct.phantom_readers import Hand
 from ct.phantom_reports import report_text
 from ct.phantom_volume import Frame
 from ct.write import write_dicom_series, write_scan_nifti
+from machine.command_line import run_command
 
 __all__ = ["SITES", "Phantom", "Site", "make_phantom", "write_cohort"]
 
@@ -250,4 +251,4 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

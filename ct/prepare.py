@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,8 @@ from ct.sources import STAMPS, is_current
 from ct.splits import assign_splits
 from ct.verdicts import REFUSED, Verdict, summary, write_verdicts
 from ct.workers import Died, run_each
+from machine.command_line import run_command
+from machine.file_lock import locked
 
 __all__ = ["PreparedScan", "main", "prepare_cohort", "prepare_row", "prepare_scan", "prepared_folder"]
 
@@ -104,7 +105,7 @@ def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256,
     _check_names(rows, cohort.path)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    with _only_one(out):
+    with locked(out / ".lock", f"another command is still at work in {out}; waiting for it to end"):
         _clear_leftovers(out)
         labels, reasons = _weak_labels(rows)
         outcomes = {scan_id: Outcome(reason=reason) for scan_id, reason in reasons.items()}
@@ -223,18 +224,6 @@ def _weak_labels(rows: Sequence[CohortRow]) -> tuple[list[int], dict[str, str]]:
     return labels, reasons
 
 
-@contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Let a second command on the same folder wait until the first has finished."""
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another command is still at work in {out}; waiting for it to end", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m ct.prepare", description="Prepare the scans of a cohort.csv.")
@@ -256,4 +245,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -8,6 +8,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from machine.file_lock import locked
+
 
 def pseudonym(patient_id: str, salt: str) -> str:
     """Return 12 hex digits that stand for a patient."""
@@ -47,6 +49,10 @@ def _read_or_draw(path: Path) -> str:
             os.link(temporary, path)
         except FileExistsError:
             pass
+        except OSError:  # a file system without links
+            with locked(path.with_name(f"{path.name}.lock")):
+                if not path.exists():
+                    os.rename(temporary, path)
         finally:
-            os.unlink(temporary)
+            Path(temporary).unlink(missing_ok=True)
     return path.read_text(encoding="utf-8")

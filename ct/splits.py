@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ct.cohort import CohortRow, read_cohort, weak_label_of, write_cohort
 from ct.composition import composition
+from machine.command_line import run_command
 
 HELD_OUT_SHARE = 0.15
 
@@ -248,4 +249,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from ct.patterns import GROUPS, groups_of
 from ct.prepare import prepare_cohort, prepared_folder
+from machine.command_line import run_command
 
 Counts = npt.NDArray[np.int64]
 
@@ -151,4 +152,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -22,6 +22,7 @@ from evaluation.find_run import find_run
 from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run, read_run
 from evaluation.statistics import paired_comparison
+from machine.command_line import run_command
 from metrics.overlap import counts
 from metrics.summary import tables_of
 
@@ -234,4 +235,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -14,6 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from evaluation.tables import FINDINGS, KEYS, finding_rows, markdown, text
+from machine.command_line import run_command
+from machine.latest import through_latest
 from metrics.summary import Metrics, overlap_figures, tables_of
 
 
@@ -46,12 +48,12 @@ def read_folds(folder: Path) -> tuple[dict[str, pd.DataFrame], list[str]]:
         ValueError: No experiment is finished in every fold.
     """
     folds = sorted(path for path in folder.glob("fold-*") if path.is_dir())
-    experiments = sorted({path.parent.parent.name for path in folder.glob("fold-*/*/latest/scans.csv")})
+    experiments = sorted({path.parent.name for path in folder.glob("fold-*/*/latest")})
     if not experiments:
         raise ValueError(f"{folder}: no finished folds; expected fold-<n>/<experiment>/latest (make cross-validate)")
     found, left_out = {}, []
     for experiment in experiments:
-        tables = [fold / experiment / "latest" / "scans.csv" for fold in folds]
+        tables = [through_latest(fold / experiment / "latest" / "scans.csv") for fold in folds]
         missing = [fold.name for fold, table in zip(folds, tables, strict=True) if not table.is_file()]
         if missing:
             left_out.append(f"{experiment} is left out: not finished in {', '.join(missing)}")
@@ -92,4 +94,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

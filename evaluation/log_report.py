@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 import wandb
 
+from machine.network import bounds, finish, started, unhindered
+
 PROJECT = "ground-glass"
 
 
@@ -38,21 +40,27 @@ def log_report(
         silent=True,
         x_disable_meta=True,
         x_disable_stats=True,
+        **bounds(),
     )
-    logged = wandb.init(
-        project=PROJECT,
-        dir=folder,
-        name=f"{experiment}/{run}/report",
-        group=experiment,
-        job_type="report",
-        config={"experiment": experiment, "run": run},
-        mode=mode,
-        settings=settings,
-    )
+
+    def start(mode: Any) -> wandb.Run:
+        return wandb.init(
+            project=PROJECT,
+            dir=folder,
+            name=f"{experiment}/{run}/report",
+            group=experiment,
+            job_type="report",
+            config={"experiment": experiment, "run": run},
+            mode=mode,
+            settings=settings,
+        )
+
+    logged = start(mode) if mode == "offline" else started(lambda: start(mode), lambda: start("offline"), folder)
     figures = {f"report/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
     shown = {f"report/table/{name}": wandb.Table(dataframe=_plain(table)) for name, table in tables.items()}
-    logged.log({**figures, **shown})
-    logged.finish()
+    with unhindered():
+        logged.log({**figures, **shown})
+    finish()
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from losses.noise import (
     fit_noise_model,
     residual_correlation,
 )
+from machine.command_line import run_command
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -132,4 +133,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluation.tables import Study, markdown, read_study
+from machine.command_line import run_command
 
 # Column -> key of metrics.json.
 COLUMNS = {
@@ -98,4 +99,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

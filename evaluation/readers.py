@@ -19,6 +19,8 @@ from evaluation.figures import save
 from evaluation.reader_figures import draw_maps, draw_matrix, most_contested
 from evaluation.reader_study import ScanCounts, count_study
 from evaluation.reader_tables import Metrics, pairs_table, readers_table, scans_table, summarise
+from machine.command_line import run_command
+from machine.latest import through_latest
 
 SLICES_SHOWN = 3
 
@@ -117,7 +119,7 @@ def main(args: Sequence[str] | None = None) -> None:
     source.add_argument("--prepared", type=Path, help="folder of a prepared cohort")
     parser.add_argument("--size", type=int, default=256, help="pixels along each side in plane, with --cohort")
     parser.add_argument("--out", required=True, type=Path, help="folder for the tables and figures")
-    parser.add_argument("--predictions", type=Path, help="masks folder of a run (make evaluate SAVE_MASKS=1)")
+    parser.add_argument("--predictions", type=through_latest, help="masks folder of a run (make evaluate SAVE_MASKS=1)")
     options = parser.parse_args(args)
     prepared = options.prepared or prepared_folder(options.cohort, options.size)
     try:
@@ -132,4 +134,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -23,6 +23,7 @@ from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run, finished_runs, read_run
 from evaluation.side_by_side import same_test, write_index
 from evaluation.sweep_report import write_sweep
+from machine.command_line import run_command
 
 SWEEPS = "sweeps"
 NO_MASKS = (
@@ -192,4 +193,4 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

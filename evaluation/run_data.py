@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS
 from ct.prepare import prepared_folder
 from evaluation.tables import read_metrics
+from machine.latest import LATEST, latest_run, through_latest
 from metrics.summary import Metrics
 
 Arrays = dict[str, NDArray[Any]]
@@ -159,7 +160,7 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: The run is not finished.
     """
-    folder = Path(folder).resolve()
+    folder = through_latest(folder).resolve()
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(
@@ -190,11 +191,12 @@ def _read_table(path: Path) -> pd.DataFrame:
 def finished_runs(runs: Path) -> list[Path]:
     """The folder of the newest finished run of every experiment anywhere below `runs`, sorted, each once.
 
-    That is what `latest` points to: a run that was killed never becomes it.
+    That is what `latest` names: a run that was killed never becomes it.
     """
     found = set()
-    for folder, inside, _ in os.walk(runs):
-        if "latest" in inside:
+    for folder, inside, files in os.walk(runs):
+        if LATEST in inside or LATEST in files:
             inside.clear()  # an experiment's folder: what is below are its runs
-            found.add((Path(folder) / "latest").resolve())
+            newest = latest_run(Path(folder))
+            found |= {newest.resolve()} if newest else set()
     return sorted(run for run in found if all((run / name).is_file() for name in FILES))

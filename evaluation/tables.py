@@ -16,6 +16,8 @@ from rich import print as rich_print
 from rich.table import Table
 
 from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
+from machine.command_line import run_command
+from machine.latest import through_latest
 
 Metrics = Mapping[str, float | int | None]
 Study = Sequence[tuple[str, int, Metrics]]  # (experiment, seed, metrics)
@@ -149,7 +151,7 @@ def read_metrics(run_dir: Path) -> dict[str, float | int | None]:
     Raises:
         ValueError: there is none.
     """
-    path = run_dir / "metrics.json"
+    path = through_latest(run_dir / "metrics.json")
     if not path.is_file():
         raise ValueError(f"{path}: not found; expected the folder of a finished run, such as runs/unet_em/latest.")
     metrics: dict[str, float | int | None] = json.loads(path.read_text(encoding="utf-8"))
@@ -209,4 +211,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

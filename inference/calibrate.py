@@ -20,6 +20,8 @@ from ct.splits import assign_splits
 from inference.calibration import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
+from machine.command_line import run_command
+from machine.latest import through_latest
 
 
 def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibration:
@@ -102,7 +104,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--flips", action="store_true", help="calibrate for predictions with --flips")
     parser.add_argument("--lungs", choices=METHODS, default="classical", help="how lungs are found (classical)")
     options = parser.parse_args(args)
-    path = Path(options.ckpt[0]).parent / NAME
+    path = through_latest(options.ckpt[0]).parent / NAME
     try:
         segmenter = Segmenter(options.ckpt, options.flips, options.lungs, intervals=False)
         calibration = calibrate(segmenter, options.cohort, options.coverage)
@@ -117,4 +119,4 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

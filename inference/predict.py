@@ -15,6 +15,7 @@ from inference.outputs import NUMBERS
 from inference.scan_list import Source, is_batch
 from inference.segmenter import Segmenter
 from lightning_modules.host_memory import keep_freed_memory
+from machine.command_line import run_command
 
 
 def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
@@ -84,4 +85,4 @@ def run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -17,6 +17,7 @@ from inference.outputs import write_outputs
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
 from inference.segment import segment_scan
+from machine.latest import through_latest
 
 Told = Callable[[str, float], None]  # what is being done, and the share of all that is done
 
@@ -45,6 +46,7 @@ class Segmenter:
         lung_method: str = "classical",
         intervals: bool = True,
     ) -> None:
+        checkpoints = [through_latest(checkpoint) for checkpoint in checkpoints]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.modules = [load_module(checkpoint).to(device) for checkpoint in checkpoints]
         tasks = {module.task for module in self.modules}

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lightning_modules.checkpoint_file import load_checkpoint_file
+from machine.latest import through_latest
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -15,7 +16,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such file, or it is no checkpoint of this project.
     """
-    path = Path(path)
+    path = through_latest(path)
     if not path.is_file():
         stage = path.parts[-3] if len(path.parts) >= 3 and path.parts[-2] == "latest" else "<experiment>"
         raise ValueError(f"there is no checkpoint {path}; train it first: make train EXP={stage}")

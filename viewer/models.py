@@ -33,6 +33,11 @@ def newest_runs(runs: Path) -> dict[str, Path]:
     Args:
         runs: Folder of all runs.
     """
-    by_time = sorted(finished_runs(runs), key=lambda run: run.name, reverse=True)
+    # Not by the folders' names: these are local time, which is set back now and then.
+    by_time = sorted(finished_runs(runs), key=_tested_ns, reverse=True)
     found = {experiment_place(run, runs): run for run in by_time}
     return {name: found[name] for name in sorted(found, key=lambda name: name.count("/"))}
+
+
+def _tested_ns(run: Path) -> int:
+    return (run / "metrics.json").stat().st_mtime_ns

@@ -62,7 +62,8 @@ def test_the_prior_is_searched_from_one_shared_stage_1() -> None:
     points = {(point["model.b2"], point["model.k2"]) for point in sweep.grid() or []}
     assert points == set(itertools.product([8, 8.5, 9, 9.5], [0.25, 0.5, 0.75, 1, 1.25]))
     planned = make("-n", "sweep-offline", "SWEEP=unet_em_prior")
-    assert "--model.init_weights=$(realpath runs/unet_infection/latest)/best.ckpt" in planned
+    followed = '$(.venv/bin/python -m machine.latest "runs/unet_infection/latest")'
+    assert f'--model.init_weights="$(realpath "{followed}")"/best.ckpt' in planned
 
 
 def test_a_sweep_is_no_experiment() -> None:

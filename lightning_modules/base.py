@@ -16,6 +16,7 @@ from lightning_modules.augment import Augmentation, affine_grid, draw_affine, va
 from lightning_modules.each_slice import each_slice
 from lightning_modules.features import pooled_features
 from lightning_modules.host_memory import keep_freed_memory
+from lightning_modules.schedule import check_same_length
 from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
 
@@ -196,6 +197,11 @@ class SegmentationModule(LightningModule):
         return torch.cat(found)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a schedule of the learning rate that would end elsewhere."""
+        if self.trainer.training:
+            check_same_length(checkpoint, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Under Lightning's own key, its command line would put these over the flags that the user gives.

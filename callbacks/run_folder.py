@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from callbacks.launched_ranks import chosen_by_rank_0
 
 VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
+DIVERGED = "diverged.txt"  # says why a run ended that would end there again
 OWNER = ".run"  # holds the run's id, and the lock of the process that writes the folder
 
 
@@ -58,6 +59,9 @@ def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> 
         experiment: Its name.
         config: The resolved configuration, YAML.
         fresh: Never continue a run.
+
+    Raises:
+        ValueError: If the same configuration diverged before, and none of its runs is finished or can go on.
     """
     if VARIABLE in os.environ:
         return Run(Path(os.environ[VARIABLE]), None)
@@ -84,13 +88,20 @@ def close_run() -> None:
 
 
 def _unfinished(home: Path, config: str) -> Run | None:
-    for folder in sorted((path.parent for path in home.glob(f"*/{OWNER}")), reverse=True):
-        if folder.is_symlink() or _finished(folder) or not _same(folder, config):
+    folders = [path.parent for path in home.glob(f"*/{OWNER}") if not path.parent.is_symlink()]
+    diverged = []
+    for folder in sorted(folders, reverse=True):
+        if _finished(folder) or not _same(folder, config):
             continue
-        lock = _lock(folder)
-        if lock is not None:
+        if (folder / DIVERGED).is_file():
+            diverged.append(folder)
+        elif (lock := _lock(folder)) is not None:
             return Run(folder, lock, resumed=True)
-        print(f"{folder} has the same configuration and is still running: this is another run", file=sys.stderr)
+        else:
+            print(f"{folder} has the same configuration and is still running: this is another run", file=sys.stderr)
+    if diverged and not any(_finished(folder) and _same(folder, config) for folder in folders):
+        reason = (diverged[0] / DIVERGED).read_text(encoding="utf-8")
+        raise ValueError(f"{diverged[0]} has the same configuration and diverged: {reason}; FRESH=1 tries it again")
     return None
 
 

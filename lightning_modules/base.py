@@ -13,6 +13,7 @@ from torchmetrics import Metric
 
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
+from lightning_modules.checkpoint_file import finite_weights
 from lightning_modules.each_slice import each_slice
 from lightning_modules.features import pooled_features
 from lightning_modules.host_memory import keep_freed_memory
@@ -197,6 +198,10 @@ class SegmentationModule(LightningModule):
         return torch.cat(found)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def weights_are_finite(self) -> Tensor:
+        """Whether the weights may be kept: a bool scalar on the device, for which nobody has waited yet."""
+        return finite_weights(self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with a schedule of the learning rate that would end elsewhere."""

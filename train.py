@@ -14,6 +14,7 @@ from callbacks.stop_on_signal import listen, stop_listening
 from evaluation.tables import print_run
 from lightning_modules.checkpoint_file import CheckpointFiles, newest_whole
 from lightning_modules.precision import fastest_precision
+from lightning_modules.schedule import check_schedule, link_schedule
 from machine.command_line import one_line_errors, run_command
 from machine.latest import followed
 from machine.network import finish
@@ -27,6 +28,14 @@ class ExperimentCLI(LightningCLI):
         parser.add_argument("--runs", default="runs", help="folder of all runs")
         parser.add_argument("--fresh", default=False, type=bool, help="fit: never go on with an unfinished run")
         parser.set_defaults({"trainer.precision": fastest_precision()})
+
+    @staticmethod
+    def link_optimizers_and_lr_schedulers(parser: LightningArgumentParser) -> None:
+        LightningCLI.link_optimizers_and_lr_schedulers(parser)
+        link_schedule(parser)
+
+    def before_instantiate_classes(self) -> None:
+        check_schedule(self.config[self.subcommand])
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
@@ -50,7 +59,7 @@ class ExperimentCLI(LightningCLI):
         """The whole configuration of a fit but for how it starts, YAML."""
         config = self.config.fit.clone()
         config.pop("fresh")
-        return self._parser("fit").dump(config, skip_none=False, skip_validation=True)
+        return self._parser("fit").dump(config, skip_link_targets=False, skip_none=False, skip_validation=True)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would put what a checkpoint says of the model over what the user says."""

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning.plugins import MixedPrecision, Precision
 
@@ -44,7 +43,7 @@ def example(folder: Path, scans: int, size: int) -> InfectionData:
 
 def located(data: InfectionData, module: ConsolidationModule) -> torch.Tensor:
     """Rows of the positive, infected slices, entered as located: in all epochs but the first UNet-1 is done."""
-    rows = np.unique(data.train_indices(0))
+    rows = data.own_train_indices(0)
     rows = rows[data.slice_table("train").weak_label[rows] == 1]
     for batch in data.batches("train", rows, BATCH_SIZE):
         module.located.set(batch["slice_index"].to(module.device), (batch["target"][:, :1] > 0).to(module.device))

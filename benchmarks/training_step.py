@@ -23,6 +23,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from benchmarks.prepared_example import write_prepared
 from benchmarks.timing import interleaved, line, median
+from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.waiting import WaitingShare
 from datamodules.infection import InfectionData
 from lightning_modules.augment import Augmentation
@@ -80,7 +81,13 @@ def fit(folder: Path, size: int, channels: int, augmentation: Augmentation, step
         log_every_n_steps=10,
         precision=fastest_precision(),
         logger=CSVLogger(folder / "log"),
-        callbacks=[LearningRateMonitor(), WaitingShare(), TQDMProgressBar(refresh_rate=10), clock],
+        callbacks=[
+            LearningRateMonitor(),
+            StopOnDivergence(folder),
+            WaitingShare(),
+            TQDMProgressBar(refresh_rate=10),
+            clock,
+        ],
     )
     module = InfectionModule(channels=channels, augmentation=augmentation)
     module.configure_optimizers = lambda: torch.optim.Adam(module.parameters(), 1e-3)  # type: ignore[method-assign]

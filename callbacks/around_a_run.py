@@ -11,6 +11,7 @@ from callbacks.history import ContinueHistory, History
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
 from callbacks.run_folder import KeepVerdicts, MarkLatest, Run
+from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.stop_on_signal import StopOnSignal
 from callbacks.waiting import WaitingShare
 from callbacks.wandb_run import DescribeRun, wandb_loggers
@@ -32,10 +33,8 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
     first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
     last = [LogSlices(folder), WriteResults(folder), KeepVerdicts(folder), MarkLatest(folder)]
     loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
-    return {
-        "logger": loggers,
-        "callbacks": [*first, StopOnSignal(folder), *chosen, WaitingShare(), DescribeTraining(), *last],
-    }
+    ends = [StopOnSignal(folder), StopOnDivergence(folder)]
+    return {"logger": loggers, "callbacks": [*first, *ends, *chosen, WaitingShare(), DescribeTraining(), *last]}
 
 
 def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """best.ckpt and last.ckpt of a run, written when an epoch and everything that it logs are done."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.utilities import rank_zero_warn
 
 
 class KeepCheckpoints(Callback):
@@ -17,7 +19,7 @@ class KeepCheckpoints(Callback):
 
     Args:
         folder: The run folder.
-        monitor: Key of the metric to maximise; with None, and before its first value, best.ckpt is the last epoch.
+        monitor: Key of the metric to maximise; with None, and while it has been undefined, best.ckpt is the last epoch.
     """
 
     def __init__(self, folder: Path, monitor: str | None) -> None:
@@ -54,6 +56,11 @@ class KeepCheckpoints(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._ended = True
         self._save(trainer)
+        if self.monitor is not None and self.best_score is None:
+            rank_zero_warn(
+                f"{self.monitor} was undefined in every epoch, so best.ckpt is the last one and not chosen; give the "
+                "validation split a scan with the finding and its mask"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "ended": self._ended}
@@ -83,12 +90,11 @@ class KeepCheckpoints(Callback):
 
     def _is_best(self, metrics: dict[str, torch.Tensor]) -> bool:
         """Every rank has the same figure, so all agree."""
-        score = None if self.monitor is None else metrics.get(self.monitor)
-        if score is None:
+        score = math.nan if self.monitor is None else float(metrics.get(self.monitor, math.nan))
+        if not math.isfinite(score):  # undefined, as where no validation scan has the finding
             return self.best_score is None
-        value = float(score.nan_to_num(-torch.inf))
-        best = self.best_score is None or value > self.best_score
-        self.best_score = value if best else self.best_score
+        best = self.best_score is None or score > self.best_score
+        self.best_score = score if best else self.best_score
         return best
 
 

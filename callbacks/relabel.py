@@ -19,12 +19,14 @@ HEALTHY_SHARE = (0.08, 0.95)  # labelled share of the infected pixels of positiv
 class Relabel(Callback):
     """Give the training slices of patients with consolidation new latent labels.
 
-    Slices of patients without consolidation keep y = 0 and need no forward pass. Each rank relabels exactly the slices
-    it will train on, which its sampler knows for any epoch, so no rank waits for another.
+    Slices of patients without consolidation keep y = 0 and need no forward pass. Each rank relabels slices that it will
+    train on, which its sampler knows for any epoch; every slice is one rank's. Then all ranks are told all labels: what
+    changes shows only beside the label of the epoch before, which was another rank's before the order changed. What is
+    logged (`e_step/...`) describes the slices of all ranks.
 
     The module offers `infected(batch)`, `latent_labels(batch, infected)`, `prepare_latent(num_slices, size)`,
-    `to_input(batch)`, and the mask stores `latent` and `located`; the data offers `slice_table`, `train_indices` and
-    `batches`.
+    `to_input(batch)`, and the mask stores `latent` and `located`; the data offers `slice_table`, `own_train_indices`
+    and `batches`.
 
     Args:
         every: `epoch` relabels un-augmented slices at each epoch's start; `iteration` (the authors' scheme) relabels
@@ -55,15 +57,17 @@ class Relabel(Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self.every != "epoch":
+            self._seen = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
             return
         start = time.perf_counter()
-        labelled, changed, infected = self._relabel(trainer, pl_module).tolist()
-        share = labelled / max(infected, 1)
-        # These describe this rank's share; summing them over ranks would be the only communication of the E-step.
-        values = {"labelled": labelled, "changed": changed, "share": share, "seconds": time.perf_counter() - start}
-        pl_module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()}, rank_zero_only=True)
-        if trainer.current_epoch > 0:  # before the first M-step UNet-2 is UNet-1, and calls all of the region its own
-            _warn_of_collapse(share)
+        counts = self._relabel(trainer, pl_module)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(counts)
+            self._exchange(trainer, pl_module)
+        labelled, changed, infected = counts.tolist()
+        values = {"labelled": labelled, "changed": changed, "seconds": time.perf_counter() - start}
+        pl_module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()})
+        _log_share(trainer, pl_module, labelled, infected)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
         if self.every != "iteration":
@@ -72,14 +76,24 @@ class Relabel(Callback):
             infected = pl_module.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1)
             labels = pl_module.latent_labels(batch, infected)
         batch["target"] = labels.to(torch.int8)
-        share = labels.sum() / infected.sum().clamp(min=1)
-        pl_module.log("e_step/share", share, on_step=False, on_epoch=True, rank_zero_only=True)
+        self._seen = self._seen + torch.stack([labels.sum(), infected.sum()])
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.every != "iteration":
+            return
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(self._seen)
+        _log_share(trainer, pl_module, *self._seen.tolist())
 
     @torch.no_grad()
     def _relabel(self, trainer: Any, module: Any) -> Tensor:
-        """(3,) int64: pixels labelled, pixels changed since the last time, pixels in the infected region."""
+        """Relabel this rank's own slices.
+
+        Returns:
+            (3,) int64: pixels labelled, pixels changed since the last time, pixels in the infected region.
+        """
         data = trainer.datamodule
-        indices = np.unique(data.train_indices(trainer.current_epoch))
+        indices = data.own_train_indices(trainer.current_epoch)
         positive = indices[data.slice_table("train").weak_label[indices] == 1]
         hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
         with trainer.precision_plugin.forward_context():
@@ -96,6 +110,12 @@ class Relabel(Callback):
                 counts += torch.stack([mask[:fresh].sum() for mask in (labels, changed, region)])
         return counts
 
+    def _exchange(self, trainer: Any, module: Any) -> None:
+        data = trainer.datamodule
+        rows = np.flatnonzero(data.slice_table("train").weak_label == 1)
+        own = np.isin(rows, data.own_train_indices(trainer.current_epoch))
+        module.latent.exchange(*(torch.from_numpy(array).to(module.device) for array in (rows, own)))
+
     def _batches(self, trainer: Any, module: Any, indices: NDArray[np.int64], title: str, hidden: bool) -> Any:
         """Batches of one shape and how many of their slices are fresh: the last is filled up with the first slices.
 
@@ -108,9 +128,13 @@ class Relabel(Callback):
             yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0)), fresh
 
 
-def _warn_of_collapse(share: float) -> None:
+def _log_share(trainer: Any, module: Any, labelled: int, infected: int) -> None:
+    """Log the labelled share of the infected region, the same on every rank, and warn where EM collapses."""
+    share = labelled / max(infected, 1)
+    module.log("e_step/share", share)
     low, high = HEALTHY_SHARE
-    if not low <= share <= high:
+    # Before the first M-step UNet-2 is UNet-1, and calls all of the region its own.
+    if trainer.current_epoch > 0 and not low <= share <= high:
         rank_zero_warn(
             f"the E-step labelled {share:.1%} of the infected region of patients with consolidation, outside "
             f"{low:.0%}..{high:.0%}: EM is collapsing; try another learning rate, or look at stage 1's regions"

@@ -23,6 +23,7 @@ from machine.file_lock import FileLock, try_lock
 from machine.latest import mark_latest
 
 VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
+DIVERGED = "diverged.txt"  # says why a run ended that would end there again
 OWNER = ".run"  # holds the run's id, and the lock of the process that writes the folder
 STATE = ".state.json"  # its number among the runs of the experiment, and whether it is finished
 
@@ -63,6 +64,9 @@ def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> 
         experiment: Its name.
         config: The resolved configuration, YAML.
         fresh: Never continue a run.
+
+    Raises:
+        ValueError: If the same configuration diverged before, and none of its runs is finished or can go on.
     """
     if VARIABLE in os.environ:
         return Run(Path(os.environ[VARIABLE]), None)
@@ -89,13 +93,20 @@ def close_run() -> None:
 
 
 def _unfinished(home: Path, config: str) -> Run | None:
-    for folder in sorted(_runs(home), key=lambda folder: (_number(folder), folder.name), reverse=True):
+    folders = sorted(_runs(home), key=lambda folder: (_number(folder), folder.name), reverse=True)
+    diverged = []
+    for folder in folders:
         if _finished(folder) or not _same(folder, config):
             continue
-        lock = _lock(folder)
-        if lock is not None:
+        if (folder / DIVERGED).is_file():
+            diverged.append(folder)
+        elif (lock := _lock(folder)) is not None:
             return Run(folder, lock, resumed=True)
-        print(f"{folder} has the same configuration and is still running: this is another run", file=sys.stderr)
+        else:
+            print(f"{folder} has the same configuration and is still running: this is another run", file=sys.stderr)
+    if diverged and not any(_finished(folder) and _same(folder, config) for folder in folders):
+        reason = (diverged[0] / DIVERGED).read_text(encoding="utf-8")
+        raise ValueError(f"{diverged[0]} has the same configuration and diverged: {reason}; FRESH=1 tries it again")
     return None
 
 

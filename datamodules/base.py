@@ -35,7 +35,12 @@ class SliceData(LightningDataModule):
         batch_size: Slices per batch and process.
         num_workers: Loader processes; 0 reads in the training process.
         prepare_jobs: Processes that prepare scans.
+
+    Attributes:
+        left_out: What of the training scans is not `usable`, as a user would say it.
     """
+
+    left_out = "slices without lungs"
 
     def __init__(
         self,
@@ -104,9 +109,18 @@ class SliceData(LightningDataModule):
         for start in range(0, len(indices), batch_size):
             yield dataset.__getitems__(indices[start : start + batch_size].tolist())
 
+    def targets(self, split: str, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int8]]:
+        """The targets of given rows of a split's table, each int8 (C, H, W) as in SliceBatch."""
+        dataset = self.dataset(self.slice_table(split))
+        return map(dataset.target_of, rows)
+
     def train_indices(self, epoch: int) -> NDArray[np.int64]:
         """int64 (n,): the rows of the train table that this rank sees in `epoch`."""
         return self._train_sampler(epoch).epoch_indices(epoch)
+
+    def own_train_indices(self, epoch: int) -> NDArray[np.int64]:
+        """int64 (n,): the rows of the train table that are this rank's alone in `epoch`; see `EpochSampler`."""
+        return self._train_sampler(epoch).own_indices(epoch)
 
     def train_dataloader(self) -> DataLoader[SliceBatch]:
         # Lightning iterates before it sets the epoch after a resume: the sampler starts at the right epoch by itself.

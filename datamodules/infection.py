@@ -42,6 +42,8 @@ class InfectionData(SliceData):
                 "balanced is true but weakly_labelled is false; balancing needs patients whose label is known"
             )
         self.weakly_labelled, self.balanced = weakly_labelled, balanced
+        if weakly_labelled:
+            self.left_out += " and patients whose weak label is unknown (data.weakly_labelled: true)"
 
     def usable(self, table: SliceTable, training: bool) -> NDArray[np.bool_]:
         if not training:

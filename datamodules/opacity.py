@@ -67,6 +67,8 @@ class OpacityData(SliceData):
         prepare_jobs: Processes that prepare scans.
     """
 
+    left_out = "slices without a labelled pixel"
+
     def __init__(
         self,
         cohort: str = "cohorts/opacity/cohort.csv",

@@ -104,11 +104,20 @@ class EpochSampler(Sampler[int]):
 
     def epoch_indices(self, epoch: int) -> Indices:
         """int64 (n,): the rows this rank trains on in `epoch`, in order."""
+        return training_share(self._order(epoch), self.rank, self.world_size)
+
+    def own_indices(self, epoch: int) -> Indices:
+        """int64 (n,): the rows whose first place in the epoch's order is this rank's, sorted.
+
+        Every row is one rank's: also one that several train on, and one that is left out of what they share.
+        """
+        rows, first = np.unique(self._order(epoch), return_index=True)
+        return rows[first % self.world_size == self.rank]
+
+    def _order(self, epoch: int) -> Indices:
         if self.weak_label is None:
-            order = shuffled(self.indices, self.seed, epoch)
-        else:
-            order = balanced(self.weak_label, self.indices, self.seed, epoch)
-        return training_share(order, self.rank, self.world_size)
+            return shuffled(self.indices, self.seed, epoch)
+        return balanced(self.weak_label, self.indices, self.seed, epoch)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.epoch_indices(self.epoch).tolist())

@@ -156,6 +156,12 @@ class SliceDataset(Dataset[SliceBatch]):
         read_slices(self.file(row, "hu"), low + below, out[inside])
         out[:below], out[inside.stop :] = out[below], out[inside.stop - 1]
 
+    def target_of(self, row: np.int64) -> NDArray[np.int8]:
+        """The target of a slice alone, (target_channels, H, W); nothing else of the slice is read."""
+        target = np.full((self.target_channels, *array_shape(self.file(row, "lung"))[1:]), -1, np.int8)
+        self.read_target(row, target)
+        return target
+
     def read_target(self, row: np.int64, out: NDArray[np.int8]) -> None:
         """Infection and consolidation of a slice into (2, H, W), which is -1 and stays so where unknown."""
         z = self.table.z[row]

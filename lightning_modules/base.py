@@ -13,9 +13,12 @@ from torchmetrics import Metric
 
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
+from lightning_modules.checkpoint_file import finite_weights
 from lightning_modules.each_slice import each_slice
 from lightning_modules.features import pooled_features
 from lightning_modules.host_memory import keep_freed_memory
+from lightning_modules.labels import require_labels
+from lightning_modules.schedule import check_same_length
 from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
 
@@ -31,7 +34,8 @@ def network_units(hu: Tensor) -> Tensor:
 class SegmentationModule(LightningModule):
     """Mechanics of a slice segmenter; subclasses hold the maths of their paper.
 
-    A subclass makes its tables in `new_tables`, fills them in `update_tables`, and declares `monitor` once.
+    A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares `monitor` once, and knows the
+    labels that it learns from (`labels`, `shows_finding`).
 
     Args:
         augmentation: How training batches are augmented.
@@ -49,8 +53,27 @@ class SegmentationModule(LightningModule):
 
     @property
     def data(self) -> Any:
-        """The datamodule: offers `slice_table(split)` and `size`."""
+        """The datamodule: offers `slice_table(split)`, `size`, and what `require_labels` asks of it."""
         return self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it when it is attached
+
+    # -- labels --------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Refuse a training without a label to learn from."""
+        if stage == "fit":
+            require_labels(self, self.data)
+
+    def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+        """Which scans have each label that this module needs: bool (N,) by its name, with the columns that give it.
+
+        Args:
+            scans: (N rows), as the SliceTable holds them.
+        """
+        raise AssertionError(f"{type(self).__name__} must define labels")
+
+    def shows_finding(self, target: NDArray[np.int8]) -> bool:
+        """Whether the target of a slice, (C, H, W) as in SliceBatch, shows what this module learns to find."""
+        raise AssertionError(f"{type(self).__name__} must define shows_finding")
 
     # -- data, on the device -------------------------------------------------------------------------------------------
 
@@ -196,6 +219,15 @@ class SegmentationModule(LightningModule):
         return torch.cat(found)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def weights_are_finite(self) -> Tensor:
+        """Whether the weights may be kept: a bool scalar on the device, for which nobody has waited yet."""
+        return finite_weights(self.state_dict())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with a schedule of the learning rate that would end elsewhere."""
+        if self.trainer.training:
+            check_same_length(checkpoint, self.trainer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Under Lightning's own key, its command line would put these over the flags that the user gives.

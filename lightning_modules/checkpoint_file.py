@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def load_checkpoint_file(path: Path, map_location: Any = "cpu") -> dict[str, Any
     """Load a checkpoint after its checksum, tensors and plain values only.
 
     Raises:
-        ValueError: If there is no such file, it is damaged, or it holds anything that would run code.
+        ValueError: If there is no such file, it is damaged, it holds anything that would run code, or its weights are
+            not finite. Whoever uses a checkpoint reads it here.
     """
     try:
         check_whole(path)
@@ -71,7 +73,24 @@ def load_checkpoint_file(path: Path, map_location: Any = "cpu") -> dict[str, Any
         raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected a best.ckpt or last.ckpt of a run")
+    if not finite_weights(checkpoint.get("state_dict", {})):
+        raise ValueError(
+            f"{path} holds weights that are not finite (NaN or infinite), since its training diverged: it is no model; "
+            "use another, or train it again with a lower learning rate (FRESH=1 starts over)"
+        )
     return checkpoint
+
+
+def finite_weights(state: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Whether the weights and running statistics of all networks are finite: a scalar where they are, no wait for it.
+
+    What is no network's may be undefined, such as thresholds that were never picked.
+
+    Args:
+        state: A module's state; its networks are the attributes `network` and `<name>_network`.
+    """
+    weights = [value for key, value in state.items() if key.partition(".")[0].endswith("network")]
+    return torch.stack([value.isfinite().all() for value in weights]).all() if weights else torch.tensor(True)
 
 
 def newest_whole(paths: list[Path]) -> Path | None:

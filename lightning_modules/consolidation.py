@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -64,6 +65,18 @@ class ConsolidationModule(SegmentationModule):
         if init_weights:
             load_network_weights(init_weights, "infection", self.infection_network, self.network)
 
+    def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+        if self.hparams["supervision"] == "masks":
+            return {"a pattern mask (pattern_mask)": scans["has_pattern_mask"].to_numpy() == 1}
+        weak_label = scans["weak_label"].to_numpy()
+        return {
+            "a weak label (has_consolidation or report)": weak_label >= 0,
+            "consolidation by their weak label": weak_label == 1,
+        }
+
+    def shows_finding(self, target: NDArray[np.int8]) -> bool:
+        return self.hparams["supervision"] == "em" or bool((target[1] > 0).any())
+
     def forward(self, x: Tensor) -> Tensor:
         """x (B, context, H, W) in network units -> f, the probability of consolidation, float32 (B, 1, H, W)."""
         return self.network(x).float().sigmoid()
@@ -88,8 +101,11 @@ class ConsolidationModule(SegmentationModule):
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"]
+        valid = target >= 0
+        if self.hparams["supervision"] == "em":  # nothing is known of a patient without a weak label
+            valid &= (batch["weak_label"] >= 0).view(-1, 1, 1, 1)
         loss = dice_loss(
-            self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch"
+            self.network(self.vary(batch)), target, valid, batch=self.hparams["dice_over"] == "batch"
         )  # equation 11
         self.log("train/loss", loss, prog_bar=True)
         return loss

@@ -2,7 +2,10 @@
 
 from typing import Literal
 
+import numpy as np
+import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch import SliceBatch
@@ -37,6 +40,12 @@ class InfectionModule(SegmentationModule):
         super().__init__(augmentation or Augmentation())
         self.save_hyperparameters("channels", "context", "dice_over", logger=False)
         self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
+
+    def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+        return {"an infection mask (infection_mask or pattern_mask)": scans["has_infection_mask"].to_numpy() == 1}
+
+    def shows_finding(self, target: NDArray[np.int8]) -> bool:
+        return bool((target[0] > 0).any())
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, context, H, W) in network units -> probability of infection, float32 (B, 1, H, W)."""

@@ -5,6 +5,8 @@ import zlib
 import torch
 from torch import Tensor
 
+ROWS_AT_ONCE = 4096  # 32 MB of masks of 256 x 256
+
 
 class MaskStore:
     """One bit per pixel for every slice of a table, addressed by `slice_index`.
@@ -37,6 +39,19 @@ class MaskStore:
         bits = (self._bits[slice_index][:, :, None] & self._powers) > 0
         height, width = self.shape
         return bits.flatten(1)[:, : height * width].view(-1, 1, height, width)
+
+    def exchange(self, rows: Tensor, own: Tensor) -> None:
+        """Give every rank the masks of some rows, each as the rank has it whose own it is; every rank must call it.
+
+        Args:
+            rows: int64 (n,), the same on every rank.
+            own: bool (n,), the rows that are this rank's; no two ranks have the same.
+        """
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            some, mine = (of_all[start : start + ROWS_AT_ONCE] for of_all in (rows, own))
+            bits = self._bits[some] * mine[:, None]
+            torch.distributed.all_reduce(bits)  # the sum, of which all terms but one are 0
+            self._bits[some] = bits
 
     def packed(self) -> Tensor:
         """All masks as uint8 (n,), compressed: they are mostly empty."""

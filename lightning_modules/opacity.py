@@ -83,12 +83,19 @@ class OpacityModule(SegmentationModule):
             load_network_weights(pretrained, self.task, self.network)
 
     def setup(self, stage: str) -> None:
-        """Take the training set's statistics, where the experiment gives none."""
+        """Refuse a training without labels; take the training set's statistics, where the experiment gives none."""
+        super().setup(stage)
         statistics = self.data.statistics(*self.hparams["window_hu"])
         mean, std = self.given
         self.hu_mean.fill_(statistics.mean_hu if mean is None else mean)
         self.hu_std.fill_(statistics.std_hu if std is None else std)
         self.class_frequency.copy_(torch.tensor(statistics.group_frequency))
+
+    def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+        return {"a pattern mask (pattern_mask)": scans["has_pattern_mask"].to_numpy() == 1}
+
+    def shows_finding(self, target: NDArray[np.int8]) -> bool:
+        return bool((target[0] >= OPACITY_GROUPS[0]).any())
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, context, H, W), normalised -> probability of every group, float32 (B, 5, H, W)."""

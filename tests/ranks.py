@@ -31,8 +31,11 @@ class Command:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def run_ranks(world_size: int, commands: list[Command]) -> None:
-    """Run commands of train.py one after the other, each in `world_size` processes; all must end well."""
+def run_ranks(world_size: int, commands: list[Command], first_ends_with: int = 0) -> None:
+    """Run commands of train.py one after the other, each in `world_size` processes.
+
+    All must end well, but the first rank with the exit code that is given.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -45,16 +48,16 @@ def run_ranks(world_size: int, commands: list[Command]) -> None:
     for process in ranks:
         process.start()
     try:
-        _all_end_well(ranks)
+        _all_end(ranks, [first_ends_with] + [0] * (world_size - 1))
     finally:
         for process in ranks:
             process.kill()
 
 
-def _all_end_well(ranks: list[BaseProcess]) -> None:
-    for rank, process in enumerate(ranks):
+def _all_end(ranks: list[BaseProcess], codes: list[int]) -> None:
+    for rank, (process, code) in enumerate(zip(ranks, codes, strict=True)):
         process.join(TIMEOUT_S)
-        assert process.exitcode == 0, f"rank {rank}: {process.exitcode} (None: it hangs)"
+        assert process.exitcode == code, f"rank {rank}: {process.exitcode} (None: it hangs)"
 
 
 def _rank(rank: int, port: int, commands: list[Command], more: list[str]) -> None:

@@ -1,0 +1,103 @@
+"""A training that diverges ends there: its last good checkpoints stay, and it says when, why and what to change."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback
+from torch import Tensor
+
+from batch import SliceBatch
+from callbacks.run_folder import DIVERGED
+
+NEVER = torch.iinfo(torch.int64).max
+
+
+class StopOnDivergence(Callback):
+    """End all ranks once a loss or a weight is not finite, with the first step at which one of any rank was not.
+
+    Losses stay on the device until several are read at a time: when the logger reads the loss too (every
+    `log_every_n_steps` steps), before a validation, and with the weights at the end of an epoch, before anything is
+    saved. So no other step makes the host wait, and no checkpoint gets weights that are not finite.
+
+    The module offers `weights_are_finite()`; the data `slice_table`.
+
+    Args:
+        folder: The run folder, where diverged.txt keeps the reason: the same command would diverge again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._steps: list[tuple[int, Tensor, list[Tensor]]] = []  # number, loss, rows of the train table
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: SliceBatch, batch_idx: int) -> None:
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # as metrics.csv counts
+        self._steps.append((step, outputs["loss"], [batch["slice_index"]]))
+        if (step + 1) % (trainer.log_every_n_steps or 50) == 0:
+            self._check(trainer)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self._check(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        # Such weights have had no loss of their own yet: that would be the next step's.
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped
+        self._steps.append((step, torch.where(pl_module.weights_are_finite(), 0.0, torch.nan), []))
+        self._check(trainer)
+
+    def _check(self, trainer: Any) -> None:
+        """Read the losses since the last time; every rank has as many."""
+        if not self._steps:
+            return
+        losses = torch.stack([loss for _, loss, _ in self._steps])
+        bad = [step for step, finite in zip(self._steps, losses.isfinite().tolist(), strict=True) if not finite]
+        self._steps.clear()
+        first, _, rows = bad[0] if bad else (NEVER, None, [])
+        if trainer.world_size > 1:
+            of_all = torch.tensor(first, device=losses.device)
+            torch.distributed.all_reduce(of_all, torch.distributed.ReduceOp.MIN)
+            rows = rows if first == of_all else []
+            first = int(of_all)
+        if first < NEVER:
+            self._stop(trainer, first, _scans(trainer, rows))
+
+    def _stop(self, trainer: Any, step: int, scans: list[str]) -> None:
+        if not trainer.is_global_zero:
+            raise SystemExit(0)  # Lightning kills all ranks, the first included, when another ends with an error
+        reason = (
+            f"its loss or weights were not finite (NaN or infinite) from step {step} on (epoch {trainer.current_epoch}"
+            f"), most likely {likely_cause(trainer, step, scans)}"
+        )
+        (self.folder / DIVERGED).write_text(reason, encoding="utf-8")
+        kept = " and ".join(name for name in ("best.ckpt", "last.ckpt") if (self.folder / name).is_file())
+        raise ValueError(f"{self.folder} diverged: {reason}; {kept or 'no checkpoint'} of an epoch before that is kept")
+
+
+def _scans(trainer: Any, rows: list[Tensor]) -> list[str]:
+    """The scans that rows of the train table are of, whichever rank has them; every rank must call it."""
+    of_rank = [row for some in rows for row in some.tolist()]
+    of_ranks = [of_rank]
+    if trainer.world_size > 1:
+        of_ranks = [[]] * trainer.world_size
+        torch.distributed.all_gather_object(of_ranks, of_rank)
+    scan_id = trainer.datamodule.slice_table("train").per_slice("scan_id")
+    return sorted({str(scan_id[row]) for row in np.concatenate(of_ranks).astype(np.int64)})
+
+
+def likely_cause(trainer: Any, step: int, scans: list[str]) -> str:
+    """Name why a loss was not finite, most likely, and what to do, as the end of a sentence.
+
+    Args:
+        trainer: The trainer; its precision and optimizer tell.
+        step: The step of that loss, from 0.
+        scans: What that step saw, where it is known.
+    """
+    among = f" among {', '.join(scans)}" if scans else ""
+    if str(trainer.precision).startswith("16"):
+        return f"because {trainer.precision} overflows: give --trainer.precision=bf16-mixed or 32-true"
+    if step == 0:
+        return f"because of a bad scan{among}, or of the weights that it started from: no step had changed them yet"
+    group = trainer.optimizers[0].param_groups[0]
+    rate = group.get("initial_lr", group["lr"])
+    return f"because the learning rate of {rate:g} is too high: lower --optimizer.lr; else look for a bad scan{among}"

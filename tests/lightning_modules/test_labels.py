@@ -1,0 +1,136 @@
+"""A training whose scans cannot teach what its model learns is refused before it starts, with how many can."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from harness import experiment_args
+
+from datamodules.base import SliceData
+from datamodules.infection import InfectionData
+from datamodules.opacity import OpacityData
+from lightning_modules.consolidation import ConsolidationModule
+from lightning_modules.infection import InfectionModule
+from lightning_modules.labels import require_labels
+from lightning_modules.opacity import OpacityModule
+from train import main
+
+STAGE_1, EM = InfectionModule(channels=4), ConsolidationModule(channels=4)
+SUPERVISED, OPACITY = ConsolidationModule(channels=4, supervision="masks"), OpacityModule(channels=4, labels="hard")
+
+
+@pytest.fixture
+def prepared(cohort: Path, work: Path, tmp_path: Path) -> Path:
+    """A copy of the prepared tiny phantom, to be changed: four training scans, two of them with consolidation."""
+    data = InfectionData(str(cohort), str(work / "prepared"), 32)
+    data.prepare_data()
+    return Path(shutil.copytree(data.prepared, tmp_path / "prepared"))
+
+
+def data_of(prepared: Path, kind: type[SliceData] = InfectionData, **changed: Any) -> SliceData:
+    """The data in a prepared folder, with other values in some columns of its training scans."""
+    weakly = {"weakly_labelled": changed.pop("weakly_labelled")} if "weakly_labelled" in changed else {}
+    data = kind("my/cohort.csv", size=32, **weakly)
+    data.prepared = prepared
+    for column, value in changed.items():
+        data.slice_table("train").scans[column] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "changed", "said"),
+    [
+        (
+            STAGE_1,
+            InfectionData,
+            {"has_infection_mask": 0},
+            "0 of 4 training scans have an infection mask (infection_mas",
+        ),
+        (
+            EM,
+            InfectionData,
+            {"weak_label": -1},
+            "0 of 4 training scans have a weak label (has_consolidation or report)",
+        ),
+        (
+            EM,
+            InfectionData,
+            {"weak_label": [0, -1, -1, 0]},
+            "0 of 4 training scans have consolidation by their weak label",
+        ),
+        (
+            SUPERVISED,
+            InfectionData,
+            {"has_pattern_mask": 0},
+            "0 of 4 training scans have a pattern mask (pattern_mask)",
+        ),
+        (OPACITY, OpacityData, {"has_pattern_mask": 0}, "0 of 4 training scans have a pattern mask (pattern_mask)"),
+    ],
+)
+def test_no_label_at_all(
+    prepared: Path, module: Any, kind: type[SliceData], changed: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^my/cohort\.csv: {re.escape(said)}.*learns nothing"):
+        require_labels(module, data_of(prepared, kind, **changed))
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "array", "code", "finding"),
+    [
+        (STAGE_1, InfectionData, "infection", 0, "infection"),
+        (STAGE_1, InfectionData, "infection", -1, "infection"),
+        (SUPERVISED, InfectionData, "patterns", 5, "consolidation"),  # ground glass alone
+        (OPACITY, OpacityData, "patterns", 1, "opacity"),  # lungs alone
+    ],
+)
+def test_labels_that_never_show_the_finding(
+    prepared: Path, module: Any, kind: type[SliceData], array: str, code: int, finding: str
+) -> None:
+    data = data_of(prepared, kind)
+    require_labels(module, data)
+    for path in prepared.glob(f"*/{array}.npy"):
+        np.save(path, np.full_like(np.load(path), code))
+    with pytest.raises(ValueError, match=f"4 of 4 training scans have .*, but none of these shows any {finding}"):
+        require_labels(module, data)
+
+
+def test_one_positive_slice_of_one_scan_is_enough(prepared: Path) -> None:
+    data = data_of(prepared)
+    for path in prepared.glob("*/infection.npy"):
+        np.save(path, np.zeros_like(np.load(path)))
+    last = Path(data.slice_table("train").scans["folder"].iloc[-1]) / "infection.npy"
+    mask = np.load(last)
+    mask[3, 16, 16] = 1
+    np.save(last, mask)
+    require_labels(STAGE_1, data)
+
+
+def test_labels_of_slices_that_training_leaves_out(prepared: Path) -> None:
+    masks = {"has_pattern_mask": [1, 0, 1, 0], "weak_label": [-1, 1, -1, 0]}
+    require_labels(SUPERVISED, data_of(prepared, **masks))
+    with pytest.raises(
+        ValueError, match=r"2 of 4 training scans have a pattern mask.*patients whose weak label is unkn"
+    ):
+        require_labels(SUPERVISED, data_of(prepared, weakly_labelled=True, **masks))
+
+
+def test_the_command_ends_before_training(
+    cohort: Path, work: Path, infection_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = pd.read_csv(cohort, dtype=str).drop(columns=["has_consolidation", "report"], errors="ignore")
+    unknown = cohort.with_name("unknown.csv")
+    rows.to_csv(unknown, index=False)
+    os.environ.pop("GROUND_GLASS_RUN", None)
+    weights = f"--model.init_weights={infection_run / 'best.ckpt'}"
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *experiment_args("smoke", unknown, work, weights, f"--runs={tmp_path}")])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith(f"error: {unknown}: 0 of 4 training scans have a weak label (has_consolidation or report)")
+    assert not list(tmp_path.glob("*/*/*.ckpt"))
+    assert not list(tmp_path.glob("*/*/wandb"))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ct.refusal import Sentence, sentence_of
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -38,3 +40,13 @@ def _raised_by_us(error: BaseException | None) -> ValueError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def why_it_failed(error: BaseException) -> Sentence | None:
+    """Return the reason that ends a training, in both wordings; None where somebody asked for its end."""
+    ours = _raised_by_us(error)
+    if ours is not None:
+        return sentence_of(ours)
+    if isinstance(error, SystemExit) and error.code == 2:
+        return Sentence("an option or its value was refused; the log of the training says which")
+    return None if isinstance(error, SystemExit | KeyboardInterrupt) else sentence_of(error)

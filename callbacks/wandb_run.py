@@ -1,5 +1,6 @@
 """The W&B run of a training: whose it is, and the little that it is told, all of it from a list of what may be."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from ct.cohort import SPLITS
+from ct.refusal import Sentence
 
 PROJECT = Path(__file__).resolve().parents[1]
 STEP = "trainer/global_step"
@@ -121,6 +123,26 @@ class KeepModel(Callback):
                 # Nobody changes it after the training: no second copy is needed until it is sent.
                 artifact.add_file(str(trainer.ckpt_path), name="best.ckpt", policy="immutable")
                 logger.experiment.log_artifact(artifact)
+
+
+def record_failure(why: Sentence) -> None:
+    """Say in the W&B run of this process why it failed, and end the run as a failed one.
+
+    A trial of a sweep that fails before its run begins begins it here, under the id by which the agent waits for it.
+
+    Args:
+        why: The reason; W&B gets its public wording.
+    """
+    if rank_zero_only.rank or os.environ.get("WANDB_MODE") == "disabled":
+        return
+    # Whatever else goes wrong here, such as a network that is gone, must not hide the reason from the user.
+    with contextlib.suppress(Exception):
+        run = wandb.run
+        if run is None and "WANDB_SWEEP_ID" in os.environ:
+            run = wandb.init(project="ground-glass", settings=_settings())
+        if run is not None:
+            run.summary["error"] = why.public
+            run.finish(exit_code=1)
 
 
 def told(config: dict[str, Any]) -> dict[str, Any]:

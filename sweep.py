@@ -9,7 +9,9 @@ as the arguments and the files that they name (configurations, weights of stage 
 import argparse
 import contextlib
 import hashlib
+import importlib
 import json
+import math
 import os
 import re
 import signal
@@ -21,14 +23,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from tqdm import tqdm
 
 from evaluation.figures import save
 from evaluation.sweep_figures import draw_parameters
-from evaluation.sweep_file import Parameters, Sweep, propose, read_sweep
+from evaluation.sweep_file import MACROS, TEST, Parameters, Sweep, best_sentence, metric_warning, propose, read_sweep
+from launch import STAGE1_RUNS, ending_on_signals, make_needs
 from machine.command_line import run_command
 from machine.file_lock import FileLock, try_lock
-from machine.latest import followed, latest_run
+from machine.latest import followed, latest_run, through_latest
 
 RUN_FOLDER_VARIABLE = "GROUND_GLASS_RUN"  # of callbacks.run_folder, whose imports take seconds
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -55,6 +59,10 @@ class Trial:
     seconds: float = float("nan")
     error: str = ""
     value: float | None = field(default=None, compare=False)  # of the sweep's metric; read from the run, not kept
+
+    def __str__(self) -> str:
+        """Return its parameters."""
+        return ", ".join(f"{name} {value}" for name, value in self.parameters.items())
 
     @property
     def key(self) -> str:
@@ -120,15 +128,25 @@ class OfflineSweep:
         runs = [latest_run(home) for home in sorted((self.folder / trial.key).glob("*/"))]
         return next((run for run in runs if run and (run / "metrics.json").is_file()), None)
 
+    def best(self, trials: Sequence[Trial]) -> Trial | None:
+        """The finished trial with the best value of the sweep's metric; None where no trial has one."""
+        sign = 1 if self.sweep.goal == "maximize" else -1
+        valued = [t for t in trials if t.state == "ok" and t.value is not None and math.isfinite(t.value)]
+        return max(valued, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
     def table(self, trials: Sequence[Trial]) -> pd.DataFrame:
-        """trials.csv: trial, state, parameters, run folder, seconds, error, and the figures of metrics.json."""
-        rows = []
+        """trials.csv: trial, state, parameters, run folder, seconds, error, and the figures of metrics.json.
+
+        The row of the best trial has the name of the sweep's metric in the column `best_by`.
+        """
+        rows, best = [], self.best(trials)
         for trial in trials:
             run = self.run_folder(trial) if trial.state == "ok" else None
             figures = json.loads((run / "metrics.json").read_text()) if run else {}
-            if run and not self.sweep.metric.startswith("test/"):
+            if run and not self.sweep.metric.startswith(TEST):
                 figures[self.sweep.metric] = trial.value
             about = {"run": str(run or ""), "seconds": round(trial.seconds, 1), "error": trial.error}
+            about |= {"best_by": self.sweep.metric if trial is best else ""}
             rows.append({"trial": trial.key, "state": trial.state} | trial.parameters | about | figures)
         table = pd.DataFrame(rows)
         temporary = self.folder / ".trials.csv"
@@ -202,31 +220,45 @@ class OfflineSweep:
         (folder / ".trial.json").replace(folder / "trial.json")
 
     def _line(self, trial: Trial) -> str:
-        named = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
         value = "undefined" if trial.value is None else f"{trial.value:.4f}"
         what = f"failed: {trial.error}" if trial.state == "failed" else f"{self.sweep.metric} {value}"
-        return f"{named}: {what} ({trial.seconds:.0f} s)"
+        return f"{trial}: {what} ({trial.seconds:.0f} s)"
 
 
 def metric_of(run: Path, metric: str) -> float | None:
-    """A figure of a finished run: `test/<key>` from metrics.json, else the last value of a column of metrics.csv.
+    """A figure of a finished run: `test/<key>` from metrics.json, else from a column of metrics.csv.
+
+    Of a column it is what W&B compares too: the highest value where that chose the run's best.ckpt, else the last one.
 
     Raises:
         ValueError: The run has no such figure.
     """
-    if metric.startswith("test/"):
+    if metric.startswith(TEST):
         figures = json.loads((run / "metrics.json").read_text())
-        name = metric.removeprefix("test/")
+        name = metric.removeprefix(TEST)
         if name in figures:
             return None if figures[name] is None else float(figures[name])
-        known = [f"test/{key}" for key in figures if not key.startswith("site/")]
+        known = [f"{TEST}{key}" for key in figures if not key.startswith("site/")]
     else:
         course = pd.read_csv(run / "metrics.csv")
         if metric in course:
             values = course[metric].dropna()
-            return float(values.iloc[-1]) if len(values) else None
+            if values.empty:
+                return None
+            return float(values.max() if metric == monitor_of(run) else values.iloc[-1])
         known = list(course.columns)
     raise ValueError(f"{run} has no figure {metric!r}, the sweep's metric; expected one of {', '.join(sorted(known))}")
+
+
+def monitor_of(run: Path) -> str | None:
+    """The figure whose highest value chose a run's best.ckpt; None where that is the last epoch."""
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "model" not in config:
+        return None
+    module, _, name = config["model"]["class_path"].rpartition(".")
+    monitor: str | None = getattr(importlib.import_module(module), name).monitor
+    return monitor
 
 
 @contextlib.contextmanager
@@ -265,6 +297,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _needs(sweep: Sweep, runs: Path, arguments: Sequence[str]) -> list[str]:
+    """Make what all trials need, where they start from launch.py, and return the options that name it.
+
+    They start from the weights that `latest` names now, also if another stage 1 is trained meanwhile.
+    """
+    if Path(sweep.program).name != "launch.py":
+        return []
+    command = [part for part in sweep.command if part not in MACROS]
+    with ending_on_signals():
+        made = make_needs([*command, f"--{STAGE1_RUNS}={runs}", *arguments])
+    return [f"{name}={os.path.realpath(through_latest(path))}" for name, _, path in (option.partition("=") for option in made)]
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0 when at least one trial is finished."""
     given = list(sys.argv[1:] if args is None else args)
@@ -277,20 +322,24 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         sweep = read_sweep(options.sweep)
         folder = options.runs / "sweeps" / options.sweep.stem
+        if warning := metric_warning(options.sweep):
+            print(f"warning: {warning}", file=sys.stderr)
+        arguments = [*arguments, *_needs(sweep, options.runs, arguments)]
         offline = OfflineSweep(sweep, folder, arguments, max(1, options.jobs))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda received, _: offline.stopped.append(received))
         table = offline.run()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if offline.stopped:
         print("stopped; the same command goes on where it was", file=sys.stderr)
         return 128 + offline.stopped[0]
     failed = int((table["state"] != "ok").sum())
-    if failed < len(table):
-        save(draw_parameters(table, list(sweep.parameters), sweep.metric), folder / "parameters")
     print(f"{len(table) - failed} of {len(table)} trials finished: trials.csv and parameters.png in {folder}")
+    print(best_sentence(table, list(sweep.parameters), sweep.metric))
+    if (table["best_by"] != "").any():
+        save(draw_parameters(table, list(sweep.parameters), sweep.metric), folder / "parameters")
     if failed:
         print(f"{failed} failed: see the column `error` and their log.txt; the same command tries them again")
     return 0 if failed < len(table) else 1

@@ -11,6 +11,7 @@ from callbacks.around_a_run import around_fit, around_test, progress_bar
 from callbacks.known_warnings import ignore_known_warnings
 from callbacks.run_folder import close_run, open_run
 from callbacks.stop_on_signal import listen, stop_listening
+from callbacks.wandb_run import record_failure, why_it_failed
 from evaluation.tables import print_run
 from lightning_modules.checkpoint_file import CheckpointFiles, newest_whole
 from lightning_modules.precision import fastest_precision
@@ -91,6 +92,10 @@ def main(args: list[str] | None = None) -> None:
             ExperimentCLI(
                 LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
             )
+        except BaseException as error:
+            if why := why_it_failed(error):
+                record_failure(why)
+            raise
         finally:
             finish()  # or the next run of this process would write into this one's
             close_run()

@@ -1,5 +1,6 @@
 """The W&B run of a training: whose it is, and the little that it is told, all of it from a list of what may be."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,6 +16,8 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
 from ct.cohort import SPLITS
+from ct.refusal import Sentence, sentence_of
+from machine.command_line import cause_for_users
 from machine.latest import through_latest
 from machine.network import bounds, started, unhindered
 
@@ -156,6 +159,36 @@ class KeepModel(Callback):
                 artifact.add_file(str(trainer.ckpt_path), name="best.ckpt", policy="immutable")
                 with unhindered():
                     logger.experiment.log_artifact(artifact)
+
+
+def why_it_failed(error: BaseException) -> Sentence | None:
+    """Return the reason that ends a training, in both wordings; None where somebody asked for its end."""
+    cause = cause_for_users(error)
+    if cause is not None:
+        return sentence_of(cause)
+    if isinstance(error, SystemExit) and error.code == 2:
+        return Sentence("an option or its value was refused; the log of the training says which")
+    return None if isinstance(error, SystemExit | KeyboardInterrupt) else sentence_of(error)
+
+
+def record_failure(why: Sentence) -> None:
+    """Say in the W&B run of this process why it failed, and end the run as a failed one.
+
+    A trial of a sweep that fails before its run begins begins it here, under the id by which the agent waits for it.
+
+    Args:
+        why: The reason; W&B gets its public wording.
+    """
+    if rank_zero_only.rank or os.environ.get("WANDB_MODE") == "disabled":
+        return
+    # Whatever else goes wrong here, such as a network that is gone, must not hide the reason from the user.
+    with contextlib.suppress(Exception):
+        run = wandb.run
+        if run is None and "WANDB_SWEEP_ID" in os.environ:
+            run = wandb.init(project="ground-glass", settings=_settings())
+        if run is not None:
+            run.summary["error"] = why.public
+            run.finish(exit_code=1)
 
 
 def told(config: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,9 @@
-"""A W&B sweep file: what it searches, which trial comes next, and the command of a trial."""
+"""A W&B sweep file: what it searches, which trial comes next, and the command of a trial.
 
+python -m evaluation.sweep_file experiments/sweeps/unet_em_prior.yaml    warns of a metric not to choose by
+"""
+
+import argparse
 import itertools
 import math
 import sys
@@ -9,12 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import pandas as pd
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 Parameters = dict[str, Any]
 Known = Sequence[tuple[Parameters, float | None]]  # parameters of a trial, and its value where it is finished
 
+TEST = "test/"
 METHODS = ("grid", "random", "bayes")
 MACROS = ("${env}", "${interpreter}", "${program}", "${args}")
 TRIES = 100  # draws for a point that was not tried yet, before the space counts as used up
@@ -28,7 +34,7 @@ class Sweep:
         name: Shown beside the progress.
         program: What `${program}` stands for.
         method: `grid`, `random` or `bayes`.
-        metric: Name of the figure that is compared; `test/<key>` is `<key>` of metrics.json.
+        metric: Name of the figure that trials are chosen by: a column of metrics.csv, or `test/<key>` of metrics.json.
         goal: `maximize` or `minimize`.
         parameters: Specification by the name of the option, as in the file.
         command: The parts of a trial's command, with W&B's macros.
@@ -95,6 +101,42 @@ def read_sweep(path: Path) -> Sweep:
         command=[str(part) for part in said["command"]],
         run_cap=None if method == "grid" else int(said["run_cap"]),
     )
+
+
+def metric_warning(path: Path) -> str:
+    """Return what speaks against the metric of a sweep file, one sentence; empty where nothing does.
+
+    Raises:
+        ValueError: There is no such file, or it names no metric.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        name = str(content["metric"]["name"])
+    except (TypeError, KeyError):
+        raise ValueError(f"{path}: no sweep file with a metric; expected metric: with a name and a goal") from None
+    if not name.startswith(TEST):
+        return ""
+    return (
+        f"{path}: the metric {name} is a figure of the test scans; choosing a trial by it tunes on them, and its "
+        "test figures no longer say how it does on new scans; name a figure of validation, such as val/dice"
+    )
+
+
+def best_sentence(trials: pd.DataFrame, parameters: Sequence[str], metric: str) -> str:
+    """Return which trial is best and by what.
+
+    Args:
+        trials: trials.csv; the best trial has the metric's name in the column `best_by`.
+        parameters: The columns that were searched.
+        metric: The sweep's metric.
+    """
+    best = trials[trials["best_by"] == metric]
+    if best.empty:
+        return f"no trial has a value of {metric}, so none is the best"
+    row = best.iloc[0]
+    named = ", ".join(f"{name} {row[name]}" for name in parameters)
+    doubt = "; it was chosen on test scans, so its figures flatter it" if metric.startswith(TEST) else ""
+    return f"best by {metric}: {named} ({row[metric.removeprefix(TEST)]:.4f}){doubt}"
 
 
 def _check(path: Path, said: Mapping[str, Any]) -> None:
@@ -196,3 +238,21 @@ def _draw(sweep: Sweep, known: Known, seed: int) -> Parameters:
         if value is not None:
             study.add_trial(optuna.trial.create_trial(params=parameters, distributions=space, value=value))
     return dict(study.ask(space).params)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.sweep_file", description=__doc__)
+    parser.add_argument("sweep", type=Path, help="a W&B sweep file")
+    try:
+        warning = metric_warning(parser.parse_args(args).sweep)
+    except (ValueError, yaml.YAMLError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,7 +10,8 @@ from evaluation.human_ceiling import ceiling_table
 from evaluation.log_report import log_report
 from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run, finished_runs, read_run
-from evaluation.sweep_figures import B2, K2, prior_dice
+from evaluation.sweep_figures import B2, DICE, K2, prior_dice
+from evaluation.sweep_file import TEST, best_sentence
 
 STAGE_1 = "infection/dice_mean"  # two runs with the same weights of stage 1 agree in it to the last digit
 THRESHOLD = "threshold/dice_mean"
@@ -78,6 +79,16 @@ def trade_off(trials: pd.DataFrame, phi1: Run | None) -> pd.DataFrame:
     return pd.DataFrame([*points, {"label": "threshold (-200 HU)", "group": "threshold"} | rates])
 
 
+def chosen(trials: pd.DataFrame) -> str:
+    """Which trial the sweep chose by validation, and how it did on the test scans; or why none is named."""
+    named = trials["best_by"].dropna() if "best_by" in trials else pd.Series(dtype=str)
+    metrics = [str(name) for name in named if name]
+    if not metrics or metrics[0].startswith(TEST):
+        return "No trial was chosen by validation: run the sweep again with a metric such as val/dice."
+    test = trials.loc[trials["best_by"] == metrics[0], DICE].iloc[0]
+    return f"Chosen by validation: {best_sentence(trials, [B2, K2], metrics[0])}; its Dice on test scans is {test:.3f}."
+
+
 def write_sweep(folder: Path, runs: Path) -> Path:
     """Write <sweep>/report and log it to W&B; returns its page.
 
@@ -96,13 +107,15 @@ def write_sweep(folder: Path, runs: Path) -> Path:
     dice_of_phi1 = None if phi1 is None else phi1.metrics["consolidation/dice_mean"]
     report = ReportFolder(folder / "report")
     report.section("The prior of consolidation")
+    report.note(chosen(trials))
     if phi1 is None:
         report.note("There is no finished run with the prior phi1 and the same stage 1 (make train EXP=unet_em_phi1).")
     report.figure(
         "prior_dice",
         prior_dice(trials, dice_of_phi1, done[THRESHOLD].iloc[0], None if phi1 is None else readers_dice(phi1)),
         "Dice by prior",
-        "Figure 3 of paper EM.",
+        "Figure 3 of paper EM: Dice on the test scans at every point of the grid. It reports; choosing a prior by it "
+        "would be tuning on test.",
     )
     caption = "Figure 4 of paper EM, over the lungs; the curve TPR = FPR^gamma is fitted to the trials of phi2."
     report.figure("tpr_fpr", tpr_fpr(trade_off(trials, phi1)), "Trade-off of true and false positives", caption)

@@ -18,6 +18,7 @@ from ct.read import read_mask, read_pattern_mask
 from ct.scan import Scan
 from ct.splits import assign_splits
 from inference.calibration import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
+from inference.load import CHECKPOINTS, checkpoints_in
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from machine.command_line import run_command
@@ -98,15 +99,16 @@ def true_volumes(row: CohortRow, scan: Scan) -> dict[str, float]:
 def main(args: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m inference.calibrate", description="Calibrate volumes.")
-    parser.add_argument("--ckpt", required=True, nargs="+", help="best.ckpt of a run; several make an ensemble")
+    parser.add_argument("--ckpt", required=True, nargs="+", help=CHECKPOINTS)
     parser.add_argument("--cohort", required=True, type=Path, help="cohort.csv on which it was trained")
     parser.add_argument("--coverage", type=float, default=0.8, help="share of intervals that hold the truth (0.8)")
     parser.add_argument("--flips", action="store_true", help="calibrate for predictions with --flips")
     parser.add_argument("--lungs", choices=METHODS, default="classical", help="how lungs are found (classical)")
     options = parser.parse_args(args)
-    path = through_latest(options.ckpt[0]).parent / NAME
+    checkpoints = checkpoints_in(options.ckpt)
+    path = through_latest(checkpoints[0]).parent / NAME
     try:
-        segmenter = Segmenter(options.ckpt, options.flips, options.lungs, intervals=False)
+        segmenter = Segmenter(checkpoints, options.flips, options.lungs, intervals=False)
         calibration = calibrate(segmenter, options.cohort, options.coverage)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")

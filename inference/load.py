@@ -1,5 +1,8 @@
 """A checkpoint of a run as a module ready to segment."""
 
+import glob
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from ct.training_set import TrainingSet
@@ -12,6 +15,22 @@ from lightning_modules.weights import read_checkpoint
 MODULES: dict[str, type[SegmentationModule]] = {
     module.task: module for module in (InfectionModule, ConsolidationModule, OpacityModule)
 }
+
+CHECKPOINTS = "best.ckpt of a run; several make an ensemble, also in one text with blanks between them"
+
+
+def checkpoints_in(texts: Sequence[str]) -> list[str]:
+    """Return the paths that texts name: one where there is such a file, else several as the words of a shell are.
+
+    So `a b/best.ckpt` is one path where that file exists, and else the two paths `a` and `b/best.ckpt`.
+    """
+    words: list[str] = []
+    for text in texts:
+        try:
+            words += [text] if Path(text).is_file() else shlex.split(text)
+        except ValueError:  # a quotation mark without its other half is part of a name
+            words.append(text)
+    return [path for word in words for path in ([word] if Path(word).is_file() else sorted(glob.glob(word)) or [word])]
 
 
 def load_module(path: str | Path) -> SegmentationModule:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ct.lungs_of_scan import METHODS
 from inference.batch import segment_batch
+from inference.load import CHECKPOINTS, checkpoints_in
 from inference.outputs import NUMBERS
 from inference.scan_list import Source, is_batch
 from inference.segmenter import Segmenter
@@ -36,7 +37,7 @@ def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
 def main(args: list[str] | None = None) -> None:
     """The command line of `make predict`."""
     parser = argparse.ArgumentParser(prog="make predict", description="Segment chest CT.")
-    parser.add_argument("--ckpt", required=True, nargs="+", help="best.ckpt of a run; several make an ensemble")
+    parser.add_argument("--ckpt", required=True, nargs="+", help=CHECKPOINTS)
     parser.add_argument(
         "--scan", required=True, help="DICOM folder, NIfTI or NRRD file; a folder of such; a cohort.csv"
     )
@@ -45,7 +46,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: the lungs are found)")
     parser.add_argument("--lungs", choices=METHODS, default="classical", help="how to find them (default: classical)")
     options = parser.parse_args(args)
-    options.ckpt = [path for path in options.ckpt if path]
+    options.ckpt = checkpoints_in(options.ckpt)
     missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
     if missing:
         parser.exit(

@@ -38,22 +38,29 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        sentence = _sentence(error)
-        if sentence is None:
+        cause = cause_for_users(error)
+        if cause is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {_sentence(cause)}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
-def _sentence(error: BaseException | None) -> str | None:
-    """The first error for users among an error and its causes: jsonargparse wraps those it meets."""
+def cause_for_users(error: BaseException | None) -> ValueError | OSError | None:
+    """Return the first error for users among an error and its causes: jsonargparse wraps those it meets."""
     while error is not None:
         if isinstance(error, OSError) and error.filename is not None and error.errno in ADVICE:
-            return f"{error.filename}: {error.strerror}; {ADVICE[error.errno]}"
+            return error
         if isinstance(error, ValueError) and _raised_by_us(error):
-            return str(error)
+            return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def _sentence(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError):
+        assert error.errno is not None
+        return f"{error.filename}: {error.strerror}; {ADVICE[error.errno]}"
+    return str(error)
 
 
 def _raised_by_us(error: ValueError) -> bool:

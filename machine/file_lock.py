@@ -70,7 +70,7 @@ def try_lock(path: Path) -> FileLock | None:
 
 
 @contextmanager
-def locked(path: Path, waiting: str = "") -> Iterator[None]:
+def locked(path: Path, waiting: str = "") -> Iterator[FileLock]:
     """Hold the lock of a file, after waiting for whoever has it.
 
     Args:
@@ -84,7 +84,7 @@ def locked(path: Path, waiting: str = "") -> Iterator[None]:
         time.sleep(SECONDS_BETWEEN_LOOKS)
         lock = try_lock(path)
     with closing(lock):
-        yield
+        yield lock
 
 
 def _try_marker(path: Path, reason: str) -> FileLock | None:

@@ -23,6 +23,7 @@ class SweepServer(ThreadingHTTPServer):
         sweep: The sweep file that `wandb sweep` uploaded, YAML.
         config: What each run said of its configuration, by run id.
         history: The rows that each run logged, those logged twice twice.
+        summary: The last summary of each run.
         exit_codes: How each run's writers ended; one that has two writers ends twice.
         received: All that runs sent.
         seconds_to_stop: How long each stopped trial's processes lived on after its agent was told.
@@ -41,6 +42,7 @@ class SweepServer(ThreadingHTTPServer):
         self.sweep = ""
         self.config: dict[str, dict[str, Any]] = {}
         self.history: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.summary: dict[str, dict[str, Any]] = {}
         self.exit_codes: dict[str, list[int]] = defaultdict(list)
         self.received: list[bytes] = []
         self.seconds_to_stop: dict[str, float] = {}
@@ -110,6 +112,8 @@ class SweepServer(ThreadingHTTPServer):
         """What a run sends of its files."""
         lines = stream.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
         self.history[run_id] += map(json.loads, lines)
+        if summary := stream.get("files", {}).get("wandb-summary.json", {}).get("content", []):
+            self.summary[run_id] = json.loads(summary[-1])
         if stream.get("complete"):
             self.exit_codes[run_id].append(stream["exitcode"])
 

@@ -123,6 +123,9 @@ def test_every_point_becomes_a_row_and_a_failed_one_is_passed_over(
     assert (folder / "parameters.pdf").stat().st_size > 1000
     said = capsys.readouterr()
     assert "4 of 6 trials finished" in said.out
+    assert "best by test/dice: x 1, model.flag True (0.1000); it was chosen on test scans" in said.out
+    assert said.err.startswith(f"warning: {file}: the metric test/dice is a figure of the test scans")
+    assert list(table["best_by"]) == ["test/dice", "", "", "", "", ""]  # of equal ones the first
     assert "x 13, model.flag True: failed: exit code 2, error: x is 13; expected another number" in said.err
 
 
@@ -178,6 +181,77 @@ def test_as_many_at_once_as_there_are_jobs(file: Path, jobs: int, patience: floa
 def test_one_value_of_the_metric_is_read_where_it_stands(file: Path) -> None:
     write(file, {"x": {"values": [4]}}, metric={"name": "val/dice", "goal": "maximize"})
     assert run(file)["val/dice"].tolist() == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("module", "metric", "expected"),
+    [
+        ("infection.InfectionModule", "val/dice", 0.9),  # its best epoch is kept
+        ("infection.InfectionModule", "val/iou", 0.6),  # best.ckpt was not chosen by this one
+        ("consolidation.ConsolidationModule", "val/dice", 0.7),  # its last epoch is kept
+        ("", "val/dice", 0.7),
+        ("infection.InfectionModule", "val/relative_volume", None),
+    ],
+)
+def test_a_trial_counts_by_the_epoch_that_it_keeps(
+    tmp_path: Path, module: str, metric: str, expected: float | None
+) -> None:
+    rows = ["epoch,val/dice,val/iou,val/relative_volume", "0,0.9,0.5,", "1,0.7,0.6,", "1,,,"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
+    if module:
+        config = {"model": {"class_path": f"lightning_modules.{module}"}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert sweep.metric_of(tmp_path, metric) == expected
+
+
+@pytest.mark.parametrize(("goal", "best"), [("maximize", 3), ("minimize", 1)])
+def test_a_finished_sweep_names_its_best_trial_by_validation(
+    file: Path, capsys: pytest.CaptureFixture[str], goal: str, best: int
+) -> None:
+    write(file, {"x": {"values": [1, 13, 3, 2]}}, metric={"name": "val/dice", "goal": goal})
+    assert sweep.main([str(file), f"--runs={file.parent / 'runs'}"]) == 0
+    said = capsys.readouterr()
+    assert f"best by val/dice: x {best} ({best}.0000)\n" in said.out
+    assert "warning" not in said.err
+    assert read(file).set_index("x")["best_by"].to_dict() == {1: "", 13: "", 3: "", 2: ""} | {best: "val/dice"}
+
+
+def test_a_metric_that_is_undefined_everywhere_names_nobody(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(file, {"x": {"values": [7]}})
+    assert sweep.main([str(file), f"--runs={file.parent / 'runs'}"]) == 0
+    assert "no trial has a value of test/dice, so none is the best" in capsys.readouterr().out
+
+
+def test_what_all_trials_need_is_made_before_them(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = file.parent / "runs"
+    latest = runs / "first" / "latest"
+    asked: list[list[str]] = []
+
+    def make_needs(arguments: list[str]) -> list[str]:
+        asked.append(list(arguments))
+        (latest.parent / "1").mkdir(parents=True)
+        (latest.parent / "1" / "best.ckpt").write_text("weights")
+        latest.symlink_to("1")
+        return [f"--model.init_weights={latest / 'best.ckpt'}"]
+
+    monkeypatch.setattr(sweep, "make_needs", make_needs)
+    (file.parent / "program.py").rename(file.parent / "launch.py")
+    write(file, {"x": {"values": [1, 2]}}, program=str(file.parent / "launch.py"))
+    assert sweep.main([str(file), f"--runs={runs}", "--", "--lr=1"]) == 0
+    (arguments,) = asked
+    assert {f"--stage1_runs={runs}", "--lr=1"} <= set(arguments)
+    for order in read(file)["order"]:
+        assert json.loads(order.replace("'", '"')) == ["lr", "model.init_weights", "runs", "x"]
+
+
+def test_what_cannot_be_made_ends_the_sweep(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MEDSEG", raising=False)
+    command = ["launch.py", "fit", "--data.cohort=cohorts/medseg/cohort.csv", "${args}"]
+    write(file, {"x": {"values": [1]}}, program="launch.py", command=command)
+    assert sweep.main([str(file), f"--runs={file.parent / 'runs'}"]) == 2
+    assert "error: name the folder of slices: MEDSEG=" in capsys.readouterr().err
 
 
 def test_a_metric_that_no_trial_has_ends_the_sweep(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,11 +26,11 @@ STOPS = 10
 SOON_S = 10.0
 
 
-def sweep_file(path: Path, cohort: Path, *more: str) -> Path:
+def sweep_file(path: Path, cohort: Path, *more: str, experiment: str = "smoke_infection") -> Path:
     """A sweep like those of experiments/sweeps, over a training of seconds."""
-    arguments = experiment_args("smoke_infection", cohort, path.parent, "--trainer.log_every_n_steps=1", *more)
+    arguments = experiment_args(experiment, cohort, path.parent, "--trainer.log_every_n_steps=1", *more)
     parameters = {name: {"values": [trial[name] for trial in TRIALS]} for name in TRIALS[0]}
-    sweep = {"program": "train.py", "method": "grid", "parameters": parameters, "project": "ground-glass"}
+    sweep = {"program": "launch.py", "method": "grid", "parameters": parameters, "project": "ground-glass"}
     sweep |= {"metric": {"name": "val/dice", "goal": "maximize"}}
     path.write_text(yaml.safe_dump(sweep | {"command": [sys.executable, "${program}", "fit", *arguments, "${args}"]}))
     return path
@@ -116,6 +116,55 @@ def test_a_stop_from_the_agent_ends_every_rank(cohort: Path, tmp_path: Path) -> 
     assert max(server.seconds_to_stop.values()) < SOON_S
     assert not [run_id for run_id in server.seconds_to_stop if ranks_of(run_id)]
     assert asked, "none was stopped while it trained"
+
+
+def test_trials_on_an_empty_box_train_stage_1_once(cohort: Path, tmp_path: Path) -> None:
+    trials = [{"model.k2": 0.5, "data.batch_size": 4}, {"model.k2": 1.0, "data.batch_size": 8}]
+    more = [f"--stage1_runs={tmp_path / 'runs'}", "--trainer.max_epochs=1"]
+    with serving(SweepServer(trials)) as server:
+        said = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, *more, experiment="smoke"))
+    (stage_1,) = (path for path in (tmp_path / "runs" / "smoke_infection").glob("2*"))
+    config = yaml.safe_load((stage_1 / "config.yaml").read_text())
+    assert value_of(config, "data.batch_size") == 8, "as its own file says, not as the first trial does"
+    assert value_of(config, "trainer.max_epochs") == 1
+    trained = [path for path in (tmp_path / "runs" / "smoke").glob("2*/metrics.json")]
+    assert len(trained) == 2, said[-3000:]
+    of_stage_1 = set(server.exit_codes) - {"trial1", "trial2"}
+    assert len(of_stage_1) == 1, "a run of its own"
+    assert all(codes == [0] for codes in server.exit_codes.values())
+    assert server.config["trial2"]["model.k2"] == 1.0
+    assert set(server.history["trial1"][-1]) & {"val/dice", "train/loss"}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "options", "fragment"),
+    [
+        ("smoke_infection", ["--model.dice_over=Zelda"], "an option or its value was refused"),
+        ("smoke_infection", ["--data.cohort=Zelda/no.csv"], "ValueError in ct/cohort.py"),
+        ("smoke", [], "stage 1 (smoke_infection) could not be trained"),
+        (
+            "smoke_infection",
+            ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=Zelda"],
+            "MisconfigurationException in ",
+        ),
+    ],
+    ids=["an option", "a file", "stage 1", "in the middle"],
+)
+def test_a_trial_that_fails_says_why_in_its_run(
+    experiment: str, options: list[str], fragment: str, cohort: Path, tmp_path: Path
+) -> None:
+    if experiment == "smoke":  # whose stage 1 cannot read this
+        cohort = tmp_path / "Zelda.csv"
+        cohort.write_text("no cohort")
+        options = [f"--stage1_runs={tmp_path / 'Zelda'}"]
+    with serving(SweepServer([{"optimizer.lr": 1e-3}])) as server:
+        file = sweep_file(tmp_path / "sweep.yaml", cohort, *options, experiment=experiment)
+        said = run_agent(server, file)
+    assert server.exit_codes["trial1"] == [1], said[-3000:]
+    assert fragment in server.summary["trial1"]["error"]
+    assert "\n" not in server.summary["trial1"]["error"]
+    for secret in ("Zelda", str(tmp_path)):
+        assert not [body[:999] for body in server.received if secret.encode() in body]
 
 
 def test_wandb_sync_later_sends_the_same_run(cohort: Path, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from evaluation.sweep_file import Sweep, distribution_of, propose, read_sweep
+from evaluation.sweep_file import Sweep, best_sentence, distribution_of, main, propose, read_sweep
 
 SWEEPS = sorted((Path(__file__).resolve().parents[2] / "experiments" / "sweeps").glob("*.yaml"))
 GOOD: dict[str, Any] = {
@@ -162,3 +163,33 @@ def test_a_missing_file_names_those_beside_it(tmp_path: Path) -> None:
     read(tmp_path)
     with pytest.raises(ValueError, match=r"t\.yaml: not found; expected a W&B sweep file; .* has: s$"):
         read_sweep(tmp_path / "t.yaml")
+
+
+@pytest.mark.parametrize(("name", "warned"), [("test/dice", True), ("val/dice", False), ("latest/x", False)])
+def test_a_metric_of_the_test_scans_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, warned: bool
+) -> None:
+    for_the_server = {"metric": {"name": name, "goal": "maximize"}, "early_terminate": {"type": "hyperband"}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(GOOD | for_the_server))
+    assert main([str(tmp_path / "s.yaml")]) == 0
+    text = capsys.readouterr().err
+    assert text.count("\n") == warned
+    assert ("warning: " in text and "choosing a trial by it tunes on them" in text) == warned
+
+
+@pytest.mark.parametrize("content", [None, "", "metric: dice\n", "a: [\n"])
+def test_a_sweep_file_without_a_metric_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "s.yaml").write_text(content)
+    assert main([str(tmp_path / "s.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_best_trial_is_named_with_its_parameters() -> None:
+    trials = pd.DataFrame({"b2": [8.0, 9.5], "val/dice": [0.61, 0.67], "dice": [0.7, 0.6], "best_by": ["", "val/dice"]})
+    assert best_sentence(trials, ["b2"], "val/dice") == "best by val/dice: b2 9.5 (0.6700)"
+    flattered = best_sentence(trials.assign(best_by=["test/dice", ""]), ["b2"], "test/dice")
+    assert flattered.startswith("best by test/dice: b2 8.0 (0.7000); it was chosen on test scans")
+    assert "no trial has a value of val/iou" in best_sentence(trials, ["b2"], "val/iou")

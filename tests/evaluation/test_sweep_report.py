@@ -8,7 +8,7 @@ from report_harness import make_run
 from evaluation import report_folder
 from evaluation.human_ceiling import ceiling_table
 from evaluation.report import main
-from evaluation.sweep_report import read_trials, run_with_phi1, trade_off
+from evaluation.sweep_report import chosen, read_trials, run_with_phi1, trade_off
 
 
 @pytest.fixture
@@ -63,3 +63,15 @@ def test_the_command_writes_figures_3_and_4(
     pd.DataFrame({"trial": [0], "state": ["ok"]}).to_csv(sweep / "trials.csv", index=False)
     assert main(["--runs", str(sweep.parents[1]), "--sweep", "prior"]) == 2
     assert "need a sweep over model.b2 and model.k2" in capsys.readouterr().err
+
+
+def test_the_report_says_which_trial_validation_chose_and_how_it_did_on_test(sweep: Path) -> None:
+    trials = read_trials(sweep)
+    assert "No trial was chosen by validation" in chosen(trials)  # a table of an earlier version
+    trials = trials.assign(**{"val/dice": [0.5, 0.71, 0.6, None], "consolidation/dice_mean": [0.9, 0.4, 0.5, None]})
+    by_validation = trials.assign(best_by=[None, "val/dice", None, None])
+    assert chosen(by_validation) == (
+        "Chosen by validation: best by val/dice: model.b2 8.0, model.k2 1.0 (0.7100); its Dice on test scans is 0.400."
+    )
+    by_test = trials.assign(best_by=["test/consolidation/dice_mean", None, None, None])
+    assert "No trial was chosen by validation" in chosen(by_test)

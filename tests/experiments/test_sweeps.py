@@ -2,13 +2,15 @@
 
 import itertools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from evaluation.sweep_file import Sweep, read_sweep
+from evaluation.sweep_file import Sweep, metric_warning, read_sweep
+from launch import read_settings, stage_1_of
 from train import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,17 +55,33 @@ def test_its_head_says_what_it_is_and_make_finds_it(path: Path) -> None:
     assert head[1].startswith("# Needs: ")
     assert f"make sweep-offline SWEEP={path.stem}" in head[2]
     assert yaml.safe_load(path.read_text())["name"] == path.stem
-    planned = make("-n", "sweep-offline", f"SWEEP={path.stem}", "JOBS=3")
-    assert f"sweep.py experiments/sweeps/{path.stem}.yaml --runs runs --jobs 3 --" in planned
+    planned = shlex.split(make("-n", "sweep-offline", f"SWEEP={path.stem}", "JOBS=3").replace("\\\n", " "))
+    expected = ["sweep.py", f"experiments/sweeps/{path.stem}.yaml", "--runs", "runs", "--jobs", "3", "--"]
+    assert planned[planned.index("sweep.py") :] == expected
 
 
-def test_the_prior_is_searched_from_one_shared_stage_1() -> None:
+def test_the_prior_is_searched_from_one_shared_stage_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     sweep = read_sweep(ROOT / "experiments" / "sweeps" / "unet_em_prior.yaml")
     points = {(point["model.b2"], point["model.k2"]) for point in sweep.grid() or []}
     assert points == set(itertools.product([8, 8.5, 9, 9.5], [0.25, 0.5, 0.75, 1, 1.25]))
-    planned = make("-n", "sweep-offline", "SWEEP=unet_em_prior")
-    followed = '$(.venv/bin/python -m machine.latest "runs/unet_infection/latest")'
-    assert f'--model.init_weights="$(realpath "{followed}")"/best.ckpt' in planned
+    stage_1 = stage_1_of(read_settings(sweep.expand({}, [])))
+    assert stage_1 is not None
+    assert stage_1.weights == Path("runs/unet_infection/latest/best.ckpt")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_trials_are_chosen_by_validation_and_make_what_they_need(path: Path) -> None:
+    sweep = read_sweep(path)
+    assert metric_warning(path) == ""
+    assert sweep.metric.startswith("val/")
+    assert sweep.program == "launch.py"
+
+
+def test_make_sweep_warns_of_a_metric_of_the_test_scans_before_the_server_has_it() -> None:
+    planned = make("-n", "sweep", "SWEEP=unet_em_prior")
+    warned = planned.index("-m evaluation.sweep_file experiments/sweeps/unet_em_prior.yaml")
+    assert warned < planned.index(".venv/bin/wandb sweep")
 
 
 def test_a_sweep_is_no_experiment() -> None:

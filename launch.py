@@ -1,0 +1,312 @@
+"""What an experiment needs before it trains (its cohort, its noise model, its stage 1), made where it is missing.
+
+    python launch.py fit --config experiments/base.yaml --config experiments/unet_em.yaml     then becomes train.py
+    python launch.py cohort --config experiments/base.yaml --config experiments/unet_em.yaml  prints its cohort.csv
+
+It takes the options of train.py, and one of its own, --stage1_runs=<folder>: where stage 1 is looked for and trained,
+if not in the folder that the experiment's file names. Whatever is made is made once, also if several processes need it
+at the same time, as the trials of a sweep do.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ct.refusal import Refusal, Sentence, Word, sentence_of
+from machine.file_lock import FileLock, locked
+from machine.latest import through_latest
+
+PROJECT = Path(__file__).resolve().parent
+STAGE1_RUNS = "stage1_runs"
+COHORT, WEIGHTS, NOISE_MODEL = "data.cohort", "model.init_weights", "model.noise_model"
+PASSED_TO_STAGE_1 = ("trainer.", "data.", "seed_everything")
+# What makes a process a trial of a sweep, or part of another run: stage 1 is neither.
+OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "GROUND_GLASS_RUN")
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# The cohorts that can be made, by the name of their folder. A word like $MEDSEG is the user's own folder.
+COHORTS = {
+    "phantom": ["ct.phantom"],
+    "tiny": ["ct.phantom", "--tiny"],
+    "tiny_panel": ["ct.phantom", "--tiny", "--readers=3"],
+    # For paper L3: pixels fine enough for crazy paving, and a panel of six readers.
+    "opacity": ["ct.phantom", "--size=128", "--readers=6"],
+    "medseg": [
+        *("ct.import_medseg_slices", "--folder", "$MEDSEG", "--grey-low-hu=-1100", "--grey-high-hu=260"),
+        *("--groups=experiments/medseg_groups.csv", "--transpose", "--whole-image"),
+    ],
+    # Grey to HU is an approximation.
+    "covid20": ["ct.import_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
+}
+FOLDERS = {"$MEDSEG": "<folder with images/ and masks/>", "$COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}
+
+
+@dataclass
+class Settings:
+    """What a command line of train.py says, as far as it matters here.
+
+    Attributes:
+        configs: Its configuration files, in order.
+        config: The values of the files, one over the other, by dotted name without `init_args`.
+        options: Name and value of the options beside them, in order.
+    """
+
+    configs: list[Path] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    options: list[tuple[str, str]] = field(default_factory=list)
+
+    def option(self, name: str) -> str:
+        """The value of an option of the command line; empty where it is not given."""
+        return dict(self.options).get(name, "")
+
+    def get(self, name: str) -> str:
+        """A value, from the command line or else from the files; empty where neither has it."""
+        return self.option(name) or str(self.config.get(name) or "")
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """The experiment whose weights another one starts from.
+
+    Attributes:
+        runs: The folder of runs that it lies in.
+        config: Its file.
+    """
+
+    runs: Path
+    config: Path
+
+    @property
+    def weights(self) -> Path:
+        """best.ckpt of its newest finished run."""
+        return self.runs / self.config.stem / "latest" / "best.ckpt"
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """Read train.py's options and the files that they name.
+
+    Raises:
+        Refusal: A configuration file cannot be read.
+    """
+    settings, rest = Settings(), list(arguments)
+    while rest:
+        name, equals, value = rest.pop(0).partition("=")
+        if not name.startswith("--"):
+            continue
+        if not equals and rest and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        if name == "--config":
+            settings.configs.append(Path(value))
+            settings.config |= _read(Path(value))
+        else:
+            settings.options.append((name.removeprefix("--").replace(".init_args.", "."), value))
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        why = Word(error.strerror if isinstance(error, OSError) else "it is no YAML")
+        raise Refusal("{file}: cannot be read ({why}); expected a file of experiments/", file=path, why=why) from None
+    return dict(_flat(content if isinstance(content, dict) else {}, ""))
+
+
+def _flat(content: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, prefix if key == "init_args" else f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def make_needs(arguments: Sequence[str]) -> list[str]:
+    """Make what a training needs and lacks.
+
+    Args:
+        arguments: train.py's, and perhaps --stage1_runs.
+
+    Returns:
+        Options to add to train.py's: where the noise model and the weights of stage 1 lie.
+
+    Raises:
+        Refusal: A configuration cannot be read, or something that is needed could not be made.
+    """
+    settings = read_settings(arguments)
+    cohort = make_cohort(settings)
+    more = []
+    if settings.get(NOISE_MODEL) and not settings.option(NOISE_MODEL):
+        more.append(f"--{NOISE_MODEL}={_make_noise_model(cohort, settings)}")
+    if stage_1 := stage_1_of(settings):
+        _make_stage_1(stage_1, cohort, settings)
+        more.append(f"--{WEIGHTS}={stage_1.weights}")
+    return more
+
+
+def make_cohort(settings: Settings) -> Path:
+    """The cohort.csv of a training, made if it is missing and one of those that can be made.
+
+    Raises:
+        Refusal: It could not be made, or is made from a folder that the user has not named.
+    """
+    path = Path(settings.get(COHORT) or "cohorts/phantom/cohort.csv")
+    name = path.parent.name
+    if path == Path("cohorts", name, "cohort.csv") and name in COHORTS:  # else the user's own
+        unnamed = [word for word in COHORTS[name] if word in FOLDERS and not os.environ.get(word[1:])]
+
+        def make(lock: FileLock) -> None:
+            if unnamed:
+                variable, what = Word(unnamed[0][1:]), Word(FOLDERS[unnamed[0]])
+                raise Refusal("name the folder of slices: {variable}={what}", variable=variable, what=what)
+            words = [os.environ[word[1:]] if word in FOLDERS else word for word in COHORTS[name]]
+            failure = Sentence("the cohort {name} could not be made", name=Word(name))
+            # Who asks for the cohort reads its path from our stdout.
+            _run(["-m", *words, "--out", str(path.parent)], lock, failure, stdout=sys.stderr.fileno())
+
+        _make_once(path.parent, path.is_file, make)
+    return path
+
+
+def _make_noise_model(cohort: Path, settings: Settings) -> Path:
+    """The reader noise model beside the cohort that it is estimated from."""
+    path = cohort.with_name("noise_model.npz")
+    command = ["-m", "evaluation.noise_model", "--cohort", str(cohort), "--out", str(path)]
+    command += ["--size", str(settings.config.get("data.size", 256))]
+    failure = Sentence("the reader noise model could not be estimated")
+    _make_once(
+        path,
+        lambda: path.is_file() and path.stat().st_mtime >= cohort.stat().st_mtime,
+        lambda lock: _run(command, lock, failure),
+    )
+    return path
+
+
+def stage_1_of(settings: Settings) -> Stage1 | None:
+    """The stage 1 whose weights an experiment starts from.
+
+    None where it starts from none, from weights that the user names and that exist, or from some that no experiment
+    beside its own makes: if those are missing, train.py says so.
+    """
+    path = Path(settings.get(WEIGHTS))
+    named = bool(settings.option(WEIGHTS))
+    if len(path.parts) < 4 or path.parts[-2:] != ("latest", "best.ckpt") or (named and through_latest(path).is_file()):
+        return None
+    config = settings.configs[-1].with_name(f"{path.parts[-3]}.yaml") if settings.configs else Path()
+    runs = "" if named else settings.option(STAGE1_RUNS)
+    return Stage1(Path(runs) if runs else path.parents[2], config) if config.is_file() else None
+
+
+def _make_stage_1(stage_1: Stage1, cohort: Path, settings: Settings) -> None:
+    """Train stage 1 where its weights are missing or were learned from another cohort."""
+    configs = [f"--config={stage_1.config.with_name('base.yaml')}", f"--config={stage_1.config}"]
+    own = [("runs", str(stage_1.runs)), (STAGE1_RUNS, str(stage_1.runs)), (COHORT, str(cohort))]
+    options = [f"--{name}={value}" for name, value in [*_passed_on(settings), *own]]
+    name = Word(stage_1.config.stem)
+    failure = Sentence("stage 1 ({name}) could not be trained; its own run and its log say why", name=name)
+    _make_once(
+        stage_1.runs / name,
+        lambda: _learned_from(stage_1.weights, cohort),
+        lambda lock: _run([__file__, "fit", *configs, *options], lock, failure),
+    )
+    print(f"stage 1: {stage_1.weights}", flush=True)
+
+
+def _passed_on(settings: Settings) -> list[tuple[str, str]]:
+    """The options that stage 1 gets too; not those that a sweep varies, or it would depend on which trial was first."""
+    varied = Path(os.environ.get("WANDB_SWEEP_PARAM_PATH", ""))
+    names = set(_read(varied)) if varied.is_file() else set()
+    names = {name.removesuffix(".value").replace(".init_args.", ".") for name in names}
+    return [(n, value) for n, value in settings.options if n.startswith(PASSED_TO_STAGE_1) and n not in names]
+
+
+def _learned_from(weights: Path, cohort: Path) -> bool:
+    """Whether there are weights, of a run on this very cohort."""
+    weights = through_latest(weights)
+    config = weights.with_name("config.yaml")
+    if not (weights.is_file() and config.is_file()):
+        return False
+    learned = _read(config).get(COHORT)
+    return learned is not None and Path(learned).resolve() == cohort.resolve()
+
+
+def _make_once(target: Path, is_made: Callable[[], bool], make: Callable[[FileLock], None]) -> None:
+    """Make a file or folder unless it is made; of several processes one does, and the others wait for it."""
+    if not is_made():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        waiting = f"waiting for {target}, which another process makes"
+        with locked(target.with_name(f".{target.name}.lock"), waiting) as lock:
+            if not is_made():
+                make(lock)
+
+
+def _run(command: Sequence[str], lock: FileLock, failure: Sentence, stdout: int | None = None) -> None:
+    """Run Python with a command. It is stopped when we are; if we are killed, it goes on and keeps the lock.
+
+    Raises:
+        Refusal: It failed.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in OF_ONE_RUN}
+    process = subprocess.Popen([sys.executable, *command], stdout=stdout, env=environment, pass_fds=lock.descriptors)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if code:
+        raise Refusal(failure)
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let the signals of a batch system or an agent end this process by an exception, so that its children end too."""
+    before = {number: signal.signal(number, _stop) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, frame: object) -> None:
+    # An agent takes other codes for failures, of which a few make it give up the sweep.
+    raise SystemExit(0 if "WANDB_SWEEP_ID" in os.environ else 128 + signal.SIGTERM)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code, unless this process becomes train.py."""
+    given = list(sys.argv[1:] if args is None else args)
+    if given[:1] not in (["fit"], ["cohort"]):
+        print("error: expected fit or cohort, then the options of train.py", file=sys.stderr)
+        return 2
+    try:
+        with ending_on_signals():
+            if given[0] == "cohort":
+                print(make_cohort(read_settings(given[1:])))
+                return 0
+            more = make_needs(given[1:])
+    except (Refusal, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        _tell_wandb(sentence_of(error))
+        return 2
+    own = [part for part in given if not part.startswith(f"--{STAGE1_RUNS}=")]
+    os.execv(sys.executable, [sys.executable, str(PROJECT / "train.py"), *own, *more])
+
+
+def _tell_wandb(why: Sentence) -> None:
+    """A trial that never came to train has no run but the one that its agent expects: say there why."""
+    if "WANDB_SWEEP_ID" in os.environ:
+        from callbacks.wandb_run import record_failure  # takes seconds, which no other trial needs
+
+        record_failure(why)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -171,7 +171,7 @@ def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | No
         advice = "export the scan in Hounsfield units"
     else:
         advice = (
-            "export the scan in Hounsfield units, or, for a NIfTI or NRRD file, declare grey_low_hu and grey_high_hu "
+            "export the scan in Hounsfield units, or, for a volume file, declare grey_low_hu and grey_high_hu "
             "(the HU of values 0 and 255) in cohort.csv"
         )
         advice += "; HU + 1024, which this looks like, are declared as -1024 and -769" if _is_shifted(census) else ""

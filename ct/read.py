@@ -1,8 +1,7 @@
-"""Files -> Scan in canonical orientation: NIfTI, NRRD, DICOM, slice images; and masks on the scan's grid."""
+"""Files -> Scan in canonical orientation: volumes, DICOM, slice images; and masks on the scan's grid."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +12,12 @@ from ct.cohort import is_slice_image
 from ct.patterns import MAX_CODE, MIN_CODE, UNLABELLED
 from ct.read_dicom import read_dicom
 from ct.read_images import read_image_mask, read_slice_images
-from ct.read_nifti import read_nifti
-from ct.read_nrrd import read_nrrd
 from ct.scan import Grid, Scan, canonical_view
 from ct.volume_file import StoredVolume, row_blocks, to_numbers
+from ct.volume_formats import VOLUME, is_volume_file, read_volume, volume_stem
 
 __all__ = ["read_mask", "read_pattern_mask", "read_scan", "read_slice_images"]
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-NRRD_SUFFIXES = (".nrrd", ".nhdr")
 UNLABELLED_IN_8_BIT = 255
 # Masks saved with a scaling come back as 0.99999 or 0.00002.
 CODE_TOLERANCE = 1e-3
@@ -33,11 +29,12 @@ def read_scan(
     """Read a CT scan and bring it into canonical orientation.
 
     Args:
-        path: NIfTI or NRRD file, DICOM file, folder that holds one DICOM series, slice image or folder of slice images.
+        path: NIfTI, NRRD or MetaImage file, DICOM file, folder that holds one DICOM series, slice image or folder of
+            slice images.
         scan_id: Name of the scan; the file's or folder's name if None.
         site: Where it was made.
-        grey_hu: The declared HU of grey 0 and grey 255; needed for slice images and for NIfTI and NRRD volumes that do
-            not hold HU, and only allowed there.
+        grey_hu: The declared HU of grey 0 and grey 255; needed for slice images and for volume files that do not hold
+            HU, and only allowed there.
 
     Returns:
         The scan in HU, with the grid of its file and what was repaired.
@@ -47,7 +44,7 @@ def read_scan(
     """
     source = Path(path)
     if not source.exists():
-        raise ValueError(f"{source}: no such file or folder; expected a NIfTI, NRRD or DICOM file or a DICOM folder")
+        raise ValueError(f"{source}: no such file or folder; expected a {VOLUME} file, a DICOM file or a DICOM folder")
     if is_slice_image(source):
         if grey_hu is None:
             raise ValueError(f"{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it")
@@ -61,14 +58,15 @@ def read_scan(
     z_mm, y_mm, x_mm = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
     check_voxels(values.shape, (z_mm, y_mm, x_mm), str(source))
     hu, value_repairs = check_hu(values, str(source), (stored.slope, stored.intercept), grey_hu)
-    return Scan(hu, affine, grid, scan_id or _stem(source), site, repairs + value_repairs, grey_hu=grey_hu)
+    return Scan(hu, affine, grid, scan_id or volume_stem(source), site, repairs + value_repairs, grey_hu=grey_hu)
 
 
 def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
     """Read a mask and check that it lies on the scan's grid.
 
     Args:
-        path: NIfTI or NRRD file in any axis order; for slice images, an image or a folder of images of the same names.
+        path: NIfTI, NRRD or MetaImage file in any axis order; for slice images, an image or a folder of images of the
+            same names.
         scan: The scan it belongs to.
 
     Returns:
@@ -79,12 +77,12 @@ def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
     """
     source = Path(path)
     if not source.exists():
-        raise ValueError(f"{source}: no such mask; expected a NIfTI or NRRD file, or images for slice images")
+        raise ValueError(f"{source}: no such mask; expected a {VOLUME} file, or images for slice images")
     if scan.slice_names:
         return read_image_mask(source, scan)
     if not is_volume_file(source):
-        raise ValueError(f"{source}: a mask of this kind cannot be read; expected a NIfTI or NRRD file")
-    stored = _read_volume(source)
+        raise ValueError(f"{source}: a mask of this kind cannot be read; expected a {VOLUME} file")
+    stored = read_volume(source)
     try:
         values, affine = canonical_view(stored.values, stored.affine)
     except ValueError as error:
@@ -124,15 +122,6 @@ def read_pattern_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int8]:
     return codes.astype(np.int8)
 
 
-def is_volume_file(path: Path) -> bool:
-    """Tell whether a path is a NIfTI or NRRD file, by its name."""
-    return path.is_file() and path.name.lower().endswith(NIFTI_SUFFIXES + NRRD_SUFFIXES)
-
-
-def _stem(path: Path) -> str:
-    return re.sub(r"(\.nii)?(\.gz)?$", "", path.name) if path.is_file() and ".nii" in path.name else path.stem
-
-
 def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[StoredVolume, tuple[str, ...]]:
     if not is_volume_file(path):
         if grey_hu is not None:
@@ -144,7 +133,7 @@ def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[Store
         except ValueError as error:
             raise ValueError(_printable(str(error))) from error
         return StoredVolume(values, affine), tuple(_printable(repair) for repair in repairs)
-    stored = _read_volume(path)
+    stored = read_volume(path)
     if min(stored.values.shape) < 2:
         raise ValueError(f"{path}: holds one slice {stored.values.shape}; expected a volume of at least two slices")
     return stored, ()
@@ -153,7 +142,3 @@ def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[Store
 def _printable(sentence: str) -> str:
     # Tags of damaged files can hold control characters, and they are quoted.
     return "".join(character if character.isprintable() else "?" for character in sentence)
-
-
-def _read_volume(path: Path) -> StoredVolume:
-    return read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else read_nrrd(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct.cohort import read_cohort
-from ct.read import is_volume_file
+from ct.volume_formats import is_volume_file
 
 PRIVATE = "private_sources.csv"
 NUMBERED = re.compile(r"scan-(\d+)")

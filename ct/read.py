@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ct.checks import check_hu, check_same_grid, check_voxels
+from ct.checks import check_hu, check_voxels, place_mask
 from ct.cohort import is_slice_image
 from ct.patterns import MAX_CODE, MIN_CODE, UNLABELLED
 from ct.read_dicom import read_dicom
@@ -61,13 +61,17 @@ def read_scan(
     return Scan(hu, affine, grid, scan_id or volume_stem(source), site, repairs + value_repairs, grey_hu=grey_hu)
 
 
-def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
-    """Read a mask and check that it lies on the scan's grid.
+def read_mask(
+    path: str | Path, scan: Scan, repairs: list[str] | None = None, role: str = "mask"
+) -> npt.NDArray[np.int16]:
+    """Read a mask that lies on the scan's grid, or on a part of it, outside of which it is 0.
 
     Args:
         path: NIfTI, NRRD or MetaImage file in any axis order; for slice images, an image or a folder of images of the
             same names.
         scan: The scan it belongs to.
+        repairs: Gets a sentence if the mask was stored cropped.
+        role: What that sentence calls the mask.
 
     Returns:
         int16 (Z, Y, X), the stored values on the scan's canonical grid.
@@ -87,10 +91,16 @@ def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
         values, affine = canonical_view(stored.values, stored.affine)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    check_same_grid(values.shape, affine, scan.hu.shape, scan.affine, str(source))
-    mask = np.empty(values.shape, dtype=np.int16)
+    first = place_mask(values.shape, affine, scan.hu.shape, scan.affine, str(source))
+    mask = np.zeros(scan.hu.shape, dtype=np.int16)
+    part = mask[tuple(slice(at, at + count) for at, count in zip(first, values.shape, strict=True))]
+    if repairs is not None and values.shape != scan.hu.shape:
+        repairs.append(
+            f"the {role} is stored cropped to (z, y, x) = {values.shape} of the scan's {scan.hu.shape} voxels; it was "
+            f"laid in from voxel {first} on, where voxels coincide, and is 0 elsewhere"
+        )
     limits = np.iinfo(np.int16)
-    for block, target in row_blocks(values, mask):
+    for block, target in row_blocks(values, part):
         numbers = to_numbers(block, stored.slope, stored.intercept)
         whole = np.rint(numbers)
         # Written this way round, NaN is refused as well.
@@ -102,12 +112,16 @@ def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
     return mask
 
 
-def read_pattern_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int8]:
+def read_pattern_mask(
+    path: str | Path, scan: Scan, repairs: list[str] | None = None, role: str = "pattern mask"
+) -> npt.NDArray[np.int8]:
     """Read a mask of the class codes -1..10 of paper L3; 255, as 8-bit files store it, is -1.
 
     Args:
         path: As for `read_mask`.
         scan: The scan it belongs to.
+        repairs: As for `read_mask`.
+        role: As for `read_mask`.
 
     Returns:
         int8 (Z, Y, X) on the scan's canonical grid.
@@ -115,7 +129,7 @@ def read_pattern_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int8]:
     Raises:
         ValueError: As for `read_mask`, or another value is found.
     """
-    codes = read_mask(path, scan)
+    codes = read_mask(path, scan, repairs, role)
     codes[codes == UNLABELLED_IN_8_BIT] = UNLABELLED
     if codes.min() < MIN_CODE or codes.max() > MAX_CODE:
         raise ValueError(f"{path}: pattern codes from {codes.min()} to {codes.max()}; expected {MIN_CODE}..{MAX_CODE}")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -95,6 +96,7 @@ class Segmenter:
         scan = read_scan(source.path, grey_hu=source.grey_hu)
         told("find the lungs", 0.1)
         lungs = find_lungs(scan, source.lung_mask, self.lung_method)
+        scan = replace(scan, repairs=scan.repairs + lungs.repairs)
         found = segment_scan(
             scan, lungs.mask, self.modules, self.flips, lambda share: told("segment", 0.3 + 0.5 * share)
         )

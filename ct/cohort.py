@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ct.csv_table import CsvTable, is_missing, parse_number, parse_whole_number, read_csv_table
+from ct.dicom_files import is_dicom_file
 from ct.reports import weak_label
 
 REQUIRED_COLUMNS = ("scan_id", "patient_id", "site", "image")
@@ -68,10 +69,18 @@ class Cohort:
 
 
 def is_slice_image(path: Path) -> bool:
-    """Tell whether a path is an 8-bit slice image or a folder that holds such images."""
-    if path.is_dir():
-        return any(child.suffix.lower() in SLICE_IMAGE_SUFFIXES for child in path.iterdir())
-    return path.suffix.lower() in SLICE_IMAGE_SUFFIXES
+    """Tell whether a path is an 8-bit slice image or a folder that holds such images, and no DICOM beside previews."""
+    if not path.is_dir():
+        return path.suffix.lower() in SLICE_IMAGE_SUFFIXES
+    inside = [(child, child.suffix.lower() in SLICE_IMAGE_SUFFIXES) for child in path.iterdir()]
+    return any(image for _, image in inside) and not any(_is_dicom(child) for child, image in inside if not image)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return path.is_file() and is_dicom_file(path)
+    except ValueError:  # told when the scan is read
+        return False
 
 
 def read_cohort(csv_path: str | Path) -> Cohort:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
+from ct.archives import kind_of_start
 from ct.scan import OBLIQUE_TOLERANCE, Affine
 from ct.volume_file import DAMAGE, MOST_BYTES_PER_BYTE, Layout, StoredVolume, first_line, read_voxels
 
@@ -103,8 +104,12 @@ def _read_header(path: Path, stream: BinaryIO, single: bool) -> Any:
             f"{path}: the header is Analyze 7.5, which does not say where left and right are; expected NIfTI; convert "
             f"it where its orientation is known"
         )
-    kind = "a single-file NIfTI" if single else "a NIfTI pair"
-    raise ValueError(f"{path}: not a readable NIfTI file (no signature of {kind} in its header); export it again")
+    why = f"no signature of {'a single-file NIfTI' if single else 'a NIfTI pair'} in its header"
+    if packed := kind_of_start(start):
+        why = f"it is packed ({packed}), which its name does not say"
+    elif len(start) < HEADER_BYTES:
+        why = f"its header has {len(start)} of {HEADER_BYTES} bytes; it is cut off or damaged"
+    raise ValueError(f"{path}: not a readable NIfTI file ({why}); export it again")
 
 
 def _layout(path: Path, header: Any) -> tuple[Shape, np.dtype[Any]]:

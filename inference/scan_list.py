@@ -35,7 +35,7 @@ class Source:
 
 def is_batch(path: Path) -> bool:
     """Whether a path means several scans: a cohort.csv, or a folder that `holds_scans`."""
-    return path.suffix.lower() == ".csv" if path.is_file() else path.is_dir() and holds_scans(path)
+    return path.suffix.lower() in (".csv", ".tsv") if path.is_file() else path.is_dir() and holds_scans(path)
 
 
 def scans_of(path: Path) -> tuple[list[Source], dict[Path, str]]:

@@ -86,9 +86,14 @@ def test_analyze_is_refused_since_it_does_not_tell_left_from_right(tmp_path, kin
 
 def test_other_headers(tmp_path):
     (tmp_path / "a.img").write_bytes(bytes(240))
-    for content in (b"!INTERFILE :=\n" * 40, b"", bytes(600)):
+    for content, reason in (
+        (b"!INTERFILE :=\n" * 40, "no signature of a NIfTI pair"),
+        (bytes(600), "no signature of a NIfTI pair"),
+        (bytes(300), "header has 300 of 348 bytes; it is cut off or damaged"),
+        (gzip.compress(bytes(600)), "packed .gzip., which its name does not say"),
+    ):
         (tmp_path / "a.hdr").write_bytes(content)
-        assert_refused(read_scan, tmp_path / "a.hdr", "no signature of a NIfTI pair")
+        assert_refused(read_scan, tmp_path / "a.hdr", reason)
 
 
 def test_dicom_files_may_be_called_img(tmp_path):

@@ -307,7 +307,10 @@ def _needs(sweep: Sweep, runs: Path, arguments: Sequence[str]) -> list[str]:
     command = [part for part in sweep.command if part not in MACROS]
     with ending_on_signals():
         made = make_needs([*command, f"--{STAGE1_RUNS}={runs}", *arguments])
-    return [f"{name}={os.path.realpath(through_latest(path))}" for name, _, path in (option.partition("=") for option in made)]
+    return [
+        f"{name}={os.path.realpath(through_latest(path))}"
+        for name, _, path in (option.partition("=") for option in made)
+    ]
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -22,6 +22,8 @@ UNEVEN_SHARE = 0.05
 # that were taken for mm fall outside; only where there are few pixels can a narrow field be a crop.
 LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.1, (30.0, 15.0, 15.0)
 FIELD_MM, CROP_PIXELS = (80.0, 1500.0), 64
+# How far, in voxels, those of a cropped mask may lie off the scan's: headers round, but half a voxel is another raster.
+COINCIDENCE = 0.1
 
 _LOWEST_BIN, _HIGHEST_BIN = int(np.iinfo(np.int16).min), int(np.iinfo(np.uint16).max)
 
@@ -171,7 +173,7 @@ def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | No
         advice = "export the scan in Hounsfield units"
     else:
         advice = (
-            "export the scan in Hounsfield units, or, for a NIfTI or NRRD file, declare grey_low_hu and grey_high_hu "
+            "export the scan in Hounsfield units, or, for a volume file, declare grey_low_hu and grey_high_hu "
             "(the HU of values 0 and 255) in cohort.csv"
         )
         advice += "; HU + 1024, which this looks like, are declared as -1024 and -769" if _is_shifted(census) else ""
@@ -267,10 +269,10 @@ def check_stack(positions_mm: npt.NDArray[np.float64], normal: npt.NDArray[np.fl
         raise ValueError(f"{where}: slices are shifted sideways by up to {sideways:.2f} mm; expected a straight stack")
 
 
-def check_same_grid(
+def place_mask(
     shape: tuple[int, ...], affine: Affine, scan_shape: tuple[int, ...], scan_affine: Affine, where: str
-) -> None:
-    """Check that a mask lies on its scan's canonical grid, each corner within half a voxel.
+) -> tuple[int, int, int]:
+    """Find where a mask lies in its scan: on its canonical grid, or on a part of it where voxels coincide.
 
     Args:
         shape: (Z, Y, X) of the mask.
@@ -279,20 +281,36 @@ def check_same_grid(
         scan_affine: (4, 4) of the scan's canonical (x, y, z).
         where: The mask's file, for the error.
 
+    Returns:
+        The scan's voxel (z, y, x) on which the mask's first lies; (0, 0, 0) for a mask of the scan's shape.
+
     Raises:
-        ValueError: Other shape, or a corner more than half a voxel away.
+        ValueError: A mask of the scan's shape with a corner more than half a voxel away; one of another shape with a
+            corner more than `COINCIDENCE` off the scan's voxels, or outside of the scan.
     """
-    if shape != scan_shape:
-        raise ValueError(
-            f"{where}: the mask has (z, y, x) = {shape} voxels; expected the scan's {scan_shape}; "
-            f"draw it on this scan's grid"
-        )
     ends = [(0, count - 1) for count in reversed(shape)]
     corners = np.array([(x, y, z, 1) for x in ends[0] for y in ends[1] for z in ends[2]], dtype=np.float64).T
     seen = np.linalg.solve(scan_affine, affine @ corners)
-    shift = float(np.abs(seen - corners).max())
-    if shift > 0.5:
+    cropped = shape != scan_shape
+    offset = np.rint(seen[:3, 0]) if cropped else np.zeros(3)
+    shift = float(np.abs(seen[:3] - corners[:3] - offset[:, None]).max())
+    advice = "draw it on this scan's grid, or export it with the scan as reference for its extent and spacing"
+    # Written this way round, NaN is refused as well.
+    if not cropped and not shift <= 0.5:
         raise ValueError(
             f"{where}: the mask lies up to {shift:.2f} voxels away from the scan; expected the scan's own grid (within "
-            f"half a voxel); draw it on this scan's grid"
+            f"half a voxel); {advice}"
         )
+    if cropped and not shift <= COINCIDENCE:
+        raise ValueError(
+            f"{where}: the mask has (z, y, x) = {shape} voxels; expected the scan's {scan_shape}, or a part of them "
+            f"voxel for voxel, but they lie up to {shift:.2f} voxels off the scan's; {advice}"
+        )
+    first = (int(offset[2]), int(offset[1]), int(offset[0]))
+    beyond = max(max(-at, at + count - whole) for at, count, whole in zip(first, shape, scan_shape, strict=True))
+    if beyond > 0:
+        raise ValueError(
+            f"{where}: the mask has (z, y, x) = {shape} voxels; expected the scan's {scan_shape}, or a part of them, "
+            f"but it sticks out of the scan by {beyond} voxels; {advice}"
+        )
+    return first

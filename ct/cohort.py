@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ct.csv_table import CsvTable, is_missing, parse_number, parse_whole_number, read_csv_table
+from ct.dicom_files import is_dicom_file
 from ct.reports import weak_label
 
 REQUIRED_COLUMNS = ("scan_id", "patient_id", "site", "image")
@@ -38,7 +40,7 @@ class CohortRow:
 
     Attributes:
         split: train, val, test, or empty until `ct.splits.assign_splits`.
-        has_consolidation: 0, 1, or None where the column is blank.
+        has_consolidation: 0, 1 (1.0 and the like are read, too), or None where the column is blank.
         grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU.
         grey_high_hu: Declared HU of grey 255, for the same.
     """
@@ -67,17 +69,26 @@ class Cohort:
 
 
 def is_slice_image(path: Path) -> bool:
-    """Tell whether a path is an 8-bit slice image or a folder that holds such images."""
-    if path.is_dir():
-        return any(child.suffix.lower() in SLICE_IMAGE_SUFFIXES for child in path.iterdir())
-    return path.suffix.lower() in SLICE_IMAGE_SUFFIXES
+    """Tell whether a path is an 8-bit slice image or a folder that holds such images, and no DICOM beside previews."""
+    if not path.is_dir():
+        return path.suffix.lower() in SLICE_IMAGE_SUFFIXES
+    inside = [(child, child.suffix.lower() in SLICE_IMAGE_SUFFIXES) for child in path.iterdir()]
+    return any(image for _, image in inside) and not any(_is_dicom(child) for child, image in inside if not image)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return path.is_file() and is_dicom_file(path)
+    except ValueError:  # told when the scan is read
+        return False
 
 
 def read_cohort(csv_path: str | Path) -> Cohort:
     """Read and check a cohort.csv.
 
     Args:
-        csv_path: UTF-8 file with a header; paths in it are relative to its folder.
+        csv_path: UTF-8 file with a header, separated by commas, semicolons or tabs; paths in it are relative to its
+            folder. Blank cells may be written nan or NA too, as pandas and R do, but in required columns.
 
     Returns:
         The rows, in the file's order.
@@ -90,21 +101,10 @@ def read_cohort(csv_path: str | Path) -> Cohort:
         raise ValueError(
             f"{path}: no such cohort file; expected a CSV file with the columns {', '.join(REQUIRED_COLUMNS)}"
         )
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            records = list(csv.reader(file, strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: not a readable UTF-8 CSV file ({error}); save it as CSV with UTF-8 encoding"
-        ) from error
-    header = [name.strip() for name in records[0]] if records else []
-    _check_header(path, header)
+    table = read_csv_table(path, (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS))
+    _check_header(path, table.header)
     problems: list[str] = []
-    rows = [
-        _parse_row(path, number, dict(zip(header, record, strict=False)), len(record) - len(header), problems)
-        for number, record in enumerate(records[1:], start=2)
-        if any(cell.strip() for cell in record)
-    ]
+    rows = [_parse_row(path, number, cells, table, problems) for number, cells in table.rows]
     _check_across_rows(path, rows, problems)
     if problems:
         raise ValueError("\n".join(problems))
@@ -194,15 +194,17 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _parse_row(
-    path: Path, number: int, cells: dict[str, str], surplus: int, problems: list[str]
+    path: Path, number: int, record: list[str], table: CsvTable, problems: list[str]
 ) -> tuple[int, CohortRow]:
     """Turn the cells of one row into a CohortRow; what is wrong is added to `problems`."""
+    cells = dict(zip(table.header, record, strict=False))
 
     def wrong(column: str, found: str, expected: str) -> None:
         problems.append(f"{path}: row {number}, column '{column}': found {found}, expected {expected}")
 
     def text(column: str) -> str:
-        return (cells.get(column) or "").strip()
+        cell = cells.get(column, "").strip()
+        return "" if column in OPTIONAL_COLUMNS and is_missing(cell) else cell
 
     def file(column: str, value: str | None = None) -> Path | None:
         value = text(column) if value is None else value
@@ -213,21 +215,26 @@ def _parse_row(
             wrong(column, f"'{value}', which does not exist", "a file or folder relative to the cohort file")
         return target
 
-    if surplus != 0:
+    if len(record) != len(table.header):
         problems.append(
-            f"{path}: row {number}: found {surplus:+d} cells against the header, expected as many as columns"
+            f"{path}: row {number}: found {len(record) - len(table.header):+d} cells against the header, expected as "
+            f"many as columns; a cell that holds {table.separator!r} needs quotes"
         )
     for column in REQUIRED_COLUMNS:
-        if not text(column):
-            wrong(column, "a blank cell", "a value")
+        # A site may be called NA, but patients of that name would count as one.
+        if not text(column) or (column != "site" and is_missing(text(column))):
+            wrong(column, repr(text(column)) if text(column) else "a blank cell", "a value")
     if text("scan_id") and not _SCAN_ID.fullmatch(text("scan_id")):
         wrong("scan_id", repr(text("scan_id")), "letters, digits, '_', '-' and '.' only (it becomes a folder name)")
-    if text("has_consolidation") not in ("", "0", "1"):
+    label = parse_whole_number(text("has_consolidation"), table.separator)
+    if text("has_consolidation") and label not in (0, 1):
         wrong("has_consolidation", repr(text("has_consolidation")), "0, 1 or blank")
     if text("split") not in ("", *SPLITS):
         wrong("split", repr(text("split")), "train, val, test or blank")
     image = file("image") or path.parent
-    low, high = _parse_greys(text, wrong, text("image") != "" and image.exists() and is_slice_image(image))
+    low, high = _parse_greys(
+        text, wrong, table.separator, text("image") != "" and image.exists() and is_slice_image(image)
+    )
     readers = [file("readers", part.strip()) for part in text("readers").split(";") if part.strip()]
     return number, CohortRow(
         scan_id=text("scan_id"),
@@ -239,7 +246,7 @@ def _parse_row(
         pattern_mask=file("pattern_mask"),
         readers=tuple(reader for reader in readers if reader),
         report=file("report"),
-        has_consolidation=int(text("has_consolidation")) if text("has_consolidation") in ("0", "1") else None,
+        has_consolidation=label if label in (0, 1) else None,
         split=text("split"),
         grey_low_hu=low,
         grey_high_hu=high,
@@ -247,18 +254,15 @@ def _parse_row(
 
 
 def _parse_greys(
-    text: Callable[[str], str], wrong: Callable[[str, str, str], None], is_image: bool
+    text: Callable[[str], str], wrong: Callable[[str, str, str], None], separator: str, is_image: bool
 ) -> tuple[float | None, float | None]:
     columns = ("grey_low_hu", "grey_high_hu")
     reason = "the image is an 8-bit slice image" if is_image else "the other one is declared"
     values: list[float | None] = []
     for column in columns:
-        try:
-            value = float(text(column)) if text(column) else None
-        except ValueError:
-            value = float("nan")
+        value = parse_number(text(column), separator) if text(column) else None
         if value is not None and not np.isfinite(value):
-            wrong(column, repr(text(column)), "a number of HU")
+            wrong(column, repr(text(column)), "a number of HU without separators of thousands")
             value = None
         elif value is None and (is_image or any(map(text, columns))):
             wrong(column, "a blank cell", f"the HU of this grey value, because {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,9 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 
-from ct.read_nifti import read_nifti
+from ct.csv_table import read_csv_table
 from ct.volume_file import to_numbers
-
-VOLUME_SUFFIXES = (".nii.gz", ".nii")
+from ct.volume_formats import VOLUME, files_of_volume, is_volume_file, read_volume, volume_stem
 
 
 def find_folder(root: str | Path, *names: str) -> Path:
@@ -63,7 +61,7 @@ def inner_folders(root: Path) -> list[Path]:
 
 
 def volumes_in(folder: Path) -> dict[str, Path]:
-    """List the NIfTI files of a folder and its subfolders by their names without suffix.
+    """List the volume files of a folder and its subfolders by their names without suffix.
 
     Raises:
         ValueError: There is none, or two have the same name.
@@ -71,14 +69,13 @@ def volumes_in(folder: Path) -> dict[str, Path]:
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and is_visible(file, folder)]
     volumes: dict[str, Path] = {}
     for file in files:
-        suffix = next((suffix for suffix in VOLUME_SUFFIXES if file.name.lower().endswith(suffix)), None)
-        if suffix is None:
+        if not is_volume_file(file) or files_of_volume(file)[0] != file:
             continue
-        other = volumes.setdefault(file.name[: -len(suffix)], file)
+        other = volumes.setdefault(volume_stem(file), file)
         if other != file:
             raise ValueError(f"{file}: has the same name as {other}; expected one file per scan; remove one of them")
     if not volumes:
-        raise ValueError(f"{folder}: holds no NIfTI file; expected the volumes of the data set (*.nii.gz)")
+        raise ValueError(f"{folder}: holds no {VOLUME} file; expected the volumes of the data set (*.nii.gz)")
     return volumes
 
 
@@ -114,14 +111,9 @@ def read_groups(path: str | Path | None, names: Collection[str]) -> dict[str, st
     """
     if path is None:
         return {}
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            records = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a readable CSV file ({error}); expected the columns name, patient_id") from error
     groups: dict[str, str] = {}
-    for number, record in enumerate(records, start=2):
-        name, patient = (record.get("name") or "").strip(), (record.get("patient_id") or "").strip()
+    for number, record in read_csv_table(Path(path), ("name", "patient_id")).records():
+        name, patient = record.get("name", "").strip(), record.get("patient_id", "").strip()
         if name not in names or not patient or name in groups:
             raise ValueError(
                 f"{path}: row {number}: found {record}; expected each scan once, as its name in the data set (such as "
@@ -132,7 +124,7 @@ def read_groups(path: str | Path | None, names: Collection[str]) -> dict[str, st
 
 
 def recode_mask(source: Path, target: Path, code_of_value: Mapping[int, int]) -> set[int]:
-    """Write a NIfTI mask with other values on the same grid.
+    """Write a mask as NIfTI with other values on the same grid.
 
     Args:
         source: The mask.
@@ -145,7 +137,7 @@ def recode_mask(source: Path, target: Path, code_of_value: Mapping[int, int]) ->
     Raises:
         ValueError: The mask cannot be read or holds another value.
     """
-    stored = read_nifti(source)
+    stored = read_volume(source)
     codes: npt.NDArray[np.uint8] = np.empty(stored.values.shape, dtype=np.uint8)
     found: set[int] = set()
     # Slice by slice, since the largest masks hold 166 million voxels.

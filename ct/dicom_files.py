@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ct.archives import describe_archive
 from ct.dicom_tags import one_sentence
+from ct.volume_formats import VOLUME, is_volume_file
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+# What is none without the header beside it.
+VOXEL_SUFFIXES = (".raw", ".zraw", ".img", ".img.gz")
 
 
 def find_dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
@@ -24,16 +28,14 @@ def find_dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
         ValueError: None is there, or a file that calls itself DICOM is not.
     """
     if path.is_file():
-        if not _is_dicom(path):
-            raise ValueError(
-                f"{path}: not a readable DICOM file (no DICOM header); expected a CT scan; export it again"
-            )
+        if not is_dicom_file(path):
+            raise ValueError(f"{path}: {_what_else(path)}")
         return [path], ()
     files, left_out = [], []
     for file in _walk(path):
         if any(part.startswith(".") for part in file.relative_to(path).parts) or file.name.upper() == "DICOMDIR":
             left_out.append(file)
-        elif file.is_file() and _is_dicom(file):
+        elif file.is_file() and is_dicom_file(file):
             files.append(file)
         elif file.suffix.lower() in DICOM_SUFFIXES:
             raise ValueError(
@@ -43,7 +45,9 @@ def find_dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
         else:
             left_out.append(file)
     if not files:
-        raise ValueError(f"{path}: no DICOM file in this folder; expected a folder that holds one CT series")
+        raise ValueError(
+            f"{path}: no DICOM file in this folder; expected a folder that holds one CT series{_hint(left_out)}"
+        )
     if not left_out:
         return files, ()
     count, example = len(left_out), left_out[0].relative_to(path)
@@ -61,7 +65,31 @@ def _walk(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _is_dicom(file: Path) -> bool:
+def _what_else(path: Path) -> str:
+    """Say what a file is that is no scan, and what to do."""
+    if archive := describe_archive(path):
+        return f"not a CT scan but {archive}"
+    if path.name.lower().endswith(VOXEL_SUFFIXES):
+        return (
+            "voxels without a header; expected a CT scan; give the header (.mhd, .nhdr, .hdr) with this file beside it"
+        )
+    return f"not a readable DICOM file (no DICOM header); expected a CT scan ({VOLUME} or DICOM); export it again"
+
+
+def _hint(files: list[Path]) -> str:
+    """Say what a folder without DICOM files holds instead."""
+    if any(map(is_volume_file, files)):
+        return f"; it holds {VOLUME} files: give one of them"
+    archive = next(filter(None, map(describe_archive, files)), "")
+    return f"; it holds what is {archive}" if archive else ""
+
+
+def is_dicom_file(file: Path) -> bool:
+    """Tell by its first bytes whether a file is DICOM.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
     with one_sentence(file, "the file cannot be read"), file.open("rb") as stream:
         start = stream.read(132)
     if start[128:] == b"DICM":

@@ -14,7 +14,6 @@ diagnosis of all.
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 import warnings
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ct.cohort import CohortRow
+from ct.csv_table import parse_whole_number, read_csv_table
 from ct.dataset_files import folders_in, inner_folders
 from ct.dicom_files import find_dicom_files
 from ct.dicom_tags import numbers, read_dataset, text, whole_number
@@ -38,6 +38,7 @@ SITE = "covid_ct_md"
 DIAGNOSES = {"covid": "COVID-19", "cap": "community-acquired pneumonia", "normal": "normal"}
 SUBJECT = re.compile(r"(P|cap|normal)\d+", re.IGNORECASE)
 LOBES = ("LLL", "LUL", "RLL", "RML", "RUL")
+INDEX_COLUMNS = ("Folder/ID", "Label Index")
 INDEX, SLICE_LABELS, LOBE_LABELS = "Index.csv", "Slice-level-labels.npy", "Lobe-level-labels.npy"
 
 
@@ -117,16 +118,16 @@ def _read_labels(root: Path) -> Labels:
     index = _find_file(root, INDEX)
     if lobes.shape != (*slices.shape, len(LOBES)):
         raise ValueError(f"{root}: labels of slices are {slices.shape}, of lobes {lobes.shape}; expected one set")
-    with index.open(encoding="utf-8-sig", newline="") as file:
-        records = list(csv.DictReader(file))
+    table = read_csv_table(index, INDEX_COLUMNS)
     rows: dict[str, int] = {}
-    for number, record in enumerate(records, start=2):
-        subject, row = (record.get("Folder/ID") or "").strip(), (record.get("Label Index") or "").strip()
-        if not subject or not row.isdigit() or int(row) >= len(slices):
+    for number, record in table.records():
+        subject = record.get("Folder/ID", "").strip()
+        row = parse_whole_number(record.get("Label Index", ""), table.separator)
+        if not subject or row is None or not 0 <= row < len(slices):
             raise ValueError(
                 f"{index}: row {number}: found {record}; expected a 'Folder/ID' and a 'Label Index' below {len(slices)}"
             )
-        rows[subject] = int(row)
+        rows[subject] = row
     return Labels(slices, lobes, rows)
 
 

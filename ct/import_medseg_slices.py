@@ -31,11 +31,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from ct.cohort import SLICE_IMAGE_SUFFIXES, CohortRow
-from ct.dataset_files import VOLUME_SUFFIXES, check_pairs, find_folder, is_visible, look_for_folder, read_groups, recode
+from ct.dataset_files import check_pairs, find_folder, is_visible, look_for_folder, read_groups, recode
 from ct.import_medseg import CODE_OF_VALUE
 from ct.importing import new_cohort, run_importer
 from ct.patterns import CONSOLIDATION_CODES
 from ct.volume_file import DAMAGE
+from ct.volume_formats import NIFTI_SUFFIXES
 from machine.command_line import run_command
 
 SITE = "sirm"
@@ -121,7 +122,7 @@ def _images_in(folder: Path) -> dict[str, Path]:
 def _unstack(folder: Path, target: Path, low_hu: float, high_hu: float) -> dict[str, tuple[Path, Path]]:
     """Write the slices of the two stacks as images; return their paths."""
     names = [
-        next((f"{name}{end}" for end in VOLUME_SUFFIXES if (folder / f"{name}{end}").is_file()), "") for name in STACKS
+        next((f"{name}{end}" for end in NIFTI_SUFFIXES if (folder / f"{name}{end}").is_file()), "") for name in STACKS
     ]
     if not all(names):
         raise ValueError(

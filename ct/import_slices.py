@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ct.cohort import SPLITS, CohortRow
+from ct.csv_table import parse_whole_number, read_csv_table
 from ct.importing import new_cohort, run_importer
 from ct.splits import assign_splits
 from machine.command_line import run_command
@@ -93,17 +93,16 @@ def _read_cases(source: Path) -> dict[str, list[str]]:
     path = source / "cases.csv"
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected a CSV file with the columns {', '.join(CASES_COLUMNS)}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in CASES_COLUMNS if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path}: column '{missing[0]}' is missing; found {reader.fieldnames}")
-        records = list(reader)
+    table = read_csv_table(path, CASES_COLUMNS)
+    missing = [name for name in CASES_COLUMNS if name not in table.header]
+    if missing:
+        raise ValueError(f"{path}: column '{missing[0]}' is missing; found {table.header}")
     order_of_case: dict[str, list[tuple[int, str]]] = {}
-    for number, record in enumerate(records, start=2):
-        if not (record["order_in_case"] or "").isdigit() or not record["file"] or not record["case"]:
+    for number, record in table.records():
+        order = parse_whole_number(record["order_in_case"], table.separator)
+        if order is None or order < 0 or not record["file"] or not record["case"]:
             raise ValueError(f"{path}: row {number}: found {record}, expected a file, a case and a whole number")
-        order_of_case.setdefault(record["case"], []).append((int(record["order_in_case"]), record["file"]))
+        order_of_case.setdefault(record["case"], []).append((order, record["file"]))
     if not order_of_case:
         raise ValueError(f"{path}: holds no slices; expected at least one row below the header")
     for case, ordered in order_of_case.items():

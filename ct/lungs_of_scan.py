@@ -25,11 +25,13 @@ class Lungs:
         mask: bool (Z, Y, X) on the scan's canonical grid.
         source: "file", "classical" or "lungmask".
         warnings: A sentence for each thing that is unusual about the mask.
+        repairs: A sentence if the mask of a file was stored cropped.
     """
 
     mask: npt.NDArray[np.bool_]
     source: str
     warnings: tuple[str, ...]
+    repairs: tuple[str, ...] = ()
 
 
 def find_lungs(scan: Scan, lung_mask: Path | None = None, method: str = "classical") -> Lungs:
@@ -40,7 +42,7 @@ def find_lungs(scan: Scan, lung_mask: Path | None = None, method: str = "classic
 
     Args:
         scan: The scan.
-        lung_mask: A mask on the scan's grid, nonzero inside the lungs; then `method` does not matter.
+        lung_mask: A mask on the scan's grid or a part of it, nonzero inside the lungs; then `method` does not matter.
         method: "classical" (thresholds and shapes) or "lungmask" (the network R231CovidWeb, as in paper EM; needs
             `pip install .[lungmask]`).
 
@@ -54,12 +56,13 @@ def find_lungs(scan: Scan, lung_mask: Path | None = None, method: str = "classic
     if method not in METHODS:
         raise ValueError(f"the lung method is {method!r}; expected one of {', '.join(METHODS)}")
     if lung_mask is not None:
-        mask = read_mask(lung_mask, scan) != 0
+        repairs: list[str] = []
+        mask = read_mask(lung_mask, scan, repairs, "lung mask") != 0
         if not mask.any():
             raise ValueError(
                 f"{lung_mask}: no lung voxels; expected values above 0 inside the lungs; give another mask"
             )
-        return Lungs(mask, "file", lung_warnings(scan, mask))
+        return Lungs(mask, "file", lung_warnings(scan, mask), tuple(repairs))
     if method == "lungmask":
         mask = lungmask_lungs(scan)
     else:

@@ -8,9 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import pydicom
 from PIL import Image
@@ -18,6 +16,7 @@ from PIL import Image
 from ct.cohort import CohortRow, is_slice_image
 from ct.resample import plan_transform
 from ct.sources import files_of
+from ct.volume_formats import is_volume_file, volume_layout
 
 # A worker holds at most this many times the bytes of the scan it reads.
 SCANS_IN_MEMORY = 4
@@ -92,30 +91,16 @@ def _look_at(path: Path, stored: int) -> tuple[int, float, int]:
     try:
         if is_slice_image(path):
             return _slice_images(path)
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            return _nifti(path)
-        if path.name.lower().endswith((".nrrd", ".nhdr")):
-            return _nrrd(path)
-        return _dicom(path)
+        return _volume(path) if is_volume_file(path) else _dicom(path)
     except Exception:  # this only estimates; what is wrong with the file is told when it is read
         return 1, 1.0, stored
 
 
-def _nifti(path: Path) -> tuple[int, float, int]:
-    image: Any = nibabel.load(path)
-    along_z = int(np.argmax(np.abs(image.affine[2, :3])))
-    volume = math.prod(image.shape) * max(2, image.get_data_dtype().itemsize)
-    return image.shape[along_z], float(image.header.get_zooms()[along_z]), volume
-
-
-def _nrrd(path: Path) -> tuple[int, float, int]:
-    with path.open("rb") as file:
-        header = file.read(4096).decode("latin-1").split("\n\n")[0]
-    fields = dict(line.split(":", 1) for line in header.splitlines() if ": " in line)
-    sizes = [int(count) for count in fields["sizes"].split()]
-    last = fields["space directions"].split(") (")[-1].strip(" ()")
-    slice_mm = math.hypot(*(float(part) for part in last.split(",")))
-    return sizes[-1], slice_mm, 2 * math.prod(sizes)
+def _volume(path: Path) -> tuple[int, float, int]:
+    layout = volume_layout(path)
+    along_z = int(np.argmax(np.abs(layout.affine[2, :3])))
+    slice_mm = float(np.linalg.norm(layout.affine[:3, along_z]))
+    return layout.shape[along_z], slice_mm, math.prod(layout.shape) * max(2, layout.voxel_bytes)
 
 
 def _dicom(path: Path) -> tuple[int, float, int]:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,13 +155,15 @@ def _make(row: CohortRow, size: int) -> tuple[dict[str, npt.NDArray[Any]], dict[
     scan = _read_scan(row)
     transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
     # One mask after the other: on the scan's own grid each is as large as half the scan.
-    masks = {name: transform.apply_mask(mask) for name, mask in _read_masks(row, scan)}
+    repairs = list(scan.repairs)
+    masks = {name: transform.apply_mask(mask) for name, mask in _read_masks(row, scan, repairs)}
     lungs = find_lungs(scan, row.lung_mask)
     prepared = PreparedScan(transform.apply_hu(scan.hu), transform.apply_mask(lungs.mask), masks, transform)
     arrays: dict[str, npt.NDArray[Any]] = {"hu": prepared.hu, "lung": prepared.lung, **masks}
     if row.readers:
-        arrays["readers"] = np.stack([transform.apply_mask(read_pattern_mask(path, scan)) for path in row.readers])
-    return arrays, _record(scan, prepared, lungs)
+        readers = (read_pattern_mask(path, scan, repairs, "mask of a reader") for path in row.readers)
+        arrays["readers"] = np.stack([transform.apply_mask(codes) for codes in readers])
+    return arrays, _record(replace(scan, repairs=(*repairs, *lungs.repairs)), prepared, lungs)
 
 
 def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: Path) -> None:
@@ -185,14 +187,14 @@ def _read_scan(row: CohortRow) -> Scan:
     return read_scan(row.image, row.scan_id, row.site, (row.grey_low_hu, row.grey_high_hu))
 
 
-def _read_masks(row: CohortRow, scan: Scan) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
+def _read_masks(row: CohortRow, scan: Scan, repairs: list[str]) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
     if row.pattern_mask is not None:
-        patterns = read_pattern_mask(row.pattern_mask, scan)
+        patterns = read_pattern_mask(row.pattern_mask, scan, repairs)
         yield "patterns", patterns
         if row.infection_mask is None:
             yield "infection", infection_of(patterns)
     if row.infection_mask is not None:
-        yield "infection", (read_mask(row.infection_mask, scan) != 0).astype(np.int8)
+        yield "infection", (read_mask(row.infection_mask, scan, repairs, "infection mask") != 0).astype(np.int8)
 
 
 def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:

@@ -1,27 +1,23 @@
-"""Files -> Scan in canonical orientation: NIfTI, NRRD, DICOM, slice images; and masks on the scan's grid."""
+"""Files -> Scan in canonical orientation: volumes, DICOM, slice images; and masks on the scan's grid."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ct.checks import check_hu, check_same_grid, check_voxels
+from ct.checks import check_hu, check_voxels, place_mask
 from ct.cohort import is_slice_image
 from ct.patterns import MAX_CODE, MIN_CODE, UNLABELLED
 from ct.read_dicom import read_dicom
 from ct.read_images import read_image_mask, read_slice_images
-from ct.read_nifti import read_nifti
-from ct.read_nrrd import read_nrrd
 from ct.scan import Grid, Scan, canonical_view
 from ct.volume_file import StoredVolume, row_blocks, to_numbers
+from ct.volume_formats import VOLUME, is_volume_file, read_volume, volume_stem
 
 __all__ = ["read_mask", "read_pattern_mask", "read_scan", "read_slice_images"]
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-NRRD_SUFFIXES = (".nrrd", ".nhdr")
 UNLABELLED_IN_8_BIT = 255
 # Masks saved with a scaling come back as 0.99999 or 0.00002.
 CODE_TOLERANCE = 1e-3
@@ -33,11 +29,12 @@ def read_scan(
     """Read a CT scan and bring it into canonical orientation.
 
     Args:
-        path: NIfTI or NRRD file, DICOM file, folder that holds one DICOM series, slice image or folder of slice images.
+        path: NIfTI, NRRD or MetaImage file, DICOM file, folder that holds one DICOM series, slice image or folder of
+            slice images.
         scan_id: Name of the scan; the file's or folder's name if None.
         site: Where it was made.
-        grey_hu: The declared HU of grey 0 and grey 255; needed for slice images and for NIfTI and NRRD volumes that do
-            not hold HU, and only allowed there.
+        grey_hu: The declared HU of grey 0 and grey 255; needed for slice images and for volume files that do not hold
+            HU, and only allowed there.
 
     Returns:
         The scan in HU, with the grid of its file and what was repaired.
@@ -47,7 +44,7 @@ def read_scan(
     """
     source = Path(path)
     if not source.exists():
-        raise ValueError(f"{source}: no such file or folder; expected a NIfTI, NRRD or DICOM file or a DICOM folder")
+        raise ValueError(f"{source}: no such file or folder; expected a {VOLUME} file, a DICOM file or a DICOM folder")
     if is_slice_image(source):
         if grey_hu is None:
             raise ValueError(f"{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it")
@@ -61,15 +58,20 @@ def read_scan(
     z_mm, y_mm, x_mm = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
     check_voxels(values.shape, (z_mm, y_mm, x_mm), str(source))
     hu, value_repairs = check_hu(values, str(source), (stored.slope, stored.intercept), grey_hu)
-    return Scan(hu, affine, grid, scan_id or _stem(source), site, repairs + value_repairs, grey_hu=grey_hu)
+    return Scan(hu, affine, grid, scan_id or volume_stem(source), site, repairs + value_repairs, grey_hu=grey_hu)
 
 
-def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
-    """Read a mask and check that it lies on the scan's grid.
+def read_mask(
+    path: str | Path, scan: Scan, repairs: list[str] | None = None, role: str = "mask"
+) -> npt.NDArray[np.int16]:
+    """Read a mask that lies on the scan's grid, or on a part of it, outside of which it is 0.
 
     Args:
-        path: NIfTI or NRRD file in any axis order; for slice images, an image or a folder of images of the same names.
+        path: NIfTI, NRRD or MetaImage file in any axis order; for slice images, an image or a folder of images of the
+            same names.
         scan: The scan it belongs to.
+        repairs: Gets a sentence if the mask was stored cropped.
+        role: What that sentence calls the mask.
 
     Returns:
         int16 (Z, Y, X), the stored values on the scan's canonical grid.
@@ -79,20 +81,26 @@ def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
     """
     source = Path(path)
     if not source.exists():
-        raise ValueError(f"{source}: no such mask; expected a NIfTI or NRRD file, or images for slice images")
+        raise ValueError(f"{source}: no such mask; expected a {VOLUME} file, or images for slice images")
     if scan.slice_names:
         return read_image_mask(source, scan)
     if not is_volume_file(source):
-        raise ValueError(f"{source}: a mask of this kind cannot be read; expected a NIfTI or NRRD file")
-    stored = _read_volume(source)
+        raise ValueError(f"{source}: a mask of this kind cannot be read; expected a {VOLUME} file")
+    stored = read_volume(source)
     try:
         values, affine = canonical_view(stored.values, stored.affine)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    check_same_grid(values.shape, affine, scan.hu.shape, scan.affine, str(source))
-    mask = np.empty(values.shape, dtype=np.int16)
+    first = place_mask(values.shape, affine, scan.hu.shape, scan.affine, str(source))
+    mask = np.zeros(scan.hu.shape, dtype=np.int16)
+    part = mask[tuple(slice(at, at + count) for at, count in zip(first, values.shape, strict=True))]
+    if repairs is not None and values.shape != scan.hu.shape:
+        repairs.append(
+            f"the {role} is stored cropped to (z, y, x) = {values.shape} of the scan's {scan.hu.shape} voxels; it was "
+            f"laid in from voxel {first} on, where voxels coincide, and is 0 elsewhere"
+        )
     limits = np.iinfo(np.int16)
-    for block, target in row_blocks(values, mask):
+    for block, target in row_blocks(values, part):
         numbers = to_numbers(block, stored.slope, stored.intercept)
         whole = np.rint(numbers)
         # Written this way round, NaN is refused as well.
@@ -104,12 +112,16 @@ def read_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int16]:
     return mask
 
 
-def read_pattern_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int8]:
+def read_pattern_mask(
+    path: str | Path, scan: Scan, repairs: list[str] | None = None, role: str = "pattern mask"
+) -> npt.NDArray[np.int8]:
     """Read a mask of the class codes -1..10 of paper L3; 255, as 8-bit files store it, is -1.
 
     Args:
         path: As for `read_mask`.
         scan: The scan it belongs to.
+        repairs: As for `read_mask`.
+        role: As for `read_mask`.
 
     Returns:
         int8 (Z, Y, X) on the scan's canonical grid.
@@ -117,20 +129,11 @@ def read_pattern_mask(path: str | Path, scan: Scan) -> npt.NDArray[np.int8]:
     Raises:
         ValueError: As for `read_mask`, or another value is found.
     """
-    codes = read_mask(path, scan)
+    codes = read_mask(path, scan, repairs, role)
     codes[codes == UNLABELLED_IN_8_BIT] = UNLABELLED
     if codes.min() < MIN_CODE or codes.max() > MAX_CODE:
         raise ValueError(f"{path}: pattern codes from {codes.min()} to {codes.max()}; expected {MIN_CODE}..{MAX_CODE}")
     return codes.astype(np.int8)
-
-
-def is_volume_file(path: Path) -> bool:
-    """Tell whether a path is a NIfTI or NRRD file, by its name."""
-    return path.is_file() and path.name.lower().endswith(NIFTI_SUFFIXES + NRRD_SUFFIXES)
-
-
-def _stem(path: Path) -> str:
-    return re.sub(r"(\.nii)?(\.gz)?$", "", path.name) if path.is_file() and ".nii" in path.name else path.stem
 
 
 def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[StoredVolume, tuple[str, ...]]:
@@ -144,7 +147,7 @@ def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[Store
         except ValueError as error:
             raise ValueError(_printable(str(error))) from error
         return StoredVolume(values, affine), tuple(_printable(repair) for repair in repairs)
-    stored = _read_volume(path)
+    stored = read_volume(path)
     if min(stored.values.shape) < 2:
         raise ValueError(f"{path}: holds one slice {stored.values.shape}; expected a volume of at least two slices")
     return stored, ()
@@ -153,7 +156,3 @@ def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[Store
 def _printable(sentence: str) -> str:
     # Tags of damaged files can hold control characters, and they are quoted.
     return "".join(character if character.isprintable() else "?" for character in sentence)
-
-
-def _read_volume(path: Path) -> StoredVolume:
-    return read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else read_nrrd(path)

@@ -1,8 +1,10 @@
-"""NIfTI-1 and NIfTI-2 files -> stored voxels and affine; a header that contradicts itself is refused, not corrected."""
+"""NIfTI-1 and NIfTI-2, one file or a pair -> stored voxels and affine; what contradicts itself is not corrected."""
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -11,17 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
+from ct.archives import kind_of_start
 from ct.scan import OBLIQUE_TOLERANCE, Affine
-from ct.volume_file import DAMAGE, MOST_BYTES_PER_BYTE, StoredVolume, first_line, read_voxels
+from ct.volume_file import DAMAGE, MOST_BYTES_PER_BYTE, Layout, StoredVolume, first_line, read_voxels
 
 Shape = tuple[int, int, int]
+HEADER_BYTES = 348  # of NIfTI-1 and of Analyze 7.5, where they are the first number too
+PARTNER = {".hdr": ".img", ".img": ".hdr", ".HDR": ".IMG", ".IMG": ".HDR"}
 
 
 def read_nifti(path: Path) -> StoredVolume:
-    """Read a single-file NIfTI volume.
+    """Read a NIfTI volume.
 
     Args:
-        path: .nii or .nii.gz, any byte order, NIfTI-1 or NIfTI-2.
+        path: .nii, or either file of a pair (.hdr and .img), each also with .gz; any byte order, NIfTI-1 or NIfTI-2.
 
     Returns:
         The voxels as stored, with their scaling and the affine of the sform (or, without one, of the qform).
@@ -30,18 +35,26 @@ def read_nifti(path: Path) -> StoredVolume:
         ValueError: Damaged; not one volume of real numbers; or its place in the patient is missing or told twice in
             different ways.
     """
-    encoding = "gzip" if path.name.lower().endswith(".gz") else "raw"
+    encoding = _encoding(path)
+    header_file, voxel_file = nifti_files(path)
+    for file in (header_file, voxel_file):
+        if not file.is_file():
+            raise ValueError(
+                f"{path}: is half of a pair: there is no {file.name!r} beside it; keep both files together"
+            )
     try:
-        with path.open("rb") as packed:
-            stream = cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if encoding == "gzip" else packed
-            size = path.stat().st_size
-            header = _read_header(path, stream)
-            shape, dtype = _layout(path, header)
-            affine = _affine(path, header, shape)
-            slope, intercept = header.get_slope_inter()
-            offset = _offset(path, header, size * MOST_BYTES_PER_BYTE[encoding])
+        with _opened(header_file, encoding) as stream:
+            header = _read_header(path, stream, header_file == voxel_file)
+        shape, dtype = _layout(path, header)
+        affine = _affine(path, header, shape)
+        slope, intercept = header.get_slope_inter()
+        size = voxel_file.stat().st_size
+        least = 0 if header_file != voxel_file else int(header["sizeof_hdr"]) + 4
+        offset = _offset(path, header, least, size * MOST_BYTES_PER_BYTE[encoding])
+        with _opened(voxel_file, encoding) as stream:
             stream.seek(offset)
-            values = read_voxels(stream, shape, dtype, size - (0 if encoding == "gzip" else offset), encoding, path)
+            left = size - (0 if encoding == "gzip" else offset)
+            values = read_voxels(stream, shape, dtype, left, encoding, voxel_file)
     except (*DAMAGE, HeaderDataError) as error:
         raise ValueError(f"{path}: not a readable NIfTI file ({first_line(error)}); export it again") from error
     # A slope of 0 or NaN stands for "not scaled".
@@ -49,16 +62,54 @@ def read_nifti(path: Path) -> StoredVolume:
     return StoredVolume(values, affine, *scaled)
 
 
-def _read_header(path: Path, stream: BinaryIO) -> Any:
+def nifti_layout(path: Path) -> Layout:
+    """Read the header alone; raises as `read_nifti` does."""
+    header_file, voxel_file = nifti_files(path)
+    with _opened(header_file, _encoding(path)) as stream:
+        header = _read_header(path, stream, header_file == voxel_file)
+    shape, dtype = _layout(path, header)
+    return Layout(shape, dtype.itemsize, _affine(path, header, shape))
+
+
+def nifti_files(path: Path) -> tuple[Path, Path]:
+    """Name the file of the header and that of the voxels; the same unless it is a pair."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    if plain.suffix not in PARTNER:
+        return path, path
+    packed = path.name[len(plain.name) :]
+    partner = plain.with_name(plain.stem + PARTNER[plain.suffix] + packed)
+    return (path, partner) if plain.suffix.lower() == ".hdr" else (partner, path)
+
+
+def _encoding(path: Path) -> str:
+    return "gzip" if path.name.lower().endswith(".gz") else "raw"
+
+
+@contextmanager
+def _opened(path: Path, encoding: str) -> Iterator[BinaryIO]:
+    with path.open("rb") as packed:
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=packed)) if encoding == "gzip" else packed
+
+
+def _read_header(path: Path, stream: BinaryIO, single: bool) -> Any:
     start = stream.read(540)
+    first, second = (b"n+1\0", b"n+2\0") if single else (b"ni1\0", b"ni2\0")
     # The library's own loading replaces impossible voxel sizes by 1 mm, so the header is taken as it is stored.
-    if start[344:348] == b"n+1\0":
-        return cast(Any, nibabel.Nifti1Header)(start[:348], check=False)
-    if start[4:8] == b"n+2\0" and len(start) == 540:
+    if start[344:348] == first:
+        return cast(Any, nibabel.Nifti1Header)(start[:HEADER_BYTES], check=False)
+    if start[4:8] == second and len(start) == 540:
         return cast(Any, nibabel.Nifti2Header)(start, check=False)
-    raise ValueError(
-        f"{path}: not a readable NIfTI file (no signature of a single-file NIfTI in its header); export it again"
-    )
+    if not single and HEADER_BYTES in (int.from_bytes(start[:4], order) for order in ("little", "big")):
+        raise ValueError(
+            f"{path}: the header is Analyze 7.5, which does not say where left and right are; expected NIfTI; convert "
+            f"it where its orientation is known"
+        )
+    why = f"no signature of {'a single-file NIfTI' if single else 'a NIfTI pair'} in its header"
+    if packed := kind_of_start(start):
+        why = f"it is packed ({packed}), which its name does not say"
+    elif len(start) < HEADER_BYTES:
+        why = f"its header has {len(start)} of {HEADER_BYTES} bytes; it is cut off or damaged"
+    raise ValueError(f"{path}: not a readable NIfTI file ({why}); export it again")
 
 
 def _layout(path: Path, header: Any) -> tuple[Shape, np.dtype[Any]]:
@@ -79,9 +130,8 @@ def _layout(path: Path, header: Any) -> tuple[Shape, np.dtype[Any]]:
     return (shape[0], shape[1], shape[2]), dtype
 
 
-def _offset(path: Path, header: Any, most: int) -> int:
+def _offset(path: Path, header: Any, least: int, most: int) -> int:
     offset = float(header["vox_offset"])
-    least = int(header["sizeof_hdr"]) + 4
     if not (least <= offset <= most and offset.is_integer()):
         raise ValueError(f"{path}: vox_offset is {offset:g}; expected {least}..{most} bytes; export it again")
     return int(offset)

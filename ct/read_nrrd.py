@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ct.scan import Affine
-from ct.volume_file import DAMAGE, StoredVolume, first_line, read_voxels
+from ct.volume_file import DAMAGE, Layout, StoredVolume, first_line, read_voxels
 
 # World axes of an NRRD file's `space` against RAS+.
 SIGNS = {
@@ -69,6 +69,14 @@ def read_nrrd(path: Path) -> StoredVolume:
             return StoredVolume(_read_data(data, file, fields, shape, dtype), affine)
     except DAMAGE as error:
         raise ValueError(f"{path}: not a readable NRRD file ({first_line(error)}); export it again") from error
+
+
+def nrrd_layout(path: Path) -> Layout:
+    """Read the header alone; raises as `read_nrrd` does."""
+    with path.open("rb") as file:
+        fields = _read_fields(path, file)
+    shape, dtype = _layout(path, fields)
+    return Layout(shape, dtype.itemsize, _affine(path, fields))
 
 
 def detached_data(path: Path) -> Path | None:

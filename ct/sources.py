@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct.cohort import CohortRow
-from ct.read import NRRD_SUFFIXES
-from ct.read_nrrd import detached_data
+from ct.volume_formats import files_of_volume
 
 FORMAT_VERSION = 4
 STAMPS = ".stamps"
@@ -35,10 +34,10 @@ class Content:
 def files_of(path: Path) -> list[tuple[str, Path]]:
     """List a file, or the files of a folder and its sub-folders, with their names relative to it, in a fixed order.
 
-    The voxels of an NRRD header that lie in another file are listed too.
+    A volume of two files, a header and its voxels, counts with both, whichever is given.
     """
     if not path.is_dir():
-        return [(file.name, file) for file in (path, _voxels_apart(path)) if file]
+        return [(file.name, file) for file in files_of_volume(path)]
     files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
     return sorted((file.relative_to(path).as_posix(), file) for file in files if file.is_file())
 
@@ -112,16 +111,6 @@ def prepared_key(folder: Path) -> str | None:
         return str(record["key"]) if sizes == record["array_bytes"] else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _voxels_apart(path: Path) -> Path | None:
-    if not path.name.lower().endswith(NRRD_SUFFIXES):
-        return None
-    try:
-        data = detached_data(path)
-    except ValueError:  # told when it is read
-        return None
-    return data if data and data.is_file() else None
 
 
 def _roles(row: CohortRow) -> list[tuple[int, str, Path]]:

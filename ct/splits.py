@@ -14,9 +14,12 @@ from pathlib import Path
 
 from ct.cohort import CohortRow, read_cohort, weak_label_of, write_cohort
 from ct.composition import composition
+from ct.csv_table import read_csv_table
 from machine.command_line import run_command
 
 HELD_OUT_SHARE = 0.15
+# The columns of a test list that is a CSV file.
+LISTED = ("scan_id", "patient_id")
 
 
 def assign_splits(rows: Sequence[CohortRow], seed: int, held_out_sites: Sequence[str] = ()) -> tuple[CohortRow, ...]:
@@ -56,7 +59,8 @@ def apply_test_list(rows: Sequence[CohortRow], path: str | Path) -> tuple[Cohort
 
     Args:
         rows: The cohort's rows.
-        path: UTF-8 text with one scan_id or patient_id per line; a scan stands for all scans of its patient.
+        path: UTF-8 text with one scan_id or patient_id per line, or a CSV file with one of these columns; a scan stands
+            for all scans of its patient.
 
     Returns:
         The rows in the same order.
@@ -78,11 +82,15 @@ def apply_test_list(rows: Sequence[CohortRow], path: str | Path) -> tuple[Cohort
 
 
 def read_test_list(path: str | Path) -> tuple[str, ...]:
-    """Read the names of a test list, one per line; ValueError if the file is missing, not UTF-8 or empty."""
+    """Read the names of a test list (see `apply_test_list`); ValueError if the file is missing, not UTF-8 or empty."""
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable UTF-8 text file ({error}); expected a name per line") from error
+    if any(column in line for line in lines[:2] for column in LISTED):  # an id may hold a separator, a header tells
+        table = read_csv_table(Path(path), LISTED)
+        column = next((column for column in LISTED if column in table.header), "")
+        lines = [record[column] for _, record in table.records()] if column else lines
     names = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not names:
         raise ValueError(f"{path}: holds no name; expected one scan_id or patient_id per line")
@@ -228,7 +236,7 @@ def main(args: Sequence[str] | None = None) -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--leave-one-site-out", action="store_true", help="a fold per site, which is its test split")
     how.add_argument("--folds", type=int, help="so many folds; every patient is in test once")
-    how.add_argument("--test-list", type=Path, help="text file: a scan_id or patient_id per line")
+    how.add_argument("--test-list", type=Path, help="a scan_id or patient_id per line, or a CSV file with that column")
     how.add_argument("--held-out-sites", nargs="+", default=[], help="sites that go to test whole")
     parser.add_argument("--seed", type=int, default=0, help="decides who is held out")
     options = parser.parse_args(args)

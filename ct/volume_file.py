@@ -16,7 +16,7 @@ from ct.scan import Affine
 
 # How many bytes one byte of a file can become: deflate spends at least 2 bits on 258 bytes, bzip2 about 45 bytes on
 # blocks of 900 kB (RLE on top of them makes up to 50 times more of a run).
-MOST_BYTES_PER_BYTE = {"raw": 1, "gzip": 1032, "bzip2": 1_000_000}
+MOST_BYTES_PER_BYTE = {"raw": 1, "gzip": 1032, "zlib": 1032, "bzip2": 1_000_000}
 DAMAGE = (OSError, EOFError, zlib.error, MemoryError)
 _CHUNK = 1 << 20
 _BLOCK_VOXELS = 1 << 16
@@ -37,6 +37,21 @@ class StoredVolume:
     affine: Affine
     slope: float = 1.0
     intercept: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What a volume's header says, before any voxel is read.
+
+    Attributes:
+        shape: (I, J, K) in the file's index order.
+        voxel_bytes: Of one voxel as stored.
+        affine: As in `StoredVolume`.
+    """
+
+    shape: tuple[int, int, int]
+    voxel_bytes: int
+    affine: Affine
 
 
 def read_voxels(

@@ -2,7 +2,8 @@
 
 import json
 import traceback
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from inference.follow_up import follow_up
 from inference.index_page import write_index
 from inference.outputs import NUMBERS
-from inference.scan_list import Source, named, scans_of, write_private
+from inference.scan_list import PRIVATE, Source, named, scans_of, write_private
 from inference.segmenter import Segmenter
 from inference.without_names import reason_without_names
 
@@ -28,6 +29,7 @@ class Summary:
         before: Of these, scans that had one already.
         flagged: Of these, scans whose result is flagged.
         failed: Scans without a result.
+        left_out: How many files were left out, by the reason.
     """
 
     out: Path
@@ -35,10 +37,14 @@ class Summary:
     before: int
     flagged: int
     failed: int
+    left_out: Mapping[str, int]
 
     def __str__(self) -> str:
         """Return the lines to print at the end."""
         lines = [f"{self.done} segmented ({self.before} of them before), {self.flagged} flagged, {self.failed} failed"]
+        lines += [f"left out: {_files(count)}: {reason}" for reason, count in self.left_out.items()]
+        if self.left_out:
+            lines.append(f"which files were left out: {self.out / PRIVATE}")
         if self.failed:
             lines.append(f"why they failed: {self.out / 'failed.csv'}; the same command tries them again")
         return "\n".join([*lines, f"written to {self.out}"])
@@ -47,8 +53,9 @@ class Summary:
 def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     """Segment every scan of a folder or a cohort into <out>/<name>, and write the tables of all.
 
-    A scan that fails is told and listed, and the others go on. Started again, the same command goes on where it was
-    interrupted: a scan whose folder is there is done. Nothing of a scan is kept in memory but its numbers.
+    A scan that fails is told and listed, as is what is no scan, and the others go on. Started again, the same command
+    goes on where it was interrupted: a scan whose folder is there is done. Nothing of a scan is kept in memory but its
+    numbers.
 
     Args:
         segmenter: The model.
@@ -62,7 +69,7 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
         ValueError: `scans` cannot be used, or `out` holds results of other scans or another model.
     """
     _check_apart(scans, out)
-    sources = scans_of(scans)
+    sources, left_out = scans_of(scans)
     out.mkdir(parents=True, exist_ok=True)
     sources = named(sources, out)
     waiting = [source for source in sources if not _is_done(out / source.name, segmenter)]
@@ -74,10 +81,15 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
             except Exception as error:  # a bug that one scan brings out must not cost the others their results
                 reasons[source.name] = _reason(error)
                 bar.write(f"{source.name} failed: {reasons[source.name]}")
-    write_private(sources, out, reasons)
+    write_private(sources, out, reasons, left_out)
     rows = _tables(sources, reasons, out)
     flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
-    return Summary(out, len(rows), len(sources) - len(waiting), flagged, len(reasons))
+    before = len(sources) - len(waiting)
+    return Summary(out, len(rows), before, flagged, len(reasons), Counter(left_out.values()))
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'s' * (count > 1)}"
 
 
 def _check_apart(scans: Path, out: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from ct.dicom_files import find_dicom_files
 from ct.dicom_tags import read_dataset, text
 from inference.scan_list import Source
+from inference.unpacked import unpacked
 
 DATES = ("AcquisitionDate", "SeriesDate", "ContentDate", "StudyDate")
 
@@ -60,10 +61,11 @@ def _visit(source: Source) -> tuple[str, str, datetime | None]:
 def _header(path: Path) -> tuple[str, datetime | None]:
     """PatientID and date of the first DICOM file that has one; a file of another kind has neither."""
     try:
-        file = find_dicom_files(path)[0][0]
-        header = read_dataset(file)
-        who = text(file, header, "PatientID")
-        dates = [_date(text(file, header, tag)) for tag in DATES]
+        with unpacked(path) as scan:
+            file = find_dicom_files(scan)[0][0]
+            header = read_dataset(file)
+            who = text(file, header, "PatientID")
+            dates = [_date(text(file, header, tag)) for tag in DATES]
     except (ValueError, OSError):
         return "", None
     return who, next((date for date in dates if date), None)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ct.read import is_volume_file
+from ct.volume_formats import is_volume_file
 from ct.write import write_mask
 from inference.dicom_report import write_measurements_report
 from inference.dicom_seg import write_segmentation

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ct.lungs_of_scan import METHODS
+from ct.volume_formats import VOLUME
 from inference.batch import segment_batch
 from inference.load import CHECKPOINTS, checkpoints_in
 from inference.outputs import NUMBERS
@@ -39,7 +40,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make predict", description="Segment chest CT.")
     parser.add_argument("--ckpt", required=True, nargs="+", help=CHECKPOINTS)
     parser.add_argument(
-        "--scan", required=True, help="DICOM folder, NIfTI or NRRD file; a folder of such; a cohort.csv"
+        "--scan", required=True, help=f"DICOM folder or file, {VOLUME} file, zip; a folder of such; a cohort.csv"
     )
     parser.add_argument("--out", required=True, help="folder to write; a batch that was interrupted goes on in its own")
     parser.add_argument("--flips", action="store_true", help="average over mirrored slices too: four times the work")

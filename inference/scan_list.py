@@ -3,12 +3,12 @@
 import csv
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct.cohort import read_cohort
-from ct.read import is_volume_file
+from inference.folder_scans import holds_scans, scans_in
 
 PRIVATE = "private_sources.csv"
 NUMBERED = re.compile(r"scan-(\d+)")
@@ -34,31 +34,25 @@ class Source:
 
 
 def is_batch(path: Path) -> bool:
-    """Whether a path means several scans: a cohort.csv, or a folder of volumes or of nothing but folders."""
-    if path.is_file():
-        return path.suffix.lower() == ".csv"
-    if not path.is_dir():
-        return False
-    inside = [each for each in path.iterdir() if not each.name.startswith(".")]
-    return any(map(is_volume_file, inside)) or (bool(inside) and all(each.is_dir() for each in inside))
+    """Whether a path means several scans: a cohort.csv, or a folder that `holds_scans`."""
+    return path.suffix.lower() in (".csv", ".tsv") if path.is_file() else path.is_dir() and holds_scans(path)
 
 
-def scans_of(path: Path) -> list[Source]:
-    """The scans of a batch, in order.
+def scans_of(path: Path) -> tuple[list[Source], dict[Path, str]]:
+    """The scans of a batch, in order, and why other files of its folder were left out (see `scans_in`).
 
     A cohort's scans keep their scan_id. Those of a folder are numbered: names of files and folders may be a patient's.
 
     Raises:
-        ValueError: The cohort cannot be used, or nothing in the folder is a scan.
+        ValueError: The cohort cannot be used.
     """
     if path.is_file():
         return [
             Source(row.scan_id, row.image, row.patient_id, row.lung_mask, _greys(row.grey_low_hu, row.grey_high_hu))
             for row in read_cohort(path).rows
-        ]
-    inside = sorted(each for each in path.iterdir() if not each.name.startswith("."))
-    found = [each for each in inside if each.is_dir() or is_volume_file(each)]
-    return [Source("", each) for each in found]
+        ], {}
+    scans, left_out = scans_in(path)
+    return [Source("", each) for each in scans], left_out
 
 
 def _greys(low: float | None, high: float | None) -> tuple[float, float] | None:
@@ -87,19 +81,22 @@ def named(sources: Sequence[Source], out: Path) -> list[Source]:
         if other:
             raise ValueError(f"{out} holds results of another scan named {name}; give OUT a new folder")
         found.append(replace(source, name=name))
-    write_private(found, out, {})
+    write_private(found, out, {}, {})
     return found
 
 
-def write_private(sources: Sequence[Source], out: Path, reasons: dict[str, str]) -> None:
-    """Write which name stands for which path, and why a scan failed in full; readable by the user only."""
+def write_private(
+    sources: Sequence[Source], out: Path, reasons: Mapping[str, str], left_out: Mapping[Path, str]
+) -> None:
+    """Write which name stands for which path, why a scan failed in full, and what was left out; the user's alone."""
     passing = out / f".{PRIVATE}"
     with open(
         os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="", encoding="utf-8"
     ) as file:
         table = csv.writer(file)
-        table.writerow(["name", "path", "failed_because"])
-        table.writerows([each.name, os.path.abspath(each.path), reasons.get(each.name, "")] for each in sources)
+        table.writerow(["name", "path", "failed_because", "left_out_because"])
+        table.writerows([each.name, os.path.abspath(each.path), reasons.get(each.name, ""), ""] for each in sources)
+        table.writerows(["", os.path.abspath(path), "", reason] for path, reason in left_out.items())
     os.replace(passing, out / PRIVATE)
 
 

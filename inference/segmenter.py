@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from inference.outputs import write_outputs
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
 from inference.segment import segment_scan
+from inference.unpacked import unpacked
 from machine.latest import through_latest
 
 Told = Callable[[str, float], None]  # what is being done, and the share of all that is done
@@ -74,16 +76,17 @@ class Segmenter:
         self.calibration = read_calibration(calibrated, self.card) if intervals and calibrated.exists() else None
 
     def predict(self, source: Source, out: Path, told: Told = _nothing) -> Result:
-        """Segment a scan into a new folder.
+        """Segment a scan, also one in a zip, into a new folder.
 
         Raises:
             ValueError: The scan or its lungs cannot be used, or `out` exists; nothing is written then.
         """
         if out.exists():
             raise ValueError(f"{out} exists already; give --out a new folder, so that no result is overwritten")
-        result = self.segment(source, told)
-        told("write", 0.9)
-        write_outputs(result, out)
+        with unpacked(source.path) as path:
+            result = self.segment(replace(source, path=path), told)
+            told("write", 0.9)
+            write_outputs(result, out)
         told("done", 1.0)
         return result
 
@@ -97,6 +100,7 @@ class Segmenter:
         scan = read_scan(source.path, grey_hu=source.grey_hu)
         told("find the lungs", 0.1)
         lungs = find_lungs(scan, source.lung_mask, self.lung_method)
+        scan = replace(scan, repairs=scan.repairs + lungs.repairs)
         found = segment_scan(
             scan, lungs.mask, self.modules, self.flips, lambda share: told("segment", 0.3 + 0.5 * share)
         )

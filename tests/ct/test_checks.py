@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct.checks import check_hu, check_same_grid, check_stack, check_voxels
+from ct.checks import check_hu, check_stack, check_voxels, place_mask
 from ct.read import read_scan
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -203,13 +203,13 @@ def test_a_mask_may_lie_half_a_voxel_away():
             moved = scan.copy()
             moved[axis, 3] += share * step
             if fits:
-                check_same_grid((4, 5, 6), moved, (4, 5, 6), scan, "mask.nii")
+                place_mask((4, 5, 6), moved, (4, 5, 6), scan, "mask.nii")
             else:
                 with pytest.raises(ValueError, match=r"0\.51 voxels away"):
-                    check_same_grid((4, 5, 6), moved, (4, 5, 6), scan, "mask.nii")
+                    place_mask((4, 5, 6), moved, (4, 5, 6), scan, "mask.nii")
     wider = scan @ np.diag([1.11, 1, 1, 1])
     with pytest.raises(ValueError, match=r"0\.55 voxels away"):
-        check_same_grid((4, 5, 6), wider, (4, 5, 6), scan, "mask.nii")
+        place_mask((4, 5, 6), wider, (4, 5, 6), scan, "mask.nii")
 
 
 def test_a_stack_may_lean_by_noise_but_not_by_half_a_degree():

@@ -76,11 +76,58 @@ def test_all_wrong_cells_are_listed_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("cell", "label"),
+    [("1.0", 1), ("0.0", 0), ("1.", 1), (" 1 ", 1), ("", None), ("nan", None), ("NA", None), ("<NA>", None)],
+)
+def test_labels_as_pandas_and_r_write_them(tmp_path, cell, label):
+    (row,) = read_cohort(write(tmp_path, f"one,p1,A,a.nii.gz,NA,nan,,{cell},nan,NA,NaN\n")).rows
+    assert row.has_consolidation == label
+    assert (row.lung_mask, row.readers, row.split, row.grey_low_hu, row.grey_high_hu) == (None, (), "", None, None)
+
+
+@pytest.mark.parametrize("cell", ["True", "0.5", "2.0", "-1", "yes", "inf", "01.0x"])
+def test_other_labels_are_refused(tmp_path, cell):
+    with pytest.raises(ValueError, match=r"row 2, column 'has_consolidation': found .*, expected 0, 1 or blank"):
+        read_cohort(write(tmp_path, f"one,p1,A,a.nii.gz,,,,{cell},,,\n"))
+
+
+def test_a_patient_needs_a_name_but_a_site_may_be_called_na(tmp_path):
+    (row,) = read_cohort(write(tmp_path, "one,p1,NA,a.nii.gz,,,,,,,\n")).rows
+    assert row.site == "NA"
+    with pytest.raises(ValueError, match="row 2, column 'patient_id': found 'nan', expected a value"):
+        read_cohort(write(tmp_path, "one,nan,A,a.nii.gz,,,,,,,\n"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_cohort_as_a_german_spreadsheet_saves_it(tmp_path, separator):
+    cells = ["one", "p1", "A", "s.png", "", '"r1.nii;r2.nii"', "report.txt", "1", "train", "-1000,0", "260,5"]
+    path = write(tmp_path, separator.join(cells) + "\n", "\ufeff" + HEADER.replace(",", separator))
+    (row,) = read_cohort(path).rows
+    assert [reader.name for reader in row.readers] == ["r1.nii", "r2.nii"]
+    assert (row.site, row.split, row.has_consolidation) == ("A", "train", 1)
+    assert (row.grey_low_hu, row.grey_high_hu) == (-1000.0, 260.5)
+
+
+def test_thousands_are_not_taken_for_decimals(tmp_path):
+    header = HEADER.replace(",", ";")
+    for cell in ("-1.024", "-1,024"):
+        with pytest.raises(ValueError, match=r"row 2, column 'grey_low_hu': found .*without separators of thousands"):
+            read_cohort(write(tmp_path, f"one;p1;A;s.png;;;;;;{cell};260\n", header))
+
+
+def test_readers_without_quotes_in_a_file_of_semicolons(tmp_path):
+    body = "one;p1;A;a.nii.gz;;r1.nii;r2.nii;;;;;\n"
+    with pytest.raises(ValueError, match=r"row 2: found \+1 cells .*a cell that holds ';' needs quotes"):
+        read_cohort(write(tmp_path, body, HEADER.replace(",", ";")))
+
+
+@pytest.mark.parametrize(
     ("header", "fragment"),
     [
         ("scan_id,patient_id,image\n", "column 'site' is missing"),
         ("scan_id,patient_id,site,image,infection_masks\n", "expected 'infection_mask'"),
         ("scan_id,patient_id,site,image,site\n", "column 'site' appears twice"),
+        ("scan_id,patient_id;site;image\n", "separated by commas and by semicolons"),
     ],
 )
 def test_wrong_headers(tmp_path, header, fragment):

@@ -61,6 +61,9 @@ def write_sources(folder):
     image.SetSpacing(SPACING_MM)
     for name, packed in (("raw.nrrd", False), ("packed.nrrd", True)):
         SimpleITK.WriteImage(image, str(folder / name), useCompression=packed)
+    for name, packed in (("raw.mha", False), ("packed.mhd", True)):
+        SimpleITK.WriteImage(image, str(folder / name), useCompression=packed)
+    nibabel.save(nibabel.Nifti1Pair(chest().transpose(2, 1, 0), affine), folder / "pair.img")
     head, _, data = (folder / "raw.nrrd").read_bytes().partition(b"\n\n")
     head = head.replace(b"encoding: raw", b"encoding: bzip2\ndata file: ct.bz2")
     for name in ("head", "data"):
@@ -76,10 +79,12 @@ def write_sources(folder):
     for file in (folder / "jpeg").iterdir():
         change_syntax(file, "JPEGLosslessProcess14_1")
     write_enhanced(folder / "series", folder / "enhanced.dcm")
-    files = ("one.nii", "packed.nii.gz", "two.nii", "raw.nrrd", "packed.nrrd", "enhanced.dcm")
+    files = ("one.nii", "packed.nii.gz", "two.nii", "raw.nrrd", "packed.nrrd", "raw.mha", "packed.mhd", "enhanced.dcm")
     return {name: (folder / name, folder / name) for name in files} | {
         "head": (folder / "head" / "ct.nhdr", folder / "head" / "ct.nhdr"),
         "data": (folder / "data" / "ct.nhdr", folder / "data" / "ct.bz2"),
+        "zraw": (folder / "packed.mhd", folder / "packed.zraw"),
+        "pair": (folder / "pair.img", folder / "pair.hdr"),
         "series": (folder / "series", folder / "series" / "IM0002.dcm"),
         "rle": (folder / "rle", folder / "rle" / "IM0002.dcm"),
         "jpeg": (folder / "jpeg", folder / "jpeg" / "IM0002.dcm"),

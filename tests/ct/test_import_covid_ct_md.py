@@ -53,6 +53,13 @@ def source(tmp_path):
     return folder
 
 
+def test_the_index_may_be_saved_again_by_other_programs(source, tmp_path):
+    first = import_covid_ct_md(source, tmp_path / "a").with_name("slices.csv").read_text()
+    index = (source / "Index.csv").read_text()
+    (source / "Index.csv").write_text(index.replace(",", ";").replace("0;", "0,0;").replace("2;", "2.0;"), "utf-8-sig")
+    assert import_covid_ct_md(source, tmp_path / "b").with_name("slices.csv").read_text() == first
+
+
 def test_labels_run_from_head_to_foot(source, tmp_path):
     path = import_covid_ct_md(source, tmp_path / "out")
     rows = {row.scan_id: row for row in read_cohort(path).rows}

@@ -82,9 +82,11 @@ def test_unpacked_in_other_ways(source, tmp_path):
 
 def test_groups_tell_who_is_one_patient(source, tmp_path):
     groups = tmp_path / "groups.csv"
-    groups.write_text("name,patient_id\n1,p\n10,p\n")
-    rows = read_cohort(import_medseg(source, tmp_path / "out", groups)).rows
-    assert {row.scan_id: row.patient_id for row in rows} == {"medseg_1": "p", "medseg_10": "p", "medseg_2": "medseg_2"}
+    for text in ("name,patient_id\n1,p\n10,p\n", "patient_id;name\np;1\np;10\n"):
+        groups.write_text(text)
+        rows = read_cohort(import_medseg(source, tmp_path / "out", groups)).rows
+        patients = {row.scan_id: row.patient_id for row in rows}
+        assert patients == {"medseg_1": "p", "medseg_10": "p", "medseg_2": "medseg_2"}
     for text in ("name,patient_id\n3,p\n", "name,patient_id\n1,p\n1,q\n", "name,patient_id\n1,\n", "a,b\n1,p\n"):
         groups.write_text(text)
         with pytest.raises(ValueError, match=r"groups\.csv: row \d"):

@@ -50,6 +50,16 @@ def test_explicit_splits_and_a_second_import(source, tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cases", "cohort.csv"]
 
 
+def test_a_table_as_a_german_spreadsheet_and_pandas_save_it(source, tmp_path):
+    table = (source / "cases.csv").read_text().replace(",", ";").replace(";0\n", ";0,0\n").replace(";1\n", ";1.0\n")
+    (source / "cases.csv").write_text(table, encoding="utf-8-sig")
+    rows = read_cohort(import_slices(source, tmp_path / "out", -1340, 700)).rows
+    assert sorted(file.name for file in rows[1].image.iterdir()) == ["0002.png", "0003.png"]
+    (source / "cases.csv").write_text(table.replace("1.0", "1.5"))
+    with pytest.raises(ValueError, match=r"row 3: found .*a whole number"):
+        import_slices(source, tmp_path / "out", -1340, 700)
+
+
 def test_folders_of_masks_are_optional(source, tmp_path):
     for file in (source / "covid").iterdir():
         file.unlink()

@@ -18,7 +18,7 @@ def written(kind, tmp_path):
     path = tmp_path / kind
     if kind.endswith(".nii.gz"):
         write_scan_nifti(HU, AFFINE, path, "SAR")
-    elif kind.endswith(".nrrd"):
+    elif kind.endswith((".nrrd", ".mha", ".img")):
         image = SimpleITK.GetImageFromArray(HU)
         image.SetSpacing((1.0, 1.0, 2.0))
         SimpleITK.WriteImage(image, str(path), useCompression=True)
@@ -27,13 +27,13 @@ def written(kind, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("kind", ["a.nii.gz", "a.nrrd", "dicom"])
+@pytest.mark.parametrize("kind", ["a.nii.gz", "a.nrrd", "a.mha", "a.img", "dicom"])
 def test_memory_and_disk_of_every_kind_of_file(kind, tmp_path):
     path = written(kind, tmp_path)
     found = estimate([CohortRow("a", "p", "X", path)], size=16)
     assert found.largest == 20 * 30 * 40 * 2
     assert found.disk == 8 * 16 * 16 * 3  # 40 mm are 8 slices of 5 mm; HU has 2 bytes, the lungs 1
-    files = [path] if path.is_file() else list(path.iterdir())
+    files = list(path.iterdir()) if path.is_dir() else list(tmp_path.iterdir())
     assert found.sources == sum(file.stat().st_size for file in files)
 
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from dicom_harness import ct, write_series
 from PIL import Image
 
+from ct.cohort import is_slice_image
 from ct.read import read_mask, read_pattern_mask, read_scan, read_slice_images
 from ct.write import write_slice_masks
 
@@ -90,3 +92,14 @@ def test_two_images_of_one_name_are_refused(slices):
     put(folder / "ct", "01.jpg", np.zeros((5, 7), dtype=np.uint8))
     with pytest.raises(ValueError, match="two images are named '01'"):
         read_slice_images(folder / "ct", -1000, 200)
+
+
+def test_previews_beside_a_dicom_series_do_not_make_it_slice_images(tmp_path):
+    put(write_series(tmp_path / "series"), "preview.png", np.zeros((4, 4), dtype=np.uint8))
+    assert not is_slice_image(tmp_path / "series")
+    scan = read_scan(tmp_path / "series")
+    np.testing.assert_array_equal(scan.hu, ct())
+    assert any("left out what is no DICOM image: 1 file" in repair for repair in scan.repairs)
+    put(tmp_path / "images", "1.png", np.zeros((4, 4), dtype=np.uint8))
+    (tmp_path / "images" / "notes.txt").write_text("no DICOM")
+    assert is_slice_image(tmp_path / "images")

@@ -168,6 +168,10 @@ def test_other_files_and_damaged_files(tmp_path):
     for name in ("text.nii", "text.nii.gz"):
         (tmp_path / name).write_text("no image")
         assert_refused(read_scan, tmp_path / name, "not a readable NIfTI")
+    (tmp_path / "text.nii").write_bytes(gzip.compress(save(stored(), tmp_path / "ct.nii").read_bytes()))
+    assert_refused(read_scan, tmp_path / "text.nii", r"packed \(gzip\), which its name does not say")
+    (tmp_path / "text.nii").write_bytes(b"")
+    assert_refused(read_scan, tmp_path / "text.nii", "header has 0 of 348 bytes; it is cut off or damaged")
     (tmp_path / "text.nii.gz").write_bytes(gzip.compress(b"no image" * 100))
     assert_refused(read_scan, tmp_path / "text.nii.gz", "not a readable NIfTI")
     noise = np.random.default_rng(0).integers(-1000, 500, (64, 64, 8)).astype(np.int16)

@@ -159,6 +159,26 @@ def test_a_test_list_must_be_readable(tmp_path):
         read_test_list(tmp_path / "list.txt")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\nb\n",
+        "scan_id\na\nb\n",
+        "patient_id;site\na;A\nb;B\n",
+        ",scan_id\n0,a\n1,b\n",
+        "sep=\t\nscan_id\tx\na\t\nb\t1\n",
+    ],
+)
+def test_a_test_list_may_be_a_table(tmp_path, text):
+    (tmp_path / "list.csv").write_text(text, encoding="utf-8-sig")
+    assert read_test_list(tmp_path / "list.csv") == ("a", "b")
+
+
+def test_names_of_a_plain_list_may_hold_separators(tmp_path):
+    (tmp_path / "list.txt").write_text("Doe; J\nmy_scan_id, 2\n", encoding="utf-8")
+    assert read_test_list(tmp_path / "list.txt") == ("Doe; J", "my_scan_id, 2")
+
+
 def test_each_site_is_left_out_once():
     rows = [CohortRow(f"s{n}", f"p{n}", "ABC"[n % 3], Path("a"), split="train") for n in range(21)]
     rows.append(CohortRow("both", "p0", "B", Path("a"), split="train"))

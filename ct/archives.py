@@ -1,0 +1,51 @@
+"""Packed files, told by how they begin or what they are called."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+TAR_MAGIC, TAR_AT = b"ustar", 257
+MAGIC = {
+    b"PK\3\4": "zip",
+    b"PK\5\6": "zip",
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"Rar!": "rar",
+}
+SUFFIXES = {".zip": "zip", ".tar": "tar", ".tgz": "gzip", ".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
+SUFFIXES |= {".7z": "7z", ".rar": "rar"}
+
+
+def archive_kind(path: Path) -> str:
+    """Tell what packed a file.
+
+    Args:
+        path: The file; one that cannot be read is told by its name.
+
+    Returns:
+        zip, gzip, bzip2, xz, 7z, rar or tar; "" for any other file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(TAR_AT + len(TAR_MAGIC))
+    except OSError:
+        start = b""
+    return kind_of_start(start) or SUFFIXES.get(path.suffix.lower(), "")
+
+
+def kind_of_start(start: bytes) -> str:
+    """Tell what packed a file by its first bytes, 262 for a tar; "" if they do not tell."""
+    if start[TAR_AT:].startswith(TAR_MAGIC):
+        return "tar"
+    return next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), "")
+
+
+def describe_archive(path: Path) -> str:
+    """Say what a packed file is and what to do with it; "" for any other file."""
+    kind = archive_kind(path)
+    if kind == "zip" and not zipfile.is_zipfile(path):
+        return "a zip that is cut off or damaged; get it again and unpack it"
+    return f"packed ({kind}); unpack it and give the folder or file inside" if kind else ""

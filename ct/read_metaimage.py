@@ -1,0 +1,216 @@
+"""MetaImage files, attached (.mha) or with a header of their own (.mhd) -> stored voxels and affine."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ct.scan import OBLIQUE_TOLERANCE, Affine
+from ct.volume_file import DAMAGE, Layout, StoredVolume, first_line, read_voxels
+
+TYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+# What a field was called at other times.
+ALIASES = {
+    "elementbyteordermsb": "binarydatabyteordermsb",
+    "rotation": "transformmatrix",
+    "orientation": "transformmatrix",
+    "position": "offset",
+    "origin": "offset",
+}
+# What a field must say where it is there.
+EXPECTED = {
+    "ObjectType": ("Image",),
+    "NDims": ("3",),
+    "BinaryData": ("True",),
+    "ElementNumberOfChannels": ("1",),
+    "CompressedData": ("True", "False"),
+    "DistanceUnits": ("mm", "?"),
+}
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+MOST_HEADER_LINES = 1_000
+ZLIB_OR_GZIP = zlib.MAX_WBITS + 32
+
+Fields = dict[str, str]
+
+
+def read_metaimage(path: Path) -> StoredVolume:
+    """Read a MetaImage volume with one number per voxel.
+
+    Args:
+        path: .mha or .mhd; voxels plain or compressed.
+
+    Returns:
+        The voxels as stored and the affine.
+
+    Raises:
+        ValueError: Damaged, not one volume of numbers, or without its place in the patient.
+    """
+    try:
+        with path.open("rb") as file:
+            fields = _read_fields(path, file)
+            _check_fields(path, fields)
+            affine = _affine(path, fields)
+            shape, dtype = _layout(path, fields)
+            data = _data_path(path, fields)
+            if data is None:
+                return StoredVolume(_read_data(path, file, fields, shape, dtype), affine)
+        if not data.is_file():
+            raise ValueError(
+                f"{path}: its voxels should be in {str(data)!r}, which does not exist; keep both files together"
+            )
+        with data.open("rb") as file:
+            return StoredVolume(_read_data(data, file, fields, shape, dtype), affine)
+    except DAMAGE as error:
+        raise ValueError(f"{path}: not a readable MetaImage file ({first_line(error)}); export it again") from error
+
+
+def metaimage_layout(path: Path) -> Layout:
+    """Read the header alone; raises as `read_metaimage` does."""
+    with path.open("rb") as file:
+        fields = _read_fields(path, file)
+    shape, dtype = _layout(path, fields)
+    return Layout(shape, dtype.itemsize, _affine(path, fields))
+
+
+def metaimage_data(path: Path) -> Path | None:
+    """Return the file that holds the voxels of a MetaImage header, or None where they are in the file itself.
+
+    Args:
+        path: .mha or .mhd.
+
+    Raises:
+        ValueError: Not a MetaImage file, or its voxels are in several files.
+    """
+    try:
+        with path.open("rb") as file:
+            return _data_path(path, _read_fields(path, file))
+    except OSError as error:
+        raise ValueError(f"{path}: not a readable MetaImage file ({first_line(error)}); export it again") from error
+
+
+class _Inflated:
+    """A zlib or gzip stream as a file that is read in pieces, so that a bomb takes no memory."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self._packed, self._decoder = packed, zlib.decompressobj(ZLIB_OR_GZIP)
+
+    def read(self, most: int) -> bytes:
+        data = b""
+        while not data and not self._decoder.eof:
+            block = self._decoder.unconsumed_tail or self._packed.read(1 << 16)
+            if not block:
+                raise EOFError("the compressed voxels end early")
+            data = self._decoder.decompress(block, most)
+        return data
+
+
+def _read_fields(path: Path, file: BinaryIO) -> Fields:
+    """Read the header up to ElementDataFile, which ends it; names in lower case and as they are called today."""
+    fields: Fields = {}
+    for _ in range(MOST_HEADER_LINES):
+        name, equals, value = file.readline(4096).decode("latin-1").partition("=")
+        if not equals:
+            break
+        name = name.strip().lower()
+        fields[ALIASES.get(name, name)] = value.strip()
+        if name == "elementdatafile":
+            return fields
+    raise ValueError(
+        f"{path}: not a readable MetaImage file (no lines 'name = value' up to ElementDataFile); export it again"
+    )
+
+
+def _check_fields(path: Path, fields: Fields) -> None:
+    for name, values in EXPECTED.items():
+        value = fields.get(name.lower())
+        if value is not None and value.lower() not in [each.lower() for each in values]:
+            raise ValueError(
+                f"{path}: the MetaImage header says {name} = {value!r}; expected {' or '.join(values)} (one volume "
+                f"with three axes, one number per voxel, lengths in mm); export it again"
+            )
+
+
+def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    code = TYPES.get(fields.get("elementtype", "").upper(), "")
+    sizes = [int(size) if re.fullmatch(r"\d{1,9}", size) else 0 for size in fields.get("dimsize", "").split()]
+    big = fields.get("binarydatabyteordermsb", "").lower()
+    order = {"false": "<", "true": ">"}.get(big, "|" if code in ("i1", "u1") else "")
+    if not code or len(sizes) != 3 or min(sizes) < 1 or not order:
+        found = {name: fields.get(name) for name in ("elementtype", "dimsize", "binarydatabyteordermsb")}
+        raise ValueError(
+            f"{path}: the MetaImage header says {found}; expected a type of real numbers ({', '.join(TYPES)}), three "
+            f"sizes above 0 and True or False for the byte order"
+        )
+    return (sizes[0], sizes[1], sizes[2]), np.dtype(order + code)
+
+
+def _affine(path: Path, fields: Fields) -> Affine:
+    # AnatomicalOrientation is not asked: programs disagree whether its letters say where an axis comes from or leads.
+    names = {"TransformMatrix": 9, "ElementSpacing": 3, "Offset": 3}
+    matrix, spacing, offset = (_numbers(fields.get(name.lower(), ""), count) for name, count in names.items())
+    if matrix is None or spacing is None or offset is None or not (spacing > 0).all():
+        found = {name: fields.get(name.lower()) for name in names}
+        raise ValueError(
+            f"{path}: the MetaImage header says {found}; expected 9 numbers of the axes' directions, 3 voxel sizes "
+            f"above 0 and 3 numbers of the origin, without which left and right are unknown; export it with them"
+        )
+    directions = matrix.reshape(3, 3)  # a row for each axis of the file, in LPS+
+    lengths = np.linalg.norm(directions, axis=1)
+    if not (np.abs(lengths - 1) <= OBLIQUE_TOLERANCE).all():
+        raise ValueError(
+            f"{path}: the directions in TransformMatrix have the lengths {lengths.tolist()}; expected 1, since "
+            f"ElementSpacing gives the voxel sizes; export it again"
+        )
+    affine = np.eye(4)
+    affine[:3, :3] = LPS_TO_RAS @ (directions.T * spacing)
+    affine[:3, 3] = LPS_TO_RAS @ offset
+    return affine
+
+
+def _numbers(text: str, count: int) -> npt.NDArray[np.float64] | None:
+    try:
+        numbers = np.array([float(part) for part in text.split()], dtype=np.float64)
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
+
+
+def _data_path(path: Path, fields: Fields) -> Path | None:
+    name = fields["elementdatafile"]
+    if name.upper() == "LOCAL":
+        return None
+    if not name or name.upper().startswith("LIST") or "%" in name:
+        raise ValueError(f"{path}: its voxels are spread over several files ({name!r}); expected one; export it again")
+    return path.parent / name
+
+
+def _read_data(
+    path: Path, file: BinaryIO, fields: Fields, shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> npt.NDArray[Any]:
+    skip = fields.get("headersize", "0")
+    if not re.fullmatch(r"\d{1,9}", skip):
+        raise ValueError(
+            f"{path}: the MetaImage header says HeaderSize = {skip!r}; expected a number of bytes from 0 on; export it "
+            f"again"
+        )
+    file.seek(int(skip), 1)
+    packed = fields.get("compresseddata", "").lower() == "true"
+    stream = cast(BinaryIO, _Inflated(file)) if packed else file
+    left = max(0, path.stat().st_size - file.tell())
+    return read_voxels(stream, shape, dtype, left, "zlib" if packed else "raw", path)

@@ -1,0 +1,31 @@
+"""A zip that holds a scan, as the scan in a folder of its own for as long as it is needed."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ct.archives import archive_kind
+from ct.unzip import find_scan, unzip
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """Yield where a scan can be read: inside a folder that is gone afterwards for a zip, the path itself for others.
+
+    Args:
+        path: The scan.
+
+    Raises:
+        ValueError: The zip is damaged, unsafe or holds no single scan; whatever is said of its files names the zip.
+    """
+    if not path.is_file() or archive_kind(path) != "zip":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="ground-glass-zip-", ignore_cleanup_errors=True) as folder:
+        try:
+            with path.open("rb") as content:
+                unzip(str(path), content, Path(folder))
+            yield find_scan(str(path), Path(folder))
+        except ValueError as error:
+            raise ValueError(str(error).replace(folder, str(path))) from error

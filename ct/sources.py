@@ -13,7 +13,7 @@ from ct.cohort import CohortRow
 from ct.read import NRRD_SUFFIXES
 from ct.read_nrrd import detached_data
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 STAMPS = ".stamps"
 # A file that changed so shortly before it was hashed could change again and keep its time; it is hashed next time too.
 SETTLED_NS = 2_000_000_000

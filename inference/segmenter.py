@@ -81,7 +81,7 @@ class Segmenter:
             raise ValueError(f"{out} exists already; give --out a new folder, so that no result is overwritten")
         result = self.segment(source, told)
         told("write", 0.9)
-        write_outputs(result, out)
+        result = write_outputs(result, out)
         told("done", 1.0)
         return result
 

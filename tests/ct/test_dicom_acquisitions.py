@@ -106,7 +106,9 @@ def test_two_patients_in_one_series_are_never_chosen_between(tmp_path):
 
 def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_apart(tmp_path):
     mixed(tmp_path, *each("AcquisitionNumber", 1, 2), step_mm=0)
-    assert_refused(read_dicom, tmp_path, "two slices lie at the same place", "(also in AcquisitionNumber)", named=tmp_path)
+    assert_refused(
+        read_dicom, tmp_path, "two slices lie at the same place", "(also in AcquisitionNumber)", named=tmp_path
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,10 @@ def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_ap
         {"AcquisitionTime": lambda at: f"1200{at:02}", "AcquisitionNumber": 4},
         {"AcquisitionTime": lambda at: f"1200{at // 3:02}", "AcquisitionNumber": lambda at: at // 3 + 1},
         {"AcquisitionTime": lambda at: f"1200{30 - at:02}.5", "AcquisitionNumber": lambda at: at + 1},
-        {"AcquisitionNumber": lambda at: 2 if at < 6 else 1, "ImageComments": lambda at: "upper" if at < 6 else "lower"},
+        {
+            "AcquisitionNumber": lambda at: 2 if at < 6 else 1,
+            "ImageComments": lambda at: "upper" if at < 6 else "lower",
+        },
         {"AcquisitionNumber": lambda at: 1 if at % 6 else 2, "ImageComments": lambda at: "first" if at == 0 else None},
         {"SliceThickness": "5", "TriggerTime": lambda at: str(700 + (at // 4) * 900)},
     ],

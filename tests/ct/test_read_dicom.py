@@ -38,7 +38,9 @@ def test_an_unspecified_unit_is_taken_for_hu_and_said(series, unit):
     edit(series, lambda dataset: set_tags(dataset, {"RescaleType": unit}))
     scan = read_scan(series)
     np.testing.assert_array_equal(scan.hu, ct())
-    assert scan.repairs == ("RescaleType says that the unit is unspecified (US); the values were taken for HU and checked",)
+    assert scan.repairs == (
+        "RescaleType says that the unit is unspecified (US); the values were taken for HU and checked",
+    )
 
 
 @pytest.mark.parametrize("intercept", ["0", "-200"])
@@ -53,13 +55,15 @@ def test_hu_in_small_letters_and_a_missing_unit_are_plain_hu(series, unit):
     assert read_scan(series).repairs == ()
 
 
-def test_slope_and_values_below_air(series):
-    edit(series, lambda dataset: set_tags(dataset, {"RescaleSlope": "2", "RescaleIntercept": "-3000"}))
-    raw = (ct().astype(int) + 1024) * 2 - 3000
+def test_slope_and_padding_below_air(tmp_path):
+    hu = ct() // 2
+    hu[:, :, :2] = -1024
+    series = write_series(tmp_path / "series", hu, RescaleSlope="2", RescaleIntercept="-2020")
+    raw = (hu.astype(int) + 1024) * 2 - 2020
     np.testing.assert_array_equal(read(series)[0], raw)
     scan = read_scan(series)
     np.testing.assert_array_equal(scan.hu, np.maximum(raw, -1024))
-    assert any("below -1024" in repair for repair in scan.repairs)
+    assert scan.repairs == ("144 voxels below -1024 HU (lowest -2020; padding) were set to -1024",)
 
 
 @pytest.mark.parametrize(

@@ -141,9 +141,9 @@ def _unwrap(
             hu[index].reshape(-1)[parts.wrapped] = parts.values + MODULUS
             metal.append(parts)
     repairs = (
-        (f"{count} voxels above {MAX_HU} HU had been wrapped around at 16 bits and are air again",) if count else ()
+        [f"{count} voxels above {MAX_HU} HU had been wrapped around at 16 bits and are air again"] if count else []
     )
-    return (*repairs, _raise_metal(metal, census, where)) if metal else repairs
+    return (*repairs, *([_raise_metal(metal, census, where)] if metal else []))
 
 
 def _raise_metal(metal: list[LowParts], census: _Census, where: str) -> str:

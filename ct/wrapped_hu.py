@@ -60,8 +60,8 @@ def touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None:
     """Find what was wrapped around inside a slice.
 
-    Padding touches the border of the image. Inside, noise of air and dark streaks lie among air or fade into tissue; but
-    at the rim of metal that was wrapped around, HU jump by most of the modulus.
+    Padding touches the border of the image. Inside, noise of air and dark streaks lie among air or fade into tissue;
+    but at the rim of metal that was wrapped around, HU jump by most of the modulus.
 
     Args:
         plane: int32 (Y, X), HU as stored.

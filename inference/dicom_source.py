@@ -64,9 +64,9 @@ class SourceSlice:
 def source_slices(source: Path, scan: Scan) -> tuple[SourceSlice, ...]:
     """Find the DICOM slices of a scan, in the order of its file grid.
 
-    UIDs are passed on as the archive knows them, also with leading zeros, which the standard forbids. What tags of the
-    identity lack or cannot say in DICOM is left empty, or replaced if it is an UID, so that the results of an odd source
-    can be written.
+    UIDs are passed on as the archive knows them, also with leading zeros, which the standard forbids. What else tags of
+    the identity lack or cannot say in DICOM is left empty, or replaced if it is an UID, so that the results of an odd
+    source can be written.
 
     Args:
         source: The DICOM file or folder that the scan was read from.

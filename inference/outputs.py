@@ -51,7 +51,7 @@ def write_outputs(result: Result, out: Path) -> Result:
 
 
 def write_dicom(result: Result, folder: Path) -> tuple[str, ...]:
-    """Write the segmentation and the structured report of a scan that was read from DICOM; return what is odd of them."""
+    """Write the segmentation and the structured report of a scan that was read from DICOM; return what is odd."""
     with warnings.catch_warnings():
         # The patient's and the study's tags are passed on as the scanner wrote them, also where they bend the standard.
         warnings.filterwarnings("ignore", category=UserWarning, module="pydicom|highdicom")

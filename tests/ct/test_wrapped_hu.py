@@ -63,13 +63,14 @@ def test_metal_wrapped_at_12_bits_is_exact_again():
     )
 
 
-@pytest.mark.parametrize("metal_hu", [1100.0, 1800.0, 3600.0])
-@pytest.mark.parametrize("blur", [0.0, 0.8, 1.5])
-def test_metal_of_any_density_is_exact_again_or_refused(metal_hu, blur):
+@pytest.mark.parametrize(
+    ("metal_hu", "blur"), [(1300, 0), (1800, 0), (1300, 0.8), (1800, 0.8), (3600, 0.8), (3600, 1.5), (9000, 0.8)]
+)
+def test_metal_of_any_density_is_exact_again(metal_hu, blur):
     hu = with_metal(metal_hu, blur=blur)
-    if (hu > 1023).any():
-        found, _ = check_hu(wrap(hu), "scan.nii")
-        np.testing.assert_array_equal(found, hu)
+    found, repairs = check_hu(wrap(hu), "scan.nii")
+    np.testing.assert_array_equal(found, hu)
+    assert "at 12 bits" in repairs[0]
 
 
 @pytest.mark.parametrize("padding", [-1024, -2000, -3024])
@@ -144,13 +145,12 @@ def test_air_stored_without_a_sign_is_air_again():
     values[hu < -1024] += 65536
     found, repairs = check_hu(values, "scan.nii")
     np.testing.assert_array_equal(found, np.maximum(hu, -1024))
-    assert (
-        repairs[0] == f"{(hu < -1024).sum()} voxels above 32767 HU had been wrapped around at 16 bits and are air again"
-    )
+    count = (hu < -1024).sum()
+    assert repairs[0] == f"{count} voxels above 32767 HU had been wrapped around at 16 bits and are air again"
     values[3, 50, 50] = 40000
     found, repairs = check_hu(values, "scan.nii")
     assert found.max() == 32767
-    assert f"{(hu < -1024).sum() + 1} voxels above 32767 HU (up to 65" in repairs[-1]
+    assert f"{count + 1} voxels above 32767 HU (up to 65" in repairs[-1]
 
 
 @pytest.mark.parametrize("as_nifti", [False, True])

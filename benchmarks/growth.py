@@ -11,7 +11,6 @@ figures of the confusion tables. The ratio is seconds per scan at 10,000 against
 import contextlib
 import gc
 import io
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.timing import interleaved, line, median
+from ct.checksums import write_record
 from ct.cohort import read_cohort
 from ct.prepare import prepare_cohort
 from ct.sources import FORMAT_VERSION, hash_content, remember, stamp_of
@@ -52,10 +52,10 @@ def write_prepared(cohort: Path, out: Path) -> None:
         folder = out / row.scan_id
         folder.mkdir(parents=True)
         record = {"format_version": FORMAT_VERSION, "key": content.key, "source_sha256": content.image_sha256}
-        record |= {"verdict": "pass", "repairs": [], "warnings": [], "array_bytes": {}, "masks": []}
+        record |= {"verdict": "pass", "repairs": [], "warnings": [], "masks": []}
         record |= {"prepared_shape": [SLICES, SIZE, SIZE], "prepared_spacing_mm": [5, 1, 1], "spacing_known": True}
         record |= {"lung_pixels": [SIZE] * SLICES, "labelled_pixels": [0] * SLICES, "volume_hash": rng.bytes(160).hex()}
-        (folder / "scan.json").write_text(json.dumps(record))
+        write_record(record, folder)
         remember(row, out, (stamp_of(row, SIZE)[0], 0), content.key)  # the files are older than they look
 
 

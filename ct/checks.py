@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ct.scan import OBLIQUE_TOLERANCE, Affine
 from ct.volume_file import row_blocks, to_numbers
+from ct.wrapped_hu import MODULUS, LowParts, at_border, find_low_parts
 
 AIR_HU = -1024
 MAX_HU = int(np.iinfo(np.int16).max)
@@ -24,6 +25,10 @@ LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.1, (30.0, 15.0, 15.0)
 FIELD_MM, CROP_PIXELS = (80.0, 1500.0), 64
 # How far, in voxels, those of a cropped mask may lie off the scan's: headers round, but half a voxel is another raster.
 COINCIDENCE = 0.1
+
+# Air stored without a sign at 16 bits.
+WRAPPED_16 = 65536
+WRAPPED_AIR_HU = (WRAPPED_16 - 3072, WRAPPED_16 - 824)
 
 _LOWEST_BIN, _HIGHEST_BIN = int(np.iinfo(np.int16).min), int(np.iinfo(np.uint16).max)
 
@@ -47,6 +52,11 @@ class _Census:
         self.counts += np.bincount(hu.ravel() - _LOWEST_BIN, minlength=len(self.counts))
         return hu
 
+    def move(self, hu: npt.NDArray[np.int32], by: int) -> None:
+        """Count voxels that were counted at some HU at others."""
+        np.subtract.at(self.counts, hu - _LOWEST_BIN, 1)
+        np.add.at(self.counts, hu + by - _LOWEST_BIN, 1)
+
     def between(self, low: int, high: int) -> int:
         """Count voxels from low to high HU, both included."""
         return int(self.counts[low - _LOWEST_BIN : high - _LOWEST_BIN + 1].sum())
@@ -64,7 +74,8 @@ def check_hu(
 ) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
     """Check that values are Hounsfield units of a chest and make them int16.
 
-    Works on a few rows at a time, so that beside the result next to nothing is held in memory.
+    Works on a few rows at a time, so that beside the result next to nothing is held in memory; slices in which values
+    below -1024 lie elsewhere than at the border are looked at again, one after the other.
 
     Args:
         values: (Z, Y, X) real numbers.
@@ -82,19 +93,83 @@ def check_hu(
         check_greys(grey_hu, where)
     hu = np.empty(values.shape, dtype=np.int16)
     census = _Census()
-    for source, target in row_blocks(values, hu):
-        numbers = to_numbers(source, *scaling)
-        bad = numbers.size - int(np.isfinite(numbers).sum()) if numbers.dtype.kind == "f" else 0
-        census.not_finite += bad
-        if bad:
-            continue
-        census.low, census.high = min(census.low, float(numbers.min())), max(census.high, float(numbers.max()))
-        if grey_hu is not None:
-            numbers = grey_hu[0] + numbers * ((grey_hu[1] - grey_hu[0]) / 255)
-        np.clip(census.add(numbers), AIR_HU, MAX_HU, out=target, casting="unsafe")
+    odd = []
+    for index in range(len(values)):
+        is_odd = False
+        for source, target in row_blocks(values[index : index + 1], hu[index : index + 1]):
+            numbers = to_numbers(source, *scaling)
+            bad = numbers.size - int(np.isfinite(numbers).sum()) if numbers.dtype.kind == "f" else 0
+            census.not_finite += bad
+            if bad:
+                continue
+            low, high = float(numbers.min()), float(numbers.max())
+            census.low, census.high = min(census.low, low), max(census.high, high)
+            if grey_hu is not None:
+                numbers = grey_hu[0] + numbers * ((grey_hu[1] - grey_hu[0]) / 255)
+            whole = census.add(numbers)
+            is_odd |= high > MAX_HU or (low < AIR_HU and not at_border(whole < AIR_HU))
+            np.clip(whole, AIR_HU, MAX_HU, out=target, casting="unsafe")
+        odd += [index] if is_odd else []
     _check_numbers(census, where, grey_hu)
+    unwrapped = _unwrap(values, hu, odd, census, where, scaling) if grey_hu is None else ()
     _check_chest(census, where, grey_hu)
-    return hu, _repairs(census, grey_hu)
+    return hu, unwrapped + _repairs(census, grey_hu, bool(odd))
+
+
+def _unwrap(
+    values: npt.NDArray[Any],
+    hu: npt.NDArray[np.int16],
+    odd: list[int],
+    census: _Census,
+    where: str,
+    scaling: tuple[float, float],
+) -> tuple[str, ...]:
+    """Undo in odd slices what was wrapped around, where that is exact, in `hu` and in the census; say what was done."""
+    # No HU lie that high: all of them are air that was stored without a sign, or none.
+    is_air = census.between(MAX_HU + 1, _HIGHEST_BIN) == census.between(*WRAPPED_AIR_HU) > 0
+    metal: list[LowParts] = []
+    count = 0
+    for index in odd:
+        numbers = to_numbers(values[index], *scaling)
+        plane = np.clip(np.rint(numbers), _LOWEST_BIN, _HIGHEST_BIN).astype(np.int32)
+        if is_air:
+            high = plane[plane > MAX_HU]
+            hu[index][plane > MAX_HU] = np.maximum(high - WRAPPED_16, AIR_HU)
+            plane[plane > MAX_HU] -= WRAPPED_16
+            census.move(high, -WRAPPED_16)
+            count += high.size
+        parts = find_low_parts(plane, AIR_HU)
+        if parts is not None:
+            hu[index].reshape(-1)[parts.wrapped] = parts.values + MODULUS
+            metal.append(parts)
+    repairs = (
+        [f"{count} voxels above {MAX_HU} HU had been wrapped around at 16 bits and are air again"] if count else []
+    )
+    return (*repairs, *([_raise_metal(metal, census, where)] if metal else []))
+
+
+def _raise_metal(metal: list[LowParts], census: _Census, where: str) -> str:
+    """Check that metal was wrapped around at 12 bits, and nothing else, and count it where it belongs; say so."""
+    wrapped, doubtful = (np.concatenate([getattr(parts, name) for parts in metal]) for name in ("values", "doubtful"))
+    # At 12 bits nothing that kept its value reaches the lowest that was wrapped; and metal has more than one value.
+    exact = (
+        doubtful.size == 0
+        and census.present()[-1] < wrapped.min() + MODULUS
+        and (wrapped.min() < wrapped.max() or all(parts.closed for parts in metal))
+    )
+    if not exact:
+        inside = np.concatenate([wrapped, doubtful])
+        raise ValueError(
+            f"{where}: {inside.size} voxels inside the body lie below {AIR_HU} HU (lowest {inside.min()}) amid much "
+            f"denser ones; expected padding at the border of the image only; metal or bone was wrapped around, or a "
+            f"part was blanked; export the scan again, with 16 bits and unchanged"
+        )
+    low, high = int(wrapped.min()), int(wrapped.max())
+    census.move(wrapped, MODULUS)
+    return (
+        f"{wrapped.size} voxels inside the body from {low} to {high} HU had been wrapped around at 12 bits and are "
+        f"{low + MODULUS} to {high + MODULUS} HU again"
+    )
 
 
 def check_greys(grey_hu: tuple[float, float], where: str) -> None:
@@ -189,7 +264,7 @@ def _is_shifted(census: _Census) -> bool:
     return air >= LEAST_AIR * inside and soft >= LEAST_SOFT * inside and dense <= MOST_DENSE * inside
 
 
-def _repairs(census: _Census, grey_hu: tuple[float, float] | None) -> tuple[str, ...]:
+def _repairs(census: _Census, grey_hu: tuple[float, float] | None, inside: bool) -> tuple[str, ...]:
     repairs = []
     present = census.present()
     if grey_hu is not None:
@@ -197,7 +272,9 @@ def _repairs(census: _Census, grey_hu: tuple[float, float] | None) -> tuple[str,
     elif census.fractions:
         repairs.append("fractions of a HU were rounded")
     if present[0] < AIR_HU:
-        lowest = f"{census.low:g}; padding" if grey_hu is None else f"{present[0]}"
+        kind = "padding, or noise in air" if inside else "padding"
+        bottom = census.low if present[0] == _LOWEST_BIN else present[0]
+        lowest = f"{bottom:g}; {kind}" if grey_hu is None else f"{present[0]}"
         count = census.between(_LOWEST_BIN, AIR_HU - 1)
         repairs.append(f"{count} voxels below {AIR_HU} HU (lowest {lowest}) were set to {AIR_HU}")
     if present[-1] > MAX_HU:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
+from ct.dicom_acquisitions import FUNCTIONAL_GROUPS, Traits, traits_of
 from ct.dicom_tags import PLAIN_SYNTAXES, numbers, one_sentence, value, whole_number, words
 
 # Where enhanced files keep the tags that single frames have at the top (PS3.3, C.7.6.16 and C.8.15.3).
@@ -32,6 +33,7 @@ MAX_COMPRESSION = 2000
 # Noise of 1e-3 in each element moves lengths and angles of the two vectors by up to about 3.5e-3.
 VECTOR_TOLERANCE = 5e-3
 MAX_TILT_TAG_DEGREES = 0.5
+UNSPECIFIED = ("US", "UNSPECIFIED")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,8 @@ class Frame:
         padding: Lowest and highest stored value that mean "no pixel here"; None where none is declared.
         image_type: ImageType, or FrameType where the file has it.
         needs_gdcm: Whether the pixels are coded in a way that only gdcm decodes.
+        unit_is_open: Whether the file says that the unit of its values is unspecified.
+        traits: What it says of its acquisition, see `ct.dicom_acquisitions`.
     """
 
     file: Path
@@ -65,6 +69,8 @@ class Frame:
     padding: tuple[int, int] | None
     image_type: tuple[str, ...]
     needs_gdcm: bool
+    unit_is_open: bool
+    traits: Traits
 
 
 def frames_of(file: Path, header: pydicom.FileDataset) -> list[Frame]:
@@ -91,7 +97,16 @@ def frames_of(file: Path, header: pydicom.FileDataset) -> list[Frame]:
         )
     _check_size(file, header, count)
     groups = [[item] for item in per_frame] or [[]]
-    return [_frame(file, index, header, [*group, *shared, header]) for index, group in enumerate(groups)]
+    common = traits_of([header, *_grouped(file, shared)])
+    return [
+        _frame(file, index, header, [*group, *shared, header], common | traits_of(_grouped(file, group)))
+        for index, group in enumerate(groups)
+    ]
+
+
+def _grouped(file: Path, holders: Sequence[pydicom.Dataset]) -> list[pydicom.Dataset]:
+    """Return the items of the functional groups in which traits may stand."""
+    return [item for holder in holders for tag in FUNCTIONAL_GROUPS for item in _items(file, holder, tag)]
 
 
 def _items(file: Path, header: pydicom.Dataset, tag: str) -> list[pydicom.Dataset]:
@@ -136,11 +151,13 @@ def _syntax(file: Path, header: pydicom.FileDataset) -> str:
         return str(header.file_meta.TransferSyntaxUID)
 
 
-def _frame(file: Path, index: int, header: pydicom.FileDataset, holders: Sequence[pydicom.Dataset]) -> Frame:
+def _frame(
+    file: Path, index: int, header: pydicom.FileDataset, holders: Sequence[pydicom.Dataset], traits: Traits
+) -> Frame:
     def held(tag: str, count: int) -> npt.NDArray[np.float64]:
         return numbers(file, _holder(file, holders, tag), tag, count)
 
-    _check_unit(file, holders)
+    unit = _checked_unit(file, header, holders)
     frame = Frame(
         file=file,
         index=index,
@@ -154,6 +171,8 @@ def _frame(file: Path, index: int, header: pydicom.FileDataset, holders: Sequenc
         padding=_padding(file, header),
         image_type=words(file, _holder(file, holders, "FrameType"), "FrameType") or words(file, header, "ImageType"),
         needs_gdcm=_syntax(file, header) not in DECODED_BY_PYDICOM,
+        unit_is_open=unit in UNSPECIFIED,
+        traits=traits,
     )
     _check_geometry(frame, header)
     return frame
@@ -168,11 +187,15 @@ def _holder(file: Path, holders: Sequence[pydicom.Dataset], tag: str) -> pydicom
     return holders[-1]
 
 
-def _check_unit(file: Path, holders: Sequence[pydicom.Dataset]) -> None:
+def _checked_unit(file: Path, header: pydicom.Dataset, holders: Sequence[pydicom.Dataset]) -> str:
+    """Return RescaleType, "" where it is missing; refuse what cannot be HU."""
     unit = "".join(words(file, _holder(file, holders, "RescaleType"), "RescaleType"))
-    # In CT the tag may be left out where the unit is HU, and only there (PS3.3, C.8.2.1); US is "unspecified".
-    if unit not in ("HU", ""):
+    # In CT the tag may be left out where the unit is HU, and only there (PS3.3, C.8.2.1). ITK and GDCM write US
+    # ("unspecified") beside HU: for single CT images the checks of values decide. Enhanced CT names its unit.
+    taken = ("HU", "", *(UNSPECIFIED if "NumberOfFrames" not in header else ()))
+    if unit not in taken:
         raise ValueError(f"{file}: RescaleType is {unit!r}; expected 'HU'; export it in Hounsfield units")
+    return unit
 
 
 def _check_geometry(frame: Frame, header: pydicom.Dataset) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from ct.checks import AIR_HU
 from ct.dicom_decoder import stored_frames, stored_frames_of_child
 from ct.dicom_frames import Frame
+from ct.wrapped_hu import touching_border
 
 
 def decode_frames(frames: Sequence[Frame]) -> Iterator[tuple[Frame, npt.NDArray[np.float64], int]]:
@@ -49,14 +49,9 @@ def _pad_with_air(stored: npt.NDArray[Any], hu: npt.NDArray[np.float64], frame: 
     if frame.padding is None:
         return 0
     mask = (stored >= frame.padding[0]) & (stored <= frame.padding[1]) & (hu != AIR_HU)
-    if mask.any() and hu[mask].max() > AIR_HU:
-        # The declared value also is a possible HU: inside the body it is tissue, padding only lies at the border.
-        mask = _touching_border(mask)
+    if not mask.any():
+        return 0
+    # The declared value may be tissue, or metal that was wrapped around, inside the body; padding lies at the border.
+    mask = touching_border(mask)
     hu[mask] = AIR_HU
     return int(mask.sum())
-
-
-def _touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    parts, _ = ndimage.label(mask)
-    at_border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    return np.isin(parts, at_border[at_border > 0])

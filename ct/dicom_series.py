@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
+from ct.dicom_acquisitions import find_mixture, listed_tags
 from ct.dicom_frames import Frame, frames_of
 from ct.dicom_tags import read_dataset, text, words
 
@@ -37,6 +38,7 @@ class Series:
         notes: What was taken for granted while reading the headers.
         problem: Why frames cannot be read; "" if all can.
         broken: Number of slices that cannot be read, 2 standing for the unknown number in a multi-frame file.
+        acquisition: Which of several mixed acquisitions it is, and what tells them apart; "" for a whole series.
     """
 
     number: str
@@ -49,6 +51,7 @@ class Series:
     notes: set[str] = field(default_factory=set)
     problem: str = ""
     broken: int = 0
+    acquisition: str = ""
 
     @property
     def plane(self) -> str:
@@ -61,11 +64,19 @@ class Series:
     @property
     def places(self) -> list[float]:
         """Return the sorted distinct places of the slices along their normal, mm."""
-        if not self.frames:
-            return []
-        normal = np.cross(*self.frames[0].vectors)
-        along = sorted(float(frame.position_mm @ normal) for frame in self.frames)
-        return [along[0], *(b for a, b in pairwise(along) if b - a > SAME_PLACE_MM)]
+        along = sorted(self._along)
+        return along[:1] + [b for a, b in pairwise(along) if b - a > SAME_PLACE_MM]
+
+    @property
+    def place_of_frames(self) -> list[int]:
+        """Return for each slice the index of its place in `places`."""
+        starts = np.array(self.places)
+        return [int(np.searchsorted(starts, at, side="right")) - 1 for at in self._along]
+
+    @property
+    def _along(self) -> list[float]:
+        normal = np.cross(*self.frames[0].vectors) if self.frames else np.zeros(3)
+        return [float(frame.position_mm @ normal) for frame in self.frames]
 
     @property
     def is_volume(self) -> bool:
@@ -82,11 +93,12 @@ class Series:
             found.append(f"{len(self.frames)} {self.plane} CT slice{'s' * (len(self.frames) > 1)}")
             found += [f"{np.median(np.diff(places)):.2f} mm apart"] if len(places) > 1 else ["at one place"]
         shown = f"series {self.number or '?'} {self.description[:60]!r}"
+        shown += f", {self.acquisition}" if self.acquisition else ""
         return f"{shown} ({', '.join(found)}, for example {self.example})"
 
 
 def read_series(path: Path, files: Iterable[Path]) -> list[Series]:
-    """Read the headers of files and group them by SeriesInstanceUID.
+    """Read the headers of files and group them by SeriesInstanceUID, and by acquisition where a series mixes several.
 
     Args:
         path: The source, for relative names.
@@ -105,10 +117,31 @@ def read_series(path: Path, files: Iterable[Path]) -> list[Series]:
         if uid not in found:
             texts = [text(file, header, tag) for tag in ("SeriesNumber", "SeriesDescription", "PatientID")]
             part = " ".join(words(file, header, "BodyPartExamined"))
-            example = file.name if file == path else str(file.relative_to(path))
-            found[uid] = Series(texts[0], texts[1], texts[2], part, example)
+            found[uid] = Series(texts[0], texts[1], texts[2], part, _relative(path, file))
         _add(found[uid], file, header)
-    return list(found.values())
+    return [part for series in found.values() for part in _acquisitions(path, series)]
+
+
+def _relative(path: Path, file: Path) -> str:
+    return file.name if file == path else str(file.relative_to(path))
+
+
+def _acquisitions(path: Path, series: Series) -> list[Series]:
+    """Take a series apart whose slices belong to several acquisitions in turn, each a series of its own."""
+    place_of = series.place_of_frames
+    first_at = {place: frame for frame, place in reversed(list(zip(series.frames, place_of, strict=True)))}
+    mixture = find_mixture([first_at[place].traits for place in sorted(first_at)])
+    if series.problem or mixture is None:
+        return [series]
+    parts = []
+    for number in range(mixture.count):
+        frames = [f for f, place in zip(series.frames, place_of, strict=True) if place % mixture.count == number]
+        acquisition = f"acquisition {number + 1} of {mixture.count} by {listed_tags(mixture.tags)}"
+        patient = frames[0].traits.get("PatientID", series.patient)
+        example = _relative(path, frames[0].file)
+        part = replace(series, patient=patient, example=example, frames=frames, acquisition=acquisition)
+        parts += _acquisitions(path, part)
+    return parts
 
 
 def _add(series: Series, file: Path, header: pydicom.FileDataset) -> None:
@@ -124,6 +157,8 @@ def _add(series: Series, file: Path, header: pydicom.FileDataset) -> None:
         series.problem = series.problem or str(error)
         series.broken += 2 if "NumberOfFrames" in header else 1
         return
+    if any(frame.unit_is_open for frame in frames):
+        series.notes.add("RescaleType says that the unit is unspecified (US); the values were taken for HU and checked")
     for frame in frames:
         if "LOCALIZER" in frame.image_type:
             series.others["localizer"] += 1
@@ -177,9 +212,12 @@ def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[str, .
     for rule in RULES if patients == 1 else ():
         wanted = [series for series in wanted if rule(series, wanted)]
     if len(wanted) > 1:
+        advice = "put the wanted series into a folder of its own"
+        if any(series.acquisition for series in wanted):
+            advice = "export each acquisition as a series of its own, or only the wanted one"
         raise ValueError(
             f"{path}: {len(wanted)} CT volumes of {patients} patient{'s' * (patients > 1)} could be meant: "
-            f"{_listed(wanted)}; expected one; put the wanted series into a folder of its own"
+            f"{_listed(wanted)}; expected one; {advice}"
         )
     chosen = wanted[0]
     if chosen.problem:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ct.checksums import OTHER_VERSION, find_damage
 from ct.cohort import CohortRow, read_cohort, weak_label_of
 from ct.composition import as_text, scans_of_index, site_table
 from ct.leakage import LeakRecord, find_leaks
@@ -24,7 +25,7 @@ from ct.needs import estimate
 from ct.prepare_scan import Outcome, PreparedScan, prepare_row, prepare_scan, try_row
 from ct.prepared_index import write_index
 from ct.pseudonyms import cohort_salt
-from ct.sources import STAMPS, is_current
+from ct.sources import FORMAT_VERSION, STAMPS, is_current
 from ct.splits import assign_splits
 from ct.verdicts import REFUSED, Verdict, summary, write_verdicts
 from ct.workers import Died, run_each
@@ -37,6 +38,8 @@ PHANTOM = Path("cohorts/phantom/cohort.csv")
 INDEX, VERDICTS, BUGS = "index.csv", "verdicts.csv", "bugs.log"
 # For patients without an explicit split; `ct.splits` writes a cohort.csv with the splits of another seed.
 SPLIT_SEED = 0
+# Longer lists are cut, with a count of what is not shown.
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,8 @@ def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256,
     """Prepare every scan of a cohort; what is already prepared from the same bytes with the same parameters is kept.
 
     Writes one folder per usable scan, verdicts.csv with what became of every scan and why, and index.csv with the
-    usable ones; a progress bar goes to stderr. Refused scans are tried again by the next call.
+    usable ones; a progress bar goes to stderr. Refused scans are tried again by the next call. What is kept is read
+    and compared with its checksums, and prepared again where it is damaged.
 
     Args:
         cohort_csv: The cohort.
@@ -107,6 +111,7 @@ def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256,
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock", f"another command is still at work in {out}; waiting for it to end"):
         _clear_leftovers(out)
+        _remove_damaged(rows, out, jobs)
         labels, reasons = _weak_labels(rows)
         outcomes = {scan_id: Outcome(reason=reason) for scan_id, reason in reasons.items()}
         outcomes |= _prepare_all([row for row in rows if row.scan_id not in reasons], out, size, jobs)
@@ -131,6 +136,25 @@ def _check_names(rows: Sequence[CohortRow], cohort_csv: Path) -> None:
     for row in rows:
         if row.scan_id.lower() in (INDEX, VERDICTS, BUGS):
             raise ValueError(f"{cohort_csv}: scan_id '{row.scan_id}' is the name of a file that is written; rename it")
+
+
+def _remove_damaged(rows: Sequence[CohortRow], out: Path, jobs: int) -> None:
+    """Remove prepared folders that do not hold what was written, so that their scans are prepared again; say so."""
+    folders = [folder for row in rows if (folder := out / row.scan_id).exists()]
+    problems = find_damage(folders, FORMAT_VERSION, jobs)
+    for folder in problems:
+        shutil.rmtree(folder)
+    damage = [f"{folder.name}/{name}" for folder, name in problems.items() if name != OTHER_VERSION]
+    if damage:
+        more = f" and {len(damage) - MAX_NAMED} more" if len(damage) > MAX_NAMED else ""
+        print(
+            f"warning: {len(damage)} prepared scans in {out} do not hold what was written "
+            f"({', '.join(damage[:MAX_NAMED])}{more}); they are prepared again; look at the disk if this comes back",
+            file=sys.stderr,
+        )
+    if len(problems) > len(damage):
+        count = len(problems) - len(damage)
+        print(f"{count} scans in {out} were prepared by another version and are prepared again", file=sys.stderr)
 
 
 def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> dict[str, Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ct.checksums import write_record
 from ct.cohort import CohortRow
 from ct.leakage import volume_hash
 from ct.lungs_of_scan import Lungs, find_lungs
@@ -173,9 +173,7 @@ def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: 
         new.mkdir()
         for name, array in arrays.items():
             np.save(new / f"{name}.npy", array)
-        array_bytes = {name: (new / f"{name}.npy").stat().st_size for name in arrays}
-        text = json.dumps({**record, "array_bytes": array_bytes}, indent=1)
-        (new / "scan.json").write_text(f"{text}\n", encoding="utf-8")
+        write_record(record, new)
         if folder.exists():
             os.replace(folder, Path(temporary) / "old")
         os.replace(new, folder)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ct.checks import AIR_HU, check_stack
+from ct.dicom_acquisitions import differing_tags, listed_tags
 from ct.dicom_files import find_dicom_files
 from ct.dicom_frames import Frame
 from ct.dicom_pixels import decode_frames
@@ -153,9 +154,12 @@ def _check_copy(one: Frame, other: Frame, same_pixels: bool) -> None:
     if same_pixels and np.linalg.norm(one.position_mm - other.position_mm) <= COPY_SHIFT_MM:
         return
     names = [f"{frame.file.name} (frame {frame.index + 1})" for frame in (one, other)]
+    tags = differing_tags(one.traits, other.traits)
+    also = f" (also in {listed_tags(tags)})" if tags else ""
     raise ValueError(
         f"{other.file}: two slices lie at the same place ({other.position_mm.tolist()}) but differ: {names[0]} and "
-        f"{names[1]}; expected one there; two phases or reconstructions are mixed; put each into a folder of its own"
+        f"{names[1]}{also}; expected one there; two phases or reconstructions are mixed; put each into a folder of its "
+        f"own"
     )
 
 

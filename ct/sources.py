@@ -12,7 +12,7 @@ from pathlib import Path
 from ct.cohort import CohortRow
 from ct.volume_formats import files_of_volume
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 STAMPS = ".stamps"
 # A file that changed so shortly before it was hashed could change again and keep its time; it is hashed next time too.
 SETTLED_NS = 2_000_000_000

@@ -13,6 +13,7 @@ from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -28,6 +29,10 @@ PRODUCT = "Ground Glass"
 # Far above the numbers that scanners give to their own series of a study.
 SERIES_NUMBER = 8001
 UTF_8 = "ISO_IR 192"
+REPLACED = (
+    "{} of the source cannot be passed on (expected up to 64 digits and dots): segmentation.dcm and measurements.dcm "
+    "carry other UIDs in their place, so an archive may not show them with the scan"
+)
 
 LUNG = Code("39607008", "SCT", "Lung")
 GROUND_GLASS = Code("1217294009", "SCT", "Ground glass lung opacity")
@@ -71,7 +76,8 @@ def find_segments(masks: Masks) -> list[Segment]:
     return [lungs] + [Segment(names[at], kinds[at], colours[at], mask) for at, mask in masks_by_group(masks).items()]
 
 
-def write_segmentation(result: Result, path: str | Path) -> None:
+@disable_value_validation()  # the source's UIDs are passed on as the archive knows them
+def write_segmentation(result: Result, path: str | Path) -> tuple[str, ...]:
     """Write the masks of a scan that was read from DICOM as DICOM SEG (binary, Segmentation Storage).
 
     Frames lie on the scan's grid, carry the patient's identity and refer to the slices (or frames) of the source.
@@ -79,6 +85,9 @@ def write_segmentation(result: Result, path: str | Path) -> None:
     Args:
         result: The segmented scan; its `source` is a DICOM file or folder.
         path: The file to write.
+
+    Returns:
+        A sentence if UIDs of the source could not be passed on, so that an archive may not show the results with it.
 
     Raises:
         ValueError: The source is no DICOM CT volume, or has changed since it was read.
@@ -99,6 +108,8 @@ def write_segmentation(result: Result, path: str | Path) -> None:
         segmentation.ImageComments = " ".join(result.flags)
     _refer_to_source(segmentation, slices)
     segmentation.save_as(path)
+    replaced = dict.fromkeys(tag for one in slices for tag in one.replaced)
+    return (REPLACED.format(", ".join(replaced)),) if replaced else ()
 
 
 def new_series(kind: str, number: int, result: Result) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ SHARED_TAGS = (
     "ReferringPhysicianName",
     "FrameOfReferenceUID",
 )
-UID_TAGS = ("StudyInstanceUID", "FrameOfReferenceUID")
+UID_TAGS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+MAX_UID = 64
 SEXES = ("M", "F", "O")
 
 
@@ -49,19 +51,22 @@ class SourceSlice:
         frame_number: Its frame in an enhanced file, from 1; None in a file of one slice.
         stand_in: A single CT slice with its identity and its place on the scan's grid, without pixels. Its
             SOPInstanceUID is `sop_instance` for a file of one slice and an UID of its own for a frame.
+        replaced: Tags of the source's UIDs in whose place others had to be put.
     """
 
     sop_class: UID
     sop_instance: UID
     frame_number: int | None
     stand_in: Dataset
+    replaced: tuple[str, ...]
 
 
 def source_slices(source: Path, scan: Scan) -> tuple[SourceSlice, ...]:
     """Find the DICOM slices of a scan, in the order of its file grid.
 
-    What tags of the identity lack or cannot say in valid DICOM is left empty, or replaced if it is an UID, so that the
-    results of an odd source can be written.
+    UIDs are passed on as the archive knows them, also with leading zeros, which the standard forbids. What else tags of
+    the identity lack or cannot say in DICOM is left empty, or replaced if it is an UID, so that the results of an odd
+    source can be written.
 
     Args:
         source: The DICOM file or folder that the scan was read from.
@@ -93,19 +98,21 @@ def _slice_of(frame: Frame, grid: Grid) -> int:
 
 def _with_headers(frames: Sequence[Frame], grid: Grid) -> tuple[SourceSlice, ...]:
     headers = {file: read_dataset(file) for file in {frame.file for frame in frames}}
-    shared = _identity(headers[frames[0].file])
+    shared, replaced = _identity(headers[frames[0].file])
     found = []
     for index, frame in enumerate(frames):
         header = headers[frame.file]
         meta = header.file_meta
         sop_class = UID(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or CTImageStorage)
-        instance = _uid(str(header.get("SOPInstanceUID") or meta.get("MediaStorageSOPInstanceUID") or ""))
+        written = _text(header, "SOPInstanceUID") or _text(meta, "MediaStorageSOPInstanceUID")
+        instance = _uid(written)
         number = frame.index + 1 if "NumberOfFrames" in header else None
         stand_in = _placed(grid, index)
         stand_in.update(shared)
         stand_in.SOPClassUID = CTImageStorage
         stand_in.SOPInstanceUID = instance if number is None else generate_uid()
-        found.append(SourceSlice(sop_class, instance, number, stand_in))
+        odd = replaced if _is_usable(written) else (*replaced, "SOPInstanceUID")
+        found.append(SourceSlice(sop_class, instance, number, stand_in, odd))
     return tuple(found)
 
 
@@ -128,17 +135,17 @@ def _decimal(value: float) -> str:
     return format_number_as_ds(float(np.round(value, 9)) + 0.0)
 
 
-def _identity(header: Dataset) -> Dataset:
+def _identity(header: Dataset) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the tags that the study's objects share, and which of its UIDs were replaced."""
     shared = Dataset()
     for tag in SHARED_TAGS:
         setattr(shared, tag, _text(header, tag))
     for tag in UID_TAGS:
-        setattr(shared, tag, _uid(getattr(shared, tag)))
-    shared.SeriesInstanceUID = _uid(_text(header, "SeriesInstanceUID"))
+        setattr(shared, tag, _uid(_text(header, tag)))
     shared.PatientSex = shared.PatientSex if shared.PatientSex in SEXES else ""
     for tag, kind in (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM)):
         setattr(shared, tag, _valid(getattr(shared, tag), kind))
-    return shared
+    return shared, tuple(tag for tag in UID_TAGS if not _is_usable(_text(header, tag)))
 
 
 def _text(header: Dataset, tag: str) -> str:
@@ -157,8 +164,16 @@ def _uid(text: str) -> UID:
 
     Archives refuse what carries an invalid UID, and outputs of one study must still agree on theirs.
     """
-    uid = UID(text, validation_mode=IGNORE)
-    return uid if uid.is_valid else generate_uid(entropy_srcs=[text] if text else None)
+    text = text.strip(" \0")
+    return (
+        UID(text, validation_mode=IGNORE) if _is_usable(text) else generate_uid(entropy_srcs=[text] if text else None)
+    )
+
+
+def _is_usable(text: str) -> bool:
+    """Tell whether archives take a UID: digits and dots. Leading zeros are wrong but common, and archives keep them."""
+    text = text.strip(" \0")
+    return len(text) <= MAX_UID and re.fullmatch(r"[0-9]+(\.[0-9]+)*", text) is not None
 
 
 def _valid(text: str, kind: type[DA] | type[TM]) -> str:

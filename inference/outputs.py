@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,15 @@ SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
 FLAGGED = "flagged: the result may be wrong, see measurements.json"
 
 
-def write_outputs(result: Result, out: Path) -> None:
+def write_outputs(result: Result, out: Path) -> Result:
     """Write every output of a scan; the folder appears whole or not at all.
 
     Args:
         result: The segmented scan.
         out: The folder to make.
+
+    Returns:
+        The result with what writing it brought up among its warnings.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     # Named after the scan, so that what a killed run left is taken away when the scan is tried again.
@@ -36,23 +39,25 @@ def write_outputs(result: Result, out: Path) -> None:
     try:
         for name, mask in result.masks.items():
             write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
+        if is_dicom(result):
+            result = replace(result, warnings=result.warnings + write_dicom(result, temporary))
         text = json.dumps(numbers(result), indent=2, allow_nan=False)
         (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
         write_scan_page(result, temporary / PAGE)
-        if is_dicom(result):
-            write_dicom(result, temporary)
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return result
 
 
-def write_dicom(result: Result, folder: Path) -> None:
-    """Write the segmentation and the structured report of a scan that was read from DICOM."""
+def write_dicom(result: Result, folder: Path) -> tuple[str, ...]:
+    """Write the segmentation and the structured report of a scan that was read from DICOM; return what is odd."""
     with warnings.catch_warnings():
         # The patient's and the study's tags are passed on as the scanner wrote them, also where they bend the standard.
         warnings.filterwarnings("ignore", category=UserWarning, module="pydicom|highdicom")
-        write_segmentation(result, folder / SEGMENTATION)
+        odd = write_segmentation(result, folder / SEGMENTATION)
         write_measurements_report(result, folder / SEGMENTATION, folder / REPORT)
+    return odd
 
 
 def is_dicom(result: Result) -> bool:

@@ -86,7 +86,7 @@ class Segmenter:
         with unpacked(source.path) as path:
             result = self.segment(replace(source, path=path), told)
             told("write", 0.9)
-            write_outputs(result, out)
+            result = write_outputs(result, out)
         told("done", 1.0)
         return result
 

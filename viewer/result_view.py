@@ -186,7 +186,7 @@ def _zipped(folder: Path, paths: Sequence[Path]) -> bytes:
 
 def _show_provenance(result: Result) -> None:
     model = result.model
-    for title, sentences in (("Repaired while reading", result.scan.repairs), ("About the lungs", result.warnings)):
+    for title, sentences in (("Repaired while reading", result.scan.repairs), ("About the scan", result.warnings)):
         if sentences:
             st.markdown("\n".join([f"**{title}**", "", *(f"- {plain(sentence)}" for sentence in sentences)]))
     facts = {

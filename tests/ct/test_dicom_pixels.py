@@ -130,11 +130,16 @@ def corners():
     return where
 
 
-def test_padding_below_air_is_taken_everywhere(tmp_path):
-    where = corners()
-    where[2, 5:7, 5] = True
-    series = padded(tmp_path / "a", ct(3), where, -2000, True, PixelPaddingValue=("SS", -2000))
-    np.testing.assert_array_equal(read_dicom(series)[0].transpose(2, 1, 0), np.where(where, -1024, ct(3)))
+def test_the_value_of_padding_inside_the_body_is_left_to_the_check_of_hu(tmp_path):
+    where, hu = corners(), ct(3)
+    series = padded(tmp_path / "a", hu, where, -2000, True, PixelPaddingValue=("SS", -2000))
+    inside = np.zeros_like(where)
+    inside[2, 5:7, 5] = True
+    padded(tmp_path / "b", hu, where | inside, -2000, True, PixelPaddingValue=("SS", -2000))
+    np.testing.assert_array_equal(read_dicom(series)[0].transpose(2, 1, 0), np.where(where, -1024, hu))
+    voxels, _, repairs = read_dicom(tmp_path / "b")
+    np.testing.assert_array_equal(voxels.transpose(2, 1, 0), np.where(inside, -2000, np.where(where, -1024, hu)))
+    assert repairs == (f"{where.sum()} voxels of padding (PixelPaddingValue) were set to -1024 HU",)
 
 
 @pytest.mark.parametrize("implicit", [False, True])

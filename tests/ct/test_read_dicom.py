@@ -33,13 +33,37 @@ def test_simpleitk_reads_the_same(series):
     np.testing.assert_allclose(image.GetSpacing(), (0.75, 0.5, 5.0))
 
 
-def test_slope_and_values_below_air(series):
-    edit(series, lambda dataset: set_tags(dataset, {"RescaleSlope": "2", "RescaleIntercept": "-3000"}))
-    raw = (ct().astype(int) + 1024) * 2 - 3000
+@pytest.mark.parametrize("unit", ["US", "us", "Unspecified"])
+def test_an_unspecified_unit_is_taken_for_hu_and_said(series, unit):
+    edit(series, lambda dataset: set_tags(dataset, {"RescaleType": unit}))
+    scan = read_scan(series)
+    np.testing.assert_array_equal(scan.hu, ct())
+    assert scan.repairs == (
+        "RescaleType says that the unit is unspecified (US); the values were taken for HU and checked",
+    )
+
+
+@pytest.mark.parametrize("intercept", ["0", "-200"])
+def test_an_unspecified_unit_of_other_values_is_refused(series, intercept):
+    edit(series, lambda dataset: set_tags(dataset, {"RescaleType": "US", "RescaleIntercept": intercept}))
+    assert_refused(read_scan, series, "without any air; expected HU with air near -1000")
+
+
+@pytest.mark.parametrize("unit", ["hu", "HU ", None])
+def test_hu_in_small_letters_and_a_missing_unit_are_plain_hu(series, unit):
+    edit(series, lambda dataset: set_tags(dataset, {"RescaleType": unit}))
+    assert read_scan(series).repairs == ()
+
+
+def test_slope_and_padding_below_air(tmp_path):
+    hu = ct() // 2
+    hu[:, :, :2] = -1024
+    series = write_series(tmp_path / "series", hu, RescaleSlope="2", RescaleIntercept="-2020")
+    raw = (hu.astype(int) + 1024) * 2 - 2020
     np.testing.assert_array_equal(read(series)[0], raw)
     scan = read_scan(series)
     np.testing.assert_array_equal(scan.hu, np.maximum(raw, -1024))
-    assert any("below -1024" in repair for repair in scan.repairs)
+    assert scan.repairs == ("144 voxels below -1024 HU (lowest -2020; padding) were set to -1024",)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +86,7 @@ def test_slope_and_values_below_air(series):
         ("RescaleSlope", None, "RescaleSlope is missing"),
         ("RescaleSlope", "0", "RescaleSlope 0 is impossible"),
         ("RescaleType", "OD", "RescaleType is 'OD'"),
-        ("RescaleType", "US", "RescaleType is 'US'"),
+        ("RescaleType", "HU_MOD", "RescaleType is 'HU_MOD'"),
         ("NumberOfFrames", 3, "holds 3 frames but the places of 0"),
         ("GantryDetectorTilt", "-15.5", r"GantryDetectorTilt is -15\.5 degrees"),
         ("BitsAllocated", 12, "BitsAllocated, BitsStored and HighBit are 12, 16 and 15"),

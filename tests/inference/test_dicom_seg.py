@@ -1,4 +1,5 @@
 import itertools
+import json
 import random
 
 import highdicom
@@ -15,6 +16,7 @@ from result_harness import result_of
 from ct.colours import COLOUR_OF, rgb_of
 from ct.write_dicom import write_dicom_series
 from inference.dicom_seg import find_segments, write_segmentation
+from inference.outputs import NUMBERS, PAGE, REPORT, SEGMENTATION, write_outputs
 
 LPS = np.array([-1.0, -1.0, 1.0])
 ORIENTATIONS = sorted(
@@ -212,6 +214,54 @@ def test_a_source_that_has_changed_is_refused(tmp_path):
     (folder / "IM0001.dcm").unlink()
     assert_refused(lambda path: write_segmentation(result, path), tmp_path / "seg.dcm", "have changed", named=folder)
     assert not (tmp_path / "seg.dcm").exists()
+
+
+ZEROS = {"StudyInstanceUID": "1.2.826.0.1.0034.5", "SeriesInstanceUID": "1.2.0034.6", "FrameOfReferenceUID": "1.02.7"}
+TOO_LONG = "1.2." + "3" * 61
+
+
+@pytest.mark.filterwarnings("ignore:.*for VR UI", "ignore:.*value length")
+@pytest.mark.parametrize(
+    "written", [str, " {}".format, "{} ".format, "{}\0\0".format], ids=["", "before", "after", "zeros"]
+)
+def test_uids_with_leading_zeros_or_odd_padding_stay_those_of_the_archive(tmp_path, written):
+    numbers = itertools.count(1)
+    odd = {tag: written(uid) for tag, uid in ZEROS.items()}
+    instances = [f"1.2.0034.8.{number}" for number in range(1, 7)]
+    series = write_series(tmp_path / "s", **odd, SOPInstanceUID=lambda _: written(f"1.2.0034.8.{next(numbers)}"))
+    assert b"0034.8.6" in (series / "IM0006.dcm").read_bytes()
+    write_outputs(result_of(series), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / NUMBERS).read_text())["warnings"] == []
+    seg = pydicom.dcmread(tmp_path / "out" / SEGMENTATION)
+    report = pydicom.dcmread(tmp_path / "out" / REPORT)
+    assert seg.StudyInstanceUID == report.StudyInstanceUID == ZEROS["StudyInstanceUID"]
+    assert seg.FrameOfReferenceUID == ZEROS["FrameOfReferenceUID"]
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == ZEROS["SeriesInstanceUID"]
+    for item in (seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence, seg.SourceImageSequence):
+        assert sorted(reference.ReferencedSOPInstanceUID for reference in item) == instances
+    evidence = report.CurrentRequestedProcedureEvidenceSequence
+    assert {item.StudyInstanceUID for item in evidence} == {ZEROS["StudyInstanceUID"]}
+    named = {each.SeriesInstanceUID: each for item in evidence for each in item.ReferencedSeriesSequence}
+    sources = named[ZEROS["SeriesInstanceUID"]].ReferencedSOPSequence
+    assert sorted(item.ReferencedSOPInstanceUID for item in sources) == instances
+
+
+@pytest.mark.filterwarnings("ignore:.*for VR UI", "ignore:.*value length")
+@pytest.mark.parametrize("uid", [TOO_LONG, "ANON-7", "1..2", "1.2. 3", None])
+@pytest.mark.parametrize("tag", ["StudyInstanceUID", "SOPInstanceUID"])
+def test_uids_that_cannot_be_passed_on_are_said_in_the_outputs(tmp_path, tag, uid):
+    series = write_series(tmp_path / "s", **{tag: uid})
+    if uid is None:
+        edit(series, lambda dataset: dataset.file_meta.__delattr__("MediaStorageSOPInstanceUID"))
+    out = tmp_path / "out"
+    written = write_outputs(result_of(series), out)
+    said = json.loads((out / NUMBERS).read_text())["warnings"]
+    assert len(said) == 1
+    assert said[0].startswith(f"{tag} of the source cannot be passed on")
+    assert said[0] in written.warnings
+    assert "cannot be passed on" in (out / PAGE).read_text()
+    assert str(uid) not in said[0]
+    assert validate(out / SEGMENTATION)[0] == []
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")

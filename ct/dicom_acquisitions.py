@@ -1,0 +1,184 @@
+"""Acquisitions mixed within one DICOM series: what tells them apart alternates from slice to slice along the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.datadict import tag_for_keyword
+from pydicom.tag import BaseTag, Tag
+
+Traits = Mapping[str, str]
+
+# Tags in which acquisitions, phases and reconstructions differ. Numbers and times that grow during a single acquisition
+# are enough where all of one acquisition lie before all of the next; they need not be the same in all of its slices.
+GROWING_TAGS = (
+    "AcquisitionNumber",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+    "FrameAcquisitionNumber",
+    "FrameAcquisitionDateTime",
+    "FrameReferenceDateTime",
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+)
+CONSTANT_TAGS = (
+    "PatientID",
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "SeriesNumber",
+    "SeriesTime",
+    "SeriesDescription",
+    "ProtocolName",
+    "AcquisitionUID",
+    "IrradiationEventUID",
+    "AcquisitionDate",
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "TemporalPositionTimeOffset",
+    "NominalPercentageOfCardiacPhase",
+    "NominalPercentageOfRespiratoryPhase",
+    "ImageType",
+    "FrameType",
+    "ImageComments",
+    "FrameComments",
+    "DerivationDescription",
+    "ConvolutionKernel",
+    "FilterType",
+    "ReconstructionDiameter",
+    "SliceThickness",
+    "KVP",
+    "XRayTubeCurrent",
+    "XRayTubeCurrentInmA",
+    "ExposureTime",
+    "ExposureTimeInms",
+    "Exposure",
+    "ExposureInmAs",
+    "RevolutionTime",
+    "SpiralPitchFactor",
+    "ScanOptions",
+    "AcquisitionType",
+    "ContrastBolusAgent",
+    "ContrastBolusAgentPhase",
+    "ContrastBolusStartTime",
+    "PatientPosition",
+    "TableHeight",
+)
+# Where enhanced files keep them (PS3.3, C.7.6.16.2 and C.8.15.3).
+FUNCTIONAL_GROUPS = (
+    "FrameContentSequence",
+    "TemporalPositionSequence",
+    "CardiacSynchronizationSequence",
+    "RespiratorySynchronizationSequence",
+    "IrradiationEventIdentificationSequence",
+    "CTImageFrameTypeSequence",
+    "CTAcquisitionTypeSequence",
+    "CTAcquisitionDetailsSequence",
+    "CTTableDynamicsSequence",
+    "CTReconstructionSequence",
+    "CTExposureSequence",
+    "CTXRayDetailsSequence",
+    "ContrastBolusUsageSequence",
+    "PixelMeasuresSequence",
+    "UnassignedPerFrameConvertedAttributesSequence",
+    "UnassignedSharedConvertedAttributesSequence",
+)
+MAX_LISTED = 4
+
+_TAGS: dict[str, BaseTag] = {name: Tag(tag_for_keyword(name) or 0) for name in (*GROWING_TAGS, *CONSTANT_TAGS)}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How the slices of a series belong to several acquisitions.
+
+    Attributes:
+        count: How many acquisitions there are; slices k, k + count, k + 2 count ... along the stack are one of them.
+        tags: What tells them apart.
+    """
+
+    count: int
+    tags: tuple[str, ...]
+
+
+def traits_of(datasets: Iterable[pydicom.Dataset]) -> dict[str, str]:
+    """Return what datasets say of their acquisition, as stored: nothing is converted, for speed and for odd values.
+
+    Args:
+        datasets: The header of a slice, or the items of functional groups that hold for a frame.
+
+    Returns:
+        The text of each tag that is there, for comparing only.
+    """
+    traits = {}
+    for dataset in datasets:
+        for name, tag in _TAGS.items():
+            element = dataset.get_item(tag)
+            if element is not None:
+                stored = element.value
+                shown = stored.decode("latin-1") if isinstance(stored, bytes) else str(stored)
+                traits[name] = shown.strip(" \0")
+    return traits
+
+
+def find_mixture(traits: Sequence[Traits]) -> Mixture | None:
+    """Find out whether slices of several acquisitions lie between each other.
+
+    A tag that merely differs says nothing: it may grow from slice to slice, change from block to block or follow the
+    body. Acquisitions are mixed where every second slice (third, ... k-th) belongs together: a tag has one value in all
+    of them and another in each other group, or a number that grows has all of its values apart from theirs.
+
+    Args:
+        traits: What each slice says, one slice for each place, sorted along the stack.
+
+    Returns:
+        The mixture, or None for slices of one acquisition.
+    """
+    counts = {}
+    for name in dict.fromkeys(name for slice_traits in traits for name in slice_traits):
+        values = [slice_traits.get(name, "") for slice_traits in traits]
+        if len(set(values)) > 1:
+            counts[name] = _alternating(values, name in GROWING_TAGS)
+    mixed = [count for count in counts.values() if count]
+    if not mixed:
+        return None
+    return Mixture(min(mixed), tuple(name for name in _TAGS if counts.get(name) == min(mixed)))
+
+
+def differing_tags(one: Traits, other: Traits) -> tuple[str, ...]:
+    """Return the names of the tags in which two slices differ."""
+    return tuple(name for name in _TAGS if one.get(name) != other.get(name))
+
+
+def listed_tags(tags: Sequence[str]) -> str:
+    """Return names of tags as a sentence lists them; long lists are cut."""
+    more = len(tags) - MAX_LISTED
+    return ", ".join(tags[:MAX_LISTED]) + (f" and {more} more tags" if more > 0 else "")
+
+
+def _alternating(values: Sequence[str], growing: bool) -> int:
+    """Return the smallest k for which every k-th value belongs together and apart from the others, 0 for none."""
+    most = len(values) // 2
+    numbers = _numbers(values)
+    distinct = len(np.unique(numbers))
+    for count in range(2, most + 1) if growing else range(distinct, min(distinct, most) + 1):
+        # The last row is filled up from the one before, so that every column holds the values of one group.
+        rest = numbers[len(numbers) - count :][: -len(numbers) % count]
+        table = np.concatenate([numbers, rest]).reshape(-1, count)
+        low, high = table.min(axis=0), table.max(axis=0)
+        order = np.argsort(low)
+        if (high[order][:-1] < low[order][1:]).all() and (growing or np.array_equal(low, high)):
+            return count
+    return 0
+
+
+def _numbers(values: Sequence[str]) -> npt.NDArray[np.float64]:
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except ValueError:
+        numbers = np.array([np.nan])
+    # What is no number is ordered as text, which fits dates and times of one format.
+    return numbers if np.isfinite(numbers).all() else np.unique(values, return_inverse=True)[1].astype(np.float64)

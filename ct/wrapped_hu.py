@@ -1,0 +1,111 @@
+"""Voxels below air inside the body: metal whose HU were wrapped around at 12 bits, told from air and from padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+MODULUS = 4096
+# From air, noise of air or a dark streak to the densest tissue beside it.
+MOST_JUMP_HU = 1300
+# What is wrapped around is closer to its surroundings when the modulus is added, along nearly all of its rim.
+WRAPPED_JUMP_HU, LEAST_RIM = MODULUS // 2, 0.95
+# Where the modulus closes the rim like this, even a single value is no blanked region.
+CLOSED_RIM_HU = 500
+
+
+@dataclass(frozen=True, eq=False)
+class LowParts:
+    """What lies below air inside a slice and cannot be air, since what surrounds it is much denser.
+
+    Attributes:
+        wrapped: int64 (N,), flat indices of the pixels that were wrapped around.
+        values: int32 (N,), their HU as stored.
+        closed: Whether adding the modulus closes every rim.
+        doubtful: HU of the pixels that are neither air nor clearly wrapped around.
+    """
+
+    wrapped: npt.NDArray[np.int64]
+    values: npt.NDArray[np.int32]
+    closed: bool
+    doubtful: npt.NDArray[np.int32]
+
+
+def at_border(mask: npt.NDArray[np.bool_]) -> bool:
+    """Tell whether all pixels of a mask lie in runs from the left or right edge of their rows, as padding does.
+
+    A fast first look: what hangs from the upper or lower edge alone is not seen as lying at the border.
+
+    Args:
+        mask: (rows, columns).
+    """
+    rest = ~mask
+    # The first pixel that is not masked, from either side; in a row that is masked whole it says 0.
+    runs = rest.argmax(axis=1) + rest[:, ::-1].argmax(axis=1)
+    whole = ~rest[np.arange(len(rest)), rest.argmax(axis=1)]
+    return int(np.count_nonzero(mask)) == int(runs.sum()) + int(whole.sum()) * mask.shape[1]
+
+
+def touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return those parts of a mask (rows, columns) that touch an edge of the image."""
+    if at_border(mask):
+        return mask
+    parts, _ = ndimage.label(mask)
+    return _outer(parts)
+
+
+def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None:
+    """Find what was wrapped around inside a slice.
+
+    Padding touches the border of the image. Inside, noise of air and dark streaks lie among air or fade into tissue;
+    but at the rim of metal that was wrapped around, HU jump by most of the modulus.
+
+    Args:
+        plane: int32 (Y, X), HU as stored.
+        air_hu: Lowest HU of a CT.
+
+    Returns:
+        The parts, or None where all that is below air may be so.
+    """
+    low = plane < air_hu
+    index, jump = _rims(plane, low)
+    if not (jump > MOST_JUMP_HU).any():
+        return None
+    parts, _ = ndimage.label(low)
+    parts[_outer(parts)] = 0
+    part = parts.ravel()[index]
+    wrapped, doubtful, closed = [], [], True
+    for number in np.unique(part[(part > 0) & (jump > MOST_JUMP_HU)]):
+        rim = jump[part == number]
+        if np.median(rim) <= MOST_JUMP_HU:
+            continue
+        certain = (rim > WRAPPED_JUMP_HU).mean() >= LEAST_RIM
+        (wrapped if certain else doubtful).append(np.flatnonzero(parts == number))
+        closed &= bool(np.median(np.abs(MODULUS - rim)) <= CLOSED_RIM_HU)
+    if not wrapped and not doubtful:
+        return None
+    indices, odd = (np.concatenate([np.empty(0, np.int64), *group]) for group in (wrapped, doubtful))
+    return LowParts(indices, plane.ravel()[indices], closed, plane.ravel()[odd])
+
+
+def _outer(parts: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Return where the labelled parts are that touch an edge."""
+    at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return np.isin(parts, at_edge[at_edge > 0])
+
+
+def _rims(
+    plane: npt.NDArray[np.int32], low: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Return the flat index of each low pixel beside one that is not low, and how much higher that one is."""
+    places = np.arange(plane.size).reshape(plane.shape)
+    indices, jumps = [], []
+    for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        for inner, outer in ((first, second), (second, first)):
+            rim = low[inner] & ~low[outer]
+            indices.append(places[inner][rim])
+            jumps.append(plane[outer][rim] - plane[inner][rim])
+    return np.concatenate(indices), np.concatenate(jumps)

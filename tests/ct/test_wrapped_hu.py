@@ -1,0 +1,191 @@
+import tracemalloc
+
+import nibabel
+import numpy as np
+import pytest
+from dicom_harness import affine, edit
+from scipy import ndimage
+
+from ct.checks import check_hu
+from ct.read import read_scan
+from ct.write_dicom import write_dicom_series
+
+SHAPE = (6, 96, 96)
+# What 12 signed bits hold when stored 0 means -1024 HU: metal above 1023 HU comes out 4096 HU lower.
+LOWEST = -3072
+
+
+def body(air_hu=-1000.0):
+    """HU of a chest with lungs, a windpipe and bone, blurred as a scanner does, float (Z, Y, X)."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE[1:]), indexing="ij")
+    plane = np.where((y / 0.8) ** 2 + (x / 0.9) ** 2 < 1, 40.0, air_hu)
+    for centre in (-0.42, 0.42):
+        plane[(y / 0.55) ** 2 + ((x - centre) / 0.28) ** 2 < 1] = -850
+    plane[((y - 0.6) / 0.12) ** 2 + (x / 0.12) ** 2 < 1] = 700
+    plane[((y + 0.45) / 0.06) ** 2 + (x / 0.06) ** 2 < 1] = air_hu
+    hu = np.broadcast_to(plane, SHAPE).copy()
+    return hu
+
+
+def scanned(hu, noise=8.0, blur=0.8):
+    """Blur in plane, add noise, round."""
+    rng = np.random.default_rng(0)
+    return np.rint(ndimage.gaussian_filter(hu, (0, blur, blur)) + rng.normal(0, noise, hu.shape)).astype(np.int16)
+
+
+def with_metal(metal_hu=2600.0, place=(slice(1, 5), slice(60, 66), slice(44, 52)), **how):
+    hu = body()
+    hu[place] = metal_hu
+    return scanned(hu, **how).clip(-1024, 3071)
+
+
+def wrap(hu, lowest=LOWEST):
+    return ((hu.astype(int) - lowest) % 4096 + lowest).astype(np.int16)
+
+
+def padded(hu, padding):
+    """Padding around a round field of view."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in hu.shape[1:]), indexing="ij")
+    return np.where(y**2 + x**2 > 1, padding, hu).astype(np.int16)
+
+
+def test_metal_wrapped_at_12_bits_is_exact_again():
+    hu = with_metal()
+    wrapped = wrap(hu)
+    count = int((wrapped != hu).sum())
+    assert wrapped.min() < -2000
+    assert count > 100
+    found, repairs = check_hu(wrapped, "scan.nii")
+    np.testing.assert_array_equal(found, hu)
+    assert repairs == (
+        f"{count} voxels inside the body from {wrapped.min()} to {wrapped[wrapped < -1024].max()} HU had been wrapped "
+        f"around at 12 bits and are {hu[wrapped < -1024].min()} to {hu.max()} HU again",
+    )
+
+
+@pytest.mark.parametrize(
+    ("metal_hu", "blur"), [(1300, 0), (1800, 0), (1300, 0.8), (1800, 0.8), (3600, 0.8), (3600, 1.5), (9000, 0.8)]
+)
+def test_metal_of_any_density_is_exact_again(metal_hu, blur):
+    hu = with_metal(metal_hu, blur=blur)
+    found, repairs = check_hu(wrap(hu), "scan.nii")
+    np.testing.assert_array_equal(found, hu)
+    assert "at 12 bits" in repairs[0]
+
+
+@pytest.mark.parametrize("padding", [-1024, -2000, -3024])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_padding_around_the_field_of_view_stays_padding(padding, dtype):
+    hu = padded(with_metal(), padding)
+    found, repairs = check_hu(np.where(hu == padding, padding, wrap(hu)).astype(dtype), "scan.nii")
+    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    count = int((hu == padding).sum())
+    expected = (f"{count} voxels below -1024 HU (lowest {padding}; padding, or noise in air) were set to -1024",)
+    assert repairs[1:] == (expected if padding < -1024 else ())
+    _, repairs = check_hu(padded(scanned(body()).clip(-1024), padding).astype(dtype), "scan.nii")
+    assert repairs == ((expected[0].replace(", or noise in air", ""),) if padding < -1024 else ())
+
+
+def test_padding_that_hangs_from_one_edge_is_padding():
+    hu = scanned(body()).clip(-1024)
+    hu[:, :50, 40:60] = -2000
+    found, _ = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+
+
+@pytest.mark.parametrize(("air_hu", "noise"), [(-1000.0, 60.0), (-1045.0, 8.0), (-1045.0, 60.0)])
+def test_noise_in_air_and_air_below_1024_are_air(air_hu, noise):
+    hu = scanned(body(air_hu), noise)
+    assert (hu < -1024).sum() > 1000
+    found, repairs = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    assert repairs[0].startswith(f"{(hu < -1024).sum()} voxels below -1024 HU (lowest {hu.min()}; padding, or noise")
+
+
+def test_dark_streaks_beside_unwrapped_metal_are_air():
+    hu = body()
+    hu[:, 55:58, 30:66] = -1600
+    hu[:, 60:66, 44:52] = 6000
+    hu = scanned(hu)
+    assert hu.min() < -1200
+    found, _ = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+
+
+REFUSED = r"^scan\.nii: \d+ voxels inside the body lie below -1024 HU \(lowest -\d+\) amid much denser ones; expected "
+
+
+def blank(hu, value, place=(slice(1, 5), slice(60, 70), slice(40, 56))):
+    hu = hu.copy()
+    hu[place] = value
+    return hu
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        blank(scanned(body()), -2000),
+        blank(scanned(body()), -2296),
+        blank(padded(scanned(body()), -3024), -3024),
+        # Metal that kept its value tells that nothing was wrapped at 12 bits.
+        blank(wrap(with_metal()), 2900, (slice(0, 1), slice(20, 23), slice(46, 50))),
+        # Half in the lung with a rim as sharp as a knife: neither air nor certain metal.
+        wrap(with_metal(1800.0, (slice(1, 5), slice(40, 50), slice(28, 44)), blur=0.0)),
+    ],
+    ids=["blanked", "one value", "value of the padding", "other metal", "sharp rim in lung"],
+)
+def test_what_is_neither_air_nor_surely_metal_is_refused(values):
+    with pytest.raises(ValueError, match=REFUSED):
+        check_hu(values, "scan.nii")
+
+
+def test_air_stored_without_a_sign_is_air_again():
+    hu = scanned(body(), noise=30.0)
+    values = hu.astype(np.int32)
+    values[hu < -1024] += 65536
+    found, repairs = check_hu(values, "scan.nii")
+    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    count = (hu < -1024).sum()
+    assert repairs[0] == f"{count} voxels above 32767 HU had been wrapped around at 16 bits and are air again"
+    values[3, 50, 50] = 40000
+    found, repairs = check_hu(values, "scan.nii")
+    assert found.max() == 32767
+    assert f"{count + 1} voxels above 32767 HU (up to 65" in repairs[-1]
+
+
+@pytest.mark.parametrize("as_nifti", [False, True])
+def test_files_of_12_bits(tmp_path, as_nifti):
+    hu = with_metal()
+    path = tmp_path / "scan"
+    matrix = affine(2.0) @ np.diag([4.0, 6.0, 1.0, 1.0])
+    if as_nifti:
+        path = tmp_path / "scan.nii.gz"
+        image = nibabel.Nifti1Image(wrap(hu).transpose(2, 1, 0), matrix)
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, path)
+    else:
+        write_dicom_series(hu, matrix, path)
+
+        def to_12_bits(dataset):
+            stored = ((dataset.pixel_array.astype(int) + 2048) % 4096) - 2048
+            dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 1
+            dataset.PixelData = stored.astype("<i2").tobytes()
+
+        edit(path, to_12_bits)
+    scan = read_scan(path)
+    np.testing.assert_array_equal(scan.hu, hu)
+    assert "had been wrapped around at 12 bits" in scan.repairs[0]
+
+
+def test_looking_again_holds_one_slice_at_a_time():
+    slices = 24
+    hu = np.tile(wrap(with_metal(place=(slice(None), slice(60, 66), slice(44, 52)))), (slices // 6, 4, 4))
+    values = hu.astype(np.float32)
+    tracemalloc.start()
+    try:
+        check_hu(values, "scan.nii")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The result, the counts of values, and some work on a slice.
+    assert peak < hu.nbytes + 2_000_000 + 40 * hu[0].size

@@ -1,6 +1,5 @@
 """The run folder: which one a training uses, whose it is while it lives, and when it becomes the latest."""
 
-import datetime
 import errno
 import json
 import os
@@ -9,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ def _new(home: Path, config: str) -> Run:
         (passing / "config.yaml").write_text(config)
         number = 1 + max(map(_number, _runs(home)), default=0)
         write_json({"number": number, "finished": False}, passing / STATE)
-        folder = home / datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+        folder = home / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
         try:
             passing.rename(folder)
         except OSError as error:

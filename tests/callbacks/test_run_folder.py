@@ -1,14 +1,19 @@
 """Which folder a training uses."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from callbacks.run_folder import VARIABLE, MarkLatest, Run, close_run, open_run
+from callbacks import run_folder
+from callbacks.run_folder import STATE, VARIABLE, MarkLatest, Run, close_run, open_run
+from machine.latest import latest_run
 
 CONFIG = "a: 1\nb: {c: x}\n"
 
@@ -64,6 +69,81 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
     assert second.folder != first.folder
     finish(second)
     assert not start(tmp_path).resumed
+
+
+class Clock:
+    """Local time as a machine shows it."""
+
+    shown = ""
+
+    @classmethod
+    def now(cls) -> datetime:
+        return datetime.fromisoformat(cls.shown)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
+    monkeypatch.setattr(run_folder, "datetime", Clock)
+    return Clock
+
+
+def test_a_finished_run_is_finished_whatever_the_clock_says(tmp_path: Path, clock: type[Clock]) -> None:
+    clock.shown = "2026-10-25 02:50:00"
+    first = start(tmp_path)
+    finish(first)
+    clock.shown = "2026-10-25 02:10:00"  # an hour later, in winter time
+    other = start(tmp_path, "a: 2\n")
+    finish(other)
+    assert other.folder.name < first.folder.name
+    assert (tmp_path / "exp" / "latest").resolve() == other.folder
+    assert not start(tmp_path).resumed, "the first run is finished"
+
+
+def test_the_newest_run_is_the_one_that_began_last(tmp_path: Path, clock: type[Clock]) -> None:
+    begun = []
+    for clock.shown in ("2026-06-01 09:00:00", "2026-06-01 03:00:00", "2026-06-01 06:00:00"):  # with a laptop, westward
+        begun.append(start(tmp_path, fresh=True).folder)
+    assert start(tmp_path).folder == begun[-1]
+
+
+def test_two_runs_of_one_moment_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = iter(["2026-06-01 09:00:00.001"] * 3 + ["2026-06-01 09:00:00.002"])
+    moment = type("Moment", (), {"now": lambda: datetime.fromisoformat(next(shown))})
+    monkeypatch.setattr(run_folder, "datetime", moment)
+    assert start(tmp_path, fresh=True).folder != start(tmp_path, fresh=True).folder
+    assert len(list((tmp_path / "exp").iterdir())) == 2
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_a_run_from_before_states_is_finished_when_it_was_tested(tested: bool, tmp_path: Path) -> None:
+    run = start(tmp_path)
+    (run.folder / STATE).unlink()
+    if tested:
+        (run.folder / "metrics.json").write_text("{}")
+    assert start(tmp_path).resumed != tested
+
+
+def test_without_links_and_locks_it_is_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    for module, name in ((os, "symlink"), (os, "link"), (fcntl, "flock")):
+        monkeypatch.setattr(module, name, refused)
+    first = start(tmp_path)
+    again = open_run(tmp_path, "exp", CONFIG, fresh=False)
+    assert (again.folder, again.resumed) == (first.folder, True)
+    monkeypatch.delenv(VARIABLE)
+    other = open_run(tmp_path, "exp", CONFIG, fresh=False)
+    assert other.folder != first.folder, "the first is at work"
+    close_run()
+    finish(first)
+    assert latest_run(tmp_path / "exp") == first.folder
+    assert start(tmp_path).folder == other.folder
+    said = capsys.readouterr().err.splitlines()
+    assert sum("has no file locks" in line for line in said) == 2, "once for each folder"
+    assert sum("has no symbolic links" in line for line in said) == 1
 
 
 def test_a_run_that_was_tested_but_never_marked_goes_on(tmp_path: Path) -> None:

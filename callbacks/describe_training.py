@@ -19,6 +19,8 @@ BATCH_SIZE = 16
 class DescribeTraining(Callback):
     """Add `ct.training_set.TrainingSet` to best.ckpt, as tensors and numbers under ground_glass / training.
 
+    How many scans, patients and sites it was trained on stands under ground_glass / trained_on.
+
     It waits for the test that ends a fit: the best weights have been loaded then, also in a run that went on after it
     was cut off. The first rank alone computes. The module offers `to_input(batch)` and `features(x)`; the data
     `slice_table`, `usable` and `batches`.
@@ -30,15 +32,15 @@ class DescribeTraining(Callback):
             with torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
                 described = describe(trainer, pl_module)
             if described is not None:
-                _add(described, trainer.strategy.checkpoint_io, Path(trainer.ckpt_path))
+                counts = count_training(trainer.datamodule)
+                _add(described, counts, trainer.strategy.checkpoint_io, Path(trainer.ckpt_path))
         trainer.strategy.barrier("describe_training")  # no rank goes on while the file is still another
 
 
 def describe(trainer: Any, module: Any) -> TrainingSet | None:
     """Look at up to `MOST_SLICES` training slices with lung, evenly spread; None where there is none."""
     data = trainer.datamodule
-    table = data.slice_table("train")
-    rows = np.flatnonzero(data.usable(table, training=True) & (table.lung_pixels > 0))
+    table, rows = data.slice_table("train"), training_rows(data)
     if not len(rows):
         return None
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_SLICES)).round().astype(np.int64)]
@@ -60,10 +62,23 @@ def describe(trainer: Any, module: Any) -> TrainingSet | None:
     return TrainingSet.describe(np.stack(histograms), np.concatenate(features), of_scan, of_patient)
 
 
-def _add(described: TrainingSet, files: Any, path: Path) -> None:
+def training_rows(data: Any) -> NDArray[np.int64]:
+    """Rows of the train table that are trained on and show lung."""
+    table = data.slice_table("train")
+    return np.flatnonzero(data.usable(table, training=True) & (table.lung_pixels > 0))
+
+
+def count_training(data: Any) -> dict[str, int]:
+    """How many scans, patients and sites are trained on, all of them, not only those that are looked at."""
+    scans = data.slice_table("train").scans.iloc[np.unique(data.slice_table("train").scan[training_rows(data)])]
+    columns = {"scans": "scan_id", "patients": "patient_id", "sites": "site"}
+    return {name: int(scans[column].nunique()) for name, column in columns.items()}
+
+
+def _add(described: TrainingSet, counts: dict[str, int], files: Any, path: Path) -> None:
     """Write the checkpoint again with a description; plain values only, since nothing else is read back."""
     checkpoint = files.load_checkpoint(path)
     values = described.to_dict()
     plain = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
-    checkpoint["ground_glass"]["training"] = plain
+    checkpoint["ground_glass"] |= {"training": plain, "trained_on": counts}
     files.save_checkpoint(checkpoint, path)

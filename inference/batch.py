@@ -14,6 +14,7 @@ from tqdm import tqdm
 from inference.follow_up import follow_up
 from inference.index_page import write_index
 from inference.outputs import NUMBERS
+from inference.result import NOT_SAID
 from inference.scan_list import PRIVATE, Source, named, scans_of, write_private
 from inference.segmenter import Segmenter
 from inference.without_names import reason_without_names
@@ -141,4 +142,5 @@ def _row(folder: Path) -> dict[str, object]:
     found = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
     model = found.pop("model")
     texts = {key: "; ".join(value) for key, value in found.items() if isinstance(value, list)}
-    return found | texts | {"checkpoints_sha256": " ".join(model["checkpoints_sha256"]), "version": model["version"]}
+    about = {"model": model.get("card", NOT_SAID), "checkpoints_sha256": " ".join(model["checkpoints_sha256"])}
+    return found | texts | about | {"version": model["version"]}

@@ -104,8 +104,7 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[str, ...]:
         **new_series("segmentation", SERIES_NUMBER, result),
     )
     segmentation.SegmentsOverlap = "YES"
-    if result.flags:
-        segmentation.ImageComments = " ".join(result.flags)
+    segmentation.ImageComments = " ".join([*result.flags, f"Model: {result.model.card_line}."])
     _refer_to_source(segmentation, slices)
     segmentation.save_as(path)
     replaced = dict.fromkeys(tag for one in slices for tag in one.replaced)
@@ -135,11 +134,10 @@ def new_series(kind: str, number: int, result: Result) -> dict[str, Any]:
 
 
 def algorithm_parameters(model: ModelCard) -> dict[str, str]:
-    """Say which model answered, by names of its card."""
+    """Say which model answered and how good it is, by names of its card."""
     ensemble = {f"checkpoint_{n}_sha256": digest for n, digest in enumerate(model.checkpoints_sha256, start=1)}
-    return {"task": model.task, "experiment": model.experiment, "flips": str(model.flips), "size": str(model.size)} | (
-        ensemble
-    )
+    used = {"task": model.task, "experiment": model.experiment, "flips": str(model.flips), "size": str(model.size)}
+    return used | ensemble | {"card": model.card_line}
 
 
 class _NestedSegmentation(Segmentation):

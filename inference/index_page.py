@@ -29,7 +29,8 @@ def write_index(
 
     Args:
         out: The folder of the batch; the reports lie in <out>/<name>/report.html.
-        rows: measurements.csv: `name`, measurements, and `flags` (sentences, empty or missing where there are none).
+        rows: measurements.csv: `name`, measurements, `flags` (sentences, empty or missing where there are none), and
+            `model`, the line of its card.
         failed: failed.csv: a row for each scan that failed, with `name` and the reason without any path.
         follow_up: The scans of patients with several, in order of time: `patient` (no name, a number), `name`, `days`
             since the patient's first scan, and volumes.
@@ -55,7 +56,8 @@ def write_index(
         "For research, not for diagnosis."
     )
     path = Path(out) / "index.html"
-    path.write_text(page("Chest CT scans, segmented", summary, {}, sections, FOOTER, top), encoding="utf-8")
+    facts = {"Model": "; ".join(rows["model"].astype(str).unique())} if "model" in rows else {}
+    path.write_text(page("Chest CT scans, segmented", summary, facts, sections, FOOTER, top), encoding="utf-8")
     return path
 
 

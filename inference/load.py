@@ -4,8 +4,10 @@ import glob
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ct.training_set import TrainingSet
+from inference.result import Member
 from lightning_modules.base import SegmentationModule
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
@@ -15,6 +17,7 @@ from lightning_modules.weights import read_checkpoint
 MODULES: dict[str, type[SegmentationModule]] = {
     module.task: module for module in (InfectionModule, ConsolidationModule, OpacityModule)
 }
+DICE = "/dice_mean"  # the key of a finding's figure of validation ends so; that of its number of scans in _n
 
 CHECKPOINTS = "best.ckpt of a run; several make an ensemble, also in one text with blanks between them"
 
@@ -34,12 +37,16 @@ def checkpoints_in(texts: Sequence[str]) -> list[str]:
 
 
 def load_module(path: str | Path) -> SegmentationModule:
-    """The module of a checkpoint with its weights, in eval mode on the CPU.
+    """The module of a checkpoint file with its weights, in eval mode on the CPU.
 
     Raises:
         ValueError: If the file is missing, is no checkpoint of this project, or holds an unknown task.
     """
-    checkpoint = read_checkpoint(path)
+    return module_of(read_checkpoint(path), path)
+
+
+def module_of(checkpoint: dict[str, Any], path: str | Path) -> SegmentationModule:
+    """The module of a checkpoint that was read from a path, as `load_module` gives it."""
     about = checkpoint["ground_glass"]
     task = about["task"]
     if task not in MODULES:
@@ -50,11 +57,19 @@ def load_module(path: str | Path) -> SegmentationModule:
     return module.eval()
 
 
-def load_training_set(path: str | Path) -> TrainingSet | None:
-    """What a checkpoint says of the scans that it was trained on; None where it is older than that.
-
-    Raises:
-        ValueError: If the file is missing or is no checkpoint of this project.
-    """
-    described = read_checkpoint(path)["ground_glass"].get("training")
+def training_set_of(checkpoint: dict[str, Any]) -> TrainingSet | None:
+    """What a checkpoint says of the scans that it was trained on; None where it is older than that."""
+    described = checkpoint["ground_glass"].get("training")
     return None if described is None else TrainingSet.from_dict(described)
+
+
+def member_of(checkpoint: dict[str, Any]) -> Member:
+    """How many scans a checkpoint was trained on, and how good it was on validation, as far as it says."""
+    about = checkpoint["ground_glass"]
+    counts, figures = about.get("trained_on", {}), about.get("validation", {})
+    findings = [key.removesuffix(DICE) for key in figures if key.endswith(DICE)]
+    return Member(
+        *(counts.get(what) for what in ("scans", "patients", "sites")),
+        validation_dice={finding: figures[finding + DICE] for finding in findings},
+        validation_scans={finding: figures[f"{finding}{DICE}_n"] for finding in findings},
+    )

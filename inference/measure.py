@@ -44,7 +44,7 @@ def measure(scan: Scan, masks: Masks) -> Measurements:
     findings = _codes_of_findings(masks)
     ml = scan.voxel_ml if scan.spacing_known else None
     total, lung = voxels.sum((0, 1)), voxels.sum()
-    found: Measurements = {"lung_ml": _times(lung, ml)}
+    found: Measurements = {"lung_ml": _times(lung, ml), "lung_mean_hu": float(hu_sum.sum() / lung)}
     for name, codes in findings.items():
         count = total[list(codes)].sum()
         density = mass_hu.sum((0, 1))[list(codes)].sum() / 1000

@@ -75,5 +75,5 @@ def numbers(result: Result) -> dict[str, Any]:
         "verdict": "repaired" if result.scan.repairs else "pass",
         "repairs": [without_names(repair) for repair in result.scan.repairs],
         "warnings": list(result.warnings),
-        "model": asdict(result.model),
+        "model": asdict(result.model) | {"card": result.model.card_line},
     }

@@ -63,7 +63,7 @@ def _facts(result: Result) -> dict[str, str]:
     return {
         "Scan": size,
         "Lungs": LUNG_SOURCES.get(result.lung_source, result.lung_source),
-        "Model": f"{result.model.experiment} ({result.model.task})",
+        "Model": f"{result.model.experiment} ({result.model.task}): {result.model.card_line}",
         "Version": f"Ground Glass {result.model.version}",
     }
 

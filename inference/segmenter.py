@@ -12,13 +12,14 @@ from ct.lungs_of_scan import find_lungs
 from ct.read import read_scan
 from inference.calibration import NAME, OTHER_USE, read_calibration
 from inference.flags import NOT_DESCRIBED, find_flags
-from inference.load import load_module, load_training_set
+from inference.load import member_of, module_of, training_set_of
 from inference.measure import measure, spread
 from inference.outputs import write_outputs
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
 from inference.segment import segment_scan
 from inference.unpacked import unpacked
+from lightning_modules.weights import read_checkpoint
 from machine.latest import through_latest
 
 Told = Callable[[str, float], None]  # what is being done, and the share of all that is done
@@ -50,7 +51,8 @@ class Segmenter:
     ) -> None:
         checkpoints = [through_latest(checkpoint) for checkpoint in checkpoints]
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.modules = [load_module(checkpoint).to(device) for checkpoint in checkpoints]
+        read = [read_checkpoint(path) for path in checkpoints]
+        self.modules = [module_of(each, path).to(device) for each, path in zip(read, checkpoints, strict=True)]
         tasks = {module.task for module in self.modules}
         if len(tasks) > 1:
             raise ValueError(
@@ -62,7 +64,7 @@ class Segmenter:
                 f"the checkpoints see slices of different sizes ({', '.join(map(str, sorted(sizes)))} pixels); an "
                 "ensemble averages on one grid; give it runs of one prepared size"
             )
-        self.training = load_training_set(checkpoints[0])
+        self.training = training_set_of(read[0])
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(
             task=self.modules[0].task,
@@ -71,6 +73,7 @@ class Segmenter:
             flips=4 if flips else 1,
             size=self.modules[0].size,
             version=version("ground-glass"),
+            members=tuple(map(member_of, read)),
         )
         calibrated = Path(checkpoints[0]).parent / NAME
         self.calibration = read_calibration(calibrated, self.card) if intervals and calibrated.exists() else None

@@ -34,8 +34,8 @@ def network_units(hu: Tensor) -> Tensor:
 class SegmentationModule(LightningModule):
     """Mechanics of a slice segmenter; subclasses hold the maths of their paper.
 
-    A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares `monitor` once, and knows the
-    labels that it learns from (`labels`, `shows_finding`).
+    A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares once `monitor` and `findings` (by
+    which it is judged, its own first), and knows the labels that it learns from (`labels`, `shows_finding`).
 
     Args:
         augmentation: How training batches are augmented.
@@ -43,6 +43,7 @@ class SegmentationModule(LightningModule):
 
     monitor: str | None
     task: str
+    findings: tuple[str, ...]
     size: int
     network: nn.Module
 
@@ -50,6 +51,7 @@ class SegmentationModule(LightningModule):
         super().__init__()
         self.augmentation = augmentation
         self.tables = nn.ModuleDict()
+        self.validation: Metrics = {}  # of the weights as they are
 
     @property
     def data(self) -> Any:
@@ -145,6 +147,10 @@ class SegmentationModule(LightningModule):
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the last validation: from here on the weights are others."""
+        self.validation = {}
+
     # -- evaluation: one table of counts per name ----------------------------------------------------------------------
 
     def new_tables(self, slices: int) -> dict[str, nn.Module]:
@@ -178,9 +184,16 @@ class SegmentationModule(LightningModule):
         self.update_tables(batch)
 
     def on_validation_epoch_end(self) -> None:
-        metrics, _ = self.summary("val")
+        metrics = self.validate()
         keys = {"dice": "dice_mean", "iou": "iou_pooled", "relative_volume": "relative_volume"}
         self.log_figures({f"val/{short}": metrics[f"{self.task}/{key}"] for short, key in keys.items()})
+
+    def validate(self) -> Metrics:
+        """The figures of the validation that ends; the mean Dice of each finding goes into checkpoints."""
+        metrics, _ = self.summary("val")
+        keys = [f"{finding}/dice_mean{what}" for finding in self.findings for what in ("", "_n")]
+        self.validation = {key: metrics[key] for key in keys}
+        return metrics
 
     def log_figures(self, figures: Metrics) -> None:
         """Log figures of the whole split, None as NaN."""
@@ -232,4 +245,9 @@ class SegmentationModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Under Lightning's own key, its command line would put these over the flags that the user gives.
         arguments = dict(checkpoint.pop("hyper_parameters"))
-        checkpoint["ground_glass"] = {"task": self.task, "size": self.data.size, "arguments": arguments}
+        checkpoint["ground_glass"] = {
+            "task": self.task,
+            "size": self.data.size,
+            "arguments": arguments,
+            "validation": self.validation,
+        }

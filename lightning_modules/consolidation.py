@@ -38,6 +38,7 @@ class ConsolidationModule(SegmentationModule):
     """
 
     task = "consolidation"
+    findings = ("consolidation", "infection")
     monitor = None  # the last epoch is kept: choosing one by pixel labels would not be weak supervision
 
     def __init__(

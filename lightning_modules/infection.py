@@ -28,6 +28,7 @@ class InfectionModule(SegmentationModule):
     """
 
     task = "infection"
+    findings = ("infection",)
     monitor = "val/dice"
 
     def __init__(

@@ -46,6 +46,7 @@ class OpacityModule(SegmentationModule):
     """
 
     task = "opacity"
+    findings = ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS))
     monitor = "val/opacity_iou"
     hu_mean: Tensor
     hu_std: Tensor
@@ -186,7 +187,7 @@ class OpacityModule(SegmentationModule):
         return summarise_groups(tables, self.data.slice_table(split).described)
 
     def on_validation_epoch_end(self) -> None:
-        metrics, _ = self.summary("val")
+        metrics = self.validate()
         keys = {"opacity_iou": "opacity/iou_pooled", "relative_volume": "opacity/relative_volume", "loss": "test/loss"}
         keys |= {f"group_{group}_iou": f"group_{group}/iou_pooled" for group in OPACITY_GROUPS}
         self.log_figures({f"val/{short}": metrics[key] for short, key in keys.items()})

@@ -21,8 +21,9 @@ from callbacks.describe_training import describe
 from ct import phantom
 from ct.phantom_cohort import ScanPlan, plan_cohort
 from datamodules.infection import InfectionData
-from inference.load import load_module, load_training_set
+from inference.load import load_module, training_set_of
 from lightning_modules.consolidation import ConsolidationModule
+from lightning_modules.weights import read_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -178,7 +179,7 @@ def test_the_training_set_is_described_once_and_whole(
     checkpoint = place / f"fit_{world_size}" / "em" / "best.ckpt"
     data = InfectionData(str(awkward_cohort), str(place / "prepared"), size=32, weakly_labelled=True)
     alone = describe(SimpleNamespace(datamodule=data, progress_bar_callback=None), load_module(checkpoint))
-    found = load_training_set(checkpoint)
+    found = training_set_of(read_checkpoint(checkpoint))
     assert alone is not None
     assert found is not None
     assert (found.scans, found.slices) == (alone.scans, alone.slices)

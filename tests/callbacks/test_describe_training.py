@@ -1,15 +1,21 @@
 """What best.ckpt says of its training set, and what training does not notice of it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from callbacks import describe_training
+from callbacks.describe_training import count_training
 from ct.training_set import lung_histogram
-from inference.load import load_module, load_training_set
+from datamodules.infection import InfectionData
+from inference.load import load_module, training_set_of
 from lightning_modules.checkpoint_file import check_whole, load_checkpoint_file
+from lightning_modules.infection import InfectionModule
+from lightning_modules.weights import read_checkpoint
 
 
 def prepared_scans(work: Path) -> pd.DataFrame:
@@ -18,7 +24,7 @@ def prepared_scans(work: Path) -> pd.DataFrame:
 
 
 def test_the_best_checkpoint_says_what_it_was_trained_on(infection_run: Path, work: Path) -> None:
-    described = load_training_set(infection_run / "best.ckpt")
+    described = training_set_of(read_checkpoint(infection_run / "best.ckpt"))
     assert described is not None
     check_whole(infection_run / "best.ckpt")
     scans = prepared_scans(work)
@@ -48,6 +54,51 @@ def test_nothing_of_it_names_a_scan_or_a_patient(em_run: Path, work: Path) -> No
 def test_weights_stay_those_that_were_best(run: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(run)
     best, last = (load_checkpoint_file(folder / f"{name}.ckpt") for name in ("best", "last"))
-    assert best["ground_glass"].keys() - last["ground_glass"].keys() == {"training"}
+    assert best["ground_glass"].keys() - last["ground_glass"].keys() == {"training", "trained_on"}
     assert best["state_dict"].keys() == last["state_dict"].keys()
     assert "optimizer_states" in best, "still one that a training can go on from"
+
+
+def test_checkpoints_say_how_good_their_weights_were(em_run: Path, infection_run: Path, work: Path) -> None:
+    for run, findings in ((em_run, {"consolidation", "infection"}), (infection_run, {"infection"})):
+        course = pd.read_csv(run / "metrics.csv")["val/dice"].dropna().to_numpy()
+        scans = sum(row.split == "val" for row in prepared_scans(work).itertuples())
+        for name in ("best", "last"):
+            about = load_checkpoint_file(run / f"{name}.ckpt")["ground_glass"]
+            figures = about["validation"]
+            assert figures.keys() == {f"{f}/dice_mean{n}" for f in findings for n in ("", "_n")}
+            own = figures[f"{about['task']}/dice_mean"]
+            at = course.argmax() if (about["task"], name) == ("infection", "best") else -1
+            assert own == pytest.approx(course[at], rel=1e-6)
+            assert 1 <= figures[f"{about['task']}/dice_mean_n"] <= scans
+
+
+def test_the_best_checkpoint_counts_scans_patients_and_sites(em_run: Path, work: Path) -> None:
+    scans = prepared_scans(work)
+    training = scans[(scans["split"] == "train") & (scans["weak_label"] >= 0)]
+    assert load_checkpoint_file(em_run / "best.ckpt")["ground_glass"]["trained_on"] == {
+        "scans": len(training),
+        "patients": training["patient_id"].nunique(),
+        "sites": training["site"].nunique(),
+    }
+
+
+def test_every_scan_is_counted_however_few_slices_are_looked_at(
+    em_run: Path, cohort: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = InfectionData(str(cohort), str(work / "prepared"), size=32, weakly_labelled=True)
+    whole = count_training(data)
+    monkeypatch.setattr(describe_training, "MOST_SLICES", 1)
+    described = describe_training.describe(
+        SimpleNamespace(datamodule=data, progress_bar_callback=None), load_module(em_run / "best.ckpt")
+    )
+    assert described is not None
+    assert described.scans == 1 < whole["scans"]
+    assert count_training(data) == whole
+
+
+def test_an_epoch_forgets_the_validation_of_the_weights_before_it() -> None:
+    module = InfectionModule(channels=4)
+    module.validation = {"infection/dice_mean": 0.5}
+    module.on_train_epoch_start()
+    assert module.validation == {}

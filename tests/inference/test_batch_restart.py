@@ -65,12 +65,12 @@ def test_an_ensemble_of_different_sizes_is_refused(
     module = batch.Segmenter([em_run / "best.ckpt"]).modules[0]
     sizes = iter([module.size, 2 * module.size])
 
-    def resized(_: Path) -> object:
+    def resized(*_: object) -> object:
         other = type(module)(**dict(module.hparams))
         other.size = next(sizes)
         return other
 
-    monkeypatch.setattr("inference.segmenter.load_module", resized)
+    monkeypatch.setattr("inference.segmenter.module_of", resized)
     assert "different sizes" in refusal(capsys, [em_run / "best.ckpt"] * 2, folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

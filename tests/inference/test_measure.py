@@ -28,6 +28,7 @@ def test_volumes_density_and_mass_are_those_of_the_voxels() -> None:
     found = measure(scan, masks)
     voxel_ml = 2 * 2 * 3 / 1000
     assert found["lung_ml"] == pytest.approx(masks["lungs"].sum() * voxel_ml)
+    assert found["lung_mean_hu"] == pytest.approx(scan.hu[masks["lungs"]].mean())
     for name in ("infection", "consolidation"):
         hu = scan.hu[masks[name]].astype(float)
         assert found[f"{name}_ml"] == pytest.approx(len(hu) * voxel_ml)

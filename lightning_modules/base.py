@@ -34,8 +34,8 @@ def network_units(hu: Tensor) -> Tensor:
 class SegmentationModule(LightningModule):
     """Mechanics of a slice segmenter; subclasses hold the maths of their paper.
 
-    A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares once `monitor` and `findings` (by
-    which it is judged, its own first), and knows the labels that it learns from (`labels`, `shows_finding`).
+    A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares once `monitor` and `findings`
+    (by which it is judged, its own first), and knows the labels that it learns from (`labels`, `shows_finding`).
 
     Args:
         augmentation: How training batches are augmented.

@@ -1,5 +1,8 @@
 """The command line: `python train.py fit|validate|test --config experiments/base.yaml --config experiments/X.yaml`."""
 
+import machine.threads  # noqa: F401  # before torch is loaded
+
+# isort: split
 import sys
 from pathlib import Path
 from typing import Any

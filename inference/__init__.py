@@ -1,5 +1,6 @@
 """A new scan to masks and measurements."""
 
+import machine.threads  # noqa: F401  # before torch is loaded
 from machine.account import complete_account
 
 complete_account()  # matplotlib asks for a home.

@@ -93,6 +93,15 @@ def test_padding_that_hangs_from_one_edge_is_padding():
     np.testing.assert_array_equal(found, np.maximum(hu, -1024))
 
 
+def test_padding_between_the_field_of_view_and_air_put_around_it_is_padding():
+    y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE[1:]), indexing="ij")
+    hu = np.where(y**2 + x**2 > 0.8, -2000, scanned(body()).clip(-1024))
+    hu[:, y**2 + x**2 > 0.9] = -1024
+    assert (ndimage.grey_dilation(hu, (1, 3, 3))[hu == -2000] > 0).any()  # the body reaches into the padding
+    found, _ = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+
+
 @pytest.mark.parametrize(("air_hu", "noise"), [(-1000.0, 60.0), (-1045.0, 8.0), (-1045.0, 60.0)])
 def test_noise_in_air_and_air_below_1024_are_air(air_hu, noise):
     hu = scanned(body(air_hu), noise)

@@ -74,8 +74,9 @@ def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None
     index, jump = _rims(plane, low)
     if not (jump > MOST_JUMP_HU).any():
         return None
-    parts, _ = ndimage.label(low)
-    parts[_outer(parts)] = 0
+    # Around a round field of view air may have been put in beforehand: what touches that lies at its border.
+    parts, _ = ndimage.label(plane <= air_hu)
+    parts[_outer(parts) | ~low] = 0
     part = parts.ravel()[index]
     wrapped, doubtful, closed = [], [], True
     for number in np.unique(part[(part > 0) & (jump > MOST_JUMP_HU)]):

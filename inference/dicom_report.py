@@ -26,7 +26,6 @@ from highdicom.sr import (
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
-from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -55,7 +54,6 @@ LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
 }
 
 
-@disable_value_validation()  # the source's UIDs are passed on as the archive knows them
 def write_measurements_report(result: Result, segmentation_path: str | Path, path: str | Path) -> None:
     """Write the measurements of a scan as Comprehensive SR, template TID 1500.
 

@@ -13,7 +13,6 @@ from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription
 from numpy.typing import NDArray
-from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -76,7 +75,6 @@ def find_segments(masks: Masks) -> list[Segment]:
     return [lungs] + [Segment(names[at], kinds[at], colours[at], mask) for at, mask in masks_by_group(masks).items()]
 
 
-@disable_value_validation()  # the source's UIDs are passed on as the archive knows them
 def write_segmentation(result: Result, path: str | Path) -> tuple[str, ...]:
     """Write the masks of a scan that was read from DICOM as DICOM SEG (binary, Segmentation Storage).
 

@@ -105,11 +105,11 @@ def test_what_an_older_version_prepared_is_prepared_again_and_said(cohort, tmp_p
     assert contents(out) == whole
 
 
-def test_a_damaged_scan_whose_source_is_gone_is_refused(cohort, tmp_path):
+def test_a_damaged_scan_whose_source_has_turned_bad_is_refused(cohort, tmp_path):
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     flip(out / "a" / "hu.npy", 1000)
-    (tmp_path / "a.nii.gz").unlink()
+    (tmp_path / "a.nii.gz").write_bytes(b"broken")
     done = prepare_cohort(cohort, out, size=40)
     assert done.refused == 1
     assert list(index_of(out)) == ["b", "c"]

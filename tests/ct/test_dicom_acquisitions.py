@@ -116,7 +116,7 @@ def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_ap
     [
         {"InstanceNumber": lambda at: (at * 5) % 12 + 1, "ContentTime": lambda at: f"12{(at * 7) % 12:02}00"},
         {"InstanceNumber": lambda at: at // 2 + 6 * (at % 2) + 1, "ContentTime": lambda at: f"12{at % 2:02}{at:02}"},
-        {"Exposure": lambda at: int(100 + 20 * np.sin(at)), "XRayTubeCurrent": lambda at: 200 + at % 5},
+        {"Exposure": lambda at: int(100 + 20 * np.sin(at)), "XRayTubeCurrent": lambda at: 200 + at * at % 7},
         {"AcquisitionTime": lambda at: f"1200{at:02}", "AcquisitionNumber": 4},
         {"AcquisitionTime": lambda at: f"1200{at // 3:02}", "AcquisitionNumber": lambda at: at // 3 + 1},
         {"AcquisitionTime": lambda at: f"1200{30 - at:02}.5", "AcquisitionNumber": lambda at: at + 1},

@@ -57,7 +57,8 @@ def cut_and_uncut(
 
 
 def test_stage_1_cut_off_anywhere(cohort: Path, work: Path, tmp_path: Path) -> None:
-    uncut, cut = cut_and_uncut("smoke_infection", cohort, work, tmp_path, INFECTION_CUTS)
+    schedule = "--lr_scheduler=CosineAnnealingLR"  # as long as the training, which goes on with it
+    uncut, cut = cut_and_uncut("smoke_infection", cohort, work, tmp_path, INFECTION_CUTS, schedule)
     assert len(set(read_offline_run(cut).ids)) == 1
     files = [sorted(path.name for path in run.iterdir()) for run in (uncut, cut)]
     assert files[0] == files[1]

@@ -261,7 +261,7 @@ def _run(command: Sequence[str], lock: FileLock, failure: Sentence, stdout: int 
         process.wait()
         raise
     if code:
-        raise Refusal(failure)
+        raise Refusal.of(failure)
 
 
 @contextlib.contextmanager

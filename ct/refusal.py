@@ -34,6 +34,11 @@ def word_of(text: str, vocabulary: Collection[str]) -> str:
     return Word(text) if text in vocabulary else text
 
 
+def kind_of(error: BaseException) -> Word:
+    """Return the kind of an error: what the system says, where it did, else its class."""
+    return Word(os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__)
+
+
 class Sentence(str):
     """A sentence, and its wording for files that are shared.
 
@@ -95,11 +100,8 @@ def sentence_of(error: BaseException) -> Sentence:
     """Return an error as a sentence; one not built from parts says in public only its kind and where it arose."""
     if isinstance(error, Refusal):
         return error.sentence
-    kind, text = Word(type(error).__name__), str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.errno:
-        kind = Word(os.strerror(error.errno))
-    public = Sentence("{kind}{origin}; what it says is not shown here", kind=kind, origin=_origin(error))
-    return Sentence._of(text, public.public)
+    public = Sentence("{kind}{origin}; what it says is not shown here", kind=kind_of(error), origin=_origin(error))
+    return Sentence._of(str(error) or type(error).__name__, public.public)
 
 
 def _origin(error: BaseException) -> Sentence:

@@ -55,10 +55,11 @@ class Sentence(str):
 
     def __new__(cls, template: str, **parts: object) -> Self:
         text = template.format(**{name: _full(part) for name, part in parts.items()})
-        return cls._of(text, template.format(**{name: _shown(name, part) for name, part in parts.items()}))
+        return cls.in_wordings(text, template.format(**{name: _shown(name, part) for name, part in parts.items()}))
 
     @classmethod
-    def _of(cls, text: str, public: str) -> Self:
+    def in_wordings(cls, text: str, public: str) -> Self:
+        """A sentence that was built elsewhere, from its two wordings."""
         sentence = super().__new__(cls, text)
         sentence.public = public
         return sentence
@@ -67,10 +68,10 @@ class Sentence(str):
     def joined(cls, separator: str, sentences: Iterable[Sentence]) -> Self:
         """Several sentences as one, with a separator between them."""
         several = list(sentences)
-        return cls._of(separator.join(several), separator.join(each.public for each in several))
+        return cls.in_wordings(separator.join(several), separator.join(each.public for each in several))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Sentence._of, (str(self), self.public)
+        return Sentence.in_wordings, (str(self), self.public)
 
 
 class Refusal(ValueError):  # noqa: N818, a refusal is what it says, and a ValueError what it is
@@ -101,7 +102,7 @@ def sentence_of(error: BaseException) -> Sentence:
     if isinstance(error, Refusal):
         return error.sentence
     public = Sentence("{kind}{origin}; what it says is not shown here", kind=kind_of(error), origin=_origin(error))
-    return Sentence._of(str(error) or type(error).__name__, public.public)
+    return Sentence.in_wordings(str(error) or type(error).__name__, public.public)
 
 
 def _origin(error: BaseException) -> Sentence:

@@ -144,7 +144,7 @@ def test_trials_on_an_empty_box_train_stage_1_once(cohort: Path, tmp_path: Path)
         ("smoke", [], "stage 1 (smoke_infection) could not be trained"),
         (
             "smoke_infection",
-            ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=Zelda"],
+            ["--lr_scheduler=ReduceLROnPlateau", "--lr_scheduler.monitor=val/nothing"],
             "MisconfigurationException in ",
         ),
     ],

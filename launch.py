@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from ct.refusal import Refusal, Sentence, Word, sentence_of
+from machine.command_line import run_command
 from machine.file_lock import FileLock, locked
 from machine.latest import through_latest
 
@@ -309,4 +310,4 @@ def _tell_wandb(why: Sentence) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -70,6 +70,7 @@ def box(tmp_path: Path) -> Path:
         (home / name).write_text(text)
     for name in ("launch.py", "ct/refusal.py"):
         shutil.copy(ROOT / name, home / name)
+    shutil.copytree(ROOT / "machine", home / "machine")
     return home
 
 

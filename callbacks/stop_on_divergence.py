@@ -10,8 +10,10 @@ from torch import Tensor
 
 from batch import SliceBatch
 from callbacks.run_folder import DIVERGED
+from ct.refusal import Refusal, Sentence, word_of
 
 NEVER = torch.iinfo(torch.int64).max
+CHECKPOINTS = ("best.ckpt", "last.ckpt")
 
 
 class StopOnDivergence(Callback):
@@ -65,13 +67,22 @@ class StopOnDivergence(Callback):
     def _stop(self, trainer: Any, step: int, scans: list[str]) -> None:
         if not trainer.is_global_zero:
             raise SystemExit(0)  # Lightning kills all ranks, the first included, when another ends with an error
-        reason = (
-            f"its loss or weights were not finite (NaN or infinite) from step {step} on (epoch {trainer.current_epoch}"
-            f"), most likely {likely_cause(trainer, step, scans)}"
+        reason = Sentence(
+            "its loss or weights were not finite (NaN or infinite) from step {step} on (epoch {epoch}), "
+            "most likely {cause}",
+            step=step,
+            epoch=trainer.current_epoch,
+            cause=likely_cause(trainer, step, scans),
         )
         (self.folder / DIVERGED).write_text(reason, encoding="utf-8")
-        kept = " and ".join(name for name in ("best.ckpt", "last.ckpt") if (self.folder / name).is_file())
-        raise ValueError(f"{self.folder} diverged: {reason}; {kept or 'no checkpoint'} of an epoch before that is kept")
+        there = [name for name in CHECKPOINTS if (self.folder / name).is_file()]
+        kept = Sentence.joined(" and ", [Sentence("{name}", name=word_of(name, CHECKPOINTS)) for name in there])
+        raise Refusal(
+            "{folder} diverged: {reason}; {kept} of an epoch before that is kept",
+            folder=self.folder,
+            reason=reason,
+            kept=kept or Sentence("no checkpoint"),
+        )
 
 
 def _scans(trainer: Any, rows: list[Tensor]) -> list[str]:
@@ -85,7 +96,7 @@ def _scans(trainer: Any, rows: list[Tensor]) -> list[str]:
     return sorted({str(scan_id[row]) for row in np.concatenate(of_ranks).astype(np.int64)})
 
 
-def likely_cause(trainer: Any, step: int, scans: list[str]) -> str:
+def likely_cause(trainer: Any, step: int, scans: list[str]) -> Sentence:
     """Name why a loss was not finite, most likely, and what to do, as the end of a sentence.
 
     Args:
@@ -93,11 +104,13 @@ def likely_cause(trainer: Any, step: int, scans: list[str]) -> str:
         step: The step of that loss, from 0.
         scans: What that step saw, where it is known.
     """
-    among = f" among {', '.join(scans)}" if scans else ""
+    among = Sentence(" among {scans}", scans=", ".join(scans)) if scans else Sentence("")
     if str(trainer.precision).startswith("16"):
-        return f"because {trainer.precision} overflows: give --trainer.precision=bf16-mixed or 32-true"
+        text = "because {precision} overflows: give --trainer.precision=bf16-mixed or 32-true"
+        return Sentence(text, precision=word_of(str(trainer.precision), ("16", "16-mixed", "16-true")))
     if step == 0:
-        return f"because of a bad scan{among}, or of the weights that it started from: no step had changed them yet"
+        text = "because of a bad scan{among}, or of the weights that it started from: no step had changed them yet"
+        return Sentence(text, among=among)
     group = trainer.optimizers[0].param_groups[0]
-    rate = group.get("initial_lr", group["lr"])
-    return f"because the learning rate of {rate:g} is too high: lower --optimizer.lr; else look for a bad scan{among}"
+    text = "because the learning rate of {rate:g} is too high: lower --optimizer.lr; else look for a bad scan{among}"
+    return Sentence(text, rate=group.get("initial_lr", group["lr"]), among=among)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import keyword_dict
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ct.refusal import Refusal, Sentence, Word, kind_of
+from ct.refusal import Refusal, Sentence, Word, cause_of, word_of
 
 # Keyed by (implicit VR, little endian), for files without the header that names their transfer syntax.
 PLAIN_SYNTAXES: dict[tuple[bool | None, bool | None], UID] = {
@@ -25,7 +25,7 @@ PLAIN_SYNTAXES: dict[tuple[bool | None, bool | None], UID] = {
 
 def keyword(tag: str) -> str:
     """Return the keyword of a tag as a word that may be public; what DICOM's dictionary does not have stays a text."""
-    return Word(tag) if tag_for_keyword(tag) is not None else tag
+    return word_of(tag, keyword_dict)
 
 
 @contextmanager
@@ -44,11 +44,10 @@ def one_sentence(file: Path, problem: str, **parts: object) -> Iterator[None]:
         yield
     except Exception as error:  # Damaged bytes make pydicom and gdcm raise nearly every class there is.
         raise Refusal(
-            "{file}: {problem} ({kind} {reason}); export it again",
+            "{file}: {problem} ({cause}); export it again",
             file=file,
             problem=Sentence(problem, **parts),
-            kind=kind_of(error),
-            reason=" ".join(str(error).split())[:200],
+            cause=cause_of(error),
         ) from error
 
 

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ct.checks import check_greys
 from ct.cohort import SLICE_IMAGE_SUFFIXES
-from ct.refusal import Refusal
+from ct.refusal import Refusal, Sentence
 from ct.scan import Grid, Scan, to_canonical
 
 # The image as shown is a slice in radiological convention: left of the image = right of the patient, top = front.
@@ -50,7 +50,11 @@ def read_slice_images(
         scan_id=scan_id or source.stem,
         site=site,
         repairs=(
-            f"HU are an approximation: grey 0 = {grey_low_hu:g} HU and grey 255 = {grey_high_hu:g} HU were declared",
+            Sentence(
+                "HU are an approximation: grey 0 = {low:g} HU and grey 255 = {high:g} HU were declared",
+                low=grey_low_hu,
+                high=grey_high_hu,
+            ),
         ),
         spacing_known=False,
         slice_names=tuple(file.stem for file in files),

@@ -39,6 +39,13 @@ def kind_of(error: BaseException) -> Word:
     return Word(os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__)
 
 
+def cause_of(error: BaseException) -> Sentence:
+    """Return what a library or the system raised as a part of a sentence: its kind, then what it says, on one line."""
+    if isinstance(error, OSError) and error.errno:
+        return Sentence("{kind}", kind=kind_of(error))
+    return Sentence("{kind} {text}", kind=kind_of(error), text=" ".join(str(error).split())[:200])
+
+
 class Sentence(str):
     """A sentence, and its wording for files that are shared.
 
@@ -69,6 +76,10 @@ class Sentence(str):
         """Several sentences as one, with a separator between them."""
         several = list(sentences)
         return cls.in_wordings(separator.join(several), separator.join(each.public for each in several))
+
+    def in_private(self, text: str) -> Sentence:
+        """A sentence of the same public wording, whose private one is another text."""
+        return Sentence.in_wordings(text, self.public)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Sentence.in_wordings, (str(self), self.public)
@@ -101,11 +112,11 @@ def sentence_of(error: BaseException) -> Sentence:
     """Return an error as a sentence; one not built from parts says in public only its kind and where it arose."""
     if isinstance(error, Refusal):
         return error.sentence
-    public = Sentence("{kind}{origin}; what it says is not shown here", kind=kind_of(error), origin=_origin(error))
-    return Sentence.in_wordings(str(error) or type(error).__name__, public.public)
+    public = Sentence("{kind}{origin}; what it says is not shown here", kind=kind_of(error), origin=origin_of(error))
+    return public.in_private(str(error) or type(error).__name__)
 
 
-def _origin(error: BaseException) -> Sentence:
+def origin_of(error: BaseException) -> Sentence:
     """The last line of this project that an error came through."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ct.refusal import Refusal
+from ct.refusal import Refusal, Sentence
 
 Affine = npt.NDArray[np.float64]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -54,7 +54,7 @@ class Scan:
     source: Grid
     scan_id: str
     site: str = ""
-    repairs: tuple[str, ...] = ()
+    repairs: tuple[Sentence, ...] = ()
     spacing_known: bool = True
     slice_names: tuple[str, ...] = field(default=())
     grey_hu: tuple[float, float] | None = None

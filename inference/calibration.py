@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ct.refusal import Refusal, Word
+from ct.refusal import Refusal, Sentence, Word
 from inference.result import Measurements, ModelCard
 
 NAME = "calibration.json"
 # An error is judged against the predicted volume and this share of the lungs: what is not found has an interval too.
 LUNG_SHARE = 0.01
 AGAIN = "delete it, or make it again: python -m inference.calibrate"
-OTHER_USE = (
+OTHER_USE = Sentence(
     "volumes have no interval: the calibration of this checkpoint is for other members, flips or kinds of lung mask"
 )
 

@@ -105,7 +105,6 @@ def facts_of(run: Run) -> dict[str, str]:
     return {
         "Experiment": run.experiment,
         "Run": run.folder.name,
-        "Cohort": Path(data["cohort"]).parent.name,
         "Test scans": f"{len(run.scans)}{patients}, {run.scans['slices'].sum()} slices",
         "Test sites": ", ".join(sites),
         "Prepared size": f"{data['size']} x {data['size']} pixels",

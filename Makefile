@@ -169,11 +169,12 @@ readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<c
 
 # What a report reads of a run beside its figures are the masks of its test scans: made first where they are missing or
 # older than the weights. A run whose cohort is gone keeps the part of the report that needs none.
+# What goes wrong may name files of patients: it stays out of the run folder.
 MASKS_OF = $(PY) -m evaluation.report --without-masks $(1) | while IFS= read -r run; do \
-		echo "masks of $$run"; \
+		echo "masks of $$run"; log=$$(mktemp); \
 		$(PY) train.py test --config "$$run/config.yaml" --ckpt_path "$$run/best.ckpt" \
-			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$run/masks.log" 2>&1 \
-			|| { tail -n 1 "$$run/masks.log"; echo "no masks of $$run, so its report will be short; see $$run/masks.log"; }; \
+			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$log" 2>&1 && rm "$$log" \
+			|| { tail -n 1 "$$log"; echo "no masks of $$run, so its report will be short; see $$log"; }; \
 	done
 
 REPORT_OF = --runs $(call quoted,$(RUNS)) $(if $(EXP)$(filter command line environment,$(origin RUN)),$(call quoted,$(RUN)))

@@ -35,7 +35,8 @@ CANARIES = [text.encode() for text in (NAME, PATIENT_ID, BIRTH_DATE, UID, "Zelda
 
 def plant(cohort: Path, to: Path) -> Path:
     """A copy of a cohort in which everything that may bear a patient's name does."""
-    home = to / f"{NAME}_Zelda_{BIRTH_DATE}"
+    # Reports show what the user called the cohort, as they show scan_id.
+    home = to / f"{NAME}_Zelda_{BIRTH_DATE}" / "hospital"
     shutil.copytree(cohort.parent, home)
     rows = list(csv.DictReader((home / "cohort.csv").open(newline="")))
     for number, row in enumerate(rows):

@@ -36,8 +36,6 @@ FIT = $(PY) launch.py fit $(OF_COHORT) --runs $(call quoted,$(RUNS)) $(call quot
 	$(if $(FRESH),--fresh=true) $(ARGS)
 # Python with the cohort that EXP or COHORT names in the shell's $cohort, made if it is missing.
 WITH_COHORT = cohort=$$($(PY) launch.py cohort $(OF_COHORT)) && $(PY)
-# Where there are no links, `latest` is a file, which our programs follow by themselves; for the shell this does.
-FOLLOWED = $$($(PY) -m machine.latest "$(1)")
 
 # A sweep's file is in a folder of its own: it is no experiment, but a search over the one that its command names.
 SWEEPS := $(sort $(basename $(notdir $(wildcard experiments/sweeps/*.yaml))))
@@ -118,9 +116,11 @@ view: $(INSTALLED)  ## [RUNS=runs ARGS="--port 8501"]: a web page on this machin
 study: $(addprefix study-seed-,$(SEEDS))  ## [SEEDS="0 1 2" STUDY="<experiments>"]: experiments with several seeds, and their table (-j2: two at once)
 	$(PY) -m evaluation.tables --study $(call quoted,$(RUNS)/study)
 
+# Where there are no links, `latest` is a file, which our programs follow by themselves; for the shell machine.latest does.
 study-seed-%: cohort
 	@for exp in $(STUDY); do \
-		test -f "$(call FOLLOWED,$(RUNS)/study/seed$*/$$exp/latest)/metrics.json" || $(MAKE) --no-print-directory train EXP=$$exp \
+		latest=$(call quoted,$(RUNS)/study/seed$*)/$$exp/latest; \
+		test -f "$$($(PY) -m machine.latest "$$latest/metrics.json")" || $(MAKE) --no-print-directory train EXP=$$exp \
 			RUNS=$(call quoted,$(RUNS)/study/seed$*) ARGS=$(call quoted,--seed_everything=$* $(ARGS)) || exit $$?; \
 	done
 
@@ -169,11 +169,12 @@ readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<c
 
 # What a report reads of a run beside its figures are the masks of its test scans: made first where they are missing or
 # older than the weights. A run whose cohort is gone keeps the part of the report that needs none.
+# What goes wrong may name files of patients: it stays out of the run folder.
 MASKS_OF = $(PY) -m evaluation.report --without-masks $(1) | while IFS= read -r run; do \
-		echo "masks of $$run"; \
+		echo "masks of $$run"; log=$$(mktemp); \
 		$(PY) train.py test --config "$$run/config.yaml" --ckpt_path "$$run/best.ckpt" \
-			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$run/masks.log" 2>&1 \
-			|| { tail -n 1 "$$run/masks.log"; echo "no masks of $$run, so its report will be short; see $$run/masks.log"; }; \
+			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$log" 2>&1 && rm "$$log" \
+			|| { tail -n 1 "$$log"; echo "no masks of $$run, so its report will be short; see $$log"; }; \
 	done
 
 REPORT_OF = --runs $(call quoted,$(RUNS)) $(if $(EXP)$(filter command line environment,$(origin RUN)),$(call quoted,$(RUN)))

@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from ct.refusal import Refusal, Sentence, Word, sentence_of
+from ct.refusal import Refusal, Sentence, Word, kind_of, sentence_of, word_of
+from machine.command_line import run_command
 from machine.file_lock import FileLock, locked
 from machine.latest import through_latest
 
@@ -45,7 +46,7 @@ COHORTS = {
     # Grey to HU is an approximation.
     "covid20": ["ct.import_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
 }
-FOLDERS = {"$MEDSEG": "<folder with images/ and masks/>", "$COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}
+FOLDERS = {"MEDSEG": "<folder with images/ and masks/>", "COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}
 
 
 @dataclass
@@ -114,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        why = Word(error.strerror if isinstance(error, OSError) else "it is no YAML")
+        why = kind_of(error) if isinstance(error, OSError) else Word("it is no YAML")
         raise Refusal("{file}: cannot be read ({why}); expected a file of experiments/", file=path, why=why) from None
     return dict(_flat(content if isinstance(content, dict) else {}, ""))
 
@@ -159,14 +160,16 @@ def make_cohort(settings: Settings) -> Path:
     path = Path(settings.get(COHORT) or "cohorts/phantom/cohort.csv")
     name = path.parent.name
     if path == Path("cohorts", name, "cohort.csv") and name in COHORTS:  # else the user's own
-        unnamed = [word for word in COHORTS[name] if word in FOLDERS and not os.environ.get(word[1:])]
+        needed = [word[1:] for word in COHORTS[name] if word.startswith("$")]
+        unnamed = [variable for variable in needed if not os.environ.get(variable)]
 
         def make(lock: FileLock) -> None:
             if unnamed:
-                variable, what = Word(unnamed[0][1:]), Word(FOLDERS[unnamed[0]])
+                variable = word_of(unnamed[0], FOLDERS)
+                what = word_of(FOLDERS[variable], FOLDERS.values())
                 raise Refusal("name the folder of slices: {variable}={what}", variable=variable, what=what)
-            words = [os.environ[word[1:]] if word in FOLDERS else word for word in COHORTS[name]]
-            failure = Sentence("the cohort {name} could not be made", name=Word(name))
+            words = [os.environ[word[1:]] if word.startswith("$") else word for word in COHORTS[name]]
+            failure = Sentence("the cohort {name} could not be made", name=word_of(name, COHORTS))
             # Who asks for the cohort reads its path from our stdout.
             _run(["-m", *words, "--out", str(path.parent)], lock, failure, stdout=sys.stderr.fileno())
 
@@ -208,10 +211,9 @@ def _make_stage_1(stage_1: Stage1, cohort: Path, settings: Settings) -> None:
     configs = [f"--config={stage_1.config.with_name('base.yaml')}", f"--config={stage_1.config}"]
     own = [("runs", str(stage_1.runs)), (STAGE1_RUNS, str(stage_1.runs)), (COHORT, str(cohort))]
     options = [f"--{name}={value}" for name, value in [*_passed_on(settings), *own]]
-    name = Word(stage_1.config.stem)
-    failure = Sentence("stage 1 ({name}) could not be trained; its own run and its log say why", name=name)
+    failure = Sentence("stage 1 could not be trained; its own run and its log say why")
     _make_once(
-        stage_1.runs / name,
+        stage_1.runs / stage_1.config.stem,
         lambda: _learned_from(stage_1.weights, cohort),
         lambda lock: _run([__file__, "fit", *configs, *options], lock, failure),
     )
@@ -261,7 +263,7 @@ def _run(command: Sequence[str], lock: FileLock, failure: Sentence, stdout: int 
         process.wait()
         raise
     if code:
-        raise Refusal(failure)
+        raise Refusal.of(failure)
 
 
 @contextlib.contextmanager
@@ -309,4 +311,4 @@ def _tell_wandb(why: Sentence) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

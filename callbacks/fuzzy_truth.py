@@ -13,6 +13,7 @@ from scipy.special import rel_entr
 from tqdm import tqdm
 
 from ct.patterns import GROUP_OF_CODE, GROUPS, OPACITY_GROUPS
+from ct.refusal import Refusal
 from ct.resample import Transform
 from metrics.calibration import BINS, expected_calibration_error, reliability
 
@@ -70,7 +71,7 @@ def read_truth(cohort: Path, scan_id: str, prepared: Path) -> NDArray[np.float64
     """
     path = cohort / "truth" / f"{scan_id}.npz"
     if not path.is_file():
-        raise ValueError(f"{path}: not found; only phantoms have a fuzzy truth: leave callbacks.fuzzy_truth out")
+        raise Refusal("{path}: not found; only phantoms have a fuzzy truth: leave callbacks.fuzzy_truth out", path=path)
     transform = Transform.from_dict(json.loads((prepared / "scan.json").read_text(encoding="utf-8"))["transform"])
     with np.load(path) as file:
         lung = transform.apply_fraction(file["lung_fraction"] / 255)

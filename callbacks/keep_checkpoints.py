@@ -9,6 +9,8 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
+from ct.refusal import Refusal
+
 
 class KeepCheckpoints(Callback):
     """Write best.ckpt where it is the best so far, then last.ckpt; the last.ckpt before becomes previous.ckpt.
@@ -31,9 +33,10 @@ class KeepCheckpoints(Callback):
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
         if progress["ready"] != progress["processed"]:
-            raise ValueError(
-                f"{trainer.ckpt_path} was saved in the middle of an epoch, from where no run goes on exactly; "
-                "give --ckpt_path the last.ckpt of a run folder"
+            raise Refusal(
+                "{path} was saved in the middle of an epoch, from where no run goes on exactly; give "
+                "--ckpt_path the last.ckpt of a run folder",
+                path=trainer.ckpt_path,
             )
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:

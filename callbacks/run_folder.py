@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from callbacks.launched_ranks import chosen_by_rank_0
 from callbacks.write_results import write_json
+from ct.refusal import Refusal
 from machine.file_lock import FileLock, try_lock
 from machine.latest import mark_latest
 
@@ -106,7 +107,11 @@ def _unfinished(home: Path, config: str) -> Run | None:
             print(f"{folder} has the same configuration and is still running: this is another run", file=sys.stderr)
     if diverged and not any(_finished(folder) and _same(folder, config) for folder in folders):
         reason = (diverged[0] / DIVERGED).read_text(encoding="utf-8")
-        raise ValueError(f"{diverged[0]} has the same configuration and diverged: {reason}; FRESH=1 tries it again")
+        raise Refusal(
+            "{folder} has the same configuration and diverged: {reason}; FRESH=1 tries it again",
+            folder=diverged[0],
+            reason=reason,
+        )
     return None
 
 
@@ -182,9 +187,11 @@ class KeepVerdicts(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         kept, verdicts = self.folder / "verdicts.csv", _without_reasons(Path(trainer.datamodule.verdicts_csv))
         if kept.is_file() and kept.read_text(encoding="utf-8") != verdicts:
-            raise ValueError(
-                f"{kept} differs from {trainer.datamodule.verdicts_csv}: the cohort has changed since this run began, "
-                "so it cannot go on as it would have; start over with FRESH=1"
+            raise Refusal(
+                "{path} differs from {file}: the cohort has changed since this run began, so it cannot "
+                "go on as it would have; start over with FRESH=1",
+                path=kept,
+                file=trainer.datamodule.verdicts_csv,
             )
         kept.write_text(verdicts, encoding="utf-8")
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from batch import SliceBatch
 from callbacks.run_folder import DIVERGED
-from ct.refusal import Refusal, Sentence, Word
+from ct.refusal import Refusal, Sentence, word_of
 
 NEVER = torch.iinfo(torch.int64).max
+CHECKPOINTS = ("best.ckpt", "last.ckpt")
 
 
 class StopOnDivergence(Callback):
@@ -67,19 +68,20 @@ class StopOnDivergence(Callback):
         if not trainer.is_global_zero:
             raise SystemExit(0)  # Lightning kills all ranks, the first included, when another ends with an error
         reason = Sentence(
-            "its loss or weights were not finite (NaN or infinite) from step {step} on (epoch {epoch}), most likely "
-            "because {cause}",
+            "its loss or weights were not finite (NaN or infinite) from step {step} on (epoch {epoch}), "
+            "most likely {cause}",
             step=step,
             epoch=trainer.current_epoch,
             cause=likely_cause(trainer, step, scans),
         )
         (self.folder / DIVERGED).write_text(reason, encoding="utf-8")
-        kept = " and ".join(name for name in ("best.ckpt", "last.ckpt") if (self.folder / name).is_file())
+        there = [name for name in CHECKPOINTS if (self.folder / name).is_file()]
+        kept = Sentence.joined(" and ", [Sentence("{name}", name=word_of(name, CHECKPOINTS)) for name in there])
         raise Refusal(
             "{folder} diverged: {reason}; {kept} of an epoch before that is kept",
             folder=self.folder,
             reason=reason,
-            kept=Word(kept or "no checkpoint"),
+            kept=kept or Sentence("no checkpoint"),
         )
 
 
@@ -95,21 +97,20 @@ def _scans(trainer: Any, rows: list[Tensor]) -> list[str]:
 
 
 def likely_cause(trainer: Any, step: int, scans: list[str]) -> Sentence:
-    """Name why a loss was not finite, most likely, and what to do, as it stands after "because".
+    """Name why a loss was not finite, most likely, and what to do, as the end of a sentence.
 
     Args:
         trainer: The trainer; its precision and optimizer tell.
         step: The step of that loss, from 0.
         scans: What that step saw, where it is known.
     """
-    bad = Sentence("a scan is bad (one of {scans})", scans=", ".join(scans)) if scans else Sentence("a scan is bad")
+    among = Sentence(" among {scans}", scans=", ".join(scans)) if scans else Sentence("")
     if str(trainer.precision).startswith("16"):
-        template = "{precision} overflows: give --trainer.precision=bf16-mixed or 32-true"
-        return Sentence(template, precision=Word(trainer.precision))
+        text = "because {precision} overflows: give --trainer.precision=bf16-mixed or 32-true"
+        return Sentence(text, precision=word_of(str(trainer.precision), ("16", "16-mixed", "16-true")))
     if step == 0:
-        return Sentence("{bad} or the weights that it began with are: no step had changed them yet", bad=bad)
+        text = "because of a bad scan{among}, or of the weights that it started from: no step had changed them yet"
+        return Sentence(text, among=among)
     group = trainer.optimizers[0].param_groups[0]
-    rate = group.get("initial_lr", group["lr"])  # as the user gave it, wherever a schedule is now
-    return Sentence(
-        "the learning rate of {rate:g} is too high (lower --optimizer.lr), or else {bad}", rate=rate, bad=bad
-    )
+    text = "because the learning rate of {rate:g} is too high: lower --optimizer.lr; else look for a bad scan{among}"
+    return Sentence(text, rate=group.get("initial_lr", group["lr"]), among=among)

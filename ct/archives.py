@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from ct.refusal import Sentence, word_of
+
 TAR_MAGIC, TAR_AT = b"ustar", 257
 MAGIC = {
     b"PK\3\4": "zip",
@@ -17,6 +19,7 @@ MAGIC = {
 }
 SUFFIXES = {".zip": "zip", ".tar": "tar", ".tgz": "gzip", ".gz": "gzip", ".bz2": "bzip2", ".xz": "xz"}
 SUFFIXES |= {".7z": "7z", ".rar": "rar"}
+KINDS = {*MAGIC.values(), *SUFFIXES.values()}
 
 
 def archive_kind(path: Path) -> str:
@@ -43,9 +46,10 @@ def kind_of_start(start: bytes) -> str:
     return next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), "")
 
 
-def describe_archive(path: Path) -> str:
-    """Say what a packed file is and what to do with it; "" for any other file."""
+def describe_archive(path: Path) -> Sentence:
+    """Say what a packed file is and what to do with it; an empty sentence for any other file."""
     kind = archive_kind(path)
     if kind == "zip" and not zipfile.is_zipfile(path):
-        return "a zip that is cut off or damaged; get it again and unpack it"
-    return f"packed ({kind}); unpack it and give the folder or file inside" if kind else ""
+        return Sentence("a zip that is cut off or damaged; get it again and unpack it")
+    text = "packed ({kind}); unpack it and give the folder or file inside"
+    return Sentence(text, kind=word_of(kind, KINDS)) if kind else Sentence("")

@@ -15,6 +15,7 @@ import numpy as np
 
 from ct.csv_table import CsvTable, is_missing, parse_number, parse_whole_number, read_csv_table
 from ct.dicom_files import is_dicom_file
+from ct.refusal import Refusal, Sentence, Word
 from ct.reports import weak_label
 
 REQUIRED_COLUMNS = ("scan_id", "patient_id", "site", "image")
@@ -98,8 +99,10 @@ def read_cohort(csv_path: str | Path) -> Cohort:
     """
     path = Path(csv_path)
     if not path.is_file():
-        raise ValueError(
-            f"{path}: no such cohort file; expected a CSV file with the columns {', '.join(REQUIRED_COLUMNS)}"
+        raise Refusal(
+            "{cohort}: no such cohort file; expected a CSV file with the columns {columns}",
+            cohort=path,
+            columns=Word(", ".join(REQUIRED_COLUMNS)),
         )
     table = read_csv_table(path, (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS))
     _check_header(path, table.header)
@@ -107,9 +110,10 @@ def read_cohort(csv_path: str | Path) -> Cohort:
     rows = [_parse_row(path, number, cells, table, problems) for number, cells in table.rows]
     _check_across_rows(path, rows, problems)
     if problems:
-        raise ValueError("\n".join(problems))
+        text = "{cohort}: {count} of its cells or rows are wrong; see what was found and expected where it was read"
+        raise Refusal.of(Sentence(text, cohort=path, count=len(problems)).in_private("\n".join(problems)))
     if not rows:
-        raise ValueError(f"{path}: holds no scans; expected at least one row below the header")
+        raise Refusal("{cohort}: holds no scans; expected at least one row below the header", cohort=path)
     return Cohort(tuple(row for _, row in rows), path)
 
 
@@ -130,7 +134,7 @@ def write_cohort(rows: Sequence[CohortRow], path: str | Path) -> Path:
     """
     target = Path(path)
     if not rows:
-        raise ValueError(f"{target}: there is no scan to write; expected at least one row")
+        raise Refusal("{cohort}: there is no scan to write; expected at least one row", cohort=target)
     target.parent.mkdir(parents=True, exist_ok=True)
     records = [_cells_of(row, target.parent) for row in rows]
     used = [name for name in OPTIONAL_COLUMNS if any(record[name] for record in records)]
@@ -147,7 +151,9 @@ def write_cohort(rows: Sequence[CohortRow], path: str | Path) -> Path:
 def _cells_of(row: CohortRow, folder: Path) -> dict[str, str]:
     for reader in row.readers:
         if ";" in reader.name:
-            raise ValueError(f"{reader}: the name holds ';', which separates the readers of a scan; rename the file")
+            raise Refusal(
+                "{file}: the name holds ';', which separates the readers of a scan; rename the file", file=reader
+            )
     return {name: _cell(getattr(row, name), folder) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)}
 
 
@@ -174,7 +180,9 @@ def weak_label_of(row: CohortRow) -> int:
     try:
         return weak_label(row.report.read_text(encoding="utf-8")).value
     except UnicodeDecodeError as error:
-        raise ValueError(f"{row.report}: the report is not UTF-8 text ({error}); save it as UTF-8") from error
+        raise Refusal(
+            "{file}: the report is not UTF-8 text ({error}); save it as UTF-8", file=row.report, error=error
+        ) from error
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -190,7 +198,8 @@ def _check_header(path: Path, header: list[str]) -> None:
         if name not in known and close:
             problems.append(f"{path}: column '{name}' is not known; expected '{close[0]}'")
     if problems:
-        raise ValueError("\n".join(problems))
+        text = "{cohort}: {count} of its columns are wrong; see which where it was read"
+        raise Refusal.of(Sentence(text, cohort=path, count=len(problems)).in_private("\n".join(problems)))
 
 
 def _parse_row(

@@ -9,7 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+from ct.refusal import Refusal, Sentence, Word
+
+SEPARATORS = {",": Word("commas"), ";": Word("semicolons"), "\t": Word("tabs")}
 # Excel's own first line, which names the separator.
 SEPARATOR_LINE = re.compile(r"sep=(.)")
 # What pandas and R write where a cell is empty.
@@ -59,9 +61,12 @@ def read_csv_table(path: Path, columns: Collection[str]) -> CsvTable:
             separator = named[1] if named else _separator(path, header, columns)
             records = list(csv.reader(lines[skipped:], delimiter=separator, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{path}: not a readable CSV file in UTF-8 ({error}); save it as CSV with UTF-8 encoding and the columns "
-            f"{', '.join(columns)}"
+        raise Refusal(
+            "{path}: not a readable CSV file in UTF-8 ({error}); save it as CSV with UTF-8 encoding and the "
+            "columns {columns}",
+            path=path,
+            error=error,
+            columns=", ".join(columns),
         ) from error
     names = [name.strip() for name in records[0]] if records else []
     rows = [
@@ -112,6 +117,10 @@ def _separator(path: Path, header: str, columns: Collection[str]) -> str:
         if any(name.strip() in columns for name in next(csv.reader([header], delimiter=separator), []))
     ]
     if len(fitting) > 1:
-        found = " and by ".join(SEPARATORS[separator] for separator in fitting)
-        raise ValueError(f"{path}: the header is separated by {found}; expected one of them throughout; save it again")
+        found = Sentence.joined(" and by ", [Sentence("{name}", name=SEPARATORS[each]) for each in fitting])
+        raise Refusal(
+            "{path}: the header is separated by {found}; expected one of them throughout; save it again",
+            path=path,
+            found=found,
+        )
     return fitting[0] if fitting else max(SEPARATORS, key=header.count)

@@ -11,6 +11,8 @@ import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.tag import BaseTag, Tag
 
+from ct.refusal import Sentence, word_of
+
 Traits = Mapping[str, str]
 
 # Tags in which acquisitions, phases and reconstructions differ. Numbers and times that grow during a single acquisition
@@ -153,10 +155,11 @@ def differing_tags(one: Traits, other: Traits) -> tuple[str, ...]:
     return tuple(name for name in _TAGS if one.get(name) != other.get(name))
 
 
-def listed_tags(tags: Sequence[str]) -> str:
+def listed_tags(tags: Sequence[str]) -> Sentence:
     """Return names of tags as a sentence lists them; long lists are cut."""
+    listed = Sentence.joined(", ", [Sentence("{tag}", tag=word_of(tag, _TAGS)) for tag in tags[:MAX_LISTED]])
     more = len(tags) - MAX_LISTED
-    return ", ".join(tags[:MAX_LISTED]) + (f" and {more} more tags" if more > 0 else "")
+    return Sentence("{listed} and {more} more tags", listed=listed, more=more) if more > 0 else listed
 
 
 def _alternating(values: Sequence[str], growing: bool) -> int:

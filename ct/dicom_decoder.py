@@ -19,9 +19,12 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import AllTransferSyntaxes
 
 from ct.dicom_tags import one_sentence, read_dataset
+from ct.refusal import Refusal, Sentence, word_of
 
+SYNTAXES = {syntax.name for syntax in AllTransferSyntaxes}
 # A slice takes some ten milliseconds; the first one also waits for the child to start.
 SECONDS_PER_FRAME = 60.0
 
@@ -43,11 +46,12 @@ def stored_frames(wanted: Wanted) -> Iterator[npt.NDArray[Any]]:
     for file, indices in wanted:
         dataset = read_dataset(file, pixels=True)
         syntax = dataset.file_meta.TransferSyntaxUID
-        problem = f"the pixels ({getattr(syntax, 'name', syntax)}) cannot be decoded"
-        with one_sentence(file, problem):
+        problem = "the pixels ({syntax}) cannot be decoded"
+        name = word_of(syntax.name, SYNTAXES)
+        with one_sentence(file, problem, syntax=name):
             decoded = get_decoder(syntax).iter_array(dataset, indices=indices)
         for _ in indices:
-            with one_sentence(file, problem):
+            with one_sentence(file, problem, syntax=name):
                 stored, _properties = next(decoded)
             yield stored
 
@@ -93,17 +97,19 @@ def _receive(child: subprocess.Popen[bytes], file: Path) -> npt.NDArray[Any]:
         assert child.stdout is not None
         line = child.stdout.readline()
         message = json.loads(line) if line.endswith(b"\n") else None
-        if isinstance(message, str):
-            raise ValueError(message)
+        if isinstance(message, list):
+            raise Refusal.of(Sentence.in_wordings(*message))
         if message is not None:
             pixels = child.stdout.read(message["bytes"])
             if len(pixels) == message["bytes"]:
                 return np.frombuffer(pixels, dtype=message["dtype"]).reshape(message["shape"])
     finally:
         timer.cancel()
-    raise ValueError(
-        f"{file}: the compressed pixels cannot be decoded (the decoder broke off or took more than "
-        f"{SECONDS_PER_FRAME:g} s); export it again"
+    raise Refusal(
+        "{file}: the compressed pixels cannot be decoded (the decoder broke off or took more than "
+        "{seconds:g} s); export it again",
+        file=file,
+        seconds=SECONDS_PER_FRAME,
     )
 
 
@@ -113,8 +119,8 @@ def _send_frames(wanted: Wanted, output: IO[bytes]) -> None:
             pixels = stored.tobytes()
             message = {"dtype": stored.dtype.str, "shape": stored.shape, "bytes": len(pixels)}
             output.write(json.dumps(message).encode() + b"\n" + pixels)
-    except ValueError as error:
-        output.write(json.dumps(str(error)).encode() + b"\n")
+    except Refusal as error:
+        output.write(json.dumps([str(error), error.sentence.public]).encode() + b"\n")
     output.flush()
 
 

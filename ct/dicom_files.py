@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ct.archives import describe_archive
 from ct.dicom_tags import one_sentence
+from ct.refusal import Refusal, Sentence, Word, kind_of
 from ct.volume_formats import VOLUME, is_volume_file
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -14,7 +15,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 VOXEL_SUFFIXES = (".raw", ".zraw", ".img", ".img.gz")
 
 
-def find_dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
+def find_dicom_files(path: Path) -> tuple[list[Path], tuple[Sentence, ...]]:
     """Find the DICOM files of a source.
 
     Args:
@@ -29,7 +30,7 @@ def find_dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     """
     if path.is_file():
         if not is_dicom_file(path):
-            raise ValueError(f"{path}: {_what_else(path)}")
+            raise Refusal("{path}: {kind}", path=path, kind=_what_else(path))
         return [path], ()
     files, left_out = [], []
     for file in _walk(path):
@@ -38,25 +39,33 @@ def find_dicom_files(path: Path) -> tuple[list[Path], tuple[str, ...]]:
         elif file.is_file() and is_dicom_file(file):
             files.append(file)
         elif file.suffix.lower() in DICOM_SUFFIXES:
-            raise ValueError(
-                f"{file}: not a readable DICOM file, although its name says so; a slice may be lost; export it again "
-                f"or take the file away"
+            raise Refusal(
+                "{file}: not a readable DICOM file, although its name says so; a slice may be lost; export it "
+                "again or take the file away",
+                file=file,
             )
         else:
             left_out.append(file)
     if not files:
-        raise ValueError(
-            f"{path}: no DICOM file in this folder; expected a folder that holds one CT series{_hint(left_out)}"
+        raise Refusal(
+            "{path}: no DICOM file in this folder; expected a folder that holds one CT series{hint}",
+            path=path,
+            hint=_hint(left_out),
         )
     if not left_out:
         return files, ()
-    count, example = len(left_out), left_out[0].relative_to(path)
-    return files, (f"left out what is no DICOM image: {count} file{'s' * (count > 1)}, for example {example}",)
+    count, s = len(left_out), Word("s" if len(left_out) > 1 else "")
+    text = "left out what is no DICOM image: {count} file{s}, for example {example}"
+    return files, (Sentence(text, count=count, s=s, example=left_out[0].relative_to(path)),)
 
 
 def _walk(folder: Path) -> list[Path]:
     def failed(error: OSError) -> None:
-        raise ValueError(f"{error.filename}: the folder cannot be read ({error.strerror}); expected a readable folder")
+        raise Refusal(
+            "{folder}: the folder cannot be read ({why}); expected a readable folder",
+            folder=error.filename,
+            why=kind_of(error),
+        )
 
     found = []
     for parent, folders, names in os.walk(folder, onerror=failed):
@@ -65,23 +74,24 @@ def _walk(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _what_else(path: Path) -> str:
+def _what_else(path: Path) -> Sentence:
     """Say what a file is that is no scan, and what to do."""
     if archive := describe_archive(path):
-        return f"not a CT scan but {archive}"
+        return Sentence("not a CT scan but {archive}", archive=archive)
     if path.name.lower().endswith(VOXEL_SUFFIXES):
-        return (
+        return Sentence(
             "voxels without a header; expected a CT scan; give the header (.mhd, .nhdr, .hdr) with this file beside it"
         )
-    return f"not a readable DICOM file (no DICOM header); expected a CT scan ({VOLUME} or DICOM); export it again"
+    text = "not a readable DICOM file (no DICOM header); expected a CT scan ({volume} or DICOM); export it again"
+    return Sentence(text, volume=Word(VOLUME))
 
 
-def _hint(files: list[Path]) -> str:
+def _hint(files: list[Path]) -> Sentence:
     """Say what a folder without DICOM files holds instead."""
     if any(map(is_volume_file, files)):
-        return f"; it holds {VOLUME} files: give one of them"
-    archive = next(filter(None, map(describe_archive, files)), "")
-    return f"; it holds what is {archive}" if archive else ""
+        return Sentence("; it holds {volume} files: give one of them", volume=Word(VOLUME))
+    archive = next(filter(None, map(describe_archive, files)), None)
+    return Sentence("; it holds what is {archive}", archive=archive) if archive else Sentence("")
 
 
 def is_dicom_file(file: Path) -> bool:

@@ -12,7 +12,8 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from ct.dicom_acquisitions import FUNCTIONAL_GROUPS, Traits, traits_of
-from ct.dicom_tags import PLAIN_SYNTAXES, numbers, one_sentence, value, whole_number, words
+from ct.dicom_tags import PLAIN_SYNTAXES, keyword, numbers, one_sentence, value, whole_number, words
+from ct.refusal import Refusal
 
 # Where enhanced files keep the tags that single frames have at the top (PS3.3, C.7.6.16 and C.8.15.3).
 MACROS = {
@@ -91,9 +92,12 @@ def frames_of(file: Path, header: pydicom.FileDataset) -> list[Frame]:
     per_frame = _items(file, header, "PerFrameFunctionalGroupsSequence")
     count = 1 if value(file, header, "NumberOfFrames") is None else whole_number(file, header, "NumberOfFrames")
     if count != (len(per_frame) or 1):
-        raise ValueError(
-            f"{file}: holds {count} frames but the places of {len(per_frame)} (PerFrameFunctionalGroupsSequence); "
-            f"expected one for each; export it as enhanced CT or as one file per slice"
+        raise Refusal(
+            "{file}: holds {count} frames but the places of {places} (PerFrameFunctionalGroupsSequence); "
+            "expected one for each; export it as enhanced CT or as one file per slice",
+            file=file,
+            count=count,
+            places=len(per_frame),
         )
     _check_size(file, header, count)
     groups = [[item] for item in per_frame] or [[]]
@@ -111,7 +115,7 @@ def _grouped(file: Path, holders: Sequence[pydicom.Dataset]) -> list[pydicom.Dat
 
 def _items(file: Path, header: pydicom.Dataset, tag: str) -> list[pydicom.Dataset]:
     found = value(file, header, tag)
-    with one_sentence(file, f"{tag} cannot be read"):
+    with one_sentence(file, "{tag} cannot be read", tag=keyword(tag)):
         return [] if found is None else list(found)
 
 
@@ -119,16 +123,22 @@ def _check_pixels(file: Path, header: pydicom.Dataset) -> None:
     """Refuse pixels whose meaning is not plainly grey = HU."""
     photometric = "".join(words(file, header, "PhotometricInterpretation")) or "missing"
     if photometric != "MONOCHROME2" or whole_number(file, header, "SamplesPerPixel") != 1:
-        raise ValueError(
-            f"{file}: PhotometricInterpretation is {photometric}; expected MONOCHROME2 with one sample per pixel, as "
-            f"CT has (readers disagree on inverting others); export it as plain CT"
+        raise Refusal(
+            "{file}: PhotometricInterpretation is {photometric}; expected MONOCHROME2 with one sample per "
+            "pixel, as CT has (readers disagree on inverting others); export it as plain CT",
+            file=file,
+            photometric=photometric,
         )
     allocated, stored = (whole_number(file, header, tag) for tag in ("BitsAllocated", "BitsStored"))
     high = stored - 1 if value(file, header, "HighBit") is None else whole_number(file, header, "HighBit")
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or high != stored - 1:
-        raise ValueError(
-            f"{file}: BitsAllocated, BitsStored and HighBit are {allocated}, {stored} and {high}; expected for example "
-            f"16, 12 and 11; export it again"
+        raise Refusal(
+            "{file}: BitsAllocated, BitsStored and HighBit are {allocated}, {stored} and {high}; expected "
+            "for example 16, 12 and 11; export it again",
+            file=file,
+            allocated=allocated,
+            stored=stored,
+            high=high,
         )
 
 
@@ -136,13 +146,25 @@ def _check_size(file: Path, header: pydicom.FileDataset, count: int) -> None:
     """Refuse a header that promises more pixels than the file can hold, before anything is made of that size."""
     rows, columns = (whole_number(file, header, tag) for tag in ("Rows", "Columns"))
     if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE):
-        raise ValueError(f"{file}: Rows and Columns are {rows} and {columns}; expected 1..{MAX_SIDE}; export it again")
+        raise Refusal(
+            "{file}: Rows and Columns are {rows} and {columns}; expected 1..{most}; export it again",
+            file=file,
+            rows=rows,
+            columns=columns,
+            most=MAX_SIDE,
+        )
     held = file.stat().st_size * (1 if _syntax(file, header) in NATIVE else MAX_COMPRESSION)
     needed = rows * columns * count * whole_number(file, header, "BitsAllocated") // 8
     if needed > held:
-        raise ValueError(
-            f"{file}: {count} x {rows} x {columns} pixels need {needed} bytes but the file can hold {held}; it is cut "
-            f"off or damaged; export it again"
+        raise Refusal(
+            "{file}: {count} x {rows} x {columns} pixels need {needed} bytes but the file can hold {held}; "
+            "it is cut off or damaged; export it again",
+            file=file,
+            count=count,
+            rows=rows,
+            columns=columns,
+            needed=needed,
+            held=held,
         )
 
 
@@ -194,25 +216,33 @@ def _checked_unit(file: Path, header: pydicom.Dataset, holders: Sequence[pydicom
     # ("unspecified") beside HU: for single CT images the checks of values decide. Enhanced CT names its unit.
     taken = ("HU", "", *(UNSPECIFIED if "NumberOfFrames" not in header else ()))
     if unit not in taken:
-        raise ValueError(f"{file}: RescaleType is {unit!r}; expected 'HU'; export it in Hounsfield units")
+        raise Refusal(
+            "{file}: RescaleType is {unit!r}; expected 'HU'; export it in Hounsfield units", file=file, unit=unit
+        )
     return unit
 
 
 def _check_geometry(frame: Frame, header: pydicom.Dataset) -> None:
     at_right_angles = np.allclose(frame.vectors @ frame.vectors.T, np.eye(2), rtol=0, atol=VECTOR_TOLERANCE)
     if not at_right_angles or frame.spacing_mm.min() <= 0 or frame.slope == 0:
-        raise ValueError(
-            f"{frame.file}: ImageOrientationPatient {frame.vectors.ravel().tolist()}, PixelSpacing "
-            f"{frame.spacing_mm.tolist()} or RescaleSlope {frame.slope:g} is impossible; expected unit vectors at "
-            f"right angles, sizes above 0 mm and a slope other than 0; export it again"
+        raise Refusal(
+            "{file}: ImageOrientationPatient {vectors}, PixelSpacing {spacing_mm} or RescaleSlope {slope:g} "
+            "is impossible; expected unit vectors at right angles, sizes above 0 mm and a slope other than "
+            "0; export it again",
+            file=frame.file,
+            vectors=frame.vectors.ravel().tolist(),
+            spacing_mm=frame.spacing_mm.tolist(),
+            slope=frame.slope,
         )
     tilt = 0.0
     if value(frame.file, header, "GantryDetectorTilt") is not None:
         tilt = float(numbers(frame.file, header, "GantryDetectorTilt", 1)[0])
     if abs(tilt) > MAX_TILT_TAG_DEGREES:
-        raise ValueError(
-            f"{frame.file}: GantryDetectorTilt is {tilt:g} degrees; expected 0 (a tilted gantry shears the stack); "
-            f"resample the series to upright slices first"
+        raise Refusal(
+            "{file}: GantryDetectorTilt is {tilt:g} degrees; expected 0 (a tilted gantry shears the stack); "
+            "resample the series to upright slices first",
+            file=frame.file,
+            tilt=tilt,
         )
 
 
@@ -228,7 +258,7 @@ def _padding(file: Path, header: pydicom.Dataset) -> tuple[int, int] | None:
 def _stored(file: Path, header: pydicom.Dataset, tag: str) -> int:
     """Read a value of PixelData's own type; files often write -2000 as unsigned 63536, and implicit VR leaves bytes."""
     found = value(file, header, tag)
-    with one_sentence(file, f"{tag} cannot be read"):
+    with one_sentence(file, "{tag} cannot be read", tag=keyword(tag)):
         number = int.from_bytes(found, "little") if isinstance(found, bytes) else int(found)
     bits = whole_number(file, header, "BitsStored")
     number %= 1 << bits

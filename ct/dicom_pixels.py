@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ct.checks import AIR_HU
 from ct.dicom_decoder import stored_frames, stored_frames_of_child
 from ct.dicom_frames import Frame
+from ct.refusal import Refusal
 from ct.wrapped_hu import touching_border
 
 
@@ -36,9 +37,13 @@ def decode_frames(frames: Sequence[Frame]) -> Iterator[tuple[Frame, npt.NDArray[
     in_order = [frame for group in by_file.values() for frame in group]
     for frame, stored in zip(in_order, decode(wanted), strict=True):
         if stored.shape != (frame.rows, frame.columns) or stored.dtype.kind not in "iu":
-            raise ValueError(
-                f"{frame.file}: the pixels are {stored.dtype} of shape {stored.shape}; expected whole numbers of shape "
-                f"{(frame.rows, frame.columns)}; export it again"
+            raise Refusal(
+                "{file}: the pixels are {dtype} of shape {shape}; expected whole numbers of shape {expected}; export "
+                "it again",
+                file=frame.file,
+                dtype=stored.dtype,
+                shape=stored.shape,
+                expected=(frame.rows, frame.columns),
             )
         hu = stored * frame.slope + frame.intercept
         yield frame, hu, _pad_with_air(stored, hu, frame)

@@ -15,12 +15,37 @@ from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConve
 from ct.dicom_acquisitions import find_mixture, listed_tags
 from ct.dicom_frames import Frame, frames_of
 from ct.dicom_tags import read_dataset, text, words
+from ct.refusal import Refusal, Sentence, Word, sentence_of, word_of
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 CHEST_WORDS = ("CHEST", "THORA", "LUNG")
+PLANES = ("sagittal", "coronal", "axial")
 SAME_PLACE_MM = 1e-3
+# What objects beside CT images are, and how colours are stored; other texts in these tags may be anything.
+MODALITIES = (
+    "CR",
+    "DX",
+    "KO",
+    "MG",
+    "MR",
+    "NM",
+    "OT",
+    "PR",
+    "PT",
+    "REG",
+    "RF",
+    "RTDOSE",
+    "RTIMAGE",
+    "RTPLAN",
+    "RTSTRUCT",
+)
+MODALITIES += ("SC", "SEG", "SR", "US", "XA")
+COLOURS = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 # Longer lists are cut, with a count of what is not shown.
 MAX_LISTED = 12
+
+LOCALIZER = Sentence("localizer")
+OPEN_UNIT = Sentence("RescaleType says that the unit is unspecified (US); the values were taken for HU and checked")
 
 
 @dataclass(eq=False)
@@ -36,9 +61,9 @@ class Series:
         frames: Its CT slices.
         others: How many files are something else, by what they are.
         notes: What was taken for granted while reading the headers.
-        problem: Why frames cannot be read; "" if all can.
+        problem: Why frames cannot be read; None if all can.
         broken: Number of slices that cannot be read, 2 standing for the unknown number in a multi-frame file.
-        acquisition: Which of several mixed acquisitions it is, and what tells them apart; "" for a whole series.
+        acquisition: Which of several mixed acquisitions it is, and what tells them apart; None for a whole series.
     """
 
     number: str
@@ -47,11 +72,11 @@ class Series:
     body_part: str
     example: str
     frames: list[Frame] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-    notes: set[str] = field(default_factory=set)
-    problem: str = ""
+    others: Counter[Sentence] = field(default_factory=Counter)
+    notes: set[Sentence] = field(default_factory=set)
+    problem: Sentence | None = None
     broken: int = 0
-    acquisition: str = ""
+    acquisition: Sentence | None = None
 
     @property
     def plane(self) -> str:
@@ -59,7 +84,7 @@ class Series:
         if not self.frames:
             return ""
         normal = np.cross(*self.frames[0].vectors)
-        return ("sagittal", "coronal", "axial")[int(np.abs(normal).argmax())]
+        return PLANES[int(np.abs(normal).argmax())]
 
     @property
     def places(self) -> list[float]:
@@ -83,18 +108,26 @@ class Series:
         """Return whether it holds CT slices at two places at least; those that cannot be read may be such, too."""
         return len(self.places) + self.broken > 1
 
-    def __str__(self) -> str:
+    @property
+    def described(self) -> Sentence:
         """Return a line for lists: number, description, slices, spacing, an example file."""
-        found = [f"{count} x {kind}" for kind, count in sorted(self.others.items())]
+        found = [Sentence("{count} x {kind}", kind=kind, count=count) for kind, count in sorted(self.others.items())]
         if self.problem:
-            found.append("CT slices that cannot be read")
+            found.append(Sentence("CT slices that cannot be read"))
         elif self.frames:
-            places = self.places
-            found.append(f"{len(self.frames)} {self.plane} CT slice{'s' * (len(self.frames) > 1)}")
-            found += [f"{np.median(np.diff(places)):.2f} mm apart"] if len(places) > 1 else ["at one place"]
-        shown = f"series {self.number or '?'} {self.description[:60]!r}"
-        shown += f", {self.acquisition}" if self.acquisition else ""
-        return f"{shown} ({', '.join(found)}, for example {self.example})"
+            places, plane = self.places, word_of(self.plane, PLANES)
+            template = "{count} {plane} CT slices" if len(self.frames) > 1 else "{count} {plane} CT slice"
+            found.append(Sentence(template, count=len(self.frames), plane=plane))
+            apart = Sentence("{step:.2f} mm apart", step=np.median(np.diff(places))) if len(places) > 1 else None
+            found.append(apart or Sentence("at one place"))
+        return Sentence(
+            "series {number} {description!r}{acquisition} ({slices}, for example {example})",
+            number=int(self.number) if self.number.isdecimal() else self.number or Word("?"),
+            description=self.description[:60],
+            acquisition=Sentence(", {which}", which=self.acquisition) if self.acquisition else Sentence(""),
+            slices=Sentence.joined(", ", found),
+            example=self.example,
+        )
 
 
 def read_series(path: Path, files: Iterable[Path]) -> list[Series]:
@@ -136,7 +169,8 @@ def _acquisitions(path: Path, series: Series) -> list[Series]:
     parts = []
     for number in range(mixture.count):
         frames = [f for f, place in zip(series.frames, place_of, strict=True) if place % mixture.count == number]
-        acquisition = f"acquisition {number + 1} of {mixture.count} by {listed_tags(mixture.tags)}"
+        template = "acquisition {number} of {count} by {tags}"
+        acquisition = Sentence(template, number=number + 1, count=mixture.count, tags=listed_tags(mixture.tags))
         patient = frames[0].traits.get("PatientID", series.patient)
         example = _relative(path, frames[0].file)
         part = replace(series, patient=patient, example=example, frames=frames, acquisition=acquisition)
@@ -150,49 +184,53 @@ def _add(series: Series, file: Path, header: pydicom.FileDataset) -> None:
         series.others[kind] += 1
         return
     if not text(file, header, "Modality"):
-        series.notes.add("Modality is missing; SOPClassUID says CT")
+        series.notes.add(Sentence("Modality is missing; SOPClassUID says CT"))
     try:
         frames = frames_of(file, header)
     except ValueError as error:
-        series.problem = series.problem or str(error)
+        series.problem = series.problem or sentence_of(error)
         series.broken += 2 if "NumberOfFrames" in header else 1
         return
     if any(frame.unit_is_open for frame in frames):
-        series.notes.add("RescaleType says that the unit is unspecified (US); the values were taken for HU and checked")
+        series.notes.add(OPEN_UNIT)
     for frame in frames:
         if "LOCALIZER" in frame.image_type:
-            series.others["localizer"] += 1
+            series.others[LOCALIZER] += 1
         else:
             series.frames.append(frame)
 
 
-def _what_else(file: Path, header: pydicom.FileDataset) -> str:
-    """Say what a file is if it is no CT slice; "" if it is one."""
+def _what_else(file: Path, header: pydicom.FileDataset) -> Sentence | None:
+    """Say what a file is if it is no CT slice; None if it is one."""
     sop_class = text(file, header, "SOPClassUID") or text(file, header.file_meta, "MediaStorageSOPClassUID")
     modality = text(file, header, "Modality").upper()
     pictured = text(file, header, "Rows") != ""
     if not (sop_class or modality) or (sop_class in CT_CLASSES and not pictured):
-        raise ValueError(
-            f"{file}: not a readable DICOM file (its tags end before Rows or SOPClassUID); it is cut off or damaged, "
-            f"so a slice may be lost; export it again"
+        raise Refusal(
+            "{file}: not a readable DICOM file (its tags end before Rows or SOPClassUID); it is cut off or "
+            "damaged, so a slice may be lost; export it again",
+            file=file,
         )
     name = UID(sop_class).name
     image_type = words(file, header, "ImageType")
     colours = "".join(words(file, header, "PhotometricInterpretation"))
     described = f"{name} {text(file, header, 'SeriesDescription')} {' '.join(image_type)}".lower()
-    rules = {
-        "dose report": any(word in described for word in ("dose report", "dose sr storage", "dose_info")),
-        "secondary capture": "secondary capture" in name.lower() or "SCREEN SAVE" in image_type,
-        f"{modality} object (Modality)": modality not in ("", "CT"),
-        "object whose Modality is missing": not modality and sop_class not in CT_CLASSES,
-        f"{colours} colour image": colours != "" and not colours.startswith("MONOCHROME"),
-        "localizer": "LOCALIZER" in image_type,
-        "object without an image": not pictured,
-    }
-    return next((kind for kind, holds in rules.items() if holds), "")
+    if any(word in described for word in ("dose report", "dose sr storage", "dose_info")):
+        return Sentence("dose report")
+    if "secondary capture" in name.lower() or "SCREEN SAVE" in image_type:
+        return Sentence("secondary capture")
+    if modality not in ("", "CT"):
+        return Sentence("{modality} object (Modality)", modality=word_of(modality, MODALITIES))
+    if not modality and sop_class not in CT_CLASSES:
+        return Sentence("object whose Modality is missing")
+    if colours != "" and not colours.startswith("MONOCHROME"):
+        return Sentence("{colours} colour image", colours=word_of(colours, COLOURS))
+    if "LOCALIZER" in image_type:
+        return LOCALIZER
+    return None if pictured else Sentence("object without an image")
 
 
-def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[str, ...]]:
+def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[Sentence, ...]]:
     """Choose the chest CT volume by the rules of `ct.read_dicom.read_dicom`.
 
     Args:
@@ -207,48 +245,59 @@ def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[str, .
     """
     wanted = [series for series in found if series.is_volume]
     if not wanted:
-        raise ValueError(_not_a_volume(path, found))
+        raise Refusal.of(_not_a_volume(path, found))
     patients = len({series.patient for series in wanted})
     for rule in RULES if patients == 1 else ():
         wanted = [series for series in wanted if rule(series, wanted)]
     if len(wanted) > 1:
-        advice = "put the wanted series into a folder of its own"
-        if any(series.acquisition for series in wanted):
-            advice = "export each acquisition as a series of its own, or only the wanted one"
-        raise ValueError(
-            f"{path}: {len(wanted)} CT volumes of {patients} patient{'s' * (patients > 1)} could be meant: "
-            f"{_listed(wanted)}; expected one; {advice}"
+        mixed = any(series.acquisition for series in wanted)
+        raise Refusal(
+            "{path}: {count} CT volumes of {patients} patient{s} could be meant: {listed}; expected one; {advice}",
+            path=path,
+            count=len(wanted),
+            patients=patients,
+            s=Word("s" if patients > 1 else ""),
+            listed=_listed(wanted),
+            advice=Word(
+                "export each acquisition as a series of its own, or only the wanted one"
+                if mixed
+                else "put the wanted series into a folder of its own"
+            ),
         )
     chosen = wanted[0]
     if chosen.problem:
-        raise ValueError(chosen.problem)
+        raise Refusal.of(chosen.problem)
     rest = [series for series in found if series is not chosen]
     repairs = sorted(chosen.notes)
     if rest:
-        repairs.append(f"{chosen} was chosen; left out: {_listed(rest)}")
-    repairs += [f"{count} x {kind} in the series left out" for kind, count in sorted(chosen.others.items())]
+        repairs.append(Sentence("{series} was chosen; left out: {rest}", series=chosen.described, rest=_listed(rest)))
+    template = "{count} x {kind} in the series left out"
+    repairs += [Sentence(template, count=count, kind=kind) for kind, count in sorted(chosen.others.items())]
     return chosen, tuple(repairs)
 
 
-def _not_a_volume(path: Path, found: list[Series]) -> str:
+def _not_a_volume(path: Path, found: list[Series]) -> Sentence:
     problems = [series.problem for series in found if series.problem]
     if problems:
         return problems[0]
     if len(found) == 1 and len(found[0].frames) == 1 and not found[0].others:
-        without = " whose Modality is missing; expected 'CT' and" if found[0].notes else "; expected"
-        return (
-            f"{path}: holds one slice{without} a volume of at least two slices at different places; give the folder "
-            f"that holds the whole series"
+        return Sentence(
+            "{path}: holds one slice{expected} a volume of at least two slices at different places; give the folder "
+            "that holds the whole series",
+            path=path,
+            expected=Word(" whose Modality is missing; expected 'CT' and" if found[0].notes else "; expected"),
         )
-    return (
-        f"{path}: is not a CT volume: found {_listed(found)}; expected at least two CT slices of one series at "
-        f"different places"
+    return Sentence(
+        "{path}: is not a CT volume: found {listed}; expected at least two CT slices of one series at different places",
+        path=path,
+        listed=_listed(found),
     )
 
 
-def _listed(series: list[Series]) -> str:
+def _listed(series: list[Series]) -> Sentence:
+    listed = Sentence.joined(", ", [each.described for each in series[:MAX_LISTED]])
     more = len(series) - MAX_LISTED
-    return ", ".join(map(str, series[:MAX_LISTED])) + (f" and {more} more" if more > 0 else "")
+    return Sentence("{listed} and {more} more", listed=listed, more=more) if more > 0 else listed
 
 
 def _keeps_chest(series: Series, among: list[Series]) -> bool:

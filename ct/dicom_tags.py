@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.datadict import keyword_dict
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from ct.refusal import Refusal, Sentence, Word, cause_of, word_of
 
 # Keyed by (implicit VR, little endian), for files without the header that names their transfer syntax.
 PLAIN_SYNTAXES: dict[tuple[bool | None, bool | None], UID] = {
@@ -20,13 +23,19 @@ PLAIN_SYNTAXES: dict[tuple[bool | None, bool | None], UID] = {
 }
 
 
+def keyword(tag: str) -> str:
+    """Return the keyword of a tag as a word that may be public; what DICOM's dictionary does not have stays a text."""
+    return word_of(tag, keyword_dict)
+
+
 @contextmanager
-def one_sentence(file: Path, problem: str) -> Iterator[None]:
+def one_sentence(file: Path, problem: str, **parts: object) -> Iterator[None]:
     """Turn whatever is raised inside into a ValueError of one sentence.
 
     Args:
         file: Named in the sentence.
-        problem: What it means that the block failed.
+        problem: What it means that the block failed; the template of a `Sentence`.
+        parts: The values of its fields.
 
     Raises:
         ValueError: The block raised anything.
@@ -34,8 +43,12 @@ def one_sentence(file: Path, problem: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # Damaged bytes make pydicom and gdcm raise nearly every class there is.
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:200]
-        raise ValueError(f"{file}: {problem} ({reason}); export it again") from error
+        raise Refusal(
+            "{file}: {problem} ({cause}); export it again",
+            file=file,
+            problem=Sentence(problem, **parts),
+            cause=cause_of(error),
+        ) from error
 
 
 def read_dataset(file: Path, pixels: bool = False) -> pydicom.FileDataset:
@@ -69,7 +82,7 @@ def value(file: Path, dataset: pydicom.Dataset, tag: str) -> Any:
     Raises:
         ValueError: The stored bytes are no value of this tag.
     """
-    with one_sentence(file, f"{tag} cannot be read"):
+    with one_sentence(file, "{tag} cannot be read", tag=keyword(tag)):
         found = dataset.get(tag)
         return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
 
@@ -122,12 +135,22 @@ def numbers(file: Path, dataset: pydicom.Dataset, tag: str, count: int) -> npt.N
     """
     found = value(file, dataset, tag)
     if found is None:
-        raise ValueError(f"{file}: {tag} is missing; without it the voxels have no place or no unit; export it again")
-    with one_sentence(file, f"{tag} is {str(found)[:60]!r}; expected {count} numbers"):
+        raise Refusal(
+            "{file}: {tag} is missing; without it the voxels have no place or no unit; export it again",
+            file=file,
+            tag=keyword(tag),
+        )
+    shown = str(found)[:60]
+    with one_sentence(file, "{tag} is {found!r}; expected {count} numbers", tag=keyword(tag), found=shown, count=count):
         array = np.atleast_1d(np.asarray(found, dtype=np.float64))
     if array.shape != (count,) or not np.isfinite(array).all():
-        raise ValueError(
-            f"{file}: {tag} is {str(found)[:60]}; expected {count} finite number{'s' * (count > 1)}; export it again"
+        raise Refusal(
+            "{file}: {tag} is {found}; expected {count} finite number{s}; export it again",
+            file=file,
+            tag=keyword(tag),
+            found=shown,
+            count=count,
+            s=Word("s" if count > 1 else ""),
         )
     return array
 

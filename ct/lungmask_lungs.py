@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ct.refusal import Refusal, Word
 from ct.scan import Scan
 
 MODEL = "R231CovidWeb"
@@ -43,13 +44,18 @@ def _inferer() -> Any:
         with warnings.catch_warnings():
             from lungmask import LMInferer
     except ImportError as error:
-        raise ValueError(
-            f"lung method 'lungmask' is not installed ({error}); run pip install '.[lungmask]', {INSTEAD}"
+        raise Refusal(
+            "lung method 'lungmask' is not installed ({error}); run pip install '.[lungmask]', {instead}",
+            error=error,
+            instead=Word(INSTEAD),
         ) from error
     try:
         return LMInferer(modelname=MODEL, tqdm_disable=True)
     except OSError as error:
-        raise ValueError(
-            f"the weights of lungmask's {MODEL} could not be fetched ({error}); connect to the internet for the first "
-            f"use, {INSTEAD}"
+        raise Refusal(
+            "the weights of lungmask's {model} could not be fetched ({error}); connect to the internet for "
+            "the first use, {instead}",
+            model=Word(MODEL),
+            error=error,
+            instead=Word(INSTEAD),
         ) from error

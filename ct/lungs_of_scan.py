@@ -12,6 +12,7 @@ from ct.lung_checks import lung_warnings, refuse_other_body_parts
 from ct.lungmask_lungs import lungmask_lungs
 from ct.lungs import classical_lungs
 from ct.read import read_mask
+from ct.refusal import Refusal, Sentence, Word
 from ct.scan import Scan
 
 METHODS = ("classical", "lungmask")
@@ -30,8 +31,8 @@ class Lungs:
 
     mask: npt.NDArray[np.bool_]
     source: str
-    warnings: tuple[str, ...]
-    repairs: tuple[str, ...] = ()
+    warnings: tuple[Sentence, ...]
+    repairs: tuple[Sentence, ...] = ()
 
 
 def find_lungs(scan: Scan, lung_mask: Path | None = None, method: str = "classical") -> Lungs:
@@ -54,13 +55,16 @@ def find_lungs(scan: Scan, lung_mask: Path | None = None, method: str = "classic
             shows no chest.
     """
     if method not in METHODS:
-        raise ValueError(f"the lung method is {method!r}; expected one of {', '.join(METHODS)}")
+        raise Refusal(
+            "the lung method is {method!r}; expected one of {methods}", method=method, methods=Word(", ".join(METHODS))
+        )
     if lung_mask is not None:
-        repairs: list[str] = []
+        repairs: list[Sentence] = []
         mask = read_mask(lung_mask, scan, repairs, "lung mask") != 0
         if not mask.any():
-            raise ValueError(
-                f"{lung_mask}: no lung voxels; expected values above 0 inside the lungs; give another mask"
+            raise Refusal(
+                "{mask}: no lung voxels; expected values above 0 inside the lungs; give another mask",
+                mask=lung_mask,
             )
         return Lungs(mask, "file", lung_warnings(scan, mask), tuple(repairs))
     if method == "lungmask":

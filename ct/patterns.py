@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ct.refusal import Refusal
+
 UNLABELLED = -1
 MIN_CODE = -1
 MAX_CODE = 10
@@ -82,6 +84,12 @@ def _binary_table(positive: tuple[int, ...]) -> dict[int, int]:
 
 def _look_up(codes: npt.NDArray[np.integer], value_of_code: dict[int, int]) -> npt.NDArray[np.int8]:
     if codes.size and (codes.min() < MIN_CODE or codes.max() > MAX_CODE):
-        raise ValueError(f"found pattern codes from {codes.min()} to {codes.max()}; expected {MIN_CODE}..{MAX_CODE}")
+        raise Refusal(
+            "found pattern codes from {lowest} to {highest}; expected {min_code}..{max_code}",
+            lowest=codes.min(),
+            highest=codes.max(),
+            min_code=MIN_CODE,
+            max_code=MAX_CODE,
+        )
     table = np.array([value_of_code[code] for code in range(MIN_CODE, MAX_CODE + 1)], dtype=np.int8)
     return table[codes.astype(np.int16) - MIN_CODE]

@@ -25,6 +25,7 @@ from ct.needs import estimate
 from ct.prepare_scan import Outcome, PreparedScan, prepare_row, prepare_scan, try_row
 from ct.prepared_index import write_index
 from ct.pseudonyms import cohort_salt
+from ct.refusal import Refusal, Sentence
 from ct.sources import FORMAT_VERSION, STAMPS, is_current
 from ct.splits import assign_splits
 from ct.verdicts import REFUSED, Verdict, summary, write_verdicts
@@ -103,7 +104,7 @@ def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256,
             different splits show the same patient: then there is no index.csv.
     """
     if size < 1 or jobs < 1:
-        raise ValueError(f"size is {size} and jobs is {jobs}; expected at least 1 pixel and 1 job")
+        raise Refusal("size is {size} and jobs is {jobs}; expected at least 1 pixel and 1 job", size=size, jobs=jobs)
     cohort = read_cohort(cohort_csv)
     rows = assign_splits(cohort.rows, SPLIT_SEED)
     _check_names(rows, cohort.path)
@@ -135,7 +136,11 @@ def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256,
 def _check_names(rows: Sequence[CohortRow], cohort_csv: Path) -> None:
     for row in rows:
         if row.scan_id.lower() in (INDEX, VERDICTS, BUGS):
-            raise ValueError(f"{cohort_csv}: scan_id '{row.scan_id}' is the name of a file that is written; rename it")
+            raise Refusal(
+                "{cohort}: scan_id '{scan_id}' is the name of a file that is written; rename it",
+                cohort=cohort_csv,
+                scan_id=row.scan_id,
+            )
 
 
 def _remove_damaged(rows: Sequence[CohortRow], out: Path, jobs: int) -> None:
@@ -171,7 +176,7 @@ def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> 
         for row, result in results:
             outcome = _outcome_of_dead(row, result) if isinstance(result, Died) else result
             if outcome.stop:
-                raise ValueError(f"{outcome.stop}; free some space or name another folder")
+                raise Refusal("{stop}; free some space or name another folder", stop=outcome.stop)
             outcomes[row.scan_id] = outcome
             bar.update()
     return outcomes
@@ -221,9 +226,9 @@ def _verdict(row: CohortRow, outcome: Outcome, records: Mapping[str, dict[str, A
 
 def _check_usable(done: PreparedCohort, records: Mapping[str, dict[str, Any]], cohort_csv: Path) -> None:
     if not records:
-        raise ValueError(
-            f"{cohort_csv}: none of its scans can be used; see {done.verdicts_csv}\n{summary(done.verdicts)}"
-        )
+        text = "{cohort}: none of its scans can be used; see {file}"
+        none = Sentence(text, cohort=cohort_csv, file=done.verdicts_csv)
+        raise Refusal.of(none.in_private(f"{none}\n{summary(done.verdicts)}"))
     leaks = find_leaks(
         [
             LeakRecord(row.scan_id, row.patient_id, row.split, record["source_sha256"], record["volume_hash"])
@@ -232,8 +237,9 @@ def _check_usable(done: PreparedCohort, records: Mapping[str, dict[str, Any]], c
         ]
     )
     if leaks:
-        head = f"{cohort_csv}: scans of different splits show the same patient; put them into one split or remove one:"
-        raise ValueError("\n  ".join([head, *leaks]))
+        text = "{cohort}: scans of different splits show the same patient; put them into one split or remove one:"
+        head = Sentence(text, cohort=cohort_csv)
+        raise Refusal.of(head.in_private("\n  ".join([head, *leaks])))
 
 
 def _weak_labels(rows: Sequence[CohortRow]) -> tuple[list[int], dict[str, str]]:

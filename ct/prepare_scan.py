@@ -20,6 +20,7 @@ from ct.leakage import volume_hash
 from ct.lungs_of_scan import Lungs, find_lungs
 from ct.patterns import infection_of
 from ct.read import read_mask, read_pattern_mask, read_scan
+from ct.refusal import Refusal, Sentence
 from ct.resample import Transform, plan_transform
 from ct.scan import Scan
 from ct.sources import FORMAT_VERSION, hash_content, prepared_key, remember, stamp_of
@@ -62,7 +63,12 @@ def prepare_scan(
     given = {"lung": lung if lung.dtype == np.bool_ else lung != 0, **(masks or {})}
     for name, mask in given.items():
         if mask.shape != scan.hu.shape:
-            raise ValueError(f"the {name} mask has shape {mask.shape}; expected the scan's {scan.hu.shape}")
+            raise Refusal(
+                "the {name} mask has shape {shape}; expected the scan's {expected}",
+                name=name,
+                shape=mask.shape,
+                expected=scan.hu.shape,
+            )
     transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
     arrays = {name: transform.apply_mask(mask) for name, mask in given.items()}
     return PreparedScan(transform.apply_hu(scan.hu), arrays.pop("lung"), arrays, transform)
@@ -185,7 +191,7 @@ def _read_scan(row: CohortRow) -> Scan:
     return read_scan(row.image, row.scan_id, row.site, (row.grey_low_hu, row.grey_high_hu))
 
 
-def _read_masks(row: CohortRow, scan: Scan, repairs: list[str]) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
+def _read_masks(row: CohortRow, scan: Scan, repairs: list[Sentence]) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
     if row.pattern_mask is not None:
         patterns = read_pattern_mask(row.pattern_mask, scan, repairs)
         yield "patterns", patterns

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ct.checks import check_hu, check_voxels, place_mask
+from ct.checks import check_hu
 from ct.cohort import is_slice_image
+from ct.grid_checks import check_voxels, place_mask
 from ct.patterns import MAX_CODE, MIN_CODE, UNLABELLED
 from ct.read_dicom import read_dicom
 from ct.read_images import read_image_mask, read_slice_images
+from ct.refusal import Refusal, Sentence, Word, word_of
 from ct.scan import Grid, Scan, canonical_view
 from ct.volume_file import StoredVolume, row_blocks, to_numbers
 from ct.volume_formats import VOLUME, is_volume_file, read_volume, volume_stem
@@ -19,6 +21,7 @@ from ct.volume_formats import VOLUME, is_volume_file, read_volume, volume_stem
 __all__ = ["read_mask", "read_pattern_mask", "read_scan", "read_slice_images"]
 
 UNLABELLED_IN_8_BIT = 255
+ROLES = ("mask", "lung mask", "infection mask", "pattern mask")
 # Masks saved with a scaling come back as 0.99999 or 0.00002.
 CODE_TOLERANCE = 1e-3
 
@@ -44,16 +47,22 @@ def read_scan(
     """
     source = Path(path)
     if not source.exists():
-        raise ValueError(f"{source}: no such file or folder; expected a {VOLUME} file, a DICOM file or a DICOM folder")
+        raise Refusal(
+            "{source}: no such file or folder; expected a {volume} file, a DICOM file or a DICOM folder",
+            source=source,
+            volume=Word(VOLUME),
+        )
     if is_slice_image(source):
         if grey_hu is None:
-            raise ValueError(f"{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it")
+            raise Refusal(
+                "{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it", source=source
+            )
         return read_slice_images(source, *grey_hu, scan_id, site)
     stored, repairs = _read_stored(source, grey_hu)
     try:
         values, affine = canonical_view(stored.values, stored.affine)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise Refusal("{source}: {error}", source=source, error=error) from error
     grid = Grid((stored.values.shape[0], stored.values.shape[1], stored.values.shape[2]), stored.affine)
     z_mm, y_mm, x_mm = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
     check_voxels(values.shape, (z_mm, y_mm, x_mm), str(source))
@@ -62,7 +71,7 @@ def read_scan(
 
 
 def read_mask(
-    path: str | Path, scan: Scan, repairs: list[str] | None = None, role: str = "mask"
+    path: str | Path, scan: Scan, repairs: list[Sentence] | None = None, role: str = "mask"
 ) -> npt.NDArray[np.int16]:
     """Read a mask that lies on the scan's grid, or on a part of it, outside of which it is 0.
 
@@ -81,23 +90,35 @@ def read_mask(
     """
     source = Path(path)
     if not source.exists():
-        raise ValueError(f"{source}: no such mask; expected a {VOLUME} file, or images for slice images")
+        raise Refusal(
+            "{source}: no such mask; expected a {volume} file, or images for slice images",
+            source=source,
+            volume=Word(VOLUME),
+        )
     if scan.slice_names:
         return read_image_mask(source, scan)
     if not is_volume_file(source):
-        raise ValueError(f"{source}: a mask of this kind cannot be read; expected a {VOLUME} file")
+        raise Refusal(
+            "{source}: a mask of this kind cannot be read; expected a {volume} file", source=source, volume=Word(VOLUME)
+        )
     stored = read_volume(source)
     try:
         values, affine = canonical_view(stored.values, stored.affine)
     except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise Refusal("{source}: {error}", source=source, error=error) from error
     first = place_mask(values.shape, affine, scan.hu.shape, scan.affine, str(source))
     mask = np.zeros(scan.hu.shape, dtype=np.int16)
     part = mask[tuple(slice(at, at + count) for at, count in zip(first, values.shape, strict=True))]
     if repairs is not None and values.shape != scan.hu.shape:
         repairs.append(
-            f"the {role} is stored cropped to (z, y, x) = {values.shape} of the scan's {scan.hu.shape} voxels; it was "
-            f"laid in from voxel {first} on, where voxels coincide, and is 0 elsewhere"
+            Sentence(
+                "the {role} is stored cropped to (z, y, x) = {shape} of the scan's {whole} voxels; it was laid in from "
+                "voxel {first} on, where voxels coincide, and is 0 elsewhere",
+                role=word_of(role, ROLES),
+                shape=values.shape,
+                whole=scan.hu.shape,
+                first=first,
+            )
         )
     limits = np.iinfo(np.int16)
     for block, target in row_blocks(values, part):
@@ -105,15 +126,16 @@ def read_mask(
         whole = np.rint(numbers)
         # Written this way round, NaN is refused as well.
         if not ((np.abs(numbers - whole) <= CODE_TOLERANCE) & (whole >= limits.min) & (whole <= limits.max)).all():
-            raise ValueError(
-                f"{source}: the mask holds values that are not small whole numbers; expected class codes or 0 / 1"
+            raise Refusal(
+                "{source}: the mask holds values that are not small whole numbers; expected class codes or 0 / 1",
+                source=source,
             )
         target[...] = whole
     return mask
 
 
 def read_pattern_mask(
-    path: str | Path, scan: Scan, repairs: list[str] | None = None, role: str = "pattern mask"
+    path: str | Path, scan: Scan, repairs: list[Sentence] | None = None, role: str = "pattern mask"
 ) -> npt.NDArray[np.int8]:
     """Read a mask of the class codes -1..10 of paper L3; 255, as 8-bit files store it, is -1.
 
@@ -132,27 +154,31 @@ def read_pattern_mask(
     codes = read_mask(path, scan, repairs, role)
     codes[codes == UNLABELLED_IN_8_BIT] = UNLABELLED
     if codes.min() < MIN_CODE or codes.max() > MAX_CODE:
-        raise ValueError(f"{path}: pattern codes from {codes.min()} to {codes.max()}; expected {MIN_CODE}..{MAX_CODE}")
+        raise Refusal(
+            "{path}: pattern codes from {lowest} to {highest}; expected {least}..{most}",
+            path=path,
+            lowest=codes.min(),
+            highest=codes.max(),
+            least=MIN_CODE,
+            most=MAX_CODE,
+        )
     return codes.astype(np.int8)
 
 
-def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[StoredVolume, tuple[str, ...]]:
+def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[StoredVolume, tuple[Sentence, ...]]:
     if not is_volume_file(path):
         if grey_hu is not None:
-            raise ValueError(
-                f"{path}: grey_low_hu and grey_high_hu are declared, but DICOM has its own rescale; leave both blank"
+            raise Refusal(
+                "{path}: grey_low_hu and grey_high_hu are declared, but DICOM has its own rescale; leave both blank",
+                path=path,
             )
-        try:
-            values, affine, repairs = read_dicom(path)
-        except ValueError as error:
-            raise ValueError(_printable(str(error))) from error
-        return StoredVolume(values, affine), tuple(_printable(repair) for repair in repairs)
+        values, affine, repairs = read_dicom(path)
+        return StoredVolume(values, affine), repairs
     stored = read_volume(path)
     if min(stored.values.shape) < 2:
-        raise ValueError(f"{path}: holds one slice {stored.values.shape}; expected a volume of at least two slices")
+        raise Refusal(
+            "{path}: holds one slice {shape}; expected a volume of at least two slices",
+            path=path,
+            shape=stored.values.shape,
+        )
     return stored, ()
-
-
-def _printable(sentence: str) -> str:
-    # Tags of damaged files can hold control characters, and they are quoted.
-    return "".join(character if character.isprintable() else "?" for character in sentence)

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ct.checks import AIR_HU, check_stack
+from ct.checks import AIR_HU
 from ct.dicom_acquisitions import differing_tags, listed_tags
 from ct.dicom_files import find_dicom_files
 from ct.dicom_frames import Frame
 from ct.dicom_pixels import decode_frames
 from ct.dicom_series import SAME_PLACE_MM, choose_series, read_series
-from ct.dicom_tags import one_sentence
+from ct.dicom_tags import keyword, one_sentence
+from ct.grid_checks import check_stack
+from ct.refusal import Refusal, Sentence
 from ct.scan import Affine
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -36,7 +38,7 @@ ROUNDING_MM = 0.1
 INT16 = np.iinfo(np.int16)
 
 
-def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[str, ...]]:
+def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[Sentence, ...]]:
     """Read the one CT volume in a DICOM file, or in a folder with its sub-folders.
 
     Single frames and enhanced multi-frame CT are read, in files of any names and order, compressed or not. A folder may
@@ -109,18 +111,22 @@ def _check_shared(frames: list[Frame], name: str, tolerance: float) -> None:
     difference = np.abs(values - values[0]).max(axis=1)
     worst = int(difference.argmax())
     if difference[worst] > tolerance:
-        raise ValueError(
-            f"{frames[worst].file}: {TAG_NAMES[name]} is {values[worst].tolist()}; expected {values[0].tolist()} as in "
-            f"{frames[0].file.name}; all slices of a series must agree"
+        raise Refusal(
+            "{file}: {tag} is {value}; expected {first} as in {example}; all slices of a series must agree",
+            file=frames[worst].file,
+            tag=keyword(TAG_NAMES[name]),
+            value=values[worst].tolist(),
+            first=values[0].tolist(),
+            example=frames[0].file.name,
         )
 
 
-def _fill(stack: _Stack) -> tuple[Voxels, tuple[str, ...]]:
+def _fill(stack: _Stack) -> tuple[Voxels, tuple[Sentence, ...]]:
     """Decode into one array (slice, row, column) that is made once, so that no slice is held twice."""
     first = stack.frames[0]
     slice_of = dict(zip(stack.frames, stack.slices, strict=True))
     shape = (stack.slices[-1] + 1, first.rows, first.columns)
-    with one_sentence(first.file, f"a volume of {shape} voxels does not fit into the memory"):
+    with one_sentence(first.file, "a volume of {shape} voxels does not fit into the memory", shape=shape):
         voxels: Voxels = np.empty(shape, dtype=np.int16)
     done: dict[int, Frame] = {}
     counts: Counter[str] = Counter()
@@ -142,9 +148,13 @@ def _fill(stack: _Stack) -> tuple[Voxels, tuple[str, ...]]:
 def _whole(hu: npt.NDArray[np.float64], frame: Frame) -> tuple[npt.NDArray[np.int32], int]:
     """Round HU; also return how many were not whole."""
     if not (np.abs(hu) <= np.iinfo(np.int32).max).all():
-        raise ValueError(
-            f"{frame.file}: RescaleSlope {frame.slope:g} and RescaleIntercept {frame.intercept:g} give values up to "
-            f"{np.abs(hu).max():g}; expected HU; export it again"
+        raise Refusal(
+            "{file}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give values up to "
+            "{highest:g}; expected HU; export it again",
+            file=frame.file,
+            slope=frame.slope,
+            intercept=frame.intercept,
+            highest=np.abs(hu).max(),
         )
     plane = np.rint(hu)
     return plane.astype(np.int32), int((plane != hu).sum())
@@ -153,22 +163,29 @@ def _whole(hu: npt.NDArray[np.float64], frame: Frame) -> tuple[npt.NDArray[np.in
 def _check_copy(one: Frame, other: Frame, same_pixels: bool) -> None:
     if same_pixels and np.linalg.norm(one.position_mm - other.position_mm) <= COPY_SHIFT_MM:
         return
-    names = [f"{frame.file.name} (frame {frame.index + 1})" for frame in (one, other)]
+    text = "{example} (frame {number})"
+    first, second = (Sentence(text, example=frame.file.name, number=frame.index + 1) for frame in (one, other))
     tags = differing_tags(one.traits, other.traits)
-    also = f" (also in {listed_tags(tags)})" if tags else ""
-    raise ValueError(
-        f"{other.file}: two slices lie at the same place ({other.position_mm.tolist()}) but differ: {names[0]} and "
-        f"{names[1]}{also}; expected one there; two phases or reconstructions are mixed; put each into a folder of its "
-        f"own"
+    also = Sentence(" (also in {tags})", tags=listed_tags(tags)) if tags else Sentence("")
+    raise Refusal(
+        "{file}: two slices lie at the same place ({place}) but differ: {first} and {second}{also}; expected one "
+        "there; two phases or reconstructions are mixed; put each into a folder of its own",
+        file=other.file,
+        place=other.position_mm.tolist(),
+        first=first,
+        second=second,
+        also=also,
     )
 
 
-def _sentences(counts: Counter[str]) -> tuple[str, ...]:
+def _sentences(counts: Counter[str]) -> tuple[Sentence, ...]:
+    copies, padding, fractions = (counts[name] for name in ("copies", "padding", "fractions"))
     found = []
-    if counts["copies"]:
-        found.append(f"{counts['copies']} identical copies of slices were left out")
-    if counts["padding"]:
-        found.append(f"{counts['padding']} voxels of padding (PixelPaddingValue) were set to {AIR_HU} HU")
-    if counts["fractions"]:
-        found.append(f"{counts['fractions']} voxels with fractions of a HU were rounded")
+    if copies:
+        found.append(Sentence("{count} identical copies of slices were left out", count=copies))
+    if padding:
+        text = "{count} voxels of padding (PixelPaddingValue) were set to {air} HU"
+        found.append(Sentence(text, count=padding, air=AIR_HU))
+    if fractions:
+        found.append(Sentence("{count} voxels with fractions of a HU were rounded", count=fractions))
     return tuple(found)

@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ct.checks import check_greys
 from ct.cohort import SLICE_IMAGE_SUFFIXES
+from ct.refusal import Refusal, Sentence
 from ct.scan import Grid, Scan, to_canonical
 
 # The image as shown is a slice in radiological convention: left of the image = right of the patient, top = front.
@@ -49,7 +50,11 @@ def read_slice_images(
         scan_id=scan_id or source.stem,
         site=site,
         repairs=(
-            f"HU are an approximation: grey 0 = {grey_low_hu:g} HU and grey 255 = {grey_high_hu:g} HU were declared",
+            Sentence(
+                "HU are an approximation: grey 0 = {low:g} HU and grey 255 = {high:g} HU were declared",
+                low=grey_low_hu,
+                high=grey_high_hu,
+            ),
         ),
         spacing_known=False,
         slice_names=tuple(file.stem for file in files),
@@ -75,37 +80,50 @@ def read_image_mask(path: Path, scan: Scan) -> npt.NDArray[np.int16]:
         file_of = {file.stem: file for file in files}
         missing = [name for name in scan.slice_names if name not in file_of]
         if missing:
-            raise ValueError(
-                f"{path}: no mask named {missing[0]!r} ({len(missing)} of {len(scan.slice_names)} are missing)"
+            raise Refusal(
+                "{path}: no mask named {missing!r} ({count} of {slices} are missing)",
+                path=path,
+                missing=missing[0],
+                count=len(missing),
+                slices=len(scan.slice_names),
             )
         files = [file_of[name] for name in scan.slice_names]
     mask = _stack(files, [_read_values(file) for file in files])
     if mask.shape != scan.hu.shape:
-        raise ValueError(f"{path}: the masks have (slices, rows, columns) = {mask.shape}; expected {scan.hu.shape}")
+        raise Refusal(
+            "{path}: the masks have (slices, rows, columns) = {shape}; expected {expected}",
+            path=path,
+            shape=mask.shape,
+            expected=scan.hu.shape,
+        )
     return mask.astype(np.int16)
 
 
 def _image_files(path: Path) -> list[Path]:
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; expected a PNG or JPEG image or a folder of them")
+        raise Refusal("{path}: no such file or folder; expected a PNG or JPEG image or a folder of them", path=path)
     if path.is_file():
         return [path]
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SLICE_IMAGE_SUFFIXES)
     if not files:
-        raise ValueError(f"{path}: no PNG or JPEG image in this folder; expected one image per slice")
+        raise Refusal("{path}: no PNG or JPEG image in this folder; expected one image per slice", path=path)
     stems = [file.stem for file in files]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
-        raise ValueError(f"{path}: two images are named {twice[0]!r}; expected one image per slice")
+        raise Refusal("{path}: two images are named {twice!r}; expected one image per slice", path=path, twice=twice[0])
     return files
 
 
 def _stack(files: list[Path], slices: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     for file, image in zip(files, slices, strict=True):
         if image.shape != slices[0].shape:
-            raise ValueError(
-                f"{file}: (rows, columns) = {image.shape}; expected {slices[0].shape} as in {files[0].name}; images of "
-                f"different sizes are scans of their own"
+            raise Refusal(
+                "{file}: (rows, columns) = {shape}; expected {expected} as in {name}; images of different sizes "
+                "are scans of their own",
+                file=file,
+                shape=image.shape,
+                expected=slices[0].shape,
+                name=files[0].name,
             )
     return np.stack(slices)
 
@@ -115,14 +133,18 @@ def _read_grey(file: Path) -> npt.NDArray[np.uint8]:
     if mode in ("RGB", "RGBA") and (values[..., :3] == values[..., :1]).all():
         return values[..., 0]
     if mode != "L":
-        raise ValueError(f"{file}: the image is of kind {mode!r}; expected 8-bit grey ('L'); convert it first")
+        raise Refusal(
+            "{file}: the image is of kind {mode!r}; expected 8-bit grey ('L'); convert it first", file=file, mode=mode
+        )
     return values
 
 
 def _read_values(file: Path) -> npt.NDArray[np.uint8]:
     mode, values = _open(file)
     if mode not in ("L", "P", "1"):
-        raise ValueError(f"{file}: the mask is an image of kind {mode!r}; expected 8-bit grey, palette or 1-bit")
+        raise Refusal(
+            "{file}: the mask is an image of kind {mode!r}; expected 8-bit grey, palette or 1-bit", file=file, mode=mode
+        )
     return values.astype(np.uint8)
 
 
@@ -131,4 +153,6 @@ def _open(file: Path) -> tuple[str, npt.NDArray[Any]]:
         with Image.open(file) as image:
             return image.mode, np.asarray(image)
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{file}: not a readable image ({error}); expected a PNG or JPEG file") from error
+        raise Refusal(
+            "{file}: not a readable image ({error}); expected a PNG or JPEG file", file=file, error=error
+        ) from error

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from ct.refusal import Refusal, Word
 from ct.scan import OBLIQUE_TOLERANCE, Affine
 from ct.volume_file import DAMAGE, Layout, StoredVolume, first_line, read_voxels
 
@@ -71,13 +72,19 @@ def read_metaimage(path: Path) -> StoredVolume:
             if data is None:
                 return StoredVolume(_read_data(path, file, fields, shape, dtype), affine)
         if not data.is_file():
-            raise ValueError(
-                f"{path}: its voxels should be in {str(data)!r}, which does not exist; keep both files together"
+            raise Refusal(
+                "{path}: its voxels should be in {file!r}, which does not exist; keep both files together",
+                path=path,
+                file=str(data),
             )
         with data.open("rb") as file:
             return StoredVolume(_read_data(data, file, fields, shape, dtype), affine)
     except DAMAGE as error:
-        raise ValueError(f"{path}: not a readable MetaImage file ({first_line(error)}); export it again") from error
+        raise Refusal(
+            "{path}: not a readable MetaImage file ({why}); export it again",
+            path=path,
+            why=first_line(error),
+        ) from error
 
 
 def metaimage_layout(path: Path) -> Layout:
@@ -101,7 +108,11 @@ def metaimage_data(path: Path) -> Path | None:
         with path.open("rb") as file:
             return _data_path(path, _read_fields(path, file))
     except OSError as error:
-        raise ValueError(f"{path}: not a readable MetaImage file ({first_line(error)}); export it again") from error
+        raise Refusal(
+            "{path}: not a readable MetaImage file ({why}); export it again",
+            path=path,
+            why=first_line(error),
+        ) from error
 
 
 class _Inflated:
@@ -131,8 +142,9 @@ def _read_fields(path: Path, file: BinaryIO) -> Fields:
         fields[ALIASES.get(name, name)] = value.strip()
         if name == "elementdatafile":
             return fields
-    raise ValueError(
-        f"{path}: not a readable MetaImage file (no lines 'name = value' up to ElementDataFile); export it again"
+    raise Refusal(
+        "{path}: not a readable MetaImage file (no lines 'name = value' up to ElementDataFile); export it again",
+        path=path,
     )
 
 
@@ -140,9 +152,13 @@ def _check_fields(path: Path, fields: Fields) -> None:
     for name, values in EXPECTED.items():
         value = fields.get(name.lower())
         if value is not None and value.lower() not in [each.lower() for each in values]:
-            raise ValueError(
-                f"{path}: the MetaImage header says {name} = {value!r}; expected {' or '.join(values)} (one volume "
-                f"with three axes, one number per voxel, lengths in mm); export it again"
+            raise Refusal(
+                "{path}: the MetaImage header says {name} = {value!r}; expected {values} (one volume with three "
+                "axes, one number per voxel, lengths in mm); export it again",
+                path=path,
+                name=name,
+                value=value,
+                values=" or ".join(values),
             )
 
 
@@ -153,9 +169,12 @@ def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[
     order = {"false": "<", "true": ">"}.get(big, "|" if code in ("i1", "u1") else "")
     if not code or len(sizes) != 3 or min(sizes) < 1 or not order:
         found = {name: fields.get(name) for name in ("elementtype", "dimsize", "binarydatabyteordermsb")}
-        raise ValueError(
-            f"{path}: the MetaImage header says {found}; expected a type of real numbers ({', '.join(TYPES)}), three "
-            f"sizes above 0 and True or False for the byte order"
+        raise Refusal(
+            "{path}: the MetaImage header says {found}; expected a type of real numbers ({types}), three "
+            "sizes above 0 and True or False for the byte order",
+            path=path,
+            found=found,
+            types=Word(", ".join(TYPES)),
         )
     return (sizes[0], sizes[1], sizes[2]), np.dtype(order + code)
 
@@ -166,16 +185,21 @@ def _affine(path: Path, fields: Fields) -> Affine:
     matrix, spacing, offset = (_numbers(fields.get(name.lower(), ""), count) for name, count in names.items())
     if matrix is None or spacing is None or offset is None or not (spacing > 0).all():
         found = {name: fields.get(name.lower()) for name in names}
-        raise ValueError(
-            f"{path}: the MetaImage header says {found}; expected 9 numbers of the axes' directions, 3 voxel sizes "
-            f"above 0 and 3 numbers of the origin, without which left and right are unknown; export it with them"
+        raise Refusal(
+            "{path}: the MetaImage header says {found}; expected 9 numbers of the axes' directions, 3 voxel "
+            "sizes above 0 and 3 numbers of the origin, without which left and right are unknown; export it "
+            "with them",
+            path=path,
+            found=found,
         )
     directions = matrix.reshape(3, 3)  # a row for each axis of the file, in LPS+
     lengths = np.linalg.norm(directions, axis=1)
     if not (np.abs(lengths - 1) <= OBLIQUE_TOLERANCE).all():
-        raise ValueError(
-            f"{path}: the directions in TransformMatrix have the lengths {lengths.tolist()}; expected 1, since "
-            f"ElementSpacing gives the voxel sizes; export it again"
+        raise Refusal(
+            "{path}: the directions in TransformMatrix have the lengths {lengths}; expected 1, since "
+            "ElementSpacing gives the voxel sizes; export it again",
+            path=path,
+            lengths=lengths.tolist(),
         )
     affine = np.eye(4)
     affine[:3, :3] = LPS_TO_RAS @ (directions.T * spacing)
@@ -196,7 +220,11 @@ def _data_path(path: Path, fields: Fields) -> Path | None:
     if name.upper() == "LOCAL":
         return None
     if not name or name.upper().startswith("LIST") or "%" in name:
-        raise ValueError(f"{path}: its voxels are spread over several files ({name!r}); expected one; export it again")
+        raise Refusal(
+            "{path}: its voxels are spread over several files ({name!r}); expected one; export it again",
+            path=path,
+            name=name,
+        )
     return path.parent / name
 
 
@@ -205,9 +233,11 @@ def _read_data(
 ) -> npt.NDArray[Any]:
     skip = fields.get("headersize", "0")
     if not re.fullmatch(r"\d{1,9}", skip):
-        raise ValueError(
-            f"{path}: the MetaImage header says HeaderSize = {skip!r}; expected a number of bytes from 0 on; export it "
-            f"again"
+        raise Refusal(
+            "{path}: the MetaImage header says HeaderSize = {skip!r}; expected a number of bytes from 0 on; "
+            "export it again",
+            path=path,
+            skip=skip,
         )
     file.seek(int(skip), 1)
     packed = fields.get("compresseddata", "").lower() == "true"

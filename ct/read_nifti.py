@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 
 from ct.archives import kind_of_start
+from ct.refusal import Refusal, Sentence, Word
 from ct.scan import OBLIQUE_TOLERANCE, Affine
 from ct.volume_file import DAMAGE, MOST_BYTES_PER_BYTE, Layout, StoredVolume, first_line, read_voxels
 
@@ -39,8 +40,10 @@ def read_nifti(path: Path) -> StoredVolume:
     header_file, voxel_file = nifti_files(path)
     for file in (header_file, voxel_file):
         if not file.is_file():
-            raise ValueError(
-                f"{path}: is half of a pair: there is no {file.name!r} beside it; keep both files together"
+            raise Refusal(
+                "{path}: is half of a pair: there is no {name!r} beside it; keep both files together",
+                path=path,
+                name=file.name,
             )
     try:
         with _opened(header_file, encoding) as stream:
@@ -56,7 +59,9 @@ def read_nifti(path: Path) -> StoredVolume:
             left = size - (0 if encoding == "gzip" else offset)
             values = read_voxels(stream, shape, dtype, left, encoding, voxel_file)
     except (*DAMAGE, HeaderDataError) as error:
-        raise ValueError(f"{path}: not a readable NIfTI file ({first_line(error)}); export it again") from error
+        raise Refusal(
+            "{path}: not a readable NIfTI file ({why}); export it again", path=path, why=first_line(error)
+        ) from error
     # A slope of 0 or NaN stands for "not scaled".
     scaled = (1.0, 0.0) if slope is None else (float(slope), float(intercept))
     return StoredVolume(values, affine, *scaled)
@@ -100,16 +105,17 @@ def _read_header(path: Path, stream: BinaryIO, single: bool) -> Any:
     if start[4:8] == second and len(start) == 540:
         return cast(Any, nibabel.Nifti2Header)(start, check=False)
     if not single and HEADER_BYTES in (int.from_bytes(start[:4], order) for order in ("little", "big")):
-        raise ValueError(
-            f"{path}: the header is Analyze 7.5, which does not say where left and right are; expected NIfTI; convert "
-            f"it where its orientation is known"
+        raise Refusal(
+            "{path}: the header is Analyze 7.5, which does not say where left and right are; expected NIfTI; "
+            "convert it where its orientation is known",
+            path=path,
         )
     why = f"no signature of {'a single-file NIfTI' if single else 'a NIfTI pair'} in its header"
     if packed := kind_of_start(start):
         why = f"it is packed ({packed}), which its name does not say"
     elif len(start) < HEADER_BYTES:
         why = f"its header has {len(start)} of {HEADER_BYTES} bytes; it is cut off or damaged"
-    raise ValueError(f"{path}: not a readable NIfTI file ({why}); export it again")
+    raise Refusal("{path}: not a readable NIfTI file ({why}); export it again", path=path, why=why)
 
 
 def _layout(path: Path, header: Any) -> tuple[Shape, np.dtype[Any]]:
@@ -117,45 +123,67 @@ def _layout(path: Path, header: Any) -> tuple[Shape, np.dtype[Any]]:
     axes = int(header["dim"][0])
     shape = tuple(int(count) for count in header["dim"][1 : axes + 1])
     if not 3 <= axes <= 7 or any(count != 1 for count in shape[3:]) or min(shape) < 1:
-        raise ValueError(f"{path}: has {axes} axes of {shape} voxels; expected one volume with three axes")
+        raise Refusal(
+            "{path}: has {axes} axes of {shape} voxels; expected one volume with three axes",
+            path=path,
+            axes=axes,
+            shape=shape,
+        )
     try:
         dtype = header.get_data_dtype()
     except KeyError:
         dtype = np.dtype(np.void)
     if dtype.kind not in "iuf":
-        kind = dtype.name if dtype.itemsize else f"code {header['datatype']}"
-        raise ValueError(f"{path}: voxels are of type {kind}; expected real numbers")
+        kind = dtype if dtype.itemsize else Sentence("code {code}", code=int(header["datatype"]))
+        raise Refusal("{path}: voxels are of type {kind}; expected real numbers", path=path, kind=kind)
     if int(header["bitpix"]) != 8 * dtype.itemsize:
-        raise ValueError(f"{path}: voxels are {dtype.name} but have {header['bitpix']} bits; the header is damaged")
+        raise Refusal(
+            "{path}: voxels are {dtype} but have {bits} bits; the header is damaged",
+            path=path,
+            dtype=dtype,
+            bits=int(header["bitpix"]),
+        )
     return (shape[0], shape[1], shape[2]), dtype
 
 
 def _offset(path: Path, header: Any, least: int, most: int) -> int:
     offset = float(header["vox_offset"])
     if not (least <= offset <= most and offset.is_integer()):
-        raise ValueError(f"{path}: vox_offset is {offset:g}; expected {least}..{most} bytes; export it again")
+        raise Refusal(
+            "{path}: vox_offset is {offset:g}; expected {least}..{most} bytes; export it again",
+            path=path,
+            offset=offset,
+            least=least,
+            most=most,
+        )
     return int(offset)
 
 
 def _affine(path: Path, header: Any, shape: Shape) -> Affine:
     sizes = np.asarray(header["pixdim"][1:4], dtype=np.float64)
     if not np.isfinite(sizes).all() or (sizes <= 0).any():
-        raise ValueError(f"{path}: pixdim gives voxel sizes {sizes.tolist()}; expected three sizes above 0 mm")
+        raise Refusal(
+            "{path}: pixdim gives voxel sizes {sizes}; expected three sizes above 0 mm", path=path, sizes=sizes.tolist()
+        )
     unit = int(header["xyzt_units"]) & 7
     if unit not in (0, 2):
-        name = {1: "meter", 3: "micron"}.get(unit, f"unit {unit}")
-        raise ValueError(f"{path}: lengths are in {name}; expected mm; export it with sizes in mm")
+        name = Word("meter") if unit == 1 else Word("micron") if unit == 3 else Sentence("unit {code}", code=unit)
+        raise Refusal("{path}: lengths are in {name}; expected mm; export it with sizes in mm", path=path, name=name)
     sform = np.asarray(header.get_sform(), dtype=np.float64) if header["sform_code"] > 0 else None
     qform = _qform(path, header) if header["qform_code"] > 0 else None
     affine = qform if sform is None else sform
     if affine is None:
-        raise ValueError(
-            f"{path}: has neither sform nor qform, so left and right are unknown; export it with an orientation"
+        raise Refusal(
+            "{path}: has neither sform nor qform, so left and right are unknown; export it with an orientation",
+            path=path,
         )
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.allclose(lengths, sizes, rtol=OBLIQUE_TOLERANCE, atol=0):
-        raise ValueError(
-            f"{path}: pixdim says {sizes.tolist()} mm but the affine {lengths.tolist()} mm; expected the same"
+        raise Refusal(
+            "{path}: pixdim says {sizes} mm but the affine {lengths} mm; expected the same",
+            path=path,
+            sizes=sizes.tolist(),
+            lengths=lengths.tolist(),
         )
     if sform is not None and qform is not None:
         _check_agreement(path, sform, qform, sizes, shape)
@@ -168,7 +196,9 @@ def _qform(path: Path, header: Any) -> Affine:
     try:
         return np.asarray(header.get_qform(), dtype=np.float64)
     except (ValueError, HeaderDataError) as error:
-        raise ValueError(f"{path}: the qform is impossible ({first_line(error)}); export it again") from error
+        raise Refusal(
+            "{path}: the qform is impossible ({why}); export it again", path=path, why=first_line(error)
+        ) from error
 
 
 def _check_agreement(path: Path, sform: Affine, qform: Affine, sizes: npt.NDArray[np.float64], shape: Shape) -> None:
@@ -179,4 +209,8 @@ def _check_agreement(path: Path, sform: Affine, qform: Affine, sizes: npt.NDArra
     if not (turn <= 2 * OBLIQUE_TOLERANCE and shift <= 0.5 * sizes.min()):
         far = np.array([[0, 0, 0, 1], [*(count - 1 for count in shape), 1]], dtype=np.float64).T
         distance = float(np.abs((sform - qform) @ far).max())
-        raise ValueError(f"{path}: sform and qform place voxels up to {distance:.1f} mm apart; expected one geometry")
+        raise Refusal(
+            "{path}: sform and qform place voxels up to {distance:.1f} mm apart; expected one geometry",
+            path=path,
+            distance=distance,
+        )

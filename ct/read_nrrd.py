@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
+from ct.refusal import Refusal
 from ct.scan import Affine
 from ct.volume_file import DAMAGE, Layout, StoredVolume, first_line, read_voxels
 
@@ -62,13 +63,17 @@ def read_nrrd(path: Path) -> StoredVolume:
             if data is None:
                 return StoredVolume(_read_data(path, file, fields, shape, dtype), affine)
         if not data.is_file():
-            raise ValueError(
-                f"{path}: its voxels should be in {str(data)!r}, which does not exist; keep both files together"
+            raise Refusal(
+                "{path}: its voxels should be in {file!r}, which does not exist; keep both files together",
+                path=path,
+                file=str(data),
             )
         with data.open("rb") as file:
             return StoredVolume(_read_data(data, file, fields, shape, dtype), affine)
     except DAMAGE as error:
-        raise ValueError(f"{path}: not a readable NRRD file ({first_line(error)}); export it again") from error
+        raise Refusal(
+            "{path}: not a readable NRRD file ({why}); export it again", path=path, why=first_line(error)
+        ) from error
 
 
 def nrrd_layout(path: Path) -> Layout:
@@ -92,13 +97,15 @@ def detached_data(path: Path) -> Path | None:
         with path.open("rb") as file:
             return _data_path(path, _read_fields(path, file))
     except OSError as error:
-        raise ValueError(f"{path}: not a readable NRRD file ({first_line(error)}); export it again") from error
+        raise Refusal(
+            "{path}: not a readable NRRD file ({why}); export it again", path=path, why=first_line(error)
+        ) from error
 
 
 def _read_fields(path: Path, file: BinaryIO) -> Fields:
     """Read the header up to its blank line; names in lower case and without blanks."""
     if not re.fullmatch(rb"NRRD\d{4}", file.readline(64).strip()):
-        raise ValueError(f"{path}: not a readable NRRD file (no NRRD signature in its header); export it again")
+        raise Refusal("{path}: not a readable NRRD file (no NRRD signature in its header); export it again", path=path)
     fields: Fields = {}
     for _ in range(MOST_HEADER_LINES):
         line = file.readline(4096).strip().decode("latin-1")
@@ -108,7 +115,7 @@ def _read_fields(path: Path, file: BinaryIO) -> Fields:
         # "name:=value" is a note of the user's own, "name: value" a field.
         if not line.startswith("#") and not value.startswith("="):
             fields[name.replace(" ", "").lower()] = value.strip()
-    raise ValueError(f"{path}: the NRRD header has no end; the file is damaged; export it again")
+    raise Refusal("{path}: the NRRD header has no end; the file is damaged; export it again", path=path)
 
 
 def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[Any]]:
@@ -117,9 +124,11 @@ def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[
     order = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower(), "|" if code in ("i1", "u1") else "")
     if not code or len(sizes) != 3 or min(sizes) < 1 or not order:
         found = {name: fields.get(name) for name in ("type", "sizes", "endian")}
-        raise ValueError(
-            f"{path}: the NRRD header says {found}; expected a type of real numbers of up to 32 bits or double, three "
-            f"sizes above 0 and the byte order"
+        raise Refusal(
+            "{path}: the NRRD header says {found}; expected a type of real numbers of up to 32 bits or "
+            "double, three sizes above 0 and the byte order",
+            path=path,
+            found=found,
         )
     return (sizes[0], sizes[1], sizes[2]), np.dtype(order + code)
 
@@ -132,10 +141,16 @@ def _affine(path: Path, fields: Fields) -> Affine:
         names = {"dimension": "dimension", "space": "space"}
         names |= {"space directions": "spacedirections", "space origin": "spaceorigin"}
         found = {shown: fields.get(name) for shown, name in names.items()}
-        raise ValueError(f"{path}: the NRRD header says {found}; expected three axes with space, directions and origin")
+        raise Refusal(
+            "{path}: the NRRD header says {found}; expected three axes with space, directions and origin",
+            path=path,
+            found=found,
+        )
     units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))) - {"mm", "millimeter", "millimetre", ""}
     if units:
-        raise ValueError(f"{path}: lengths are in {sorted(units)[0]!r}; expected mm; export it with sizes in mm")
+        raise Refusal(
+            "{path}: lengths are in {unit!r}; expected mm; export it with sizes in mm", path=path, unit=sorted(units)[0]
+        )
     affine = np.eye(4)
     affine[:3, :3] = np.diag(signs) @ vectors.T
     affine[:3, 3] = np.asarray(signs) * origin[0]
@@ -155,7 +170,11 @@ def _data_path(path: Path, fields: Fields) -> Path | None:
     if name is None:
         return None
     if name.upper().startswith("LIST") or "%" in name:
-        raise ValueError(f"{path}: its voxels are spread over several files ({name!r}); expected one; export it again")
+        raise Refusal(
+            "{path}: its voxels are spread over several files ({name!r}); expected one; export it again",
+            path=path,
+            name=name,
+        )
     return path.parent / name
 
 
@@ -165,18 +184,30 @@ def _read_data(
     encoding = ENCODINGS.get(fields.get("encoding", "").lower())
     skips = [fields.get(name, "0") for name in ("lineskip", "byteskip")]
     if encoding is None or not all(re.fullmatch(r"\d{1,9}", skip) for skip in skips):
-        raise ValueError(
-            f"{path}: the NRRD header says encoding {fields.get('encoding')!r}, line skip {skips[0]!r} and byte skip "
-            f"{skips[1]!r}; expected raw, gzip or bzip2 and nothing skipped from the end; export it again"
+        raise Refusal(
+            "{path}: the NRRD header says encoding {encoding!r}, line skip {lines!r} and byte skip {bytes!r}; "
+            "expected raw, gzip or bzip2 and nothing skipped from the end; export it again",
+            path=path,
+            encoding=fields.get("encoding"),
+            lines=skips[0],
+            bytes=skips[1],
         )
     for _ in range(int(skips[0])):
         if not file.readline():
-            raise ValueError(f"{path}: ends within the {skips[0]} lines to skip; the file is cut off; export it again")
+            raise Refusal(
+                "{path}: ends within the {lines} lines to skip; the file is cut off; export it again",
+                path=path,
+                lines=int(skips[0]),
+            )
     stream = cast(BinaryIO, OPENERS[encoding](file))
     skipped = int(skips[1])
     if encoding == "raw":
         file.seek(skipped, 1)
     elif len(stream.read(min(skipped, 1 << 20))) != skipped:
-        raise ValueError(f"{path}: {skipped} bytes cannot be skipped; the file is cut off or damaged; export it again")
+        raise Refusal(
+            "{path}: {skipped} bytes cannot be skipped; the file is cut off or damaged; export it again",
+            path=path,
+            skipped=skipped,
+        )
     left = path.stat().st_size - file.tell() if encoding == "raw" else path.stat().st_size
     return read_voxels(stream, shape, dtype, left, encoding, path)

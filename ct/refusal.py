@@ -1,21 +1,49 @@
 """Sentences with a second wording that cannot name anybody: numbers and our own words stand, other texts do not."""
 
+from __future__ import annotations
+
 import os
 import traceback
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
 # What stands in the public wording for a path or a text, by the name of its field in the template.
-NEUTRAL = {"scan": "the scan", "file": "a file", "folder": "a folder", "mask": "the mask", "cohort": "the cohort"}
+NEUTRAL = {
+    "where": "the scan",
+    "source": "the scan",
+    "path": "a file",
+    "file": "a file",
+    "example": "a file",
+    "folder": "a folder",
+    "mask": "the mask",
+    "cohort": "the cohort",
+}
 HIDDEN = "[not shown]"
 
 
 class Word(str):
-    """A text that may be public: a literal, a DICOM keyword, the name of an option."""
+    """A text that may be public: a literal of this code, or a text that one of its vocabularies has."""
+
+
+def word_of(text: str, vocabulary: Collection[str]) -> str:
+    """Return a text as a `Word` where a vocabulary has it, else as it is."""
+    return Word(text) if text in vocabulary else text
+
+
+def kind_of(error: BaseException) -> Word:
+    """Return the kind of an error: what the system says, where it did, else its class."""
+    return Word(os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__)
+
+
+def cause_of(error: BaseException) -> Sentence:
+    """Return what a library or the system raised as a part of a sentence: its kind, then what it says, on one line."""
+    if isinstance(error, OSError) and error.errno:
+        return Sentence("{kind}", kind=kind_of(error))
+    return Sentence("{kind} {text}", kind=kind_of(error), text=" ".join(str(error).split())[:200])
 
 
 class Sentence(str):
@@ -33,21 +61,73 @@ class Sentence(str):
     public: str
 
     def __new__(cls, template: str, **parts: object) -> Self:
-        return cls.of(template.format(**parts), _public(template, parts))
+        text = template.format(**{name: _full(part) for name, part in parts.items()})
+        return cls.in_wordings(text, template.format(**{name: _shown(name, part) for name, part in parts.items()}))
 
     @classmethod
-    def of(cls, text: str, public: str) -> Self:
-        """A sentence whose two wordings are there already."""
+    def in_wordings(cls, text: str, public: str) -> Self:
+        """A sentence that was built elsewhere, from its two wordings."""
         sentence = super().__new__(cls, text)
         sentence.public = public
         return sentence
 
+    @classmethod
+    def joined(cls, separator: str, sentences: Iterable[Sentence]) -> Self:
+        """Several sentences as one, with a separator between them."""
+        several = list(sentences)
+        return cls.in_wordings(separator.join(several), separator.join(each.public for each in several))
+
+    def in_private(self, text: str) -> Sentence:
+        """A sentence of the same public wording, whose private one is another text."""
+        return Sentence.in_wordings(text, self.public)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return Sentence.of, (str(self), self.public)
+        return Sentence.in_wordings, (str(self), self.public)
+
+
+class Refusal(ValueError):  # noqa: N818, a refusal is what it says, and a ValueError what it is
+    """What a user is told: what was got, where, what was expected, what to do.
+
+    Args:
+        template: As of `Sentence`.
+        parts: The values of its fields.
+    """
+
+    def __init__(self, template: str, **parts: object) -> None:
+        super().__init__(template if isinstance(template, Sentence) else Sentence(template, **parts))
+
+    @classmethod
+    def of(cls, sentence: Sentence) -> Refusal:
+        """A refusal that says a sentence which is there already."""
+        return cls(sentence)
+
+    @property
+    def sentence(self) -> Sentence:
+        """The sentence with both wordings."""
+        sentence: Sentence = self.args[0]
+        return sentence
+
+
+def sentence_of(error: BaseException) -> Sentence:
+    """Return an error as a sentence; one not built from parts says in public only its kind and where it arose."""
+    if isinstance(error, Refusal):
+        return error.sentence
+    public = Sentence("{kind}{origin}; what it says is not shown here", kind=kind_of(error), origin=origin_of(error))
+    return public.in_private(str(error) or type(error).__name__)
+
+
+def origin_of(error: BaseException) -> Sentence:
+    """The last line of this project that an error came through."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
+            module = Word(path.relative_to(PROJECT).as_posix())
+            return Sentence(" in {module}, line {line}", module=module, line=frame.lineno)
+    return Sentence("")
 
 
 class _Hidden:
-    """Stands for a part whatever its place in the template asks for: `{}`, `{!r}` or `{:>8}`."""
+    """Stands for a part whatever its field asks for: `{}`, `{!r}` or `{:>8}`."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -61,8 +141,12 @@ class _Hidden:
         return self.word
 
 
-def _public(template: str, parts: Mapping[str, object]) -> str:
-    return template.format(**{name: _shown(name, part) for name, part in parts.items()})
+def _full(part: object) -> object:
+    """A part as the user reads it: on one line, and without the control characters that damaged headers hold."""
+    if isinstance(part, Sentence | Word) or not isinstance(part, str | PurePath | BaseException):
+        return part
+    text = " ".join(str(part).splitlines())
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _shown(name: str, part: object) -> object:
@@ -82,40 +166,3 @@ def _is_number(part: object) -> bool:
     if isinstance(part, tuple | list):
         return all(map(_is_number, part))
     return part is None or isinstance(part, int | float | np.number | np.bool_ | np.dtype)
-
-
-class Refusal(ValueError):  # noqa: N818, it is what the sentence says, and a ValueError by its kind
-    """What a user is told: what was got, where, what was expected, what to do.
-
-    Args:
-        template: As of `Sentence`; or a `Sentence` as it is.
-        parts: The values of its fields.
-    """
-
-    def __init__(self, template: str, **parts: object) -> None:
-        super().__init__(template if isinstance(template, Sentence) else Sentence(template, **parts))
-
-    @property
-    def sentence(self) -> Sentence:
-        """The sentence with both wordings."""
-        sentence: Sentence = self.args[0]
-        return sentence
-
-
-def sentence_of(error: BaseException) -> Sentence:
-    """Return an error as a sentence; one not built from parts says in public only its kind and where it arose."""
-    if isinstance(error, Refusal):
-        return error.sentence
-    text = str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.errno:
-        return Sentence.of(text, f"a file cannot be used ({os.strerror(error.errno)}){_origin(error)}")
-    return Sentence.of(text, f"{type(error).__name__}{_origin(error)}; what it says is not shown here")
-
-
-def _origin(error: BaseException) -> str:
-    """The last line of this project that an error came through."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
-            return f" in {path.relative_to(PROJECT).as_posix()}, line {frame.lineno}"
-    return ""

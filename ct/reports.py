@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ct.refusal import Refusal, Word
 from ct.report_context import Claim, judge, plain
 from ct.report_sentences import report_sentences
 
@@ -95,7 +96,11 @@ def weak_label(text: str, finding: str = "consolidation") -> WeakLabel:
         ValueError: The finding is not a known one.
     """
     if finding not in _FINDINGS:
-        raise ValueError(f"no keywords are known for the finding {finding!r}; expected one of {sorted(_FINDINGS)}")
+        raise Refusal(
+            "no keywords are known for the finding {finding!r}; expected one of {findings}",
+            finding=finding,
+            findings=Word(", ".join(sorted(_FINDINGS))),
+        )
     known = _FINDINGS[finding]
     votes = [
         (sentence.in_summary, claim, sentence.text)

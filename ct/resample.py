@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from ct.refusal import Refusal
+
 AIR_HU = -1024
 THIN_SLICE_MM = 4.0
 TARGET_SLICE_MM = 5.0
@@ -149,7 +151,11 @@ class Transform:
             ValueError: The shape is not the prepared grid's.
         """
         if probability.shape != self.shape:
-            raise ValueError(f"the map has shape {probability.shape}; expected the prepared grid's {self.shape}")
+            raise Refusal(
+                "the map has shape {shape}; expected the prepared grid's {expected}",
+                shape=probability.shape,
+                expected=self.shape,
+            )
         yield from _planes(probability, (self.z.inverse(), self.y.inverse(), self.x.inverse()))
 
 
@@ -174,7 +180,7 @@ def plan_transform(
         ValueError: `size` is not positive.
     """
     if size < 1:
-        raise ValueError(f"the prepared size is {size}; expected at least 1 pixel")
+        raise Refusal("the prepared size is {size}; expected at least 1 pixel", size=size)
     side = max(shape[1] * spacing_mm[1], shape[2] * spacing_mm[2])
     y, x = (_in_plane(shape[axis], spacing_mm[axis], side, size) for axis in (1, 2))
     return Transform(_along_z(shape[0], spacing_mm[0], spacing_known), y, x)

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ct.refusal import Refusal, Sentence
+
 Affine = npt.NDArray[np.float64]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -52,7 +54,7 @@ class Scan:
     source: Grid
     scan_id: str
     site: str = ""
-    repairs: tuple[str, ...] = ()
+    repairs: tuple[Sentence, ...] = ()
     spacing_known: bool = True
     slice_names: tuple[str, ...] = field(default=())
     grey_hu: tuple[float, float] | None = None
@@ -84,15 +86,19 @@ def axis_order(affine: npt.ArrayLike) -> tuple[tuple[int, int, int], tuple[bool,
     matrix = np.asarray(affine, dtype=np.float64)[:3, :3]
     lengths = np.linalg.norm(matrix, axis=0)
     if not np.all(np.isfinite(affine)) or np.any(lengths <= 0):
-        raise ValueError(f"the affine has voxel sizes {lengths.tolist()}; expected three finite sizes above 0 mm")
+        raise Refusal(
+            "the affine has voxel sizes {lengths}; expected three finite sizes above 0 mm", lengths=lengths.tolist()
+        )
     cosines = matrix / lengths
     world = np.argmax(np.abs(cosines), axis=0)
     rest = cosines.copy()
     rest[world, np.arange(3)] = 0.0
     if sorted(world.tolist()) != [0, 1, 2] or np.abs(rest).max() > OBLIQUE_TOLERANCE:
-        raise ValueError(
-            f"the scan is oblique: its axes lean up to {np.abs(rest).max():.4f} (sine) from the patient's axes; "
-            f"expected at most {OBLIQUE_TOLERANCE}; resample it to axial slices first"
+        raise Refusal(
+            "the scan is oblique: its axes lean up to {sine:.4f} (sine) from the patient's axes; expected "
+            "at most {most}; resample it to axial slices first",
+            sine=np.abs(rest).max(),
+            most=OBLIQUE_TOLERANCE,
         )
     order = [int(np.flatnonzero(world == axis)[0]) for axis in range(3)]
     flips = [bool(np.sign(cosines[axis, order[axis]]) != CANONICAL_SIGNS[axis]) for axis in range(3)]
@@ -156,7 +162,11 @@ def to_source(array_zyx: npt.NDArray[ScalarT], source: Grid) -> npt.NDArray[Scal
     order, flips = axis_order(source.affine)
     array_ijk = _flip(array_zyx.transpose(2, 1, 0), flips).transpose(np.argsort(order))
     if array_ijk.shape != tuple(source.shape):
-        raise ValueError(f"the array has shape {array_ijk.shape} in file order; expected the scan's {source.shape}")
+        raise Refusal(
+            "the array has shape {shape} in file order; expected the scan's {expected}",
+            shape=array_ijk.shape,
+            expected=source.shape,
+        )
     return np.asfortranarray(array_ijk)
 
 
@@ -176,7 +186,9 @@ def grid_facing(shape_zyx: tuple[int, ...], affine: npt.ArrayLike, axcodes: str)
     """
     worlds = [next((axis for axis, pair in enumerate(("LR", "PA", "IS")) if code in pair), -1) for code in axcodes]
     if sorted(worlds) != [0, 1, 2]:
-        raise ValueError(f"the orientation is {axcodes!r}; expected one of R/L, A/P and S/I each, for example 'RAS'")
+        raise Refusal(
+            "the orientation is {axcodes!r}; expected one of R/L, A/P and S/I each, for example 'RAS'", axcodes=axcodes
+        )
     canonical = np.asarray(affine, dtype=np.float64)
     source = canonical.copy()
     shape = []

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from ct.refusal import Refusal, Sentence, Word, cause_of
 from ct.volume_formats import VOLUME, files_of_volume, is_volume_file, voxels_apart
 
 ENCRYPTED = 0x1
@@ -68,14 +69,14 @@ def unzip(name: str, content: IO[bytes], folder: Path, limits: ZipLimits = LIMIT
             path = _inside(name, entry)
             if any(part.startswith(".") or part == RESOURCE_FORKS for part in path.parts):
                 continue
-            with as_one_sentence(name, f"its file {entry.filename!r} cannot be unpacked"):
+            with as_one_sentence(name, "its file {entry!r} cannot be unpacked", entry=entry.filename):
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as packed, target.open("xb") as file:
                     # What a zip says of its sizes is not to be trusted, so what comes out is counted, too.
                     room -= _copy(packed, file, room)
             if room < 0:
-                raise ValueError(_too_large(name, limits))
+                raise Refusal.of(_too_large(name, limits))
 
 
 def find_scan(name: str, folder: Path) -> Path:
@@ -95,14 +96,20 @@ def find_scan(name: str, folder: Path) -> Path:
     volumes = [path for path in files if is_volume_file(path) and files_of_volume(path)[0] == path]
     if not volumes:
         if not files:
-            raise ValueError(f"{name}: holds no file; expected a DICOM series, or a {VOLUME} file")
+            raise Refusal(
+                "{name}: holds no file; expected a DICOM series, or a {volume} file", name=name, volume=Word(VOLUME)
+            )
         return files[0] if len(files) == 1 else folder
     own = _own_files(volumes[0], folder) if len(volumes) == 1 else volumes[:1]
     rest = [path for path in files if path not in own]
     if rest:
-        raise ValueError(
-            f"{name}: holds {volumes[0].name!r} and {len(rest)} other files, for example {rest[0].name!r}; expected "
-            f"one volume, or the files of one DICOM series"
+        raise Refusal(
+            "{name}: holds {volume!r} and {count} other files, for example {example!r}; expected one volume, "
+            "or the files of one DICOM series",
+            name=name,
+            volume=volumes[0].name,
+            count=len(rest),
+            example=rest[0].name,
         )
     return volumes[0]
 
@@ -110,37 +117,46 @@ def find_scan(name: str, folder: Path) -> Path:
 def check_count(name: str, count: int, limits: ZipLimits) -> None:
     """Refuse more files than a scan has, with a ValueError."""
     if count > limits.files:
-        raise ValueError(f"{name} holds {count} files; expected at most {limits.files}; give one series only")
+        raise Refusal(
+            "{name} holds {count} files; expected at most {files}; give one series only",
+            name=name,
+            count=count,
+            files=limits.files,
+        )
 
 
 @contextmanager
-def as_one_sentence(name: str, problem: str) -> Iterator[None]:
+def as_one_sentence(name: str, problem: str, **parts: object) -> Iterator[None]:
     """Turn what is raised on damaged zips and impossible names into a ValueError.
 
     Args:
         name: What errors call the file.
-        problem: What is wrong then.
+        problem: What is wrong then; the template of a `Sentence`.
+        parts: The values of its fields.
     """
     try:
         yield
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise ValueError(
-                f"{name}: no disk space is left to unpack it; make room, or set TMPDIR elsewhere"
+            raise Refusal(
+                "{name}: no disk space is left to unpack it; make room, or set TMPDIR elsewhere", name=name
             ) from error
-        # An OSError's text names the temporary folder, which is no user's concern.
-        text = (error.strerror or "") if isinstance(error, OSError) else str(error)
-        reason = " ".join(f"{type(error).__name__} {text}".split())[:200]
-        raise ValueError(f"{name}: {problem} ({reason}); zip it again") from error
+        raise Refusal(
+            "{name}: {problem} ({cause}); zip it again",
+            name=name,
+            problem=Sentence(problem, **parts),
+            cause=cause_of(error),
+        ) from error
 
 
 def _own_files(volume: Path, folder: Path) -> list[Path]:
     """List the files of a volume, which must all lie in the folder."""
     voxels = voxels_apart(volume)
     if voxels is not None and not voxels.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(
-            f"{volume.name}: the header names a data file in another folder; expected it beside the header; give both "
-            f"together, or one file with its data inside"
+        raise Refusal(
+            "{name}: the header names a data file in another folder; expected it beside the header; give "
+            "both together, or one file with its data inside",
+            name=volume.name,
         )
     return [volume] if voxels is None else [volume, voxels]
 
@@ -151,19 +167,27 @@ def _check_entries(name: str, entries: Sequence[zipfile.ZipInfo], packed_bytes: 
         _inside(name, entry)
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise ValueError(
-                f"{name}: {entry.filename!r} is a link or a device, no file; expected plain files; zip the files "
-                f"themselves"
+            raise Refusal(
+                "{name}: {filename!r} is a link or a device, no file; expected plain files; zip the files themselves",
+                name=name,
+                filename=entry.filename,
             )
         if entry.flag_bits & ENCRYPTED:
-            raise ValueError(f"{name}: {entry.filename!r} is encrypted; expected a zip without a password")
+            raise Refusal(
+                "{name}: {filename!r} is encrypted; expected a zip without a password",
+                name=name,
+                filename=entry.filename,
+            )
     total = sum(entry.file_size for entry in entries)
     if total > limits.unpacked_bytes:
-        raise ValueError(_too_large(name, limits))
+        raise Refusal.of(_too_large(name, limits))
     if total > limits.harmless_bytes and total > limits.ratio * packed_bytes:
-        raise ValueError(
-            f"{name}: unpacks to {total / packed_bytes:.0f} times its size; expected at most {limits.ratio} times, as "
-            f"of images; it is no zip of a scan"
+        raise Refusal(
+            "{name}: unpacks to {times:.0f} times its size; expected at most {ratio} times, as of images; it "
+            "is no zip of a scan",
+            name=name,
+            times=total / packed_bytes,
+            ratio=limits.ratio,
         )
 
 
@@ -173,15 +197,18 @@ def _inside(name: str, entry: zipfile.ZipInfo) -> PurePosixPath:
     path = PurePosixPath(entry.filename.replace("\\", "/"))
     drive = PureWindowsPath(entry.filename).drive
     if path.is_absolute() or drive or ".." in path.parts or not path.parts:
-        raise ValueError(
-            f"{name}: {entry.filename!r} points out of the folder it is unpacked to; expected plain names; zip the "
-            f"folder of the series itself"
+        raise Refusal(
+            "{name}: {filename!r} points out of the folder it is unpacked to; expected plain names; zip the "
+            "folder of the series itself",
+            name=name,
+            filename=entry.filename,
         )
     return path
 
 
-def _too_large(name: str, limits: ZipLimits) -> str:
-    return f"{name}: unpacks to more than {limits.unpacked_bytes / MIB:.0f} MiB; expected one series; zip that only"
+def _too_large(name: str, limits: ZipLimits) -> Sentence:
+    text = "{name}: unpacks to more than {most:.0f} MiB; expected one series; zip that only"
+    return Sentence(text, name=name, most=limits.unpacked_bytes / MIB)
 
 
 def _copy(packed: IO[bytes], file: IO[bytes], room: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ct.refusal import Refusal, Sentence, kind_of, word_of
 from ct.scan import Affine
 
 # How many bytes one byte of a file can become: deflate spends at least 2 bits on 258 bytes, bzip2 about 45 bytes on
@@ -75,23 +76,35 @@ def read_voxels(
     """
     count = math.prod(shape) * dtype.itemsize
     if count > packed_bytes * MOST_BYTES_PER_BYTE[encoding]:
-        raise ValueError(
-            f"{path}: the header promises {count} bytes of voxels {shape}, which the {packed_bytes} bytes ({encoding}) "
-            f"of the file cannot hold; the voxels cannot be read; the file is cut off or damaged; export it again"
+        raise Refusal(
+            "{path}: the header promises {count} bytes of voxels {shape}, which the {packed_bytes} bytes "
+            "({encoding}) of the file cannot hold; the voxels cannot be read; the file is cut off or "
+            "damaged; export it again",
+            path=path,
+            count=count,
+            shape=shape,
+            packed_bytes=packed_bytes,
+            encoding=word_of(encoding, MOST_BYTES_PER_BYTE),
         )
     try:
         buffer = np.empty(count, dtype=np.uint8)
         got = _fill(stream, buffer)
         surplus = _drain(stream, count // shape[2]) if got == count else 0
     except DAMAGE as error:
-        raise ValueError(
-            f"{path}: the voxels cannot be read ({first_line(error)}); the file is cut off or damaged; export it again"
+        raise Refusal(
+            "{path}: the voxels cannot be read ({why}); the file is cut off or damaged; export it again",
+            path=path,
+            why=first_line(error),
         ) from error
     if got < count or surplus >= count // shape[2]:
         found = f"only {got}" if got < count else f"at least {surplus} more"
-        raise ValueError(
-            f"{path}: the voxels cannot be read: the header promises {count} bytes of voxels {shape}, but {found} are "
-            f"there; the file is cut off or damaged; export it again"
+        raise Refusal(
+            "{path}: the voxels cannot be read: the header promises {count} bytes of voxels {shape}, but "
+            "{found} are there; the file is cut off or damaged; export it again",
+            path=path,
+            count=count,
+            shape=shape,
+            found=found,
         )
     return buffer.view(dtype).reshape(shape, order="F")
 
@@ -132,9 +145,10 @@ def to_numbers(stored: npt.NDArray[Any], slope: float, intercept: float) -> npt.
         return stored.astype(np.float64) * slope + intercept
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def first_line(error: BaseException) -> Sentence:
+    """Return the first line of an error's text, or its name where it has none; in public its kind."""
+    kind = Sentence("{kind}", kind=kind_of(error))
+    return kind.in_private((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def _fill(stream: BinaryIO, buffer: npt.NDArray[np.uint8]) -> int:

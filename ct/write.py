@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ct.refusal import Refusal
 from ct.scan import Affine, Scan, grid_facing, to_source
 from ct.write_dicom import write_dicom_series
 
@@ -31,7 +32,12 @@ def write_mask(
         ValueError: The shape is not the scan's, or a value does not fit.
     """
     if mask_zyx.size and (mask_zyx.min() < 0 or mask_zyx.max() > 255):
-        raise ValueError(f"{path}: the mask has values {mask_zyx.min()}..{mask_zyx.max()}; expected 0..255")
+        raise Refusal(
+            "{path}: the mask has values {lowest}..{highest}; expected 0..255",
+            path=path,
+            lowest=mask_zyx.min(),
+            highest=mask_zyx.max(),
+        )
     _save_nifti(to_source(mask_zyx.astype(np.uint8), scan.source), scan.source.affine, Path(path), note)
 
 
@@ -49,8 +55,11 @@ def write_slice_masks(
         ValueError: The scan is not made of slice images, or the shape is not the scan's.
     """
     if not scan.slice_names or mask_zyx.shape != scan.hu.shape:
-        raise ValueError(
-            f"{folder}: a mask of shape {mask_zyx.shape} for slice images of shape {scan.hu.shape}; expected the same"
+        raise Refusal(
+            "{folder}: a mask of shape {shape} for slice images of shape {expected}; expected the same",
+            folder=folder,
+            shape=mask_zyx.shape,
+            expected=scan.hu.shape,
         )
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)

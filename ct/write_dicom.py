@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ct.read_dicom import LPS_TO_RAS
+from ct.refusal import Refusal
 from ct.scan import Affine, grid_facing, to_source
 
 STORED_OFFSET_HU = -1024
@@ -39,7 +40,12 @@ def write_dicom_series(
         ValueError: HU below -1024 or above 31743, or `axcodes` does not name each body axis once.
     """
     if hu_zyx.min() < STORED_OFFSET_HU or int(hu_zyx.max()) - STORED_OFFSET_HU > np.iinfo(np.int16).max:
-        raise ValueError(f"{folder}: HU from {hu_zyx.min()} to {hu_zyx.max()}; expected -1024..31743")
+        raise Refusal(
+            "{folder}: HU from {lowest} to {highest}; expected -1024..31743",
+            folder=folder,
+            lowest=hu_zyx.min(),
+            highest=hu_zyx.max(),
+        )
     grid = grid_facing(hu_zyx.shape, affine, axcodes)
     planes = np.ascontiguousarray(to_source(hu_zyx, grid).transpose(2, 1, 0))
     target = Path(folder)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from batch import SliceBatch
 from ct.cohort import SPLITS
 from ct.prepare import PreparedCohort, prepare_cohort, prepared_folder
+from ct.refusal import Refusal
 from datamodules.samplers import EpochSampler, evaluation_share
 from datamodules.slices import SliceDataset, SliceTable
 
@@ -128,9 +129,12 @@ class SliceData(LightningDataModule):
         epoch = progress.processed if progress else 0
         sampler = self._train_sampler(epoch)
         if len(sampler) < self.batch_size:
-            raise ValueError(
-                f"this rank has {len(sampler)} training slices, fewer than one batch of {self.batch_size}; "
-                f"lower --data.batch_size or add training scans to {self.cohort}"
+            raise Refusal(
+                "this rank has {slices} training slices, fewer than one batch of {size}; lower "
+                "--data.batch_size or add training scans to {cohort}",
+                slices=len(sampler),
+                size=self.batch_size,
+                cohort=self.cohort,
             )
         return self._loader(self.dataset(self.slice_table("train")), sampler, drop_last=True)
 

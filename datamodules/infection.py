@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from ct.refusal import Refusal
 from datamodules.base import SliceData
 from datamodules.slices import SliceTable
 
@@ -38,7 +39,7 @@ class InfectionData(SliceData):
     ) -> None:
         super().__init__(cohort, prepared, size, context, batch_size, num_workers, prepare_jobs)
         if balanced and not weakly_labelled:
-            raise ValueError(
+            raise Refusal(
                 "balanced is true but weakly_labelled is false; balancing needs patients whose label is known"
             )
         self.weakly_labelled, self.balanced = weakly_labelled, balanced

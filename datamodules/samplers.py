@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from ct.refusal import Refusal
+
 Indices = NDArray[np.int64]
 
 
@@ -36,10 +38,11 @@ def balanced(weak_label: NDArray[np.int8], indices: Indices, seed: int, epoch: i
     """
     classes = [indices[weak_label == z] for z in (0, 1)]
     if min(map(len, classes)) == 0:
-        raise ValueError(
-            "balanced batches need training slices of patients with and without consolidation, "
-            f"found {len(classes[1])} with and {len(classes[0])} without; "
-            "fill has_consolidation (or report) in cohort.csv for both kinds"
+        raise Refusal(
+            "balanced batches need training slices of patients with and without consolidation, found {present} "
+            "with and {absent} without; fill has_consolidation (or report) in cohort.csv for both kinds",
+            present=len(classes[1]),
+            absent=len(classes[0]),
         )
     length = max(map(len, classes))
     rng = np.random.default_rng([seed, epoch])

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from ct.refusal import Refusal
+
 
 def read_slices(path: Path, first: int, out: NDArray[Any]) -> None:
     """Read slices of the array (Z, H, W) in a .npy file.
@@ -30,7 +32,12 @@ def read_slices(path: Path, first: int, out: NDArray[Any]) -> None:
         assert 0 <= first <= shape[0] - len(out), path
         file.seek(start + first * out[0].nbytes)
         if file.readinto(out.data.cast("B")) != out.nbytes:
-            raise ValueError(f"{path} ends before slice {first + len(out) - 1} of {shape[0]}; prepare its scan again")
+            raise Refusal(
+                "{path} ends before slice {last} of {slices}; prepare its scan again",
+                path=path,
+                last=first + len(out) - 1,
+                slices=shape[0],
+            )
 
 
 def read_slice(path: Path, z: int) -> NDArray[Any]:

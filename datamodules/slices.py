@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from batch import SliceBatch
+from ct.cohort import SPLITS
 from ct.patterns import consolidation_of
+from ct.refusal import Refusal, word_of
 from datamodules.slice_file import array_shape, read_slice, read_slices
 
 
@@ -41,10 +43,14 @@ class SliceTable:
         index = cls.read_index(prepared)
         scans = index[index["split"] == split].reset_index(drop=True)
         if scans.empty:
-            raise ValueError(
-                f"{prepared / 'index.csv'} has no scan in split '{split}' (found {sorted(set(index['split']))}); "
-                f"set split={split} for some rows of cohort.csv, or leave the column blank to have it assigned; scans "
-                f"that were refused stand in {prepared / 'verdicts.csv'}"
+            raise Refusal(
+                "{path} has no scan in split '{split}' (found {found}); set split={split} for some rows of "
+                "cohort.csv, or leave the column blank to have it assigned; scans that were refused stand in "
+                "{file}",
+                path=prepared / "index.csv",
+                split=word_of(split, SPLITS),
+                found=sorted(set(index["split"])),
+                file=prepared / "verdicts.csv",
             )
         counts = scans["slices"].to_numpy(dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -110,7 +116,7 @@ class SliceDataset(Dataset[SliceBatch]):
 
     def __init__(self, table: SliceTable, context: int) -> None:
         if context < 1 or context % 2 == 0:
-            raise ValueError(f"context is {context}, expected an odd number of slices: 1, 3, 5, 7, ...")
+            raise Refusal("context is {context}, expected an odd number of slices: 1, 3, 5, 7, ...", context=context)
         self.table, self.context = table, context
         # As plain arrays: a cell of a data frame costs as much as reading a mask.
         self._of_scan = {name: column.to_numpy() for name, column in table.scans.items()}

@@ -28,7 +28,7 @@ from machine.command_line import run_command
 SWEEPS = "sweeps"
 NO_MASKS = (
     "The masks of this run's test scans are missing, so there is no more than the figures of its test. "
-    "`make report` makes them, if the run's cohort is still there; what went wrong stands in masks.log."
+    "`make report` makes them, if the run's cohort is still there, and says what went wrong."
 )
 
 

@@ -11,13 +11,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ct.refusal import Refusal, Sentence, cause_of, origin_of, sentence_of
 from inference.follow_up import follow_up
 from inference.index_page import write_index
 from inference.outputs import NUMBERS
 from inference.result import NOT_SAID
 from inference.scan_list import PRIVATE, Source, named, scans_of, write_private
 from inference.segmenter import Segmenter
-from inference.without_names import reason_without_names
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     out.mkdir(parents=True, exist_ok=True)
     sources = named(sources, out)
     waiting = [source for source in sources if not _is_done(out / source.name, segmenter)]
-    reasons: dict[str, str] = {}
+    reasons: dict[str, Sentence] = {}
     with tqdm(waiting, "scans", unit="scan") as bar:
         for source in bar:
             try:
@@ -95,16 +95,20 @@ def _files(count: int) -> str:
 
 def _check_apart(scans: Path, out: Path) -> None:
     if scans.is_dir() and out.resolve().is_relative_to(scans.resolve()):
-        raise ValueError(f"{out} lies within {scans}, where its results would be taken for scans; give OUT elsewhere")
+        raise Refusal(
+            "{folder} lies within {source}, where its results would be taken for scans; give OUT elsewhere",
+            folder=out,
+            source=scans,
+        )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> Sentence:
     if isinstance(error, ValueError | OSError):
-        return str(error) or type(error).__name__
+        return sentence_of(error)
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "needs more memory than there is; expected a chest CT; crop or thin it"
+        return Sentence("needs more memory than there is; expected a chest CT; crop or thin it")
     traceback.print_exception(error)
-    return f"(a bug: please report) {type(error).__name__}: {error}"
+    return Sentence("(a bug: please report) {cause}{origin}", cause=cause_of(error), origin=origin_of(error))
 
 
 def _is_done(folder: Path, segmenter: Segmenter) -> bool:
@@ -116,18 +120,16 @@ def _is_done(folder: Path, segmenter: Segmenter) -> bool:
     card = segmenter.card
     same = (found.get("checkpoints_sha256"), found.get("flips")) == (list(card.checkpoints_sha256), card.flips)
     if not same or said.get("lung_source") not in ("file", segmenter.lung_method):
-        raise ValueError(f"{folder} holds a result of another model or of other settings; give OUT a new folder")
+        raise Refusal(
+            "{folder} holds a result of another model or of other settings; give OUT a new folder", folder=folder
+        )
     return True
 
 
-def _tables(sources: Sequence[Source], reasons: dict[str, str], out: Path) -> pd.DataFrame:
+def _tables(sources: Sequence[Source], reasons: dict[str, Sentence], out: Path) -> pd.DataFrame:
     """Write measurements.csv, failed.csv, follow_up.csv and index.html; the first of them."""
     rows = pd.DataFrame([_row(out / each.name) for each in sources if each.name not in reasons])
-    by_name = {each.name: each for each in sources}
-    failed = pd.DataFrame(
-        [(name, reason_without_names(reason, by_name[name].path, name)) for name, reason in reasons.items()],
-        columns=["name", "reason"],
-    )
+    failed = pd.DataFrame([(name, reason.public) for name, reason in reasons.items()], columns=["name", "reason"])
     rows.to_csv(out / "measurements.csv", index=False)
     failed.to_csv(out / "failed.csv", index=False)
     visits = follow_up(sources, rows) if len(rows) else None

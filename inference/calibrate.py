@@ -15,6 +15,7 @@ from ct.lungs_of_scan import METHODS
 from ct.patterns import CONSOLIDATION_CODES, OPACITY_GROUPS, groups_of, infection_of
 from ct.prepare import SPLIT_SEED
 from ct.read import read_mask, read_pattern_mask
+from ct.refusal import Refusal
 from ct.scan import Scan
 from ct.splits import assign_splits
 from inference.calibration import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
@@ -40,7 +41,7 @@ def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibratio
         ValueError: The cohort cannot be used, or has too few validation patients with a truth for this coverage.
     """
     if not 0 < coverage < 1:
-        raise ValueError(f"the coverage is {coverage:g}; expected a share between 0 and 1, such as 0.8")
+        raise Refusal("the coverage is {coverage:g}; expected a share between 0 and 1, such as 0.8", coverage=coverage)
     rows = [row for row in assign_splits(read_cohort(cohort).rows, SPLIT_SEED) if row.split == "val"]
     scores: dict[str, dict[str, float]] = {}
     for row in tqdm(rows, "calibrate", unit="scan"):
@@ -48,9 +49,11 @@ def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibratio
             of_patient = scores.setdefault(finding, {})
             of_patient[row.patient_id] = max(score, of_patient.get(row.patient_id, 0.0))
     if not scores:
-        raise ValueError(
-            f"{cohort} has no validation scan with a truth for this model ({len(rows)} validation scans); "
-            "fill infection_mask or pattern_mask, or set split=val for scans that have one"
+        raise Refusal(
+            "{cohort} has no validation scan with a truth for this model ({count} validation scans); fill "
+            "infection_mask or pattern_mask, or set split=val for scans that have one",
+            cohort=cohort,
+            count=len(rows),
         )
     return Calibration(
         checkpoints_sha256=segmenter.card.checkpoints_sha256,

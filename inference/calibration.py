@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ct.refusal import Refusal, Sentence, Word
 from inference.result import Measurements, ModelCard
 
 NAME = "calibration.json"
 # An error is judged against the predicted volume and this share of the lungs: what is not found has an interval too.
 LUNG_SHARE = 0.01
 AGAIN = "delete it, or make it again: python -m inference.calibrate"
-OTHER_USE = (
+OTHER_USE = Sentence(
     "volumes have no interval: the calibration of this checkpoint is for other members, flips or kinds of lung mask"
 )
 
@@ -88,9 +89,13 @@ def conformal_quantile(scores: Sequence[float], coverage: float) -> float:
     rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
     if rank > len(scores):
         least, most = math.ceil(coverage / (1 - coverage) - 1e-9), len(scores) / (len(scores) + 1)
-        raise ValueError(
-            f"{len(scores)} validation patients with truth cannot show a coverage of {coverage:.0%}, which needs "
-            f"{least}; give more of them, or ask for --coverage {math.floor(100 * most) / 100}"
+        raise Refusal(
+            "{count} validation patients with truth cannot show a coverage of {coverage:.0%}, which needs "
+            "{least}; give more of them, or ask for --coverage {possible}",
+            count=len(scores),
+            coverage=coverage,
+            least=least,
+            possible=math.floor(100 * most) / 100,
         )
     return sorted(scores)[rank - 1]
 
@@ -113,16 +118,24 @@ def read_calibration(path: Path, model: ModelCard) -> Calibration:
         calibration = Calibration(**found | {"checkpoints_sha256": tuple(found["checkpoints_sha256"])})
         _check_numbers(calibration)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no calibration ({error}); {AGAIN}") from error
+        raise Refusal(
+            "{path} is no calibration ({error}); {again}", path=path, error=error, again=Word(AGAIN)
+        ) from error
     if model.checkpoints_sha256[0] not in calibration.checkpoints_sha256:
-        raise ValueError(f"{path} is of another checkpoint than the one beside it, so its intervals are wrong; {AGAIN}")
+        raise Refusal(
+            "{path} is of another checkpoint than the one beside it, so its intervals are wrong; {again}",
+            path=path,
+            again=Word(AGAIN),
+        )
     return calibration
 
 
 def _check_numbers(calibration: Calibration) -> None:
     """Refuse what a hand has changed to something else than numbers, before it stops a batch in its midst."""
     if not 0 < calibration.coverage < 1:
-        raise ValueError(f"its coverage is {calibration.coverage!r}, expected a share between 0 and 1")
+        raise Refusal("its coverage is {coverage!r}, expected a share between 0 and 1", coverage=calibration.coverage)
     for finding, error in calibration.error.items():
         if not 0 <= error < math.inf:
-            raise ValueError(f"its error of {finding} is {error!r}, expected a number of at least 0")
+            raise Refusal(
+                "its error of {finding} is {error!r}, expected a number of at least 0", finding=finding, error=error
+            )

@@ -18,7 +18,9 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from ct.colours import rgb_of
+from ct.dicom_tags import keyword
 from ct.patterns import NAME_OF_GROUP
+from ct.refusal import Sentence
 from ct.scan import to_source
 from inference.dicom_source import SourceSlice, source_slices
 from inference.overlays import colours_of
@@ -28,11 +30,6 @@ PRODUCT = "Ground Glass"
 # Far above the numbers that scanners give to their own series of a study.
 SERIES_NUMBER = 8001
 UTF_8 = "ISO_IR 192"
-REPLACED = (
-    "{} of the source cannot be passed on (expected up to 64 digits and dots): segmentation.dcm and measurements.dcm "
-    "carry other UIDs in their place, so an archive may not show them with the scan"
-)
-
 LUNG = Code("39607008", "SCT", "Lung")
 GROUND_GLASS = Code("1217294009", "SCT", "Ground glass lung opacity")
 CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
@@ -75,7 +72,7 @@ def find_segments(masks: Masks) -> list[Segment]:
     return [lungs] + [Segment(names[at], kinds[at], colours[at], mask) for at, mask in masks_by_group(masks).items()]
 
 
-def write_segmentation(result: Result, path: str | Path) -> tuple[str, ...]:
+def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]:
     """Write the masks of a scan that was read from DICOM as DICOM SEG (binary, Segmentation Storage).
 
     Frames lie on the scan's grid, carry the patient's identity and refer to the slices (or frames) of the source.
@@ -106,7 +103,15 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[str, ...]:
     _refer_to_source(segmentation, slices)
     segmentation.save_as(path)
     replaced = dict.fromkeys(tag for one in slices for tag in one.replaced)
-    return (REPLACED.format(", ".join(replaced)),) if replaced else ()
+    if not replaced:
+        return ()
+    return (
+        Sentence(
+            "{tags} of the source cannot be passed on (expected up to 64 digits and dots): segmentation.dcm and "
+            "measurements.dcm carry other UIDs in their place, so an archive may not show them with the scan",
+            tags=Sentence.joined(", ", [Sentence("{tag}", tag=keyword(tag)) for tag in replaced]),
+        ),
+    )
 
 
 def new_series(kind: str, number: int, result: Result) -> dict[str, Any]:

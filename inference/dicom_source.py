@@ -20,6 +20,7 @@ from ct.dicom_frames import Frame
 from ct.dicom_series import choose_series, read_series
 from ct.dicom_tags import read_dataset
 from ct.read_dicom import LPS_TO_RAS
+from ct.refusal import Refusal
 from ct.scan import Grid, Scan
 
 # Tags of the patient and the study that every object of the study repeats.
@@ -84,9 +85,12 @@ def source_slices(source: Path, scan: Scan) -> tuple[SourceSlice, ...]:
     for frame in sorted(series.frames, key=lambda frame: (frame.file, frame.index)):
         frame_of_slice.setdefault(_slice_of(frame, scan.source), frame)
     if sorted(frame_of_slice) != list(range(scan.source.shape[2])):
-        raise ValueError(
-            f"{source}: its {len(frame_of_slice)} slices are not the {scan.source.shape[2]} that the scan was read "
-            f"from; the files have changed since; run the prediction again"
+        raise Refusal(
+            "{source}: its {count} slices are not the {expected} that the scan was read from; the files have "
+            "changed since; run the prediction again",
+            source=source,
+            count=len(frame_of_slice),
+            expected=scan.source.shape[2],
         )
     return _with_headers([frame_of_slice[index] for index in sorted(frame_of_slice)], scan.source)
 

@@ -9,13 +9,14 @@ from ct.dense_lung import dense_lung
 from ct.lung_checks import HEIGHT_MM, LITRES
 from ct.lung_sides import left_right
 from ct.lungs import COARSE_MM
+from ct.refusal import Sentence
 from ct.resample import coarser_grid
 from ct.scan import Scan
 from ct.training_set import TrainingSet
 
 BoolArray = NDArray[np.bool_]
 
-NOT_DESCRIBED = (
+NOT_DESCRIBED = Sentence(
     "the checkpoint does not say what it was trained on, so nobody knows whether this scan is unlike that; "
     "one trained by this version does"
 )

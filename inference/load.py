@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ct.refusal import Refusal, Word
 from ct.training_set import TrainingSet
 from inference.result import Member
 from lightning_modules.base import SegmentationModule
@@ -50,7 +51,12 @@ def module_of(checkpoint: dict[str, Any], path: str | Path) -> SegmentationModul
     about = checkpoint["ground_glass"]
     task = about["task"]
     if task not in MODULES:
-        raise ValueError(f"{path} holds a model for '{task}'; this version can run {sorted(MODULES)}")
+        raise Refusal(
+            "{path} holds a model for {task!r}; this version can run {modules}",
+            path=path,
+            task=task,
+            modules=Word(", ".join(sorted(MODULES))),
+        )
     module = MODULES[task](**about["arguments"])
     module.load_state_dict(checkpoint["state_dict"])
     module.size = about["size"]

@@ -8,13 +8,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ct.refusal import Sentence
 from ct.volume_formats import is_volume_file
 from ct.write import write_mask
 from inference.dicom_report import write_measurements_report
 from inference.dicom_seg import write_segmentation
 from inference.result import Result
 from inference.scan_page import write_scan_page
-from inference.without_names import without_names
 
 NUMBERS, PAGE = "measurements.json", "report.html"
 SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
@@ -50,7 +50,7 @@ def write_outputs(result: Result, out: Path) -> Result:
     return result
 
 
-def write_dicom(result: Result, folder: Path) -> tuple[str, ...]:
+def write_dicom(result: Result, folder: Path) -> tuple[Sentence, ...]:
     """Write the segmentation and the structured report of a scan that was read from DICOM; return what is odd."""
     with warnings.catch_warnings():
         # The patient's and the study's tags are passed on as the scanner wrote them, also where they bend the standard.
@@ -73,7 +73,7 @@ def numbers(result: Result) -> dict[str, Any]:
         "flags": list(result.flags),
         "lung_source": result.lung_source,
         "verdict": "repaired" if result.scan.repairs else "pass",
-        "repairs": [without_names(repair) for repair in result.scan.repairs],
-        "warnings": list(result.warnings),
+        "repairs": [repair.public for repair in result.scan.repairs],
+        "warnings": [warning.public for warning in result.warnings],
         "model": asdict(result.model) | {"card": result.model.card_line},
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ct.lungs_of_scan import METHODS
+from ct.refusal import Refusal
 from ct.volume_formats import VOLUME
 from inference.batch import segment_batch
 from inference.load import CHECKPOINTS, checkpoints_in
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     segmenter = Segmenter(options.ckpt, flips=options.flips, lung_method=options.lungs)
     if is_batch(scan):
         if mask:
-            raise ValueError("--lung-mask is of one scan, but there are several; name masks in a cohort.csv instead")
+            raise Refusal("--lung-mask is of one scan, but there are several; name masks in a cohort.csv instead")
         summary = segment_batch(segmenter, scan, out)
         print(summary)
         return summary.failed

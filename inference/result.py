@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
+from ct.refusal import Sentence
 from ct.scan import Scan
 
 Masks = dict[str, NDArray[np.bool_] | NDArray[np.uint8]]
@@ -116,7 +117,7 @@ class Result:
     masks: Masks
     measurements: Mapping[str, float | None]
     lung_source: str
-    warnings: tuple[str, ...]
+    warnings: tuple[Sentence, ...]
     flags: tuple[str, ...]
     model: ModelCard
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct.cohort import read_cohort
+from ct.refusal import Refusal
 from inference.folder_scans import holds_scans, scans_in
 
 PRIVATE = "private_sources.csv"
@@ -79,7 +80,9 @@ def named(sources: Sequence[Source], out: Path) -> list[Source]:
             name = f"scan-{number:04d}"
         other = {at for at, taken in before.items() if taken == name} - {where}
         if other:
-            raise ValueError(f"{out} holds results of another scan named {name}; give OUT a new folder")
+            raise Refusal(
+                "{folder} holds results of another scan named {name}; give OUT a new folder", folder=out, name=name
+            )
         found.append(replace(source, name=name))
     write_private(found, out, {}, {})
     return found

@@ -13,7 +13,6 @@ from inference.result import Result
 from inference.scan_numbers import scores, shown_percent, table_of, tiles, zones
 from inference.scan_pictures import WINDOW_HU, Painter
 from inference.slice_viewer import VIEWER_SCRIPT, legend, slice_viewer, stack
-from inference.without_names import without_names
 from pages.line_chart import Line, axes_of, line_chart
 from pages.page import Alarm, Drawing, Item, Note, Section, Table, page
 
@@ -151,8 +150,8 @@ def _planes(result: Result) -> list[Item]:
 
 def _doubts(result: Result) -> list[Item]:
     found = {
-        "Repaired while reading": [without_names(repair) for repair in result.scan.repairs],
-        "Odd about the scan or the lungs": result.warnings,
+        "Repaired while reading": [repair.public for repair in result.scan.repairs],
+        "Odd about the scan or the lungs": [warning.public for warning in result.warnings],
         "Flags": result.flags,
     }
     shown: list[Item] = [Note(f"{name}: {'; '.join(sentences)}.") for name, sentences in found.items() if sentences]

@@ -10,6 +10,7 @@ import torch
 
 from ct.lungs_of_scan import find_lungs
 from ct.read import read_scan
+from ct.refusal import Refusal
 from inference.calibration import NAME, OTHER_USE, read_calibration
 from inference.flags import NOT_DESCRIBED, find_flags
 from inference.load import member_of, module_of, training_set_of
@@ -55,14 +56,16 @@ class Segmenter:
         self.modules = [module_of(each, path).to(device) for each, path in zip(read, checkpoints, strict=True)]
         tasks = {module.task for module in self.modules}
         if len(tasks) > 1:
-            raise ValueError(
-                f"the checkpoints are of different tasks ({', '.join(sorted(tasks))}); an ensemble needs one task"
+            raise Refusal(
+                "the checkpoints are of different tasks ({tasks}); an ensemble needs one task",
+                tasks=", ".join(sorted(tasks)),
             )
         sizes = {module.size for module in self.modules}
         if len(sizes) > 1:
-            raise ValueError(
-                f"the checkpoints see slices of different sizes ({', '.join(map(str, sorted(sizes)))} pixels); an "
-                "ensemble averages on one grid; give it runs of one prepared size"
+            raise Refusal(
+                "the checkpoints see slices of different sizes ({sizes} pixels); an ensemble averages on one grid; "
+                "give it runs of one prepared size",
+                sizes=sorted(sizes),
             )
         self.training = training_set_of(read[0])
         self.flips, self.lung_method = flips, lung_method
@@ -85,7 +88,9 @@ class Segmenter:
             ValueError: The scan or its lungs cannot be used, or `out` exists; nothing is written then.
         """
         if out.exists():
-            raise ValueError(f"{out} exists already; give --out a new folder, so that no result is overwritten")
+            raise Refusal(
+                "{folder} exists already; give --out a new folder, so that no result is overwritten", folder=out
+            )
         with unpacked(source.path) as path:
             result = self.segment(replace(source, path=path), told)
             told("write", 0.9)

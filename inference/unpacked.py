@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ct.archives import archive_kind
+from ct.refusal import Refusal
 from ct.unzip import find_scan, unzip
 
 
@@ -27,5 +28,6 @@ def unpacked(path: Path) -> Iterator[Path]:
             with path.open("rb") as content:
                 unzip(str(path), content, Path(folder))
             yield find_scan(str(path), Path(folder))
-        except ValueError as error:
-            raise ValueError(str(error).replace(folder, str(path))) from error
+        except Refusal as error:
+            said = error.sentence
+            raise Refusal.of(said.in_private(said.replace(folder, str(path)))) from error

@@ -11,6 +11,8 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
 
+from ct.refusal import Refusal, kind_of
+
 # The checksum is the comment of the zip file that PyTorch writes: it cannot be parted from its checkpoint, neither by a
 # kill between two writes nor by a user who copies one file of two.
 LABEL = b"sha256 of the rest, comment empty: "
@@ -48,9 +50,11 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())  # or a crash of the machine could leave the new name with empty bytes
         passing.replace(path)
     except OSError as error:
-        raise ValueError(
-            f"{path} cannot be written ({error.strerror}); make room or mend the folder, then start the same command "
-            "again: it goes on from the last checkpoint"
+        raise Refusal(
+            "{path} cannot be written ({why}); make room or mend the folder, then start the same "
+            "command again: it goes on from the last checkpoint",
+            path=path,
+            why=kind_of(error),
         ) from error
     finally:
         passing.unlink(missing_ok=True)
@@ -70,13 +74,20 @@ def load_checkpoint_file(path: Path, map_location: Any = "cpu") -> dict[str, Any
         raise
     except Exception as error:  # torch raises many kinds, and none names the file
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run") from error
+        raise Refusal(
+            "{path} cannot be read as a checkpoint ({reason}); expected a best.ckpt of a run", path=path, reason=reason
+        ) from error
     if not isinstance(checkpoint, dict):
-        raise ValueError(f"{path} holds a {type(checkpoint).__name__}, expected a best.ckpt or last.ckpt of a run")
+        raise Refusal(
+            "{path} holds a {kind}, expected a best.ckpt or last.ckpt of a run",
+            path=path,
+            kind=type(checkpoint).__name__,
+        )
     if not finite_weights(checkpoint.get("state_dict", {})):
-        raise ValueError(
-            f"{path} holds weights that are not finite (NaN or infinite), since its training diverged: it is no model; "
-            "use another, or train it again with a lower learning rate (FRESH=1 starts over)"
+        raise Refusal(
+            "{path} holds weights that are not finite (NaN or infinite), since its training diverged: it is "
+            "no model; use another, or train it again with a lower learning rate (FRESH=1 starts over)",
+            path=path,
         )
     return checkpoint
 
@@ -114,7 +125,9 @@ def newest_whole(paths: list[Path]) -> Path | None:
                     rank_zero_warn(f"{damage}; going on from {path} instead")
                 return path
     if damages:
-        raise ValueError(f"no checkpoint of this run can be read: {'; '.join(damages)}; or start over with FRESH=1")
+        raise Refusal(
+            "no checkpoint of this run can be read: {damages}; or start over with FRESH=1", damages="; ".join(damages)
+        )
     return None
 
 
@@ -143,9 +156,10 @@ def check_whole(path: Path) -> None:
                 return
         elif tail[-END_OF_ZIP_BYTES:].startswith(END_OF_ZIP) and tail.endswith(b"\0\0"):
             return
-    raise ValueError(
-        f"{path} cannot be read as a checkpoint (damaged: its bytes do not fit its checksum); "
-        "expected a whole best.ckpt or last.ckpt of a run: copy it again or use another"
+    raise Refusal(
+        "{path} cannot be read as a checkpoint (damaged: its bytes do not fit its checksum); expected a "
+        "whole best.ckpt or last.ckpt of a run: copy it again or use another",
+        path=path,
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch import SliceBatch
+from ct.refusal import Refusal, Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import SegmentationModule
 from lightning_modules.latent import MaskStore
@@ -68,11 +69,11 @@ class ConsolidationModule(SegmentationModule):
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         if self.hparams["supervision"] == "masks":
-            return {"a pattern mask (pattern_mask)": scans["has_pattern_mask"].to_numpy() == 1}
+            return {Word("a pattern mask (pattern_mask)"): scans["has_pattern_mask"].to_numpy() == 1}
         weak_label = scans["weak_label"].to_numpy()
         return {
-            "a weak label (has_consolidation or report)": weak_label >= 0,
-            "consolidation by their weak label": weak_label == 1,
+            Word("a weak label (has_consolidation or report)"): weak_label >= 0,
+            Word("consolidation by their weak label"): weak_label == 1,
         }
 
     def shows_finding(self, target: NDArray[np.int8]) -> bool:
@@ -92,7 +93,7 @@ class ConsolidationModule(SegmentationModule):
     def on_after_batch_transfer(self, batch: SliceBatch, dataloader_idx: int) -> SliceBatch:
         if self.trainer.training and self.hparams["supervision"] == "em":
             if self.latent is None:
-                raise ValueError(
+                raise Refusal(
                     "supervision is 'em' but nothing relabels: add callbacks.relabel.Relabel to trainer.callbacks"
                 )
             batch["target"] = self.latent.get(batch["slice_index"]).to(torch.int8)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch import SliceBatch
+from ct.refusal import Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import SegmentationModule
 from losses.dice import dice_loss
@@ -43,7 +44,7 @@ class InfectionModule(SegmentationModule):
         self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-        return {"an infection mask (infection_mask or pattern_mask)": scans["has_infection_mask"].to_numpy() == 1}
+        return {Word("an infection mask (infection_mask or pattern_mask)"): scans["has_infection_mask"].to_numpy() == 1}
 
     def shows_finding(self, target: NDArray[np.int8]) -> bool:
         return bool((target[0] > 0).any())

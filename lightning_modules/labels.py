@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_info
 
+from ct.refusal import Refusal, Sentence
+
 
 def require_labels(module: Any, data: Any) -> None:
     """Refuse a training none of whose scans can teach what the module learns, and say how many can.
@@ -21,19 +23,30 @@ def require_labels(module: Any, data: Any) -> None:
     slices = data.usable(table, training=True)
     teaching = np.ones(len(table.scans), dtype=np.bool_)
     for label, labelled in module.labels(table.scans).items():
-        count = f"{int(labelled.sum())} of {len(table.scans)} training scans have {label}"
+        text = "{labelled} of {scans} training scans have {label}"
+        count = Sentence(text, labelled=int(labelled.sum()), scans=len(table.scans), label=label)
         rank_zero_info(f"train: {count}")
         if not labelled.any():
-            raise ValueError(f"{data.cohort}: {count}, without which this experiment learns nothing; add some")
+            raise Refusal(
+                "{cohort}: {count}, without which this experiment learns nothing; add some",
+                cohort=data.cohort,
+                count=count,
+            )
         teaching &= labelled
     rows = np.flatnonzero(slices & teaching[table.scan])
     if not len(rows):
-        raise ValueError(
-            f"{data.cohort}: {count}, but no slice of theirs is read in training, which leaves out {data.left_out}"
+        raise Refusal(
+            "{cohort}: {count}, but no slice of theirs is read in training, which leaves out {left_out}",
+            cohort=data.cohort,
+            count=count,
+            left_out=data.left_out,
         )
     # At random, since scans without the finding may stand together; the first slice that shows it ends the search.
     if not any(map(module.shows_finding, data.targets("train", np.random.default_rng(0).permutation(rows)))):
-        raise ValueError(
-            f"{data.cohort}: {count}, but none of these shows any {module.task}, which this experiment learns to find; "
-            "add scans that do"
+        raise Refusal(
+            "{cohort}: {count}, but none of these shows any {task}, which this experiment learns to find; "
+            "add scans that do",
+            cohort=data.cohort,
+            count=count,
+            task=module.task,
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from batch import SliceBatch
 from ct.patterns import GROUPS, OPACITY_GROUPS
+from ct.refusal import Word
 from lightning_modules.augment import Augmentation, affine_grid, vary_acquisition, warp
 from lightning_modules.base import SegmentationModule
 from lightning_modules.each_slice import each_slice
@@ -93,7 +94,7 @@ class OpacityModule(SegmentationModule):
         self.class_frequency.copy_(torch.tensor(statistics.group_frequency))
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-        return {"a pattern mask (pattern_mask)": scans["has_pattern_mask"].to_numpy() == 1}
+        return {Word("a pattern mask (pattern_mask)"): scans["has_pattern_mask"].to_numpy() == 1}
 
     def shows_finding(self, target: NDArray[np.int8]) -> bool:
         return bool((target[0] >= OPACITY_GROUPS[0]).any())

@@ -7,6 +7,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
+from ct.refusal import Refusal
+
 LENGTHS = ("T_max", "epochs")  # what schedules call the number of epochs
 
 
@@ -57,9 +59,10 @@ def check_schedule(config: Any) -> None:
     """
     lengths = [config.get(f"lr_scheduler.init_args.{length}", 1) for length in LENGTHS]
     if not all(isinstance(length, int) and length >= 1 for length in lengths):
-        raise ValueError(
-            f"trainer.max_epochs is {config.trainer.max_epochs}, but the learning rate follows a schedule as long as "
-            "the training; give a number of epochs, or --lr_scheduler=null"
+        raise Refusal(
+            "trainer.max_epochs is {max_epochs}, but the learning rate follows a schedule as long as the "
+            "training; give a number of epochs, or --lr_scheduler=null",
+            max_epochs=config.trainer.max_epochs,
         )
 
 
@@ -72,7 +75,10 @@ def check_same_length(checkpoint: dict[str, Any], trainer: Any) -> None:
     for state in checkpoint.get("lr_schedulers", []):
         for length in LENGTHS:
             if state.get(length, trainer.max_epochs) != trainer.max_epochs:
-                raise ValueError(
-                    f"the learning rate of {trainer.ckpt_path} follows a schedule of {state[length]} epochs, but this "
-                    f"training has {trainer.max_epochs}; give --trainer.max_epochs={state[length]}, or train anew"
+                raise Refusal(
+                    "the learning rate of {path} follows a schedule of {length} epochs, but this training has "
+                    "{epochs}; give --trainer.max_epochs={length}, or train anew",
+                    path=trainer.ckpt_path,
+                    length=state[length],
+                    epochs=trainer.max_epochs,
                 )

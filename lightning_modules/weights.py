@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ct.refusal import Refusal
 from lightning_modules.checkpoint_file import load_checkpoint_file
 from machine.latest import through_latest
 
@@ -19,11 +20,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = through_latest(path)
     if not path.is_file():
         stage = path.parts[-3] if len(path.parts) >= 3 and path.parts[-2] == "latest" else "<experiment>"
-        raise ValueError(f"there is no checkpoint {path}; train it first: make train EXP={stage}")
+        raise Refusal("there is no checkpoint {path}; train it first: make train EXP={stage}", path=path, stage=stage)
     checkpoint = load_checkpoint_file(path)
     if "ground_glass" not in checkpoint:
-        raise ValueError(
-            f"{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder"
+        raise Refusal(
+            "{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder", path=path
         )
     return checkpoint
 
@@ -43,16 +44,21 @@ def load_network_weights(path: str | Path, task: str, *networks: nn.Module) -> N
     checkpoint = read_checkpoint(path)
     about = checkpoint["ground_glass"]
     if about["task"] != task:
-        raise ValueError(
-            f"{path} holds a model for '{about['task']}', this experiment starts from one for '{task}'; "
-            f"give it a best.ckpt of an {task} experiment"
+        raise Refusal(
+            "{path} holds a model for {other!r}, this experiment starts from one for {task!r}; give it a "
+            "best.ckpt of an {task} experiment",
+            path=path,
+            other=about["task"],
+            task=task,
         )
     for network in networks:
         try:
             network.load_state_dict(network_weights(checkpoint))
         except RuntimeError as error:
             found = {key: about["arguments"].get(key) for key in ("network", "channels", "context")}
-            raise ValueError(
-                f"the network in {path} ({found}) has another shape than this experiment's; "
-                "set the same model.network, model.channels and model.context in both"
+            raise Refusal(
+                "the network in {path} ({found}) has another shape than this experiment's; set the same "
+                "model.network, model.channels and model.context in both",
+                path=path,
+                found=found,
             ) from error

@@ -13,14 +13,14 @@ ALLOWED = {
     "losses": {"ct.patterns"},
     "metrics": {"ct.patterns"},
     "datamodules": {"ct", "batch"},
-    "lightning_modules": {"networks", "losses", "metrics", "batch", "ct.patterns"},
+    "lightning_modules": {"networks", "losses", "metrics", "batch", "ct.patterns", "ct.refusal"},
     "callbacks": {"batch", "ct", "losses", "metrics"},
     "pages": set(),
     "evaluation": {"ct", "losses", "metrics", "pages"},
     "inference": {"ct", "networks", "lightning_modules", "pages"},
     "viewer": {"ct", "evaluation", "inference", "pages"},
 }
-ROOMS = {*ALLOWED, "train", "sweep", "tests"}
+ROOMS = {*ALLOWED, "train", "sweep", "launch", "tests"}
 FILES = [path for room in ALLOWED for path in [*ROOT.glob(f"{room}/**/*.py"), *ROOT.glob(f"{room}.py")]]
 
 

@@ -70,6 +70,7 @@ def box(tmp_path: Path) -> Path:
         (home / name).write_text(text)
     for name in ("launch.py", "ct/refusal.py"):
         shutil.copy(ROOT / name, home / name)
+    shutil.copytree(ROOT / "machine", home / "machine")
     return home
 
 
@@ -191,7 +192,7 @@ def test_the_noise_model_lies_beside_its_cohort_and_follows_it(box: Path) -> Non
 def test_a_stage_1_that_fails_ends_the_trial_with_its_reason(box: Path) -> None:
     text = end(start(box, WANDB_SWEEP_ID="s", FAIL="stage1"), code=2)
     assert trained(box) == ["stage1"]
-    assert text.splitlines()[-1] == "error: stage 1 (stage1) could not be trained; its own run and its log say why"
+    assert text.splitlines()[-1] == "error: stage 1 could not be trained; its own run and its log say why"
     assert (box / "error.txt").read_text() == text.splitlines()[-1].removeprefix("error: ")
 
 

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -12,11 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
+import pandas as pd
 import pydicom
 import pytest
+from broken_scans import broken_inputs
 from harness import ROOT, experiment_args, train_in_process
 from offline_run import payloads
 from predict_harness import predict
+
+from evaluation.report import main as report
+from inference.predict import main
+from viewer.choose import UPLOADED
+from viewer.segmenting import segment
+from viewer.upload import receive
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +35,8 @@ CANARIES = [text.encode() for text in (NAME, PATIENT_ID, BIRTH_DATE, UID, "Zelda
 
 def plant(cohort: Path, to: Path) -> Path:
     """A copy of a cohort in which everything that may bear a patient's name does."""
-    home = to / f"{NAME}_Zelda_{BIRTH_DATE}"
+    # Reports show what the user called the cohort, as they show scan_id.
+    home = to / f"{NAME}_Zelda_{BIRTH_DATE}" / "hospital"
     shutil.copytree(cohort.parent, home)
     rows = list(csv.DictReader((home / "cohort.csv").open(newline="")))
     for number, row in enumerate(rows):
@@ -97,25 +107,112 @@ def test_the_search_finds_what_is_there(planted: Path, tmp_path: Path) -> None:
     assert found_in(tmp_path) == {(str(tmp_path / "a.ckpt"), NAME.encode())}
 
 
-def test_nothing_of_a_patient_leaves(planted: Path, tmp_path: Path) -> None:
-    train_in_process("smoke_infection", planted, tmp_path, "--trainer.max_epochs=1")
-    stage_1 = tmp_path / "runs" / "smoke_infection" / "latest" / "best.ckpt"
+@pytest.fixture(scope="module")
+def trained(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both stages were trained on the planted cohort: runs/ and prepared/."""
+    work = tmp_path_factory.mktemp("trained")
+    train_in_process("smoke_infection", planted, work, "--trainer.max_epochs=1")
+    stage_1 = work / "runs" / "smoke_infection" / "latest" / "best.ckpt"
     more = ["--trainer.max_epochs=1", f"--model.init_weights={stage_1}"]
     more += ["--trainer.callbacks+=callbacks.save_masks.SaveMasks"]
     # In a process of its own, whose command line has the cohort's path, as a user's has.
-    command = [sys.executable, str(ROOT / "train.py"), "fit", *experiment_args("smoke", planted, tmp_path, *more)]
+    command = [sys.executable, str(ROOT / "train.py"), "fit", *experiment_args("smoke", planted, work, *more)]
     environment = {k: v for k, v in os.environ.items() if k != "GROUND_GLASS_RUN"} | {"WANDB_MODE": "offline"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "A099" in (tmp_path / "runs" / "smoke" / "latest" / "verdicts.csv").read_text()
-    rows = [row for row in csv.DictReader(planted.open(newline="")) if row["lung_mask"] and row["scan_id"] != "A099"]
-    series = [row for row in rows if (planted.parent / row["image"]).is_dir()]
-    for number, row in enumerate([*series[-1:], rows[0]]):
-        image, mask = planted.parent / row["image"], planted.parent / row["lung_mask"]
-        predict(stage_1.parents[2] / "smoke/latest/best.ckpt", image, tmp_path / f"predicted_{number}", mask)
-    assert number == 1, "a DICOM series and a NIfTI file"
-    assert found_in(tmp_path / "runs") == set()
+    return work
+
+
+@pytest.fixture(scope="module")
+def model(trained: Path) -> Path:
+    """best.ckpt of stage 2."""
+    return trained / "runs" / "smoke" / "latest" / "best.ckpt"
+
+
+@pytest.fixture(scope="module")
+def series(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DICOM series that is read with repairs: beside it lie a note, a localizer and another patient's head."""
+    rows = list(csv.DictReader(planted.open(newline="")))
+    scan = next(path for path in (planted.parent / row["image"] for row in rows) if path.is_dir())
+    folder = tmp_path_factory.mktemp("series") / f"{NAME} Zelda"
+    shutil.copytree(scan, folder)
+    (folder / f"{NAME}.txt").write_text(f"Zelda {NAME}, {BIRTH_DATE}")
+    for name, changes in {
+        "localizer": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        "other": {
+            "SeriesInstanceUID": f"{UID}.9",
+            "Modality": NAME.upper(),
+            "SeriesDescription": f"{NAME}, {PATIENT_ID}",
+        },
+    }.items():
+        file = pydicom.dcmread(min(scan.iterdir()))
+        file.SOPInstanceUID = f"{UID}.{len(name)}"
+        for tag, value in changes.items():
+            setattr(file, tag, value)
+        file.save_as(folder / f"{NAME}_{name}.dcm")
+    return folder
+
+
+def test_a_run_and_its_report_hold_nothing_of_a_patient(trained: Path) -> None:
+    run = (trained / "runs" / "smoke" / "latest").resolve()
+    assert "A099" in (run / "verdicts.csv").read_text()
+    assert report([str(run), f"--runs={trained / 'runs'}"]) == 0
+    assert (run / "report" / "index.html").is_file()
+    assert found_in(trained / "runs") == set()
+
+
+def test_a_single_result_holds_nothing_of_a_patient(planted: Path, model: Path, series: Path, tmp_path: Path) -> None:
+    row = next(row for row in csv.DictReader(planted.open(newline="")) if not (planted.parent / row["image"]).is_dir())
+    predict(model, planted.parent / row["image"], tmp_path / "nifti", planted.parent / row["lung_mask"])
+    assert found_in(tmp_path / "nifti") == set()
+    predict(model, series, tmp_path / "dicom")
+    repairs = json.loads((tmp_path / "dicom" / "measurements.json").read_text())["repairs"]
+    assert any("left out what is no DICOM image: 1 file" in repair for repair in repairs)
+    assert any("was chosen; left out: series" in repair for repair in repairs)
     # DICOM outputs belong to the patient's study, and bear the patient's name as DICOM requires.
-    of_the_patient = {str(tmp_path / "predicted_0" / name) for name in ("segmentation.dcm", "measurements.dcm")}
-    assert {where for where, _ in found_in(tmp_path / "predicted_0")} == of_the_patient
-    assert found_in(tmp_path / "predicted_1") == set()
+    of_the_patient = {str(tmp_path / "dicom" / name) for name in ("segmentation.dcm", "measurements.dcm")}
+    assert {where for where, _ in found_in(tmp_path / "dicom")} == of_the_patient
+
+
+def test_a_batch_and_its_failures_hold_nothing_of_a_patient(model: Path, series: Path, tmp_path: Path) -> None:
+    """One usable scan, and every kind of broken one, each named after the patient in its files, folders and tags."""
+    scans, out = tmp_path / f"{NAME}_{BIRTH_DATE}", tmp_path / "out"
+    scans.mkdir()
+    (tmp_path / "broken").mkdir()
+    for name, (path, _) in broken_inputs(tmp_path / "broken").items():
+        if path.is_dir() and any(path.iterdir()):
+            plant_in_image(path)
+            for file in path.iterdir():
+                file.rename(path / f"{NAME}_{file.name}")
+        path.rename(scans / f"{NAME} {name} {path.name}")
+    (scans / f"{NAME} cut" / "deep").mkdir(parents=True)
+    (scans / f"{NAME} cut" / "deep" / f"{NAME}_0000.dcm").write_bytes(b"no DICOM")
+    shutil.copytree(series, scans / f"Zelda {PATIENT_ID}")
+    two = shutil.copytree(series, scans / f"{NAME} twice")
+    for file in sorted(file for file in series.iterdir() if not file.name.startswith(NAME)):
+        copy = pydicom.dcmread(file)
+        copy.SeriesInstanceUID, copy.SeriesDescription = f"{UID}.77", f"second of {NAME}"
+        copy.SOPInstanceUID += ".7"
+        copy.save_as(two / f"{NAME}_again_{file.name}")
+    (scans / f"{NAME}.pdf").write_text(f"letter about Zelda {NAME}")
+    with pytest.raises(SystemExit) as end:
+        main(["--ckpt", str(model), "--scan", str(scans), "--out", str(out)])
+    assert end.value.code == 1
+    failed = pd.read_csv(out / "failed.csv")
+    assert len(failed) >= 14
+    assert not failed["reason"].str.contains("Error in").any(), "each reason is a sentence of its own"
+    private = out / "private_sources.csv"
+    assert NAME in private.read_text()
+    of_the_patient = {"segmentation.dcm", "measurements.dcm", private.name}
+    assert {Path(where).name for where, _ in found_in(out)} == of_the_patient
+
+
+def test_what_the_viewer_offers_holds_nothing_of_a_patient(model: Path, series: Path, tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for file in series.iterdir():
+            archive.write(file, f"{NAME}/{file.name}")
+    scan = receive([(f"{NAME}.zip", content.getvalue())], tmp_path / "visit")
+    segment(model, False, scan, tmp_path / "outputs", UPLOADED, lambda doing, share: None)
+    names = {Path(where).name for where, _ in found_in(tmp_path / "outputs")}
+    assert names == {"segmentation.dcm", "measurements.dcm"}

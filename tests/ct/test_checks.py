@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct.checks import check_hu, check_stack, check_voxels, place_mask
+from ct.checks import check_hu
+from ct.grid_checks import check_stack, check_voxels, place_mask
 from ct.read import read_scan
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

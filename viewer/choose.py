@@ -73,9 +73,9 @@ def choose_scan(cohorts: Path) -> PickedScan | None:
         name = st.selectbox("Phantom", list(found), help="Test scans: no model has seen them.")
         return PickedScan(f"phantom ({name})", (), found[name])
     if kind == FOLDER:
-        _uploader("Folder of one DICOM series", "directory")
+        _uploader("One scan: the folder of a DICOM series", "directory")
     else:
-        _uploader("Zip of one DICOM series, NIfTI, NRRD or DICOM files", True)
+        _uploader("One scan: a zip or the files of a DICOM series, or a volume file", True)
     files = st.session_state.get(BATCH)
     if not files:
         return None

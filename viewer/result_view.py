@@ -3,15 +3,17 @@
 import io
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from uuid import uuid4
 
 import streamlit as st
 
 from ct.scan import Scan
 from inference.outputs import PAGE
 from inference.overlays import findings_of
+from inference.profile import mask_of
 from inference.result import Masks, Result
 from inference.scan_numbers import tiles
 from inference.scan_page import LUNG_SOURCES
@@ -21,6 +23,11 @@ from viewer.planes import pack, show_planes, step_of
 from viewer.visit import plain
 
 REPORT_PIXELS_HIGH = 900
+DETAILS = "Details are below, in *About this result*."
+MOUSE = (
+    "Click: the place that all planes show. Wheel: next slice. Drag with the right button: window. "
+    "The patient's right is on the left. "
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +38,13 @@ class Segmented:
         result: The result.
         truth: What a reader drew, in the masks of the result; empty where nobody did.
         out: Folder of the outputs.
+        name: What tells this answer from all others, so that the browser shows none in another's place.
     """
 
     result: Result
     truth: Masks
     out: Path
+    name: str = field(default_factory=lambda: uuid4().hex)
 
     @cached_property
     def layers(self) -> list[Layer]:
@@ -51,11 +60,6 @@ class Segmented:
     def packet(self) -> bytes:
         """What draws the planes: packed once, since every click shows the page again."""
         return pack(self.result.scan, self.layers, self.drawn, self.name)
-
-    @property
-    def name(self) -> str:
-        """What tells this answer from others of the visit."""
-        return str(id(self))
 
 
 def show_result(shown: Segmented, scan: str, model: str) -> None:
@@ -78,18 +82,12 @@ def _show_answer(shown: Segmented, scan: str, model: str) -> None:
     st.caption(plain(f"Model: {result.model.card_line}{flips}."))
     if result.flags:
         reasons = "; ".join(plain(headline(flag)) for flag in result.flags)
-        st.warning(f"**This result may be wrong:** {reasons}.", icon=":material/flag:")
+        st.warning(f"**This result may be wrong:** {reasons}. {DETAILS}", icon=":material/flag:")
     st.html(tiles(result.measurements, findings_of(result.masks)))
     show_planes(shown.packet, shown.name)
     st.caption(f"{MOUSE}{_coarser(result.scan)}")
     if shown.drawn:
         st.caption(plain(f"Agreement with the reader (Dice): {_agreements(shown)}."))
-
-
-MOUSE = (
-    "Click: the place that all planes show. Wheel: next slice. Drag with the right button: window. "
-    "The patient's right is on the left. "
-)
 
 
 def headline(flag: str) -> str:
@@ -103,22 +101,22 @@ def _coarser(scan: Scan) -> str:
 
 
 def _agreements(shown: Segmented) -> str:
-    """Of each class that both tell apart."""
-    reader = {layer.name: layer for layer in shown.drawn}
-    scan = shown.result.scan
+    """Of each finding that both tell."""
+    result, truth = shown.result, shown.truth
+    found = findings_of(result.masks)
     return "; ".join(
-        f"{layer.name} {agreement(reader[layer.name].mask, layer.mask, scan)}"
-        for layer in shown.layers
-        if layer.name in reader
+        f"{finding.name} {agreement(mask_of(truth, finding), mask_of(result.masks, finding), result.scan)}"
+        for finding in findings_of(truth)
+        if finding in found
     )
 
 
 # A fragment: another tab draws the tabs again, and nothing else.
 @st.fragment
 def _show_tabs(shown: Segmented) -> None:
-    contents: dict[str, Callable[[], None]] = {
+    contents: dict[str, Callable[[], object]] = {
         "Numbers": lambda: _show_numbers(shown.result),
-        "Report": lambda: _show_report(shown),
+        "Report": lambda: st.iframe(shown.out / PAGE, height=REPORT_PIXELS_HIGH),
         "Downloads": lambda: _show_downloads(shown),
         "About this result": lambda: _show_provenance(shown.result),
     }
@@ -136,10 +134,6 @@ def _show_numbers(result: Result) -> None:
         if len(rows):
             st.table(rows.map(plain))
     st.caption(ABOUT)
-
-
-def _show_report(shown: Segmented) -> None:
-    st.iframe(shown.out / PAGE, height=REPORT_PIXELS_HIGH)
 
 
 def _show_downloads(shown: Segmented) -> None:

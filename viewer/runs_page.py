@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,7 @@ WORDS = {
     "false_voxels": "false voxels",
     "lung_ml": "lungs (ml)",
 }
+NO_MASKS = "the masks of the test scans were not kept (make report makes them)"
 WITH_INTERVAL = ("Dice", "IOU", "RV")
 INTERVALS = "In brackets and as lines on the bars: 95 % intervals, bootstrapped by patient."
 
@@ -62,10 +64,15 @@ def _readable(folders: Mapping[str, Path]) -> dict[str, Run]:
     for place, folder in folders.items():
         name = run_label(place, folder)
         try:
-            read[name] = read_run(folder)
-        except ValueError:
-            st.warning(f"{plain(name)} is left out: its files cannot be read; train it again.")
+            read[name] = _read(folder, (folder / "metrics.json").stat().st_mtime_ns)
+        except ValueError as error:
+            st.warning(plain(f"{name} is left out: {str(error).replace(str(folder), 'its folder')}"))
     return read
+
+
+@lru_cache(maxsize=1024)  # all are read to know which were tested on the same scans, at every click
+def _read(folder: Path, changed_ns: int) -> Run:
+    return read_run(folder)
 
 
 def part_title(part: Runs) -> str:
@@ -78,8 +85,8 @@ def part_title(part: Runs) -> str:
 
 def _show_part(part: Runs) -> None:
     first = next(iter(part.values()))
-    known = {name: _intervals(run, run.folder.stat().st_mtime_ns) for name, run in part.items()}
-    intervals = {name: table for name, table in known.items() if table is not None}
+    tables = {name: _intervals(run, run.folder.stat().st_mtime_ns) for name, run in part.items()}
+    intervals = {name: table for name, table in tables.items() if table is not None}
     st.table(runs_table(part, intervals).map(plain), hide_index=True)
     st.caption(f"{CAPTION} {INTERVALS}{_without(part, intervals)}")
     left, right = st.columns(2)
@@ -110,9 +117,6 @@ def _intervals(run: Run, changed_ns: int) -> pd.DataFrame | None:
 def _without(part: Runs, intervals: Mapping[str, pd.DataFrame]) -> str:
     names = [name for name in part if name not in intervals]
     return f" None for {plain('; '.join(names))}: its cohort has changed or is gone since." if names else ""
-
-
-NO_MASKS = "the masks of the test scans were not kept (make report makes them)"
 
 
 def runs_table(part: Mapping[str, Run], intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ const CELLS = 112; // of the longest edge: points are 2 to 3 mm apart
 const REACH = 2; // cells around a point that its normal is made from
 const SIDE = 480; // pixels of the picture
 const LIGHT = [-0.35, -0.45, 0.82]; // from the upper left, before the picture
-const GLASS = { rgb: [190, 205, 220], least: 0.16, most: 0.9 };
+const GLASS = { least: 0.25, most: 0.95, white: 0.35 }; // the lungs' colour would be dim on black
 
 function makeSolid(scan, state, draw) {
   const cells = coarseCells(scan);
@@ -44,7 +44,7 @@ function makeSolid(scan, state, draw) {
         if (points && state.strengths[number]) splat(points, towards, cells, buffers, scan.layers[number].rgb);
       });
       buffers.depth.fill(-Infinity);
-      splat(lungs, towards, cells, buffers, null);
+      splat(lungs, towards, cells, buffers, scan.layers[0].rgb, true);
       canvas.getContext("2d").putImageData(buffers.image, 0, 0);
       const from = Math.abs(angles.turn); // the front shows the patient's right on the left, the back the left
       edges.forEach((edge, side) => {
@@ -126,12 +126,12 @@ function rotation({ turn, tilt }) {
   return [[ca, sa, 0], [sa * sb, -ca * sb, -cb], [sa * cb, -ca * cb, sb]];
 }
 
-// Paint points, the nearest on top; without a colour as glass over what is there, denser towards its rims.
-function splat(points, [right, down, near], cells, { depth, image }, rgb) {
+// Paint points, the nearest on top; glass over what is there, denser towards its rims.
+function splat(points, [right, down, near], cells, { depth, image }, rgb, glass = false) {
   const scale = SIDE / Math.hypot(...cells.shape);
   const size = Math.ceil(scale * 1.5);
   const pixels = image.data;
-  const shade = new Float32Array(rgb ? 0 : 2 * SIDE * SIDE);
+  const shade = new Float32Array(glass ? 2 * SIDE * SIDE : 0);
   for (let i = 0; i < points.length; i += 6) {
     const along = (row, at) => row[0] * points[at] + row[1] * points[at + 1] + row[2] * points[at + 2];
     const facing = along(near, i + 3);
@@ -145,18 +145,19 @@ function splat(points, [right, down, near], cells, { depth, image }, rgb) {
         const pixel = y * SIDE + x;
         if (depth[pixel] >= depthHere) continue;
         depth[pixel] = depthHere;
-        if (rgb) pixels.set([rgb[0] * light, rgb[1] * light, rgb[2] * light, 255], 4 * pixel);
+        if (!glass) pixels.set([rgb[0] * light, rgb[1] * light, rgb[2] * light, 255], 4 * pixel);
         else [shade[2 * pixel], shade[2 * pixel + 1]] = [light, GLASS.least + (GLASS.most - GLASS.least) * (1 - facing) ** 2];
       }
     }
   }
-  if (rgb) return;
+  if (!glass) return;
   for (let pixel = 0; pixel < SIDE * SIDE; pixel++) {
     const share = shade[2 * pixel + 1];
     if (!share) continue;
     for (let part = 0; part < 3; part++) {
       const at = 4 * pixel + part;
-      pixels[at] += share * (GLASS.rgb[part] * shade[2 * pixel] - pixels[at]);
+      const colour = rgb[part] + GLASS.white * (255 - rgb[part]);
+      pixels[at] += share * (colour * shade[2 * pixel] - pixels[at]);
     }
     pixels[4 * pixel + 3] = 255;
   }

@@ -78,7 +78,7 @@ function make(tag, properties = {}, ...children) {
 function makePane(plane, masks, title, scan, state, draw) {
   const [rows, columns] = [scan.shape[plane.down], scan.shape[plane.across]];
   const aspect = (columns * scan.spacing[plane.across]) / (rows * scan.spacing[plane.down]);
-  const canvas = make("canvas", { width: columns, height: rows });
+  const canvas = make("canvas", { width: columns, height: rows, role: "img", ariaLabel: `${title ?? plane.name} picture` });
   const lines = ["upright", "level"].map(name => make("i", { className: name }));
   const edges = plane.edges.map((letter, side) => make("b", { className: ["west", "east", "north", "south"][side] }, letter));
   const picture = make("div", { className: "picture" }, canvas, ...lines, ...edges);

@@ -11,7 +11,7 @@ function makeSolid(scan, state, draw) {
   const cells = coarseCells(scan);
   const lungs = surface(cells, label => label > 0);
   const findings = scan.layers.map((layer, number) => number && surface(cells, label => label === number + 1));
-  const canvas = make("canvas", { width: SIDE, height: SIDE });
+  const canvas = make("canvas", { width: SIDE, height: SIDE, role: "img", ariaLabel: "Lungs and findings as solids" });
   const edges = ["R", "L"].map((letter, side) => make("b", { className: ["west", "east"][side] }, letter));
   const picture = make("div", { className: "picture solid" }, canvas, ...edges);
   const angles = { turn: 25, tilt: 15 };

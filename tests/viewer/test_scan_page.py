@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from ct.phantom_volume import Frame
 from ct.read import read_scan
 from ct.write import write_dicom_series, write_scan_nifti
 from inference.measure import measure
-from inference.result import ModelCard, Result
+from inference.result import NOT_SAID, ModelCard, Result
 from viewer import scan_page
+from viewer.visit import plain
 
 SCRIPT = "from pathlib import Path; from viewer.scan_page import show_scan_page; show_scan_page(Path({!r}), Path({!r}))"
 TIMEOUT = 60
@@ -160,3 +162,24 @@ def test_choices_close_with_an_answer_and_open_with_a_refusal(page: AppTest, ser
     upload(page, ("letter.nii.gz", b"no image", "application/gzip"))
     segment(page)
     assert page.session_state["choices"]
+
+
+def test_a_flag_is_said_in_plain_words_and_its_figures_on_demand(
+    page: AppTest, series: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = "the network's features are 1.1 away from theirs, which differ from each other by 0.48 usually"
+    flag = f"unlike the 48 training scans: {figures}"
+    monkeypatch.setattr(scan_page, "segment", lambda *given: replace(answer(*given), flags=(flag,)))
+    upload(page, ("doe.zip", series, "application/zip"))
+    segment(page)
+    assert page.warning[0].value.startswith("**This result may be wrong:** unlike the 48 training scans.")
+    assert not [text for text in page.markdown if "features" in text.value]
+    page.session_state[f"tabs-{page.session_state['answer'].result.name}"] = "About this result"
+    page.run()
+    assert [text for text in page.markdown if plain(figures) in text.value]
+
+
+def test_a_model_s_card_stands_below_the_heading(page: AppTest, series: bytes) -> None:
+    upload(page, ("doe.zip", series, "application/zip"))
+    segment(page)
+    assert plain(f"Model: {NOT_SAID}.") in [caption.value for caption in page.caption]

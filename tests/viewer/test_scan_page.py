@@ -2,9 +2,10 @@
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from ct.write import write_dicom_series, write_scan_nifti
 from inference.measure import measure
 from inference.result import NOT_SAID, ModelCard, Result
 from viewer import scan_page
-from viewer.visit import plain
 
 SCRIPT = "from pathlib import Path; from viewer.scan_page import show_scan_page; show_scan_page(Path({!r}), Path({!r}))"
 TIMEOUT = 60
@@ -81,8 +81,13 @@ def segment(page: AppTest) -> None:
     assert not page.exception
 
 
+def read(elements: Iterable[Any]) -> list[str]:
+    """What a visitor reads of them."""
+    return [element.value.replace("\\", "") for element in elements]
+
+
 def headings(page: AppTest) -> list[str]:
-    return [header.value.replace("\\", "") for header in page.header]
+    return read(page.header)
 
 
 def test_an_answer_states_scan_and_model(page: AppTest, series: bytes) -> None:
@@ -139,7 +144,7 @@ def test_another_file_of_the_same_name_is_another_scan(page: AppTest, series: by
 def test_the_right_zip_works_after_a_wrong_file(page: AppTest, series: bytes) -> None:
     upload(page, ("letter.nii.gz", b"no image", "application/gzip"))
     segment(page)
-    assert page.error[0].value.replace("\\", "").startswith("scan/letter.nii.gz: not a readable NIfTI file")
+    assert read(page.error)[0].startswith("scan/letter.nii.gz: not a readable NIfTI file")
     assert headings(page) == []
     upload(page, ("doe.zip", series, "application/zip"))
     assert not page.error, "the sentence is of a file that is picked no more"
@@ -173,13 +178,13 @@ def test_a_flag_is_said_in_plain_words_and_its_figures_on_demand(
     upload(page, ("doe.zip", series, "application/zip"))
     segment(page)
     assert page.warning[0].value.startswith("**This result may be wrong:** unlike the 48 training scans.")
-    assert not [text for text in page.markdown if "features" in text.value]
+    assert not [text for text in read(page.markdown) if "features" in text]
     page.session_state[f"tabs-{page.session_state['answer'].result.name}"] = "About this result"
     page.run()
-    assert [text for text in page.markdown if plain(figures) in text.value]
+    assert [text for text in read(page.markdown) if figures in text]
 
 
 def test_a_model_s_card_stands_below_the_heading(page: AppTest, series: bytes) -> None:
     upload(page, ("doe.zip", series, "application/zip"))
     segment(page)
-    assert plain(f"Model: {NOT_SAID}.") in [caption.value for caption in page.caption]
+    assert f"Model: {NOT_SAID}." in read(page.caption)

@@ -1,30 +1,44 @@
 """The two pages of the viewer; Streamlit runs this file for every visitor and every click."""
 
-import argparse
 from pathlib import Path
 
 import streamlit as st
 
-from viewer.runs_page import show_runs_page
-from viewer.scan_page import show_scan_page
+from viewer.first_screen import DOES, MARK, PRODUCT, PURPOSE
+from viewer.options import Options, read_options
 
-# Streamlit leaves the upper sixth of a page empty.
-LESS_MARGIN = "<style>.stMainBlockContainer { padding-top: 3.5rem; }</style>"
+STARTING = "The viewer is starting; this takes some seconds once."
+STYLE = Path(__file__).with_name("page.css")
+HEADER = f'<header class="{MARK}"><b>{PRODUCT}</b> <span>{DOES}</span> <small>{PURPOSE}</small></header>'
 
 
 def main() -> None:
     """Show the page that the visitor picked."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--cohorts", type=Path, default=Path("cohorts"))
-    places = parser.parse_args()
-    st.set_page_config(page_title="Ground Glass", layout="wide")
-    st.html(LESS_MARGIN)
+    options = read_options()
+    st.set_page_config(page_title=PRODUCT, layout="wide")
+    st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>{HEADER}")
     pages = [
-        st.Page(lambda: show_scan_page(places.runs, places.cohorts), title="Segment a scan", url_path="scan"),
-        st.Page(lambda: show_runs_page(places.runs), title="Compare runs", url_path="runs"),
+        st.Page(lambda: show_scan(options), title="Segment a scan", url_path="scan"),
+        st.Page(lambda: show_runs(options), title="Compare runs", url_path="runs"),
     ]
     st.navigation(pages, position="top").run()
+
+
+# What follows is imported late, since loading PyTorch takes seconds once: the header is there before.
+def show_scan(options: Options) -> None:
+    """Show the page that segments a scan."""
+    with st.spinner(STARTING):
+        from viewer.scan_page import show_scan_page
+
+    show_scan_page(options.runs, options.cohorts)
+
+
+def show_runs(options: Options) -> None:
+    """Show the page that compares runs."""
+    with st.spinner(STARTING):
+        from viewer.runs_page import show_runs_page
+
+    show_runs_page(options.runs)
 
 
 main()

@@ -14,6 +14,7 @@ from ct.read import read_mask, read_pattern_mask
 from ct.scan import Scan
 from inference.overlays import colours_of
 from inference.result import Masks, masks_by_group
+from inference.scan_numbers import shown_ml
 
 LUNGS, GROUND_GLASS, CONSOLIDATION = GROUPS[1], OPACITY_GROUPS[0], OPACITY_GROUPS[-1]
 
@@ -72,7 +73,10 @@ def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: 
     return truth
 
 
-def dice(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float | None:
-    """Dice of two masks of one shape; None where both are empty."""
-    both = int(truth.sum()) + int(prediction.sum())
-    return 2 * int((truth & prediction).sum()) / both if both else None
+def agreement(truth: NDArray[np.bool_], prediction: NDArray[np.bool_], scan: Scan) -> str:
+    """Dice of two masks (Z, Y, X) of a scan in words: a reader who drew nothing leaves it undefined."""
+    true, predicted = int(truth.sum()), int(prediction.sum())
+    if true:
+        return f"{2 * int((truth & prediction).sum()) / (true + predicted):.2f}"
+    marked = shown_ml(predicted * scan.voxel_ml) if scan.spacing_known else f"{predicted} voxels"
+    return f"undefined (the reader drew none, the model {marked if predicted else 'none either'})"

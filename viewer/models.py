@@ -1,8 +1,12 @@
 """Runs and checkpoints that a visitor can pick."""
 
+from datetime import datetime
 from pathlib import Path
 
 from evaluation.run_data import finished_runs
+
+TIMESTAMP, MINUTES = "%Y-%m-%d_%H-%M-%S", "%Y-%m-%d %H:%M"
+TIMESTAMP_LETTERS = 19  # milliseconds follow
 
 
 def experiment_place(run: Path, runs: Path) -> str:
@@ -13,6 +17,22 @@ def experiment_place(run: Path, runs: Path) -> str:
         runs: Folder of all runs.
     """
     return run.parent.relative_to(runs.resolve()).as_posix()
+
+
+def run_label(place: str, run: Path) -> str:
+    """A run as pages call it: its experiment, the study or sweep that it belongs to, and when it began.
+
+    Args:
+        place: Its `experiment_place`.
+        run: Its folder.
+    """
+    *above, experiment = place.split("/")
+    group = f" ({', '.join(above)})" if above else ""
+    try:
+        began = datetime.strptime(run.name[:TIMESTAMP_LETTERS], TIMESTAMP).strftime(MINUTES)
+    except ValueError:  # a folder that somebody renamed
+        began = run.name
+    return f"{experiment}{group}, run of {began}"
 
 
 def checkpoints(runs: Path) -> dict[str, Path]:

@@ -1,21 +1,36 @@
-"""The page that compares runs: their figures, by site, and the scans on which each did worst."""
+"""The page that compares runs of the same test scans: their figures, by site, and the scans on which each did worst."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 from matplotlib import pyplot as plt
 
+from ct.cohort import read_cohort
 from evaluation.run_data import Run, read_run
 from evaluation.side_by_side import Runs, same_test
+from evaluation.statistics import per_site_table
 from evaluation.tables import CAPTION, FINDINGS, KEYS, finding_rows, text
 from evaluation.worst_scans import draw_failures, failure, most_false, worst_scans
-from viewer.models import newest_runs
-from viewer.site_bars import BAR_FIGURES, draw_sites, site_figures
+from pages.page import cell
+from viewer.models import newest_runs, run_label
+from viewer.site_bars import ALL, BAR_FIGURES, NO_INTERVALS, draw_sites, site_figures
 from viewer.visit import plain
 
 WORST = 4
+WORDS = {
+    "scan_id": "scan",
+    "dice": "Dice",
+    "missed_voxels": "missed voxels",
+    "false_voxels": "false voxels",
+    "lung_ml": "lungs (ml)",
+}
+NO_MASKS = "the masks of the test scans were not kept (make report makes them)"
+WITH_INTERVAL = ("Dice", "IOU", "RV")
+INTERVALS = "In brackets and as lines on the bars: 95 % intervals, bootstrapped by patient."
 
 
 def show_runs_page(runs: Path) -> None:
@@ -24,51 +39,107 @@ def show_runs_page(runs: Path) -> None:
     Args:
         runs: Folder of all runs.
     """
-    found = newest_runs(runs)
-    if not found:
+    parts = same_test(_readable(newest_runs(runs)))
+    if not parts:
         st.write(f"No finished run in {plain(str(runs))} yet: make train EXP=unet_em makes one.")
         return
-    names = list(found)
-    chosen = st.multiselect("Runs", names, default=names[:2], help="The newest finished run of every experiment.")
-    read = {}
-    for name in chosen:
-        try:
-            read[name] = read_run(found[name])
-        except ValueError as error:
-            st.error(plain(str(error)))
-    for number, part in enumerate(same_test(read), 1):
-        _show_part(number, part)
-
-
-def _show_part(number: int, part: Runs) -> None:
-    """Runs that were tested on the same scans."""
-    first = next(iter(part.values()))
-    st.header(f"{first.task.capitalize()}, {len(first.scans)} test scans", divider=True, anchor=False)
-    st.table(runs_table(part), hide_index=True)
-    st.caption(CAPTION)
-    left, right = st.columns(2)
-    finding = left.selectbox(
-        "Finding", first.findings, format_func=lambda name: FINDINGS[name], key=f"finding-{number}"
+    titles = [part_title(part) for part in parts]
+    number = st.selectbox(
+        "Test scans",
+        range(len(parts)),
+        format_func=lambda number: titles[number],
+        help="Only runs that were tested on the same scans can be compared.",
     )
-    figure = right.selectbox("Figure", BAR_FIGURES, format_func=lambda key: BAR_FIGURES[key], key=f"figure-{number}")
-    values = site_figures(part, finding, figure)
-    if values.notna().to_numpy().any():
-        drawn = draw_sites(values, BAR_FIGURES[figure])
-        st.pyplot(drawn, alt=f"{BAR_FIGURES[figure]} by site")
-        plt.close(drawn)
+    part = parts[number]
+    chosen = st.multiselect(
+        "Runs", list(part), default=list(part)[:2], help="The newest finished run of every experiment."
+    )
+    if chosen:
+        _show_part({name: part[name] for name in chosen})
+
+
+def _readable(folders: Mapping[str, Path]) -> dict[str, Run]:
+    """Runs by what they are called; those whose files contradict each other are named and left out."""
+    read = {}
+    for place, folder in folders.items():
+        name = run_label(place, folder)
+        try:
+            read[name] = _read(folder, (folder / "metrics.json").stat().st_mtime_ns)
+        except ValueError as error:
+            st.warning(plain(f"{name} is left out: {str(error).replace(str(folder), 'its folder')}"))
+    return read
+
+
+@lru_cache(maxsize=1024)  # all are read to know which were tested on the same scans, at every click
+def _read(folder: Path, changed_ns: int) -> Run:
+    return read_run(folder)
+
+
+def part_title(part: Runs) -> str:
+    """What runs of the same test scans have in common."""
+    first = next(iter(part.values()))
+    cohort = Path(first.config["data"]["init_args"]["cohort"]).parent.name
+    number = f"{len(part)} runs" if len(part) > 1 else "1 run"
+    return f"{first.task.capitalize()}, {len(first.scans)} test scans of {cohort} ({number})"
+
+
+def _show_part(part: Runs) -> None:
+    first = next(iter(part.values()))
+    tables = {name: _intervals(run, run.folder.stat().st_mtime_ns) for name, run in part.items()}
+    intervals = {name: table for name, table in tables.items() if table is not None}
+    st.table(runs_table(part, intervals).map(plain), hide_index=True)
+    st.caption(f"{CAPTION} {INTERVALS}{_without(part, intervals)}")
+    left, right = st.columns(2)
+    finding = left.selectbox("Finding", first.findings, format_func=lambda name: FINDINGS[name])
+    figure = right.selectbox("Figure", BAR_FIGURES, format_func=lambda key: BAR_FIGURES[key])
+    rows = site_figures(part, intervals, finding, figure)
+    if rows["value"].notna().any():
+        st.altair_chart(draw_sites(rows, figure), width="stretch")
     else:
         st.write("No site has this figure.")
     for name, run in part.items():
         _show_worst(name, run, finding)
 
 
-def runs_table(part: Mapping[str, Run]) -> pd.DataFrame:
+@st.cache_data(show_spinner=False, hash_funcs={Run: lambda run: str(run.folder)})
+def _intervals(run: Run, changed_ns: int) -> pd.DataFrame | None:
+    """The intervals of a run, made again where its folder changed; None where its patients are unknown."""
+    scans = run.scans
+    if scans["patient"].isna().any():  # a run that kept no masks
+        try:
+            rows = read_cohort(run.config["data"]["init_args"]["cohort"]).rows
+        except (ValueError, OSError):
+            return None
+        scans = scans.assign(patient=scans["scan_id"].map({row.scan_id: row.patient_id for row in rows}))
+    return None if scans["patient"].isna().any() else per_site_table(replace(run, scans=scans))
+
+
+def _without(part: Runs, intervals: Mapping[str, pd.DataFrame]) -> str:
+    names = [name for name in part if name not in intervals]
+    return f" None for {plain('; '.join(names))}: its cohort has changed or is gone since." if names else ""
+
+
+def runs_table(part: Mapping[str, Run], intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """A row for each run and finding, as text, columns run, finding and those of the report's tables."""
-    return pd.DataFrame(
-        {"run": name, "finding": row.label} | {column: text(column, row.figures[column]) for column in KEYS}
-        for name, run in part.items()
-        for row in finding_rows(run.metrics)
-    )
+    rows = []
+    for name, run in part.items():
+        ends = intervals.get(name, NO_INTERVALS)
+        keys = [finding for finding in FINDINGS if f"{finding}/dice_mean" in run.metrics]
+        for key, row in zip(keys, finding_rows(run.metrics), strict=True):
+            here = ends[(ends["site"] == ALL) & (ends["finding"] == key)].set_index("figure")
+            figures = {
+                column: text(column, value) + (_interval(here, KEYS[column]) if column in WITH_INTERVAL else "")
+                for column, value in row.figures.items()
+            }
+            rows.append({"run": name, "finding": row.label} | figures)
+    return pd.DataFrame(rows)
+
+
+def _interval(ends: pd.DataFrame, figure: str) -> str:
+    if figure not in ends.index or ends.loc[figure, ["low", "high"]].isna().any():
+        return ""
+    low, high = ends.loc[figure, ["low", "high"]]
+    return f" ({low:.3f} to {high:.3f})"
 
 
 def _show_worst(name: str, run: Run, finding: str) -> None:
@@ -78,12 +149,16 @@ def _show_worst(name: str, run: Run, finding: str) -> None:
     if not len(rows):
         st.write("No scan is known to have or to lack this finding.")
         return
+    shown = {"dice": rows["dice"].map(cell), "lung_ml": rows["lung_ml"].map("{:,.0f}".format)}
+    st.table(rows.assign(**shown).rename(columns=WORDS).astype(str).map(plain), hide_index=True)
+    if not run.has_masks:
+        st.caption(f"No pictures: {NO_MASKS}.")
+        return
     try:
-        drawn = draw_failures([failure(run, row, finding) for row in rows.to_dict("records")])
-    except ValueError as error:
-        st.info(plain(str(error)))
-        shown = {column: [text(column, value) for value in rows[column]] for column in ("dice", "lung_ml")}
-        st.table(rows.assign(**shown), hide_index=True)
+        with plt.style.context("dark_background" if st.context.theme.type == "dark" else "default"):
+            drawn = draw_failures([failure(run, row, finding) for row in rows.to_dict("records")])
+    except ValueError:  # whose sentence names files of this machine
+        st.caption("No pictures: the scans were prepared in another way since, or are gone; test the run again.")
         return
     st.pyplot(drawn, alt=f"Worst scans of {name}")
     plt.close(drawn)

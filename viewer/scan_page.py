@@ -1,18 +1,40 @@
 """The page that segments a scan and shows what was found."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
-from viewer.choose import Bring, choose_model, choose_scan
+from viewer.choose import PickedModel, PickedScan, choose_model, choose_scan
 from viewer.findings import read_truth
 from viewer.result_view import Segmented, show_result
 from viewer.segmenting import segment
 from viewer.visit import plain, visit_folder
 
-STATE = "segmented"
-PURPOSE = "For research. No medical device: no diagnosis or treatment may rest on it."
+ANSWER, CHOICES, OPEN = "answer", "choices", "choices are to be open"
+
+
+class Question(NamedTuple):
+    """What a visitor asks for."""
+
+    model: PickedModel
+    scan: PickedScan
+    flips: bool
+
+    @property
+    def text(self) -> str:
+        """Scan and model in words."""
+        return f"{self.scan.label}, segmented by {self.model.label}{' with flips' if self.flips else ''}"
+
+
+class Answer(NamedTuple):
+    """What came of a question: a result, or the sentence that says why there is none."""
+
+    question: Question
+    result: Segmented | None
+    refusal: str = ""
 
 
 def show_scan_page(runs: Path, cohorts: Path) -> None:
@@ -22,23 +44,35 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
         runs: Folder of all runs.
         cohorts: Folder of cohorts with phantoms.
     """
-    with st.sidebar:
-        checkpoint, bring = choose_model(runs), choose_scan(cohorts)
+    st.session_state.setdefault(CHOICES, True)
+    if OPEN in st.session_state:
+        st.session_state[CHOICES] = st.session_state.pop(OPEN)
+    with st.expander("Model and scan", key=CHOICES, on_change="rerun"):
+        question, start = _choose(runs, cohorts)
+    if start and question:
+        answer = st.session_state[ANSWER] = _ask(question)
+        st.session_state[OPEN] = answer.result is None
+        st.rerun()
+    if answer := st.session_state.get(ANSWER):
+        _show(answer, question)
+
+
+def _choose(runs: Path, cohorts: Path) -> tuple[Question | None, bool]:
+    """What is picked now, if it is complete, and whether the button was pressed."""
+    left, right = st.columns(2)
+    with left:
+        model = choose_model(runs)
         flips = st.toggle("Flips", help="Average over mirrored slices too: four times the work.")
-        start = st.button("Segment", type="primary", width="stretch", disabled=checkpoint is None or bring is None)
-        st.caption(f"{PURPOSE} What you upload stays on this machine and is removed when you leave this page.")
-    if start and checkpoint and bring:
-        st.session_state.pop(STATE, None)
-        _segment(checkpoint, flips, bring)
-    shown: Segmented | None = st.session_state.get(STATE)
-    if shown and shown.out.is_dir():  # a visitor whose connection broke starts with an empty folder
-        show_result(shown)
-    else:
-        st.write("Pick a model and a scan in the side bar (» opens it on a narrow screen), then press *Segment*.")
+    with right:
+        scan = choose_scan(cohorts)
+    question = Question(model, scan, flips) if model and scan else None
+    start = st.button("Segment", type="primary", disabled=question is None)
+    st.caption("What you upload stays on this machine and is removed when you leave this page.")
+    return question, start
 
 
-def _segment(checkpoint: Path, flips: bool, bring: Bring) -> None:
-    """Segment the scan and remember the result, or say why it cannot be used."""
+def _ask(question: Question) -> Answer:
+    """Segment the scan, or say why it cannot be used."""
     work, out = visit_folder() / "scan", visit_folder() / "outputs"
     for old in (work, out):
         shutil.rmtree(old, ignore_errors=True)
@@ -48,12 +82,29 @@ def _segment(checkpoint: Path, flips: bool, bring: Bring) -> None:
         bar.progress(share, plain(doing))
 
     try:
-        example = bring(work)
-        result = segment(checkpoint, flips, example.source, out, example.name, tell)
-        truth = read_truth(result.scan, example.patterns, example.infection, result.masks)
+        return Answer(question, _segment(question, work, out, tell))
     except ValueError as error:
-        st.error(plain(str(error)))
-        return
+        return Answer(question, None, str(error))
     finally:
         bar.empty()
-    st.session_state[STATE] = Segmented(result, truth, out)
+
+
+def _segment(question: Question, work: Path, out: Path, tell: Callable[[str, float], None]) -> Segmented:
+    example = question.scan.bring(work)
+    result = segment(question.model.checkpoint, question.flips, example.source, out, example.name, tell)
+    return Segmented(result, read_truth(result.scan, example.patterns, example.infection, result.masks), out)
+
+
+def _show(answer: Answer, picked: Question | None) -> None:
+    """Draw an answer; one that is not of what is picked now says so."""
+    stale = answer.question != picked
+    if stale and answer.result:
+        now = f"You have picked {picked.text} since" if picked else "What you have picked since is not complete"
+        st.warning(
+            f"**This is an earlier answer.** {plain(now)}: press *Segment* for its answer.", icon=":material/history:"
+        )
+    if answer.result is None:
+        if not stale:
+            st.error(plain(answer.refusal))
+    elif answer.result.out.is_dir():  # a visitor whose connection broke starts with an empty folder
+        show_result(answer.result, answer.question.scan.label, answer.question.model.label)

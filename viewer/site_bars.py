@@ -1,12 +1,12 @@
-"""Figures of several runs by site, as bars."""
+"""Figures of several runs by site, as bars with their intervals."""
 
-from typing import Any
+from collections.abc import Mapping
 
+import altair
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
-from evaluation.figures import HATCHES, LINE_COLOURS
+from evaluation.figures import LINE_COLOURS
 from evaluation.side_by_side import Runs
 
 BAR_FIGURES = {
@@ -14,46 +14,61 @@ BAR_FIGURES = {
     "iou_pooled": "IOU (pooled)",
     "relative_volume": "Relative volume (pooled)",
 }
-ALL = "all"
+ALL, ALL_SITES = "all", "all sites"
+NO_INTERVALS = pd.DataFrame(columns=["site", "finding", "figure", "low", "high"])
+COLUMNS = ["run", "site", "value", "low", "high"]
+# The same axis whatever is shown, so that charts can be compared; a relative volume of 1 is right.
+LEAST_TOP = {"dice_mean": 1.0, "iou_pooled": 1.0, "relative_volume": 2.0}
+CHART_PIXELS_HIGH = 320
 
 
-def site_figures(part: Runs, finding: str, figure: str) -> pd.DataFrame:
-    """A row for each site and one for all, a column for each run; NaN where a figure is undefined.
+def site_figures(part: Runs, intervals: Mapping[str, pd.DataFrame], finding: str, figure: str) -> pd.DataFrame:
+    """Look up a figure of every run at every site and over all.
 
     Args:
         part: Runs of the same test scans.
+        intervals: By run, rows of `evaluation.statistics.per_site_table`; runs whose patients are unknown have none.
         finding: What they are judged by.
         figure: A key of BAR_FIGURES.
-    """
-    sites = sorted({str(site) for run in part.values() for site in run.scans["site"]})
-    key = f"{finding}/{figure}"
-    columns = {
-        name: [run.metrics.get(f"site/{site}/{key}") for site in sites] + [run.metrics.get(key)]
-        for name, run in part.items()
-    }
-    return pd.DataFrame(columns, index=[*sites, ALL], dtype=float)
-
-
-def draw_sites(values: pd.DataFrame, label: str) -> Any:
-    """Bars of `site_figures`, runs side by side at each site.
-
-    Args:
-        values: Its table.
-        label: Of the figure.
 
     Returns:
-        A matplotlib figure.
+        COLUMNS, a row for each run and site and one of the run over all; NaN where a figure or interval is undefined.
     """
-    figure, axis = plt.subplots(figsize=(9.6, 2.6), layout="constrained")
-    width = 0.8 / len(values.columns)
-    for number, name in enumerate(values.columns):
-        places = np.arange(len(values)) + (number - (len(values.columns) - 1) / 2) * width
-        colour, hatch = LINE_COLOURS[number % len(LINE_COLOURS)], HATCHES[number % len(HATCHES)]
-        bars = axis.bar(places, values[name], width, label=name, edgecolor="white", color=colour, hatch=hatch)
-        axis.bar_label(bars, fmt="%.2f", fontsize=8)
-    axis.set_xticks(range(len(values)), ["all sites" if site == ALL else f"site {site}" for site in values.index])
-    axis.set_ylabel(label)
-    axis.margins(y=0.12)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
-    return figure
+    rows = []
+    for name, run in part.items():
+        ends = intervals.get(name, NO_INTERVALS)
+        ends = ends[(ends["finding"] == finding) & (ends["figure"] == figure)].set_index("site")
+        for site in [*sorted({str(site) for site in run.scans["site"]}), ALL]:
+            key = f"{finding}/{figure}" if site == ALL else f"site/{site}/{finding}/{figure}"
+            low, high = (ends[end].get(site, np.nan) for end in ("low", "high"))
+            shown = ALL_SITES if site == ALL else f"site {site}"
+            rows.append([name, shown, run.metrics.get(key), low, high])
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"value": float, "low": float, "high": float})
+
+
+def draw_sites(rows: pd.DataFrame, figure: str) -> altair.LayerChart:
+    """Bars of `site_figures`, runs side by side at each site, with their intervals.
+
+    Args:
+        rows: Its table.
+        figure: The key of BAR_FIGURES.
+    """
+    runs, label = list(dict.fromkeys(rows["run"])), BAR_FIGURES[figure]
+    top = np.nanmax([LEAST_TOP[figure], *rows[["value", "high"]].to_numpy().ravel()])
+    colours = [LINE_COLOURS[number % len(LINE_COLOURS)] for number in range(len(runs))]
+    shown = rows.dropna(subset="value").assign(top=rows[["value", "high"]].max(axis=1))
+    base = altair.Chart(shown).encode(
+        x=altair.X("site:N", sort=list(dict.fromkeys(rows["site"])), title=None, axis=altair.Axis(labelAngle=0)),
+        xOffset=altair.XOffset("run:N", sort=runs),
+        tooltip=["run", "site", *(altair.Tooltip(name, format=".3f") for name in ("value", "low", "high"))],
+    )
+    bars = base.mark_bar().encode(
+        y=altair.Y("value:Q", title=label, scale=altair.Scale(domain=[0, 1.08 * top], nice=False)),
+        color=altair.Color(
+            "run:N", sort=runs, scale=altair.Scale(domain=runs, range=colours), title=None,
+            legend=altair.Legend(orient="top", columns=1, labelLimit=0),
+        ),
+    )  # fmt: skip
+    ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
+    values = base.mark_text(baseline="bottom", dy=-3).encode(y="top:Q", text=altair.Text("value:Q", format=".2f"))
+    return altair.layer(bars, ends, values).properties(height=CHART_PIXELS_HIGH)

@@ -9,9 +9,10 @@ from ct.cohort import read_cohort
 from ct.read import read_pattern_mask, read_scan
 from viewer import examples as module
 from viewer import visit
-from viewer.__main__ import arguments
+from viewer.__main__ import SETTINGS
 from viewer.examples import draw_example, examples
-from viewer.models import checkpoints, newest_runs
+from viewer.models import checkpoints, newest_runs, run_label
+from viewer.options import read_options
 
 
 def finished(runs: Path, experiment: str, name: str, checkpoint: bool = True) -> Path:
@@ -57,11 +58,24 @@ def test_a_drawn_phantom_is_a_chest_that_a_reader_labelled(tmp_path: Path, monke
 
 
 def test_it_listens_here_only_and_tells_nobody() -> None:
-    given = arguments(["--port", "1234", "--runs", "elsewhere"])
-    assert "--server.address=127.0.0.1" in given
-    assert "--browser.gatherUsageStats=false" in given
-    assert "--server.port=1234" in given
-    assert given[given.index("--") :] == ["--", "--runs", "elsewhere", "--cohorts", "cohorts"]
+    assert SETTINGS["server.address"] == "127.0.0.1"
+    assert SETTINGS["browser.gatherUsageStats"] is False
+
+
+def test_what_it_is_started_with() -> None:
+    assert read_options(["--port", "1234", "--runs", "elsewhere"]) == (Path("elsewhere"), Path("cohorts"), 1234)
+
+
+@pytest.mark.parametrize(
+    ("place", "folder", "label"),
+    [
+        ("unet_em", "2026-01-02_03-04-05-678", "unet_em, run of 2026-01-02 03:04"),
+        ("study/seed0/unet_em", "2026-01-02_03-04-05", "unet_em (study, seed0), run of 2026-01-02 03:04"),
+        ("mine", "renamed", "mine, run of renamed"),
+    ],
+)
+def test_a_run_is_called_by_its_experiment_and_its_time(place: str, folder: str, label: str) -> None:
+    assert run_label(place, Path("runs") / place / folder) == label
 
 
 def test_a_name_cannot_become_a_picture_or_a_path(monkeypatch: pytest.MonkeyPatch) -> None:

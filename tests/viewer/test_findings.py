@@ -1,5 +1,6 @@
 """Layers of a result, and a reader's masks in the same classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from ct.colours import COLOUR_OF, COLOUR_OF_GROUP, rgb_of
 from ct.patterns import NAME_OF_GROUP
 from ct.scan import Grid, Scan
 from ct.write import write_mask
-from viewer.findings import dice, layers_of, read_truth
+from viewer.findings import agreement, layers_of, read_truth
 
 
 @pytest.fixture
@@ -76,7 +77,14 @@ def test_a_reader_may_have_drawn_the_infection_alone_or_nothing(scan: Scan, tmp_
     assert read_truth(scan, None, None, like) == {}
 
 
-def test_dice_by_hand() -> None:
-    assert dice(some(1, 2, 3), some(3)) == pytest.approx(0.5)
-    assert dice(some(), some()) is None
-    assert dice(some(1), some()) == 0
+def test_agreement_by_hand(scan: Scan) -> None:
+    assert agreement(some(1, 2, 3), some(3), scan) == "0.50"
+    assert agreement(some(1), some(), scan) == "0.00"
+
+
+def test_a_reader_who_drew_nothing_leaves_it_undefined(scan: Scan) -> None:
+    assert agreement(some(), some(), scan) == "undefined (the reader drew none, the model none either)"
+    # 50 voxels of 20 mm3 are one ml.
+    assert agreement(some(), some(*range(50)), scan) == "undefined (the reader drew none, the model 1.0 ml)"
+    without_size = replace(scan, spacing_known=False)
+    assert agreement(some(), some(1, 2), without_size) == "undefined (the reader drew none, the model 2 voxels)"

@@ -1,22 +1,33 @@
 """Measurements as text."""
 
-import pandas as pd
+import re
+from typing import Any
+
+import numpy as np
 import pytest
 
-from viewer.measured import cards, interval_sentence, region_table, rest_table, value_text
+from ct.scan import Grid, Scan
+from inference.measure import measure
+from inference.overlays import Finding, findings_of
+from inference.result import Masks, Measurements
+from viewer.measured import region_table, scores_table, volumes_table
 
+FINDINGS = [Finding("infection", "infection", "#000000"), Finding("group_2", "pure ground glass", "#000000")]
 MEASURED = {
     "lung_ml": 4321.4,
     "infection_ml": 98.76,
-    "group_2_ml": 12.34,
+    "infection_mean_hu": -432.1,
+    "infection_mass_g": 56.2,
+    "group_2_ml": 2.34,
+    "group_2_mean_hu": None,
+    "group_2_mass_g": None,
     "severity_score": 0.0228,
-    "wal_percent": None,
+    "wal_percent": 97.72,
     "left_lung_ml": 2000.0,
     "left_infection_ml": 50.0,
     "left_infection_share": 0.025,
-    "left_upper_lung_ml": 700.0,
-    "left_upper_group_2_share": 0.5,
-    "infection_mean_hu": -432.1,
+    "left_group_2_ml": None,
+    "left_group_2_share": 0.5,
     "entropy_in_lungs_bits": 0.1234,
     "infection_ml_low": 80.0,
     "infection_ml_high": 120.0,
@@ -24,47 +35,73 @@ MEASURED = {
 }
 
 
-def test_cards_stand_in_their_order_with_units() -> None:
-    assert cards(MEASURED) == {
-        "Lungs": "4,321 ml",
-        "Opacity": "98.8 ml",
-        "Pure ground glass": "12.3 ml",
-        "Severity": "2.3 %",
-        "Well-aerated lung": "-",
+def test_volumes_have_their_units_in_the_headings() -> None:
+    assert volumes_table(MEASURED, FINDINGS).to_dict("index") == {
+        "lungs": {
+            "volume (ml)": "4,321",
+            "share of the lungs (%)": "-",
+            "mean HU": "-",
+            "mass (g)": "-",
+            "interval (ml)": "-",
+        },
+        "infection": {
+            "volume (ml)": "99",
+            "share of the lungs (%)": "2.3",
+            "mean HU": "-432",
+            "mass (g)": "56",
+            "interval (ml)": "80 to 120",
+        },
+        "pure ground glass": {
+            "volume (ml)": "2.3",
+            "share of the lungs (%)": "0.1",
+            "mean HU": "-",
+            "mass (g)": "-",
+            "interval (ml)": "-",
+        },
     }
 
 
-def test_regions_are_sides_and_zones() -> None:
-    table = region_table(MEASURED)
-    assert list(table.index) == ["left", "left upper"]
-    assert table.loc["left"].dropna().to_dict() == {
-        "lung (ml)": "2,000 ml",
-        "infection (ml)": "50.0 ml",
-        "infection (share)": "2.5 %",
+def test_regions_are_sides_and_thirds() -> None:
+    assert region_table(MEASURED, FINDINGS).to_dict("index") == {
+        "left lung": {"lung": "2,000 ml", "infection": "2.5 % (50 ml)", "pure ground glass": "50 %"}
     }
-    assert table.loc["left upper"].dropna().to_dict() == {
-        "lung (ml)": "700.0 ml",
-        "pure ground glass (share)": "50.0 %",
+    assert region_table({"lung_ml": 1.0}, FINDINGS).empty
+
+
+def test_scores_have_the_papers_names() -> None:
+    assert scores_table(MEASURED, FINDINGS)["value"].to_dict() == {
+        "severity score (infection in the lungs)": "0.023",
+        "well-aerated lung (%)": "97.7",
+        "mean entropy in the lungs (bits)": "0.123",
     }
-    assert region_table({"lung_ml": 1.0}).empty
 
 
-def test_nothing_is_left_out() -> None:
-    rest = rest_table(MEASURED)
-    expected = {"infection mean hu": "-432.1 HU", "entropy in lungs bits": "0.123 bits", "interval coverage": "0.900"}
-    found = dict(rest.itertuples(index=False))
-    assert {key: found[key] for key in expected} == expected
-    assert found["infection ml low"] == "80.0 ml"
-    assert len(rest) + len(cards(MEASURED)) + int(region_table(MEASURED).notna().sum().sum()) == len(MEASURED)
+class Read(dict[str, float | None]):
+    """Measurements that remember which of them were looked at."""
+
+    def __init__(self, measured: Measurements) -> None:
+        super().__init__(measured)
+        self.keys_read: set[str] = set()
+
+    def __getitem__(self, key: str) -> float | None:
+        self.keys_read.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.keys_read.add(key)
+        return super().get(key, default)
 
 
-def test_an_interval_says_its_coverage() -> None:
-    assert interval_sentence(MEASURED) == "90 % intervals: infection 80.0 to 120.0 ml"
-    assert interval_sentence({"lung_ml": 1.0}) == ""
-
-
-@pytest.mark.parametrize(("key", "text"), [("infection_mass_g", "3.0 g"), ("infection_ml_spread", "3.0 ml")])
-def test_units(key: str, text: str) -> None:
-    assert value_text(key, 3.0) == text
-    assert value_text(key, None) == "-"
-    assert isinstance(rest_table({}), pd.DataFrame)
+@pytest.mark.parametrize("task", ["infection", "consolidation", "opacity"])
+def test_all_that_is_measured_is_shown_and_no_key_is(task: str) -> None:
+    affine = np.diag([-2.0, -2.0, 5.0, 1.0])
+    scan = Scan(np.full((6, 8, 10), -700, np.int16), affine, Grid((10, 8, 6), affine), "s")
+    inside = np.ones(scan.hu.shape, bool)
+    masks: Masks = {"lungs": inside, "infection": inside}
+    masks |= {"consolidation": inside} if task == "consolidation" else {}
+    masks |= {"groups": np.full(scan.hu.shape, 3, np.uint8)} if task == "opacity" else {}
+    measured, findings = Read(measure(scan, masks)), findings_of(masks)
+    tables = [table(measured, findings) for table in (volumes_table, region_table, scores_table)]
+    assert set(measured) <= measured.keys_read
+    words = [word for table in tables for word in (*table.index, *table.columns, *table.to_numpy().ravel())]
+    assert not [word for word in words if re.search(r"\w_\w", word)]

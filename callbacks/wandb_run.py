@@ -12,7 +12,7 @@ from typing import Any
 import wandb
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
-from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
 from pytorch_lightning.utilities import rank_zero_only
 
 from ct.cohort import SPLITS
@@ -171,6 +171,7 @@ def why_it_failed(error: BaseException) -> Sentence | None:
     return None if isinstance(error, SystemExit | KeyboardInterrupt) else sentence_of(error)
 
 
+@rank_zero_only
 def record_failure(why: Sentence) -> None:
     """Say in the W&B run of this process why it failed, and end the run as a failed one.
 
@@ -179,7 +180,7 @@ def record_failure(why: Sentence) -> None:
     Args:
         why: The reason; W&B gets its public wording.
     """
-    if rank_zero_only.rank or os.environ.get("WANDB_MODE") == "disabled":
+    if os.environ.get("WANDB_MODE") == "disabled":
         return
     # Whatever else goes wrong here, such as a network that is gone, must not hide the reason from the user.
     with contextlib.suppress(Exception):

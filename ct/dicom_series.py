@@ -22,24 +22,12 @@ CHEST_WORDS = ("CHEST", "THORA", "LUNG")
 PLANES = ("sagittal", "coronal", "axial")
 SAME_PLACE_MM = 1e-3
 # What objects beside CT images are, and how colours are stored; other texts in these tags may be anything.
+# fmt: off
 MODALITIES = (
-    "CR",
-    "DX",
-    "KO",
-    "MG",
-    "MR",
-    "NM",
-    "OT",
-    "PR",
-    "PT",
-    "REG",
-    "RF",
-    "RTDOSE",
-    "RTIMAGE",
-    "RTPLAN",
-    "RTSTRUCT",
+    "CR", "DX", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "REG",
+    "RF", "RTDOSE", "RTIMAGE", "RTPLAN", "RTSTRUCT", "SC", "SEG", "SR", "US", "XA",
 )
-MODALITIES += ("SC", "SEG", "SR", "US", "XA")
+# fmt: on
 COLOURS = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 # Longer lists are cut, with a count of what is not shown.
 MAX_LISTED = 12

@@ -78,7 +78,9 @@ def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None
     parts, _ = ndimage.label(plane <= air_hu)
     parts[_outer(parts) | ~low] = 0
     part = parts.ravel()[index]
-    wrapped, doubtful, closed = [], [], True
+    wrapped: list[npt.NDArray[np.intp]] = []
+    doubtful: list[npt.NDArray[np.intp]] = []
+    closed = True
     for number in np.unique(part[(part > 0) & (jump > MOST_JUMP_HU)]):
         rim = jump[part == number]
         if np.median(rim) <= MOST_JUMP_HU:

@@ -109,7 +109,7 @@ def metric_warning(path: Path) -> str:
     Raises:
         ValueError: There is no such file, or it names no metric.
     """
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     try:
         name = str(content["metric"]["name"])
     except (TypeError, KeyError):

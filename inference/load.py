@@ -75,7 +75,9 @@ def member_of(checkpoint: dict[str, Any]) -> Member:
     counts, figures = about.get("trained_on", {}), about.get("validation", {})
     findings = [key.removesuffix(DICE) for key in figures if key.endswith(DICE)]
     return Member(
-        *(counts.get(what) for what in ("scans", "patients", "sites")),
+        training_scans=counts.get("scans"),
+        training_patients=counts.get("patients"),
+        training_sites=counts.get("sites"),
         validation_dice={finding: figures[finding + DICE] for finding in findings},
         validation_scans={finding: figures[f"{finding}{DICE}_n"] for finding in findings},
     )

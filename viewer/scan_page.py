@@ -53,8 +53,8 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
         answer = st.session_state[ANSWER] = _ask(question)
         st.session_state[OPEN] = answer.result is None
         st.rerun()
-    if answer := st.session_state.get(ANSWER):
-        _show(answer, question)
+    if shown := st.session_state.get(ANSWER):
+        _show(shown, question)
 
 
 def _choose(runs: Path, cohorts: Path) -> tuple[Question | None, bool]:

@@ -1,6 +1,7 @@
 """Figures of several runs by site, as bars with their intervals."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import altair
 import numpy as np
@@ -71,4 +72,4 @@ def draw_sites(rows: pd.DataFrame, figure: str) -> altair.LayerChart:
     )  # fmt: skip
     ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
     values = base.mark_text(baseline="bottom", dy=-3).encode(y="top:Q", text=altair.Text("value:Q", format=".2f"))
-    return altair.layer(bars, ends, values).properties(height=CHART_PIXELS_HIGH)
+    return cast(altair.LayerChart, altair.layer(bars, ends, values).properties(height=CHART_PIXELS_HIGH))

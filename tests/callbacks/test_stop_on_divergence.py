@@ -16,9 +16,10 @@ import inference.predict
 import viewer.segmenting
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.stop_on_divergence import StopOnDivergence, likely_cause
-from inference.load import load_module, load_training_set
+from inference.load import load_module
 from lightning_modules.checkpoint_file import load_checkpoint_file, write_checkpoint
 from lightning_modules.infection import InfectionModule
+from lightning_modules.weights import read_checkpoint
 from train import main
 
 EVERY = 4  # steps between two looks at the losses
@@ -162,7 +163,7 @@ def test_such_a_checkpoint_is_refused_wherever_one_is_read(
     ruined: Path, cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, said = ruined / "best.ckpt", "holds weights that are not finite"
-    for read in (load_module, load_training_set, load_checkpoint_file):
+    for read in (load_module, read_checkpoint, load_checkpoint_file):
         with pytest.raises(ValueError, match=said):
             read(path)
     assert said in refused(capsys, ["test", f"--config={ruined / 'config.yaml'}", f"--ckpt_path={path}"])

@@ -168,7 +168,7 @@ readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<c
 		--out $(call quoted,$(RUNS)/readers) $(if $(EXP),--predictions $(call quoted,$(RUN)/masks)) $(ARGS)
 
 # What a report reads of a run beside its figures are the masks of its test scans: made first where they are missing or
-# older than the weights. A run whose cohort is gone keeps the part of the report that needs none.
+# those of other weights. A run whose cohort is gone keeps the part of the report that needs none.
 # What goes wrong may name files of patients: it stays out of the run folder.
 MASKS_OF = $(PY) -m evaluation.report --without-masks $(1) | while IFS= read -r run; do \
 		echo "masks of $$run"; log=$$(mktemp); \

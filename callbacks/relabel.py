@@ -36,6 +36,8 @@ class Relabel(Callback):
     """
 
     def __init__(self, every: Literal["epoch", "iteration"] = "epoch", batch_size: int = 16) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size of Relabel is {batch_size}; expected a whole number from 1 on")
         self.every, self.batch_size = every, batch_size
         self._restored: Tensor | None = None
 

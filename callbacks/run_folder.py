@@ -119,7 +119,10 @@ def _new(home: Path, config: str) -> Run:
     """A folder with its id and config.yaml, whole or not at all."""
     home.mkdir(parents=True, exist_ok=True)
     while True:
-        passing = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+        try:
+            passing = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+        except OSError as error:  # of the folder, not of a name that nobody has seen
+            raise OSError(error.errno, error.strerror, str(home)) from None
         passing.chmod(0o755)
         (passing / OWNER).write_text(secrets.token_hex(4))
         (passing / "config.yaml").write_text(config)

@@ -1,5 +1,6 @@
 """Truth and prediction of every test scan, so that anybody can recompute the figures."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ class SaveMasks(Callback):
 
     scans.csv says of each scan: patient (a pseudonym), site, weak label, number of readers, spacing of the prepared
     grid and between the slices of the source (blank if unknown), name of the prepared folder, split. It is written
-    last, so where it stands all masks do.
+    last, so where it stands all masks do. weights.sha256 says which checkpoint they are of.
 
     The module offers `truth(batch)`, `prediction(batch)`, `segment(x)` and `to_input(batch)`; the data `slice_table`,
     `batches` and `batch_size`.
@@ -47,6 +48,8 @@ class SaveMasks(Callback):
         of_scans = tqdm(_scan_arrays(trainer, pl_module), "save masks", len(scans), unit="scan", leave=False)
         for scan_id, arrays in zip(scans["scan_id"], of_scans, strict=True):
             np.savez_compressed(folder / f"{scan_id}.npz", **arrays)
+        digest = hashlib.sha256(Path(trainer.ckpt_path).read_bytes()).hexdigest()
+        (folder / "weights.sha256").write_text(f"{digest}\n")
         describe_scans(scans).to_csv(folder / "scans.csv", index=False)
 
 

@@ -25,6 +25,12 @@ def _as_fetched(batch: Any) -> Any:
     return batch
 
 
+def _check_numbers(least: int, **numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < least:
+            raise ValueError(f"data.{name} is {number}; expected a whole number from {least} on")
+
+
 class SliceData(LightningDataModule):
     """Slices of a cohort; a subclass says which of them count and what a batch holds.
 
@@ -54,6 +60,10 @@ class SliceData(LightningDataModule):
         prepare_jobs: int,
     ) -> None:
         super().__init__()
+        _check_numbers(1, size=size, context=context, batch_size=batch_size, prepare_jobs=prepare_jobs)
+        _check_numbers(0, num_workers=num_workers)
+        if context % 2 == 0:
+            raise ValueError(f"data.context is {context}; expected an odd number: a slice and as many on either side")
         self.cohort, self.size, self.context, self.batch_size = Path(cohort), size, context, batch_size
         self.num_workers, self.prepare_jobs = num_workers, prepare_jobs
         self.prepared = prepared_folder(self.cohort, size, prepared)

@@ -89,8 +89,11 @@ class OpacityData(SliceData):
         self.borders.mkdir(exist_ok=True)
         for scan in tqdm(index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False):
             source, path = Path(scan.folder) / "patterns.npy", self.borders / f"{scan.scan_id}.npy"
-            if not path.is_file() or path.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            # The same time, not a later one: clocks are set, and borders of another label map would be read in silence.
+            changed = source.stat().st_mtime_ns
+            if not path.is_file() or path.stat().st_mtime_ns != changed:
                 save_borders(source, pixel_size_mm(scan.spacing_y_mm, scan.spacing_x_mm, self.size), path)
+                os.utime(path, ns=(changed, changed))
 
     def dataset(self, table: SliceTable) -> SliceDataset:
         return OpacityDataset(table, self.context, self.borders)

@@ -129,7 +129,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 sys.stdout.write(f"{done.refused} scans were refused and are left out; see {done.verdicts_csv}\n")
         sys.stdout.write(write_study(prepared, options.out, options.predictions))
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        parser.exit(2, f"error: {error}\n")
     sys.stdout.write(f"\ntables and figures: {options.out}\n")
 
 

@@ -9,6 +9,7 @@ The masks of a run's test scans are made first by `make report`; without them a 
 
 import argparse
 import contextlib
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,9 +34,11 @@ NO_MASKS = (
 
 
 def masks_are_current(run: Run) -> bool:
-    """Whether a run has masks that are no older than the weights they were made with."""
-    weights, masks = run.folder / "best.ckpt", run.folder / "masks" / "scans.csv"
-    return run.has_masks and (not weights.is_file() or masks.stat().st_mtime >= weights.stat().st_mtime)
+    """Whether a run has masks, and they are those of its weights, as far as these are there."""
+    weights, made_with = run.folder / "best.ckpt", run.folder / "masks" / "weights.sha256"
+    if not (run.has_masks and weights.is_file()):
+        return run.has_masks
+    return made_with.is_file() and made_with.read_text().strip() == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def comparable(run: Run) -> dict[str, Run]:

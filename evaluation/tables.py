@@ -207,7 +207,7 @@ def main(args: Sequence[str] | None = None) -> None:
         for run, metrics in [(run, read_metrics(run)) for run in options.runs]:
             rich_print(results_table(metrics, title=str(run)))
     except ValueError as error:
-        sys.exit(f"error: {error}")
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,17 @@ class Augmentation:
     noise_hu: float = 0.0
     blur_px: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Check that every amount is one.
+
+        Raises:
+            ValueError: One is negative or no number, or images would be enlarged without end.
+        """
+        for name in ("rotation_deg", "shift", "zoom", "offset_hu", "noise_hu", "blur_px"):
+            amount, limit = getattr(self, name), 1 if name == "zoom" else math.inf
+            if not 0 <= amount < limit:
+                raise ValueError(f"model.augmentation.{name} is {amount}; expected a number from 0 on, below {limit}")
+
 
 def draw_affine(batch_size: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Random rotation, zoom, shift and flips, one per image.

@@ -56,6 +56,10 @@ class ConsolidationModule(SegmentationModule):
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation())
+        if not (0 <= b1 <= 1 and math.isfinite(b2) and 0 <= k2 < math.inf):
+            raise ValueError(
+                f"model.b1, b2 and k2 are {b1}, {b2} and {k2}; expected a probability, a number and one from 0 on"
+            )
         self.save_hyperparameters(
             "channels", "context", "supervision", "prior", "b1", "b2", "k2", "dice_over", logger=False
         )

@@ -1,5 +1,6 @@
 """Paper L3: groups of opacities learned from the distribution of what readers say."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -70,6 +71,8 @@ class OpacityModule(SegmentationModule):
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation())
+        if std_hu is not None and not 0 < std_hu < math.inf:
+            raise ValueError(f"model.std_hu is {std_hu}; expected a positive number of HU")
         self.save_hyperparameters(
             "network", "channels", "context", "labels", "target", "weighting", "window_hu", logger=False
         )

@@ -24,8 +24,8 @@ def is_trial() -> bool:
 
 def bounds() -> dict[str, Any]:
     """Settings of W&B that bound how long a run waits for the server when it starts and when it ends."""
-    limits = {"init_timeout": START_TIMEOUT_S, "finish_timeout": FINISH_TIMEOUT_S, "finish_timeout_raises": True}
-    return {} if is_trial() else limits
+    at_the_end = {"finish_timeout": FINISH_TIMEOUT_S, "finish_timeout_raises": True}
+    return {"init_timeout": START_TIMEOUT_S} | ({} if is_trial() else at_the_end)
 
 
 def started(online: Callable[[], Started], offline: Callable[[], Started], folder: Path) -> Started:

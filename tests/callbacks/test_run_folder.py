@@ -13,6 +13,7 @@ import pytest
 
 from callbacks import run_folder
 from callbacks.run_folder import STATE, VARIABLE, MarkLatest, Run, close_run, open_run
+from machine.command_line import one_line_errors
 from machine.latest import latest_run
 
 CONFIG = "a: 1\nb: {c: x}\n"
@@ -144,6 +145,24 @@ def test_without_links_and_locks_it_is_all_the_same(
     said = capsys.readouterr().err.splitlines()
     assert sum("has no file locks" in line for line in said) == 2, "once for each folder"
     assert sum("has no symbolic links" in line for line in said) == 1
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(place: str, mode: int = 0) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", place)
+
+    (tmp_path / "file").write_text("")
+    start(tmp_path)
+    monkeypatch.setattr(os, "mkdir", read_only)
+    for runs, place in ((tmp_path, tmp_path / "exp"), (tmp_path / "file", tmp_path / "file" / "exp")):
+        with pytest.raises(SystemExit) as stop, one_line_errors():
+            start(runs, fresh=True)
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {place}: ")
+        assert "name another" in line
 
 
 def test_a_run_that_was_tested_but_never_marked_goes_on(tmp_path: Path) -> None:

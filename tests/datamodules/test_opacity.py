@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,21 @@ def test_batches_hold_groups_borders_and_votes(data: OpacityData) -> None:
         for group in range(5):
             np.testing.assert_array_equal(batch["votes"][number, group], (readers == group).sum(0))
         assert batch["votes"][number].sum(0).unique().tolist() == [3]
+
+
+def test_borders_follow_their_label_map_whatever_the_clock_says(panel_cohort: Path, tmp_path: Path) -> None:
+    data = OpacityData(str(panel_cohort), str(tmp_path), size=32, batch_size=4, prepare_jobs=1)
+    data.prepare_data()
+    source = next(data.prepared.glob("*/patterns.npy"))
+    path = data.borders / f"{source.parent.name}.npy"
+    before = np.load(path)
+    np.save(source, np.full_like(np.load(source), 5))
+    os.utime(source, (1e9, 1e9))  # a machine whose clock is far behind
+    data.prepare_data()
+    assert not np.array_equal(np.load(path), before)
+    made = path.stat().st_ino
+    data.prepare_data()
+    assert path.stat().st_ino == made, "what is right is not made again"
 
 
 def test_slices_without_a_label_are_not_read(data: OpacityData) -> None:

@@ -272,11 +272,14 @@ def test_a_cohort_is_prepared_first(
     assert "2 scans were refused and are left out; see verdicts.csv" in capsys.readouterr().out
 
 
-def test_what_does_not_fit_is_refused_in_one_sentence(prepared: Path, masks: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_in_one_sentence(
+    prepared: Path, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def sentence(*args: object) -> str:
         with pytest.raises(SystemExit) as stopped:
             main(["--out", str(tmp_path / "out"), *map(str, args)])
-        return str(stopped.value)
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.splitlines()[-1]
 
     assert "index.csv: not found" in sentence("--prepared", tmp_path)
     empty = tmp_path / "empty"

@@ -90,20 +90,23 @@ def test_cli_writes_and_prints_a_study(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("study", [True, False])
-def test_a_missing_metrics_json_is_one_clear_line(tmp_path: Path, study: bool) -> None:
+def test_a_missing_metrics_json_is_one_clear_line(
+    tmp_path: Path, study: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "seed0" / "unet_em"
     run.mkdir(parents=True)
     with pytest.raises(SystemExit) as stop:
         main(["--study", str(tmp_path)] if study else [str(run)])
-    message = str(stop.value.code)
+    assert stop.value.code == 2
+    (message,) = capsys.readouterr().err.splitlines()
     assert "metrics.json: not found" in message
     assert message.startswith("error: ")
-    assert "\n" not in message
     assert not (tmp_path / "study.md").exists()
 
 
-def test_an_empty_study_and_no_arguments_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no runs found"):
+def test_an_empty_study_and_no_arguments_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
         main(["--study", str(tmp_path)])
+    assert "no runs found" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([])

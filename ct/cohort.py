@@ -89,7 +89,7 @@ def read_cohort(csv_path: str | Path) -> Cohort:
 
     Args:
         csv_path: UTF-8 file with a header, separated by commas, semicolons or tabs; paths in it are relative to its
-            folder. Blank cells may be written nan or NA too, as pandas and R do, but in required columns.
+            folder. Blank cells of optional columns may be written nan or NA, as pandas and R do.
 
     Returns:
         The rows, in the file's order.
@@ -230,9 +230,8 @@ def _parse_row(
             f"many as columns; a cell that holds {table.separator!r} needs quotes"
         )
     for column in REQUIRED_COLUMNS:
-        # A site may be called NA, but patients of that name would count as one.
-        if not text(column) or (column != "site" and is_missing(text(column))):
-            wrong(column, repr(text(column)) if text(column) else "a blank cell", "a value")
+        if not text(column):
+            wrong(column, "a blank cell", "a value")
     if text("scan_id") and not _SCAN_ID.fullmatch(text("scan_id")):
         wrong("scan_id", repr(text("scan_id")), "letters, digits, '_', '-' and '.' only (it becomes a folder name)")
     label = parse_whole_number(text("has_consolidation"), table.separator)
@@ -283,6 +282,13 @@ def _parse_greys(
 
 
 def _check_across_rows(path: Path, rows: list[tuple[int, CohortRow]], problems: list[str]) -> None:
+    nameless = [(number, row.patient_id) for number, row in rows if row.patient_id and is_missing(row.patient_id)]
+    if len(nameless) > 1:
+        problems += [
+            f"{path}: row {number}, column 'patient_id': found {name!r}, as programs write a blank cell, in "
+            f"{len(nameless)} rows, expected a value; they would count as one patient"
+            for number, name in nameless
+        ]
     first_of_id: dict[str, int] = {}
     split_of_patient: dict[str, tuple[str, int]] = {}
     for number, row in rows:

@@ -107,9 +107,10 @@ def read_mask(
     except ValueError as error:
         raise Refusal("{source}: {error}", source=source, error=error) from error
     first = place_mask(values.shape, affine, scan.hu.shape, scan.affine, str(source))
-    mask = np.zeros(scan.hu.shape, dtype=np.int16)
+    cropped = values.shape != scan.hu.shape
+    mask = (np.zeros if cropped else np.empty)(scan.hu.shape, dtype=np.int16)
     part = mask[tuple(slice(at, at + count) for at, count in zip(first, values.shape, strict=True))]
-    if repairs is not None and values.shape != scan.hu.shape:
+    if cropped and repairs is not None:
         repairs.append(
             Sentence(
                 "the {role} is stored cropped to (z, y, x) = {shape} of the scan's {whole} voxels; it was laid in from "

@@ -91,11 +91,12 @@ def test_other_labels_are_refused(tmp_path, cell):
         read_cohort(write(tmp_path, f"one,p1,A,a.nii.gz,,,,{cell},,,\n"))
 
 
-def test_a_patient_needs_a_name_but_a_site_may_be_called_na(tmp_path):
-    (row,) = read_cohort(write(tmp_path, "one,p1,NA,a.nii.gz,,,,,,,\n")).rows
-    assert row.site == "NA"
-    with pytest.raises(ValueError, match="row 2, column 'patient_id': found 'nan', expected a value"):
-        read_cohort(write(tmp_path, "one,nan,A,a.nii.gz,,,,,,,\n"))
+def test_patients_without_a_name_do_not_count_as_one_but_a_site_may_be_called_na(tmp_path):
+    rows = read_cohort(write(tmp_path, "one,nan,NA,a.nii.gz,,,,,,,\ntwo,p,NA,a.nii.gz,,,,,,,\n")).rows
+    assert [(row.patient_id, row.site) for row in rows] == [("nan", "NA"), ("p", "NA")]
+    with pytest.raises(ValueError, match=r"row 2, column 'patient_id': found 'nan', .* in 2 rows") as caught:
+        read_cohort(write(tmp_path, "one,nan,A,a.nii.gz,,,,,,,\ntwo,NA,A,a.nii.gz,,,,,,,\n"))
+    assert "row 3, column 'patient_id': found 'NA'" in str(caught.value)
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])

@@ -19,7 +19,7 @@ from ct.cohort import SPLITS
 from ct.refusal import Sentence, sentence_of
 from machine.command_line import cause_for_users
 from machine.latest import through_latest
-from machine.network import bounds, started, unhindered
+from machine.network import START_TIMEOUT_S, bounds, started, unhindered
 
 PROJECT = Path(__file__).resolve().parents[1]
 STEP = "trainer/global_step"
@@ -186,7 +186,9 @@ def record_failure(why: Sentence) -> None:
     with contextlib.suppress(Exception):
         run = wandb.run
         if run is None and "WANDB_SWEEP_ID" in os.environ:
-            run = wandb.init(project="ground-glass", settings=_settings())
+            settings = _settings()
+            settings.init_timeout = START_TIMEOUT_S
+            run = wandb.init(project="ground-glass", settings=settings)
         if run is not None:
             run.summary["error"] = why.public
             run.finish(exit_code=1)

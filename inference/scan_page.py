@@ -152,7 +152,7 @@ def _planes(result: Result) -> list[Item]:
 def _doubts(result: Result) -> list[Item]:
     found = {
         "Repaired while reading": [without_names(repair) for repair in result.scan.repairs],
-        "Odd about the lungs": result.warnings,
+        "Warnings": result.warnings,
         "Flags": result.flags,
     }
     shown: list[Item] = [Note(f"{name}: {'; '.join(sentences)}.") for name, sentences in found.items() if sentences]

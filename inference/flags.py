@@ -1,4 +1,4 @@
-"""Why a result may be wrong although nothing failed."""
+"""Why a result may be wrong although nothing failed: what is unusual about the scan and its lungs."""
 
 from collections.abc import Iterator
 
@@ -44,7 +44,7 @@ def find_flags(
     features: NDArray[np.floating],
     training: TrainingSet | None,
 ) -> tuple[str, ...]:
-    """Look for what makes the answer of a model doubtful.
+    """Look for what is unusual about a scan, whatever a model answers.
 
     Args:
         scan: The scan.

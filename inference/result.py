@@ -106,7 +106,7 @@ class Result:
             inside the one before; for the multi-class task uint8 `groups` (codes of `ct.patterns.GROUPS`).
         measurements: By name, units in names; None where it is undefined or needs an unknown spacing.
         lung_source: "file", "classical" or "lungmask".
-        warnings: What is odd about the lungs, a sentence each.
+        warnings: What is odd about the lungs, and what nobody knows of the model, a sentence each.
         flags: Why the result may be wrong although nothing failed, a sentence each; every output shows them.
         model: The model.
     """

@@ -151,7 +151,7 @@ def _planes(result: Result) -> list[Item]:
 def _doubts(result: Result) -> list[Item]:
     found = {
         "Repaired while reading": [repair.public for repair in result.scan.repairs],
-        "Odd about the scan or the lungs": [warning.public for warning in result.warnings],
+        "Warnings": [warning.public for warning in result.warnings],
         "Flags": result.flags,
     }
     shown: list[Item] = [Note(f"{name}: {'; '.join(sentences)}.") for name, sentences in found.items() if sentences]

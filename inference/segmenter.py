@@ -11,10 +11,12 @@ import torch
 from ct.lungs_of_scan import find_lungs
 from ct.read import read_scan
 from ct.refusal import Refusal
+from inference.answer_flags import GREYS, answer_flags
 from inference.calibration import NAME, OTHER_USE, read_calibration
 from inference.flags import NOT_DESCRIBED, find_flags
 from inference.load import member_of, module_of, training_set_of
 from inference.measure import measure, spread
+from inference.model_flags import model_flags, model_warnings
 from inference.outputs import write_outputs
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
@@ -115,7 +117,9 @@ class Segmenter:
         told("measure", 0.8)
         measured = measure(scan, found.masks)
         measured |= {"entropy_in_lungs_bits": found.entropy_bits} | spread(found.shares, measured["lung_ml"])
-        warnings = list(lungs.warnings) if self.training else [*lungs.warnings, NOT_DESCRIBED]
+        warnings = [*lungs.warnings, *([GREYS] if scan.grey_hu else []), *model_warnings(self.card)]
+        if not self.training:
+            warnings.append(NOT_DESCRIBED)
         if self.calibration and self.calibration.fits(self.card, lungs.source):
             measured |= self.calibration.intervals(measured)
         elif self.calibration:
@@ -128,6 +132,10 @@ class Segmenter:
             measurements=measured,
             lung_source=lungs.source,
             warnings=tuple(warnings),
-            flags=find_flags(scan, lungs.mask, found.lung_histogram, found.features, self.training),
+            flags=(
+                *answer_flags(scan, found.masks, measured, found.shares),
+                *find_flags(scan, lungs.mask, found.lung_histogram, found.features, self.training),
+                *model_flags(self.card),
+            ),
             model=self.card,
         )

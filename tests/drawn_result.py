@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from ct.scan import Grid, Scan
-from inference.result import ModelCard, Result
+from inference.result import Member, ModelCard, Result
 
 SHAPE = (9, 40, 48)
 SPACING_MM = (5.0, 2.0, 1.5)
 VOXEL_ML = 5.0 * 2.0 * 1.5 / 1000
-CARD = ModelCard("consolidation", "unet_em", ("a" * 64, "b" * 64), 2, 64, "0.1.0")
+MEMBERS = Member(48, 48, 1, {"consolidation": 0.654}, {"consolidation": 6}), Member()
+CARD = ModelCard("consolidation", "unet_em", ("a" * 64, "b" * 64), 2, 64, "0.1.0", MEMBERS)
 # Two lungs of 8 slices; the infection lies low, at the back, in the patient's left lung.
 LUNGS = (slice(1, 9), slice(8, 32), slice(6, 20)), (slice(1, 9), slice(8, 32), slice(28, 42))
 INFECTION = slice(2, 4), slice(22, 30), slice(30, 40)

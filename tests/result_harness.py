@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from ct.read import read_scan
-from inference.result import ModelCard, Result
+from inference.result import Member, ModelCard, Result
 
-CARD = ModelCard("consolidation", "unet_em", ("ab" * 32,), 1, 256, "0.1.0")
+MEMBER = Member(76, 70, 3, {"consolidation": 0.65}, {"consolidation": 6})
+CARD = ModelCard("consolidation", "unet_em", ("ab" * 32,), 1, 256, "0.1.0", (MEMBER,))
 
 
 def draw(shape, task):

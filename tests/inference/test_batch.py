@@ -1,6 +1,7 @@
 """Batches: names, failures, going on, follow-up, and what outputs may say."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -45,9 +46,14 @@ def test_a_batch_lists_what_fails_and_goes_on(
 ) -> None:
     out = tmp_path / "out"
     assert start(em_run, folder, out) == 1
-    assert "3 segmented (0 of them before), 0 flagged, 1 failed" in capsys.readouterr().out
+    assert "3 segmented (0 of them before), 3 flagged, 1 failed" in capsys.readouterr().out
     rows = pd.read_csv(out / "measurements.csv")
     assert list(rows["name"]) == ["scan-0001", "scan-0002", "scan-0004"]
+    card = json.loads((out / "scan-0001" / "measurements.json").read_text())["model"]["card"]
+    assert re.fullmatch(r"trained on \d scans of 1 site; validation: consolidation Dice .*, infection Dice .*", card)
+    assert set(rows["model"]) == {card}
+    assert card in (out / "index.html").read_text()
+    assert rows["flags"].str.contains("fewer than 19: whether a scan is unlike them cannot be told").all()
     failed = pd.read_csv(out / "failed.csv")
     assert list(failed["name"]) == ["scan-0003"]
     assert failed["reason"][0].startswith("scan-0003: ")
@@ -63,7 +69,7 @@ def test_a_batch_lists_what_fails_and_goes_on(
     shutil.copy(folder / "other.nii.gz", folder / "SMITH.nii.gz")
     shutil.rmtree(out / "scan-0004")
     assert start(em_run, folder, out) == 0
-    assert "4 segmented (2 of them before), 0 flagged, 0 failed" in capsys.readouterr().out
+    assert "4 segmented (2 of them before), 4 flagged, 0 failed" in capsys.readouterr().out
     again = pd.read_csv(out / "measurements.csv").set_index("name")["infection_ml"]
     assert again["scan-0001"] == rows["infection_ml"][0]
     assert again["scan-0003"] == again["scan-0004"] == rows["infection_ml"][2]

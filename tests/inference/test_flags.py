@@ -107,8 +107,7 @@ def test_a_checkpoint_without_a_description_says_so_in_a_warning(em_run: Path, c
     write_checkpoint(older, tmp_path / "older.ckpt")
     source = Source("a", cohort.parent / "images" / "B007")
     assert NOT_DESCRIBED in Segmenter([tmp_path / "older.ckpt"]).segment(source).warnings
-    result = Segmenter([em_run / "best.ckpt"]).segment(source)
-    assert result.warnings == ()
+    assert NOT_DESCRIBED not in Segmenter([em_run / "best.ckpt"]).segment(source).warnings
 
 
 def test_a_scan_in_other_units_of_contrast_is_flagged(infection_run: Path, cohort: Path, tmp_path: Path) -> None:
@@ -122,4 +121,5 @@ def test_a_scan_in_other_units_of_contrast_is_flagged(infection_run: Path, cohor
     segmenter = Segmenter([infection_run / "best.ckpt"])
     flags = segmenter.segment(Source("b", tmp_path / "b.nii.gz", lung_mask=mask)).flags
     assert any("the HU in the lungs are" in flag for flag in flags)
-    assert segmenter.segment(Source("a", cohort.parent / "images" / "A001.nii.gz", lung_mask=mask)).flags == ()
+    as_it_is = segmenter.segment(Source("a", cohort.parent / "images" / "A001.nii.gz", lung_mask=mask)).flags
+    assert not any("unlike the" in flag for flag in as_it_is)

@@ -66,6 +66,13 @@ def test_flags_and_failures_stand_above_all(tmp_path: Path) -> None:
     assert '<td data-value="50.0">50</td>' in html
 
 
+def test_how_good_the_model_is_stands_on_top(tmp_path: Path) -> None:
+    line = "trained on 48 scans of 1 site; validation: infection Dice 0.88 over 6 scans"
+    html = write_index(tmp_path, rows().assign(model=line), NOBODY).read_text()
+    assert html.count(line) == 1
+    assert html.index(line) < html.index("<nav>")
+
+
 def test_a_batch_in_which_all_went_well_has_no_alarm(tmp_path: Path) -> None:
     html = write_index(tmp_path, rows().drop(columns="flags"), NOBODY).read_text()
     assert 'class="alarm"' not in html

@@ -1,10 +1,17 @@
 """What a model's card says of it, in a line."""
 
 import math
+from pathlib import Path
 
 import pytest
 
+from inference.flags import NOT_DESCRIBED
+from inference.model_flags import NOT_VALIDATED
 from inference.result import NOT_SAID, Member, ModelCard
+from inference.scan_list import Source
+from inference.segmenter import Segmenter
+from lightning_modules.checkpoint_file import write_checkpoint
+from lightning_modules.weights import read_checkpoint
 
 
 def card(*members: Member) -> ModelCard:
@@ -43,3 +50,24 @@ def test_the_members_of_an_ensemble_speak_for_themselves() -> None:
     assert line == (
         "model 1: trained on 2 scans of 1 site; validation: infection Dice 0.50 over 2 scans; " + f"model 2: {NOT_SAID}"
     )
+
+
+def test_predict_reads_the_card_from_the_checkpoint(em_run: Path) -> None:
+    about = read_checkpoint(em_run / "best.ckpt")["ground_glass"]
+    (member,) = Segmenter([em_run / "best.ckpt"]).card.members
+    assert member.training_scans == about["trained_on"]["scans"] > 0
+    assert member.training_patients == about["trained_on"]["patients"] > 0
+    assert member.training_sites == about["trained_on"]["sites"] > 0
+    for finding in ("consolidation", "infection"):
+        assert member.validation_dice[finding] == about["validation"][f"{finding}/dice_mean"]
+        assert member.validation_scans[finding] == about["validation"][f"{finding}/dice_mean_n"]
+
+
+def test_a_checkpoint_without_a_card_is_used_and_says_so(em_run: Path, tmp_path: Path, cohort: Path) -> None:
+    older = read_checkpoint(em_run / "best.ckpt")
+    for key in ("validation", "trained_on", "training"):
+        del older["ground_glass"][key]
+    write_checkpoint(older, tmp_path / "older.ckpt")
+    result = Segmenter([tmp_path / "older.ckpt"]).segment(Source("a", cohort.parent / "images" / "B007"))
+    assert result.model.card_line == NOT_SAID
+    assert result.warnings == (NOT_VALIDATED, NOT_DESCRIBED)

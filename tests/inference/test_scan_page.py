@@ -119,6 +119,10 @@ def test_numbers_stand_on_the_page(tmp_path: Path) -> None:
     assert "<td>6.0 %<br><small>2.4 ml</small></td>" in html
     assert "a" * 64 + ", " + "b" * 64 in html
     assert "2 flips of the image were averaged" in html
+    assert html.index("model 1: trained on 48 scans of 1 site; validation: consolidation Dice 0.65") < html.index(
+        "<nav>"
+    )
+    assert "model 2: the checkpoint does not say" in html
     assert "Flagged" not in html
 
 

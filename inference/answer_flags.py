@@ -1,0 +1,135 @@
+"""Why an answer may be wrong whatever the scan: what was found does not look like what it is called.
+
+The figures behind the limits are of `unet_em` on 28 phantoms of four sites and five scans of patients (good answers),
+of stage 1 after 3 epochs and stage 2 after 2 (poor ones), and of readers' masks of COVID-19 (50 of MosMedData, whole
+volumes; 6 patients of COVID-19-CT-Seg and 50 slices of MedSeg, in HU as far as grey values tell them).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from ct.lungs import COARSE_MM
+from ct.mask_shapes import open_by_ball
+from ct.patterns import GROUPS
+from ct.refusal import Sentence
+from ct.resample import coarser_grid
+from ct.scan import Scan
+from inference.result import Masks, shown_finding
+
+GREYS = Sentence("HU are declared greys, so whether what was found has the HU of what it is called was not judged")
+
+Measured = Mapping[str, float | None]
+
+MOST_SHARE = 0.9  # of the lungs; 0.30 at most in good answers and in readers' masks
+# Less of a finding, as a share of the lungs, is too few voxels to have a density or a shape.
+JUDGED_SHARE = 0.005
+# Well-aerated lung is -950 to -700 HU (Colombi et al., Radiology 2020). Means of infection: -156 to -556 HU in good
+# answers, -341 to -650 in readers' masks of patients.
+AERATED_HU = -700
+# What infection is denser than the rest of the lungs: 192 HU at least in readers' masks, 218 in good answers.
+LEAST_CONTRAST_HU = 100
+# Means of consolidation: -102 to -278 HU in good answers, -279 to -495 after 2 epochs, which was -400 and lighter where
+# there was none at all. Ground glass of the phantom is -650 to -420 HU.
+DENSE_HU = -400
+# Pieces of infection nowhere thicker than twice this radius, as a share of all of it: TODO
+LEAST_RADIUS_MM, MOST_THIN = 5.0, 0.5
+# Bits of entropy in the lungs, of a network that learned to say yes or no: 0.003 to 0.033 in good answers, 0.071 at
+# most where four flips are averaged; 0.142 to 0.218 in poor ones. Soft labels teach a network to be undecided, so those
+# are not judged.
+MOST_ENTROPY = 0.1
+# Answers that are averaged differ in their share of the lungs, as a share of its mean; what differs by less than a
+# hundredth of the lungs is too little to matter. Flips of a good model: 0.08 for infection.
+MOST_RANGE, LEAST_RANGE = 0.5, 0.01
+
+
+def answer_flags(
+    scan: Scan, masks: Masks, measured: Measured, shares: Mapping[str, Sequence[float]]
+) -> tuple[str, ...]:
+    """Look for what makes an answer implausible.
+
+    Args:
+        scan: The scan.
+        masks: What was found, as in `inference.result.Result`.
+        measured: Its measurements, with the entropy. Means of HU are judged where HU were measured, not declared.
+        shares: By finding, the share of the lungs in every single answer that was averaged.
+
+    Returns:
+        A sentence for each: nearly all of the lungs infected, infection as light as aerated lung or hardly denser than
+        the rest, consolidation no denser than ground glass, infection in specks and shells, answers that differ, and a
+        network that is undecided.
+    """
+    densities = () if scan.grey_hu else (*_infection_hu(measured), *_consolidation_hu(measured))
+    shapes = _thin(scan, masks, measured) if scan.spacing_known else ()
+    return (*_nearly_all(measured), *densities, *shapes, *_different(shares), *_undecided(masks, measured))
+
+
+def _nearly_all(measured: Measured) -> Iterator[str]:
+    share = measured["severity_score"]
+    if share is not None and not share <= MOST_SHARE:
+        yield f"implausible: {share:.0%} of the lungs is called infected, more than {MOST_SHARE:.0%}; look at the masks"
+
+
+def _infection_hu(measured: Measured) -> Iterator[str]:
+    share, hu, lung_hu = (measured[key] for key in ("severity_score", "infection_mean_hu", "lung_mean_hu"))
+    if share is None or hu is None or lung_hu is None or share < JUDGED_SHARE:
+        return
+    if not hu >= AERATED_HU:
+        yield (
+            f"implausible: what is called infected has the HU of aerated lung, {hu:.0f} on average; expected at least "
+            f"{AERATED_HU}; look at the masks"
+        )
+    elif share <= MOST_SHARE:
+        rest_hu = (lung_hu - share * hu) / (1 - share)
+        if not hu - rest_hu >= LEAST_CONTRAST_HU:
+            yield (
+                f"implausible: what is called infected is hardly denser than the rest of the lungs, {hu:.0f} HU on "
+                f"average against {rest_hu:.0f}; expected {LEAST_CONTRAST_HU} more at least; look at the masks"
+            )
+
+
+def _consolidation_hu(measured: Measured) -> Iterator[str]:
+    key = next((name for name in ("consolidation", f"group_{GROUPS[-1]}") if f"{name}_mean_hu" in measured), "")
+    share, hu = measured.get("consolidation_score"), measured.get(f"{key}_mean_hu")
+    if share is not None and hu is not None and share >= JUDGED_SHARE and not hu >= DENSE_HU:
+        yield (
+            f"implausible: what is called consolidation has the HU of ground glass, {hu:.0f} on average; expected at "
+            f"least {DENSE_HU}; look at the masks"
+        )
+
+
+def _thin(scan: Scan, masks: Masks, measured: Measured) -> Iterator[str]:
+    """Infection in pieces that are nowhere as thick as a lesion is: specks, and shells along the lungs' border."""
+    share = measured["severity_score"]
+    if share is None or share < JUDGED_SHARE:
+        return
+    grid = coarser_grid(scan.hu.shape, scan.spacing_mm, COARSE_MM)
+    infection = grid.apply_mask(masks["infection"]) > 0
+    pieces, count = ndimage.label(infection, np.ones((3, 3, 3)))
+    thick = np.unique(pieces[open_by_ball(infection, LEAST_RADIUS_MM, grid.spacing_mm)])
+    thin = np.count_nonzero(infection & ~np.isin(pieces, thick)) / max(np.count_nonzero(infection), 1)
+    if not thin <= MOST_THIN:
+        yield (
+            f"implausible: {thin:.0%} of what is called infected lies in {count - len(thick)} specks and shells that "
+            f"are nowhere {2 * LEAST_RADIUS_MM:.0f} mm thick; expected {MOST_THIN:.0%} at most; look at the masks"
+        )
+
+
+def _different(shares: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    for finding, values in shares.items():
+        low, high = np.min(values), np.max(values)  # unlike those of Python, NaN where any is
+        if not high - low <= max(LEAST_RANGE, MOST_RANGE * float(np.mean(values))):
+            yield (
+                f"the answers that were averaged (of members or flips) disagree: {shown_finding(finding)} is {low:.1%} "
+                f"to {high:.1%} of the lungs; expected a range of at most {MOST_RANGE:.0%} of the mean"
+            )
+
+
+def _undecided(masks: Masks, measured: Measured) -> Iterator[str]:
+    entropy = measured["entropy_in_lungs_bits"]
+    if "groups" not in masks and entropy is not None and not entropy <= MOST_ENTROPY:
+        yield (
+            f"the model is undecided: {entropy:.2f} bits of entropy on average in the lungs, more than {MOST_ENTROPY}, "
+            "as after too short a training"
+        )

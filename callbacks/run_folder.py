@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,7 @@ def _unfinished(home: Path, config: str) -> Run | None:
 def _new(home: Path, config: str) -> Run:
     """A folder with its id and config.yaml, whole or not at all."""
     home.mkdir(parents=True, exist_ok=True)
+    moment = datetime.now()
     while True:
         try:
             passing = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
@@ -128,14 +129,16 @@ def _new(home: Path, config: str) -> Run:
         (passing / "config.yaml").write_text(config)
         number = 1 + max(map(_number, _runs(home)), default=0)
         write_json({"number": number, "finished": False}, passing / STATE)
-        folder = home / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+        folder = home / moment.strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
         try:
             passing.rename(folder)
         except OSError as error:
             shutil.rmtree(passing)
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            continue  # another process made one of this very millisecond, or the clock went back to it
+            # Another process made one of this very millisecond, or the clock went back to it, or stands still.
+            moment += timedelta(milliseconds=1)
+            continue
         lock = _lock(folder)
         if lock is not None:  # else somebody who looked for a run to go on with was faster
             return Run(folder, lock)

@@ -107,11 +107,10 @@ def test_the_newest_run_is_the_one_that_began_last(tmp_path: Path, clock: type[C
     assert start(tmp_path).folder == begun[-1]
 
 
-def test_two_runs_of_one_moment_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = iter(["2026-06-01 09:00:00.001"] * 3 + ["2026-06-01 09:00:00.002"])
-    moment = type("Moment", (), {"now": lambda: datetime.fromisoformat(next(shown))})
-    monkeypatch.setattr(run_folder, "datetime", moment)
-    assert start(tmp_path, fresh=True).folder != start(tmp_path, fresh=True).folder
+def test_two_runs_of_one_moment_are_two(tmp_path: Path, clock: type[Clock]) -> None:
+    clock.shown = "2026-06-01 09:00:00.999"  # and stands still
+    names = [start(tmp_path, fresh=True).folder.name for _ in range(2)]
+    assert names == ["2026-06-01_09-00-00-999", "2026-06-01_09-00-01-000"]
     assert len(list((tmp_path / "exp").iterdir())) == 2
 
 

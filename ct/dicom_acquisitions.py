@@ -90,7 +90,7 @@ FUNCTIONAL_GROUPS = (
 )
 MAX_LISTED = 4
 
-_TAGS: dict[str, BaseTag] = {name: Tag(tag_for_keyword(name) or 0) for name in (*GROWING_TAGS, *CONSTANT_TAGS)}
+_NAMES: dict[BaseTag, str] = {Tag(tag_for_keyword(name) or 0): name for name in (*GROWING_TAGS, *CONSTANT_TAGS)}
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,11 @@ def traits_of(datasets: Iterable[pydicom.Dataset]) -> dict[str, str]:
     """
     traits = {}
     for dataset in datasets:
-        for name, tag in _TAGS.items():
+        for tag in dataset.keys() & _NAMES.keys():
             element = dataset.get_item(tag)
-            if element is not None:
-                stored = element.value
-                shown = stored.decode("latin-1") if isinstance(stored, bytes) else str(stored)
-                traits[name] = shown.strip(" \0")
+            stored = "" if element is None else element.value
+            shown = stored.decode("latin-1") if isinstance(stored, bytes) else str(stored)
+            traits[_NAMES[tag]] = shown.strip(" \0")
     return traits
 
 
@@ -147,12 +146,12 @@ def find_mixture(traits: Sequence[Traits]) -> Mixture | None:
     mixed = [count for count in counts.values() if count]
     if not mixed:
         return None
-    return Mixture(min(mixed), tuple(name for name in _TAGS if counts.get(name) == min(mixed)))
+    return Mixture(min(mixed), tuple(name for name in _NAMES.values() if counts.get(name) == min(mixed)))
 
 
 def differing_tags(one: Traits, other: Traits) -> tuple[str, ...]:
     """Return the names of the tags in which two slices differ."""
-    return tuple(name for name in _TAGS if one.get(name) != other.get(name))
+    return tuple(name for name in _NAMES.values() if one.get(name) != other.get(name))
 
 
 def listed_tags(tags: Sequence[str]) -> Sentence:

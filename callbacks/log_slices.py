@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+from scipy import ndimage
 
-from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP, OPACITY_GROUPS
+from ct.colours import COLOUR_OF, NAME_OF_COLOUR, rgb_of
+from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 LUNG_WINDOW_HU = (-1000, 350)
-# From the common to the rare; a picture shows the names that the model has.
-NAME_OF_LAYER = {group: f"group {group}: {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS}
-OUTLINES = {"infection": "#00b25a", "consolidation": "#e4002b"} | {
-    name: COLOUR_OF_GROUP[group] for group, name in NAME_OF_LAYER.items()
+LEAST_PIXELS = 256  # of a panel's height: on a smaller one an outline would hide what it goes round
+# What is outlined, from the common to the rare, with what it is called; a picture shows what the model has.
+OUTLINES = {"infection": "infection", "consolidation": "consolidation"} | {
+    f"group_{group}": f"group {group}: {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS
 }
-
 
 Masks = dict[str, NDArray[np.bool_]]  # (N, H, W) each, names of `OUTLINES`
 
@@ -78,12 +79,15 @@ class LogSlices(Callback):
     def _to_wandb(
         self, loggers: list[Any], trainer: Any, split: str, hu: NDArray[np.int16], truth: Masks, prediction: Masks
     ) -> None:
-        masks = [{"reader": _layers(truth, number), "model": _layers(prediction, number)} for number in range(len(hu))]
-        captions = captions_of(trainer.datamodule.slice_table(split), self.rows[split])
-        low, high = LUNG_WINDOW_HU
-        grey = ((hu.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+        # W&B draws masks in colours of its own choice, so the outlines are part of the pictures.
+        pictures = list(draw_panels(hu, truth, prediction))
+        colours = ", ".join(f"{NAME_OF_COLOUR[name]}: {OUTLINES[name]}" for name in truth)
+        captions = [
+            f"{place}; CT, reader, model; {colours}"
+            for place in captions_of(trainer.datamodule.slice_table(split), self.rows[split])
+        ]
         for logger in loggers:
-            logger.log_image(f"{split}/overlays", list(grey), trainer.global_step, masks=masks, caption=captions)
+            logger.log_image(f"{split}/overlays", pictures, trainer.global_step, caption=captions)
 
     def _choose(self, data: Any, module: Any, split: str) -> NDArray[np.int64]:
         table = data.slice_table(split)
@@ -102,20 +106,38 @@ def captions_of(table: Any, rows: NDArray[np.int64]) -> list[str]:
     return [f"{site} {patient} z{z}" for site, patient, z in zip(sites, patients, table.z[rows], strict=True)]
 
 
-def _layers(masks: Masks, number: int) -> dict[str, Any]:
-    """The masks of one slice as one map of W&B, the rarer on top."""
-    names = list(OUTLINES)
-    image = np.zeros(next(iter(masks.values())).shape[1:], np.uint8)
-    for name, mask in masks.items():
-        image[mask[number]] = names.index(name) + 1
-    return {"mask_data": image, "class_labels": {names.index(name) + 1: name for name in masks}}
+def draw_panels(hu: NDArray[np.int16], truth: Masks, prediction: Masks) -> NDArray[np.uint8]:
+    """CT, CT with the reader's outlines, CT with the model's, beside each other; the rarer finding on top.
+
+    Args:
+        hu: (N, H, W).
+        truth: (N, H, W) by name, names of `OUTLINES`.
+        prediction: (N, H, W) by name.
+
+    Returns:
+        uint8 (N, rows, columns, 3).
+    """
+    low, high = LUNG_WINDOW_HU
+    larger = -(-LEAST_PIXELS // hu.shape[1])
+    grey = ((hu.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+    panels = [np.repeat(_enlarged(grey, larger)[..., None], 3, axis=-1) for _ in range(3)]
+    for panel, masks in zip(panels[1:], (truth, prediction), strict=True):
+        for name, mask in masks.items():
+            inside = _enlarged(mask, larger)
+            edge = inside & ~ndimage.binary_erosion(inside, np.ones((1, 3, 3), bool))
+            panel[edge] = rgb_of(COLOUR_OF[name])
+    return np.concatenate(panels, axis=2)
+
+
+def _enlarged(images: NDArray[Any], times: int) -> NDArray[Any]:
+    return images.repeat(times, axis=1).repeat(times, axis=2)
 
 
 def outlines(masks: dict[str, torch.Tensor]) -> Masks:
     """Masks (B, H, W) by name, the multi-class `groups` taken apart; names of `OUTLINES` only."""
     groups = masks.get("groups")
     if groups is not None:
-        masks = masks | {name: groups == group for group, name in NAME_OF_LAYER.items()}
+        masks = masks | {f"group_{group}": groups == group for group in OPACITY_GROUPS}
     return {name: (masks[name] > 0).cpu().numpy() for name in OUTLINES if name in masks}
 
 
@@ -150,9 +172,9 @@ def draw_slices(
             axis.set(xticks=[], yticks=[])
             for name, mask in masks.items():
                 if mask[column].any():
-                    axis.contour(mask[column], levels=[0.5], colors=OUTLINES[name], linewidths=1)
+                    axis.contour(mask[column], levels=[0.5], colors=COLOUR_OF[name], linewidths=1)
     for axis, label in zip(axes[:, 0], ("CT", "reader", "model"), strict=True):
         axis.set_ylabel(label)
-    handles = [Line2D([], [], color=OUTLINES[name], label=name) for name in truth]
+    handles = [Line2D([], [], color=COLOUR_OF[name], label=OUTLINES[name]) for name in truth]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""The class and group codes of paper L3 with their names and colours; no other module knows them."""
+"""The class and group codes of paper L3 with their names; no other module knows them."""
 
 from __future__ import annotations
 
@@ -33,15 +33,6 @@ NAME_OF_GROUP: dict[int, str] = {
     2: "pure ground glass",
     3: "ground glass with septal lines",
     4: "consolidation",
-}
-
-COLOUR_OF_GROUP: dict[int, str] = {
-    -1: "tab:blue",
-    0: "tab:orange",
-    1: "tab:green",
-    2: "tab:red",
-    3: "tab:purple",
-    4: "tab:brown",
 }
 
 # What networks of paper L3 predict; -1 is not a class but the absence of a label.

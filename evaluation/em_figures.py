@@ -10,7 +10,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from evaluation.figures import COLOURS, FINDING_COLOUR, FINDING_MARKER, LINE_COLOURS, MARKERS, WINDOW_HU
+from ct.colours import COLOUR_OF
+from evaluation.figures import FINDING_MARKER, LINE_COLOURS, MARKERS, WINDOW_HU
 from evaluation.run_data import Run
 from evaluation.statistics import fit_gamma, mann_whitney, pearson_interval
 from evaluation.worst_scans import crop_to
@@ -22,9 +23,9 @@ FITTED = "phi2"  # the group of points that the curve of Figure 4 goes through
 MOST_DILATIONS = 9
 SQUARE = np.ones((1, 3, 3), bool)  # in plane
 WHITE_POINTS: dict[str, Any] = {"facecolor": "white", "linewidth": 1.4, "s": 36, "zorder": 3}
-# Ground glass is dashed and consolidation solid, so that they differ without colour.
-GLASS: dict[str, Any] = {"colors": FINDING_COLOUR["infection"], "linestyles": "--", "linewidths": 1.3}
-DENSE: dict[str, Any] = {"colors": FINDING_COLOUR["consolidation"], "linestyles": "-", "linewidths": 1.5}
+# What the paper calls ground glass is dashed and consolidation solid, so that they differ without colour.
+GLASS: dict[str, Any] = {"colors": COLOUR_OF["infection"], "linestyles": "--", "linewidths": 1.3}
+DENSE: dict[str, Any] = {"colors": COLOUR_OF["consolidation"], "linestyles": "-", "linewidths": 1.5}
 
 
 def severity_scatter(run: Run) -> Any:
@@ -41,7 +42,7 @@ def severity_scatter(run: Run) -> Any:
     top = 1.08 * float(max(truth.max(initial=0), predicted.max(initial=0), ZOOM_TO))
     figure, (whole, zoom) = plt.subplots(1, 2, figsize=(8.6, 4.4), layout="constrained", width_ratios=[1.25, 1])
     for axis, limit in ((whole, top), (zoom, ZOOM_TO)):
-        axis.plot([0, limit], [0, limit], color=COLOURS["orange"], label="prediction = label")
+        axis.plot([0, limit], [0, limit], color="grey", linestyle=":", label="prediction = label")
         for (site, rows), marker, colour in zip(scans.groupby("site"), MARKERS, LINE_COLOURS * 2, strict=False):
             name = f"site {site} (n = {len(rows)})"
             axis.scatter(
@@ -62,7 +63,7 @@ def severity_scatter(run: Run) -> Any:
     whole.legend(fontsize=8, loc="lower right")
     shown = int(((truth <= ZOOM_TO) & (predicted <= ZOOM_TO)).sum())
     zoom.set_title(f"up to {ZOOM_TO:g}: {shown} of {len(scans)} scans", fontsize=10)
-    whole.indicate_inset([0, 0, ZOOM_TO, ZOOM_TO], edgecolor=COLOURS["black"])
+    whole.indicate_inset([0, 0, ZOOM_TO, ZOOM_TO], edgecolor="black")
     r = pearson_interval(truth, predicted)
     figure.suptitle(
         f"Pearson's r = {r.r:.3f} (95 % interval {r.low:.3f} to {r.high:.3f}), n = {r.n} scans", fontsize=11
@@ -85,6 +86,7 @@ def tpr_fpr(points: pd.DataFrame) -> Any:
     for number, (label, rows) in enumerate(known.groupby("label", sort=False)):
         name = str(label) if len(rows) == 1 else f"{label} (n = {len(rows)})"
         colour, marker = LINE_COLOURS[number % len(LINE_COLOURS)], MARKERS[number % len(MARKERS)]
+        colour = COLOUR_OF["threshold"] if rows["group"].eq("threshold").all() else colour
         axis.scatter(rows["fpr"], rows["tpr"], marker=marker, edgecolor=colour, label=name, **WHITE_POINTS)
     fitted = known[known["group"] == FITTED]
     right = 1.15 * float(known["fpr"].max()) if len(known) and known["fpr"].max() > 0 else 1.0
@@ -92,7 +94,7 @@ def tpr_fpr(points: pd.DataFrame) -> Any:
         gamma = fit_gamma(fitted["tpr"].to_numpy(float), fitted["fpr"].to_numpy(float))
         fpr = np.linspace(0, right, 400)[1:]
         name = rf"TPR = FPR$^\gamma$, $\gamma$ = {gamma:.3f} ($\varphi_2$, n = {len(fitted)})"
-        axis.plot(fpr, fpr**gamma, color=COLOURS["black"], linestyle="--", label=name)
+        axis.plot(fpr, fpr**gamma, color="black", linestyle="--", label=name)
     axis.set(xlim=(0, right), ylim=(0, 1), xlabel="false positive rate", ylabel="true positive rate")
     left_out = len(points) - len(known)
     axis.set_title(f"n = {len(known)} points" + (f" ({left_out} undefined)" if left_out else ""), fontsize=10)
@@ -127,7 +129,7 @@ def _fullest(run: Run, scan_id: str, finding: str) -> int:
 
 
 def overlays(runs: Mapping[str, Run], places: Sequence[Place]) -> Any:
-    """Figure 5: outlines of ground glass (green, dashed) and consolidation (red, solid) on the CT.
+    """Figure 5: outlines of infection without consolidation (dashed) and of consolidation (solid) on the CT.
 
     Args:
         runs: Runs with masks of the same scans, by the title of their column; where the first is a stage 2 run, the
@@ -147,7 +149,7 @@ def overlays(runs: Mapping[str, Run], places: Sequence[Place]) -> Any:
         axis.set_title(title.replace(" (", "\n("), fontsize=9)
     handles = [
         Line2D([], [], color=style["colors"], linestyle=style["linestyles"], label=name)
-        for name, style in (("ground glass", GLASS), ("consolidation", DENSE))
+        for name, style in (("infection without consolidation", GLASS), ("consolidation", DENSE))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(f"n = {len(places)} slices of {len({scan for scan, _ in places})} scans", fontsize=10)
@@ -182,7 +184,7 @@ def _draw_place(axes: NDArray[Any], runs: Mapping[str, Run], scan_id: str, z: in
 
 
 def _outlined(run: Run, scan_id: str, dense: str, at: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Ground glass and consolidation (H, W): predicted as `dense`, or of the label where it is empty."""
+    """Infection without consolidation, and that (H, W): predicted as `dense`, or of the label where it is empty."""
     which, name = (1, dense) if dense else (0, "consolidation")
     infection = run.pair(scan_id, "infection")[which][at] == 1
     consolidation = run.pair(scan_id, name)[which][at] == 1 if name in run.findings else np.zeros_like(infection)
@@ -238,7 +240,7 @@ def draw_fpr_by_dilation(table: pd.DataFrame) -> Any:
         axis.plot(
             rows["dilation"],
             rows["fpr"],
-            color=FINDING_COLOUR[finding],
+            color=COLOUR_OF[finding],
             marker=FINDING_MARKER[finding],
             markerfacecolor="white",
             linestyle="--" if method == "threshold" else "-",
@@ -265,10 +267,10 @@ def score_boxes(run: Run) -> Any:
     known = scans.dropna()
     samples = [known["consolidation_score"][known["has_consolidation"] == label].to_numpy() for label in (1, 0)]
     figure, axis = plt.subplots(figsize=(5.4, 4.6), layout="constrained")
-    axis.boxplot(samples, widths=0.5, showfliers=False, medianprops={"color": COLOURS["black"], "linewidth": 2})
+    axis.boxplot(samples, widths=0.5, showfliers=False, medianprops={"color": "black", "linewidth": 2})
     names = []
     random = np.random.default_rng(0)  # only to draw the points beside each other
-    styles = ((COLOURS["vermilion"], "s"), (COLOURS["blue"], "o"))
+    styles = ((COLOUR_OF["consolidation"], "s"), ("grey", "o"))
     for place, (sample, name, (colour, marker)) in enumerate(
         zip(samples, ("consolidation", "no consolidation"), styles, strict=True), 1
     ):

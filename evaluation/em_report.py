@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ct.colours import NAME_OF_COLOUR
 from evaluation.em_figures import (
     choose_places,
     draw_fpr_by_dilation,
@@ -108,7 +109,8 @@ def consolidation(report: ReportFolder, runs: Mapping[str, Run]) -> None:
         "overlays",
         overlays(runs, choose_places(run, PLACES)),
         "Overlays",
-        "Figure 5 of paper EM. Green: ground glass (infection without consolidation), red: consolidation.",
+        f"Figure 5 of paper EM. Dashed {NAME_OF_COLOUR['infection']}: infection without consolidation "
+        f"(the paper's ground glass), solid {NAME_OF_COLOUR['consolidation']}: consolidation.",
     )
     dilated = fpr_by_dilation(run)
     report.figure(

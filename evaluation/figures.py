@@ -1,4 +1,4 @@
-"""What all figures share: where they are drawn, how they are saved, and colours that everybody can tell apart."""
+"""What all figures share: where they are drawn, how they are saved, and what tells their lines apart."""
 
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,7 @@ from matplotlib import pyplot as plt
 DOTS_PER_INCH = 150
 WINDOW_HU = (-1000, 350)  # the lung window of paper L3
 
-# Okabe and Ito, "Color Universal Design" (2008): told apart with every kind of colour vision.
-COLOURS: dict[str, str] = {
-    "black": "#000000",
-    "orange": "#E69F00",
-    "sky": "#56B4E9",
-    "green": "#009E73",
-    "yellow": "#F0E442",
-    "blue": "#0072B2",
-    "vermilion": "#D55E00",
-    "purple": "#CC79A7",
-}
-# The papers draw ground glass green, consolidation red, thresholds brown; these are their nearest safe neighbours.
-FINDING_COLOUR: dict[str, str] = {
-    "infection": COLOURS["green"],
-    "consolidation": COLOURS["vermilion"],
-    "threshold": COLOURS["black"],
-    "opacity": COLOURS["blue"],
-    "group_2": COLOURS["orange"],
-    "group_3": COLOURS["purple"],
-    "group_4": COLOURS["vermilion"],
-}
+# The findings in the order in which figures show them; their colours are in `ct.colours`.
 FINDING_MARKER: dict[str, str] = {
     "infection": "o",
     "consolidation": "s",
@@ -46,9 +26,8 @@ FINDING_MARKER: dict[str, str] = {
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 HATCHES: tuple[str, ...] = ("", "///", "...", "xxx", "\\\\\\", "ooo")
-LINE_COLOURS: tuple[str, ...] = tuple(
-    COLOURS[name] for name in ("blue", "vermilion", "green", "purple", "orange", "sky", "black")
-)
+# Sites, runs and settings, which have no colour of their own: none is that of a finding (after Tol's "muted" scheme).
+LINE_COLOURS: tuple[str, ...] = ("#332288", "#882255", "#999933", "#88CCEE", "#663300", "#777777", "#DDCC77")
 
 
 def save(figure: Any, path: Path) -> None:

@@ -9,7 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 
-from evaluation.figures import FINDING_COLOUR, FINDING_MARKER, HATCHES, LINE_COLOURS, MARKERS
+from ct.colours import COLOUR_OF
+from evaluation.figures import FINDING_MARKER, HATCHES, LINE_COLOURS, MARKERS
 from evaluation.statistics import BlandAltman
 
 FOREST_FIGURES = {"dice_mean": "Dice, mean over scans", "iou_pooled": "IOU, pooled over voxels"}
@@ -31,7 +32,7 @@ def forest(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
     """
     shown = table[table["figure"].isin(FOREST_FIGURES)]
     rows = list(dict.fromkeys(zip(shown["finding"], shown["site"], strict=True)))
-    rows.sort(key=lambda row: list(FINDING_COLOUR).index(row[0]))
+    rows.sort(key=lambda row: list(FINDING_MARKER).index(row[0]))
     figure, axes = plt.subplots(
         1, len(FOREST_FIGURES), figsize=(9.6, 0.3 * len(rows) + 1.9), sharey=True, layout="constrained"
     )
@@ -60,7 +61,7 @@ def _row_label(row: tuple[str, str], figures: Any) -> str:
 
 def _draw_interval(axis: Any, place: int, row: tuple[str, str], figures: Any) -> None:
     finding, site = row
-    colour, whole = FINDING_COLOUR[finding], site == "all"
+    colour, whole = COLOUR_OF[finding], site == "all"
     axis.plot([figures["low"], figures["high"]], [place, place], color=colour, linewidth=3 if whole else 1.5)
     axis.plot(
         figures["value"],
@@ -80,7 +81,7 @@ def _draw_ceiling(axis: Any, rows: Sequence[tuple[str, str]], ceiling: pd.DataFr
 
 
 def _finding_handle(finding: str) -> Line2D:
-    colour, marker = FINDING_COLOUR[finding], FINDING_MARKER[finding]
+    colour, marker = COLOUR_OF[finding], FINDING_MARKER[finding]
     return Line2D([], [], color=colour, marker=marker, label=finding.replace("_", " "))
 
 
@@ -148,7 +149,7 @@ def draw_calibration(curves: Mapping[str, pd.DataFrame], errors: Mapping[str, fl
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfectly calibrated")
     for finding, curve in curves.items():
         known = curve[curve["voxels"] > 0]
-        style = {"color": FINDING_COLOUR[finding], "marker": FINDING_MARKER[finding], "markerfacecolor": "white"}
+        style = {"color": COLOUR_OF[finding], "marker": FINDING_MARKER[finding], "markerfacecolor": "white"}
         label = f"{finding}: ECE {errors[finding]:.4f}, n = {known['voxels'].sum():,.0f} voxels"
         upper.plot(known["mean_predicted"], known["share_true"], label=label, **style)
         lower.plot(known["mean_predicted"], known["voxels"], **style)
@@ -181,8 +182,8 @@ def draw_by_spacing(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) ->
             width,
             yerr=spread,
             capsize=3,
-            facecolor=to_rgba(FINDING_COLOUR[finding], 0.35),
-            edgecolor=FINDING_COLOUR[finding],
+            facecolor=to_rgba(COLOUR_OF[finding], 0.35),
+            edgecolor=COLOUR_OF[finding],
             hatch=HATCHES[number % len(HATCHES)],
             label=finding.replace("_", " "),
         )
@@ -229,7 +230,7 @@ def draw_by_lesion_size(table: pd.DataFrame) -> Any:
             axis.plot(
                 range(len(sizes)),
                 rows[name],
-                color=FINDING_COLOUR[finding],
+                color=COLOUR_OF[finding],
                 marker=FINDING_MARKER[finding],
                 markerfacecolor="white",
                 label=f"{finding.replace('_', ' ')}, n = {', '.join(f'{n:.0f}' for n in rows['lesions'].fillna(0))}",

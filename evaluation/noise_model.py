@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ct.borders import nearest_border
-from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, groups_of
+from ct.colours import COLOUR_OF_GROUP
+from ct.patterns import GROUPS, NAME_OF_GROUP, groups_of
 from ct.prepare import prepare_cohort, prepared_folder
 from ct.prepared_index import pixel_size_mm
 from losses.noise import (

@@ -9,7 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, UNLABELLED
+from ct.colours import COLOUR_OF_GROUP
+from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, UNLABELLED
 from evaluation.figures import LINE_COLOURS, MARKERS, WINDOW_HU
 from evaluation.opacity_table import COLUMNS, PAPER
 from evaluation.reader_figures import draw_cells
@@ -17,7 +18,7 @@ from evaluation.run_data import Run
 from evaluation.statistics import pearson_interval
 from evaluation.worst_scans import crop_to
 
-HATCH_OF_GROUP = {2: "", 3: "////", 4: "...."}
+HATCH_OF_GROUP = {2: "", 3: "////", 4: "....", UNLABELLED: "xx"}
 LUNGS = 1
 
 
@@ -158,7 +159,7 @@ def draw_groups(run: Run, places: Sequence[Place]) -> Any:
 
 
 def _paint(axis: Any, groups: NDArray[np.int8]) -> None:
-    """Fill the groups of opacities, hatched apart for whoever cannot tell the paper's colours; -1 only tinted."""
+    """Fill the groups of opacities, hatched apart for black and white; -1 only tinted."""
     for group in (*OPACITY_GROUPS, UNLABELLED):
         mask = groups == group
         if mask.any():

@@ -12,21 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
+from ct.colours import COLOUR_OF, COLOUR_OF_GROUP
+from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
 from evaluation.figures import WINDOW_HU
 from evaluation.reader_study import ScanCounts, read_model
 from evaluation.reader_tables import WITH_SELF, WITHOUT_SELF, average_iou, model_iou, pairwise_iou, readers_table
 from metrics.agreement import Figures, average_map, calls_of, deviation_map, entropy_map, mean_map, votes_of
 
-READERS_COLOUR, MODEL_COLOUR = "#ffd400", "#00c8ff"
-UNLABELLED_COLOUR = "#d9d9d9"
-LUNG_COLOUR = "#999999"
 # Light where readers agree, dark where they do not; readable without colour.
 DISAGREEMENT_COLOURS = "PuBu"
 MOST_ENTROPY = float(np.log(len(GROUPS)))
 # The columns of the maps: title, groups, colour. Opacity is all three groups together.
 COLUMNS = [
-    ("opacity", OPACITY_GROUPS, "black"),
+    ("opacity", OPACITY_GROUPS, COLOUR_OF["opacity"]),
     *((NAME_OF_GROUP[group], (group,), COLOUR_OF_GROUP[group]) for group in OPACITY_GROUPS),
 ]
 MARGIN_PIXELS = 4
@@ -125,9 +123,12 @@ def draw_maps(scans: Sequence[ScanCounts], places: Sequence[Place], predictions:
     for part, place in zip(parts, places, strict=False):
         images = _draw_place(part, scans[place.scan], place.z, predictions)
     _draw_scales(parts[-1], images)
-    handles: list[Any] = [Line2D([], [], color=READERS_COLOUR, label="average reader")]
-    handles += [Line2D([], [], color=MODEL_COLOUR, label="model")] if predictions else []
-    handles += [Line2D([], [], color=LUNG_COLOUR, label="lungs"), Patch(color=UNLABELLED_COLOUR, label="unlabelled")]
+    handles: list[Any] = [Line2D([], [], color=COLOUR_OF["reader"], label="average reader")]
+    handles += [Line2D([], [], color=COLOUR_OF["model"], label="model")] if predictions else []
+    handles += [
+        Line2D([], [], color=COLOUR_OF["lungs"], label="lungs"),
+        Patch(color=COLOUR_OF["unlabelled"], label="unlabelled"),
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     figure.suptitle("Mean and standard deviation of the readers' maps, where they disagree most", fontsize=11)
     return figure
@@ -144,9 +145,9 @@ def _draw_place(figure: Any, scan: ScanCounts, z: int, predictions: Path | None)
     axes = figure.subplots(2, 1 + len(COLUMNS), sharex=True, sharey=True)
     crop, extent, unit = _frame(lung | calls.positive.any(0), scan.row)
     axes[0, 0].imshow(hu[crop], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], extent=extent)
-    _outline(axes[0, 0], average_map(calls)[crop], READERS_COLOUR, extent)
+    _outline(axes[0, 0], average_map(calls)[crop], COLOUR_OF["reader"], extent)
     if model is not None:
-        _outline(axes[0, 0], model[z][crop], MODEL_COLOUR, extent)
+        _outline(axes[0, 0], model[z][crop], COLOUR_OF["model"], extent)
     images = {"entropy": _show(axes[1, 0], entropy_map(votes)[crop], DISAGREEMENT_COLOURS, MOST_ENTROPY, extent)}
     for column, (title, wanted, colour) in enumerate(COLUMNS, 1):
         faint_to_full = LinearSegmentedColormap.from_list(title, ["white", colour])
@@ -155,7 +156,7 @@ def _draw_place(figure: Any, scan: ScanCounts, z: int, predictions: Path | None)
             axes[1, column], deviation_map(votes, wanted)[crop], DISAGREEMENT_COLOURS, 0.5, extent
         )
     for axis in axes.ravel()[1:]:
-        _outline(axis, lung[crop], LUNG_COLOUR, extent, 0.6)
+        _outline(axis, lung[crop], COLOUR_OF["lungs"], extent, 0.6)
     title = f"{scan.row['scan_id']}, slice {z + 1} of {len(scan.slices)}, n = {scan.readers} readers"
     figure.suptitle(title, fontsize=10, weight="bold")
     _label(axes, unit)
@@ -179,7 +180,7 @@ def _show(axis: Any, values: Figures, colours: str | Colormap, top: float, exten
     chosen = matplotlib.colormaps[colours] if isinstance(colours, str) else colours
     return axis.imshow(
         np.ma.masked_invalid(values),
-        cmap=chosen.with_extremes(bad=UNLABELLED_COLOUR),
+        cmap=chosen.with_extremes(bad=COLOUR_OF["unlabelled"]),
         vmin=0,
         vmax=top,
         extent=extent,

@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from ct.colours import COLOUR_OF
 from evaluation.em_figures import choose_places, overlays, tpr_fpr
 from evaluation.em_report import PLACES, results_table, trade_off
-from evaluation.figures import FINDING_COLOUR, FINDING_MARKER
+from evaluation.figures import FINDING_MARKER
 from evaluation.general_figures import CEILING, FOREST_FIGURES
 from evaluation.opacity_figures import results_table as opacity_results_table
 from evaluation.report_folder import ReportFolder
@@ -81,7 +82,7 @@ def draw_runs(rows: pd.DataFrame, ceiling: pd.DataFrame) -> Any:
     """
     wide = rows.pivot(index=["finding", "name"], columns="figure", values=["value", "low", "high"])
     order = list(dict.fromkeys(zip(rows["finding"], rows["name"], strict=True)))
-    order.sort(key=lambda row: list(FINDING_COLOUR).index(row[0]))
+    order.sort(key=lambda row: list(FINDING_MARKER).index(row[0]))
     wide = wide.loc[order]
     findings = wide.index.get_level_values("finding")
     wide = wide[~wide.assign(finding=findings).duplicated()].reset_index()
@@ -89,7 +90,7 @@ def draw_runs(rows: pd.DataFrame, ceiling: pd.DataFrame) -> Any:
     for axis, (name, label) in zip(axes, FOREST_FIGURES.items(), strict=True):
         for place, (_, row) in enumerate(wide.iterrows()):
             finding = str(row["finding", ""])
-            style = {"color": FINDING_COLOUR[finding], "marker": FINDING_MARKER[finding]}
+            style = {"color": COLOUR_OF[finding], "marker": FINDING_MARKER[finding]}
             axis.plot([row["low", name], row["high", name]], [place, place], color=style["color"], linewidth=2)
             axis.plot(row["value", name], place, markerfacecolor="white", **style)
             human = ceiling.loc[(ceiling["finding"] == finding) & (ceiling["figure"] == name), "reader"]

@@ -7,16 +7,17 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from evaluation.figures import COLOURS, LINE_COLOURS, LINE_STYLES, MARKERS
+from ct.colours import COLOUR_OF
+from evaluation.figures import LINE_COLOURS, LINE_STYLES, MARKERS
 from evaluation.general_figures import CEILING
 
 B2, K2 = "model.b2", "model.k2"
 DICE = "consolidation/dice_mean"
-# The paper's purple and brown; their line styles tell them apart without colour.
-PHI1: dict[str, Any] = {"color": COLOURS["purple"], "linestyle": "-.", "linewidth": 2.0}
-THRESHOLD: dict[str, Any] = {"color": "#8C510A", "linestyle": "--", "linewidth": 2.0}
+PHI1_COLOUR, *B2_COLOURS = LINE_COLOURS
+# Their line styles tell them apart without colour.
+PHI1: dict[str, Any] = {"color": PHI1_COLOUR, "linestyle": "-.", "linewidth": 2.0}
+THRESHOLD: dict[str, Any] = {"color": COLOUR_OF["threshold"], "linestyle": "--", "linewidth": 2.0}
 MOST_LINES = 8
-B2_COLOURS = [colour for colour in LINE_COLOURS if colour != COLOURS["purple"]]  # that is phi1's
 HU_PER_UNIT, HU_AT_0 = 110, -1024  # x = (HU + 1024) / 110
 
 
@@ -138,7 +139,7 @@ def _draw_lines(
 def _draw_panel(axis: Any, finished: pd.DataFrame, name: str, column: str) -> None:
     """The metric of every trial against one parameter."""
     values = finished[name]
-    style = {"marker": "o", "s": 30, "facecolor": "white", "edgecolor": COLOURS["blue"], "linewidth": 1.5}
+    style = {"marker": "o", "s": 30, "facecolor": "white", "edgecolor": LINE_COLOURS[0], "linewidth": 1.5}
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         axis.scatter(values, finished[column], **style)
         if values.min() > 0 and values.max() / values.min() > 50:

@@ -10,13 +10,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from evaluation.figures import COLOURS, WINDOW_HU
+from ct.colours import COLOUR_OF
+from evaluation.figures import WINDOW_HU
 from evaluation.run_data import Run
 
 NUMBER = 10
 PER_ROW = 2
 MARGIN_PIXELS = 3
-MISSED, FALSE, TRUTH = COLOURS["vermilion"], COLOURS["sky"], COLOURS["yellow"]
+# What the reader alone marked was missed, what the model alone marked is false.
+MISSED = TRUTH = COLOUR_OF["reader"]
+FALSE = COLOUR_OF["model"]
 
 
 class Failure(NamedTuple):

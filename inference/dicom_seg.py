@@ -12,15 +12,16 @@ import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP
+from ct.colours import rgb_of
+from ct.patterns import NAME_OF_GROUP
 from ct.scan import to_source
 from inference.dicom_source import SourceSlice, source_slices
+from inference.overlays import colours_of
 from inference.result import Masks, ModelCard, Result, masks_by_group
 
 PRODUCT = "Ground Glass"
@@ -42,13 +43,13 @@ class Segment:
     Attributes:
         label: For people.
         code: What it is.
-        group: Code of `ct.patterns.GROUPS` that lends its colour.
+        colour: "#rrggbb".
         mask: bool (Z, Y, X) on the scan's canonical grid.
     """
 
     label: str
     code: Code
-    group: int
+    colour: str
     mask: NDArray[np.bool_]
 
 
@@ -61,12 +62,13 @@ def find_segments(masks: Masks) -> list[Segment]:
     Returns:
         The lungs, then the opacity (stage 1), ground glass and consolidation (stage 2), or the groups 2 to 4.
     """
-    lungs = Segment(NAME_OF_GROUP[1], LUNG, 1, masks["lungs"] > 0)
+    colours = colours_of(masks)
+    lungs = Segment(NAME_OF_GROUP[1], LUNG, colours[1], masks["lungs"] > 0)
     names, kinds = dict(NAME_OF_GROUP), dict(CODE_OF_GROUP)
     if "groups" not in masks:  # then the first group is all infection that is no consolidation
         nested = "consolidation" in masks
         names[2], kinds[2] = ("ground-glass opacity", GROUND_GLASS) if nested else ("opacity", OPACITY)
-    return [lungs] + [Segment(names[at], kinds[at], at, mask) for at, mask in masks_by_group(masks).items()]
+    return [lungs] + [Segment(names[at], kinds[at], colours[at], mask) for at, mask in masks_by_group(masks).items()]
 
 
 def write_segmentation(result: Result, path: str | Path) -> None:
@@ -171,7 +173,7 @@ def _descriptions(segments: Sequence[Segment], model: ModelCard) -> list[Segment
             tracking_uid=highdicom.UID(),
             tracking_id=segment.label,
             anatomic_regions=None if segment.code == LUNG else [LUNG],
-            display_color=CIELabColor.from_rgb(*(255 * part for part in to_rgb(COLOUR_OF_GROUP[segment.group]))),
+            display_color=CIELabColor.from_rgb(*rgb_of(segment.colour)),
         )
         for number, segment in enumerate(segments, start=1)
     ]

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP, OPACITY_GROUPS
+from ct.colours import COLOUR_OF, COLOUR_OF_GROUP
+from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
 from inference.result import Masks, masks_by_group
 
 LUNGS, GLASS, DENSE = 1, OPACITY_GROUPS[0], OPACITY_GROUPS[-1]  # groups of paper L3
-PARTS = {"infection": GLASS, "consolidation": DENSE}  # masks, each inside the one before, and how they are drawn
+PARTS = ("infection", "consolidation")  # masks, each inside the one before
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Finding:
     Attributes:
         key: What its measurements' names begin with.
         name: What people call it.
-        colour: "#rrggbb", of its group; the text's own colour where it is several groups together.
+        colour: "#rrggbb".
     """
 
     key: str
@@ -31,9 +31,9 @@ class Finding:
     colour: str
 
 
-GROUPED = [Finding(f"group_{group}", NAME_OF_GROUP[group], to_hex(COLOUR_OF_GROUP[group])) for group in OPACITY_GROUPS]
-ALL_GROUPS = Finding("infection", "all opacities", "var(--ink)")
-NESTED = [Finding(name, name, to_hex(COLOUR_OF_GROUP[group])) for name, group in PARTS.items()]
+GROUPED = [Finding(f"group_{group}", NAME_OF_GROUP[group], COLOUR_OF_GROUP[group]) for group in OPACITY_GROUPS]
+ALL_GROUPS = Finding("infection", "all opacities", COLOUR_OF["infection"])
+NESTED = [Finding(name, name, COLOUR_OF[name]) for name in PARTS]
 
 
 def findings_of(masks: Masks) -> list[Finding]:
@@ -73,6 +73,6 @@ def labels(masks: Masks, plane: tuple[Any, ...]) -> NDArray[np.uint8]:
     return shown
 
 
-def colour_of(group: int) -> str:
-    """The colour of a group as "#rrggbb"."""
-    return to_hex(COLOUR_OF_GROUP[group])
+def colours_of(masks: Masks) -> dict[int, str]:
+    """The colour of each group of `labels`, "#rrggbb": the first is the infection where groups are not told apart."""
+    return COLOUR_OF_GROUP if "groups" in masks else COLOUR_OF_GROUP | {GLASS: COLOUR_OF["infection"]}

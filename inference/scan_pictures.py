@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor
+from PIL import Image
 
+from ct.colours import rgb_of
 from ct.patterns import GROUPS
-from inference.overlays import LUNGS, colour_of, labels
-from inference.result import Result
+from inference.overlays import LUNGS, colours_of, labels
+from inference.result import Masks, Result
 
 WINDOW_HU = (-1000, 350)  # the lung window of paper L3
 MARGIN_MM = 15.0  # of what is shown around the lungs
@@ -68,7 +69,7 @@ class Painter:
             hu, codes = hu[::-1], codes[::-1]  # z runs to the head, pictures run down
         rows_mm, columns_mm = (mm for number, mm in enumerate(self.result.scan.spacing_mm) if number != axis)
         aspect = hu.shape[1] * columns_mm / (hu.shape[0] * rows_mm)
-        return PlanePicture(_jpeg(hu, aspect, *size), _png(codes), aspect)
+        return PlanePicture(_jpeg(hu, aspect, *size), _png(codes, self.result.masks), aspect)
 
     def size_for(self, slices: Sequence[int]) -> tuple[int, int]:
         """The best of `SIZES` at which axial slices take no more than `SLICES_BYTES` of text together."""
@@ -105,9 +106,9 @@ def _jpeg(hu: NDArray[np.int16], aspect: float, longest_px: int, quality: int) -
     return base64.b64encode(kept.getvalue()).decode("ascii")
 
 
-def _png(codes: NDArray[np.uint8]) -> str:
-    image = Image.fromarray(codes, "P")
-    image.putpalette([channel for group in GROUPS for channel in ImageColor.getrgb(colour_of(group))])
+def _png(codes: NDArray[np.uint8], masks: Masks) -> str:
+    image, colours = Image.fromarray(codes, "P"), colours_of(masks)
+    image.putpalette([channel for group in GROUPS for channel in rgb_of(colours[group])])
     alpha = bytes(0 if group == 0 else 255 if group == LUNGS else FILLED for group in GROUPS)
     kept = io.BytesIO()
     image.save(kept, "PNG", transparency=alpha, bits=4, compress_level=9)

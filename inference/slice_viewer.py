@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from html import escape
 
-from inference.overlays import colour_of, layers_of
+from inference.overlays import colours_of, layers_of
 from inference.result import Masks
 from inference.scan_pictures import PlanePicture
 
@@ -69,8 +69,9 @@ def stack(picture: PlanePicture, says: str, most_rem: float = SMALLER_REM) -> st
 
 def legend(masks: Masks) -> str:
     """The colours of the overlay and what they mean."""
+    colours = colours_of(masks)
     named = "".join(
-        f'<span><i class="swatch" style="background: {colour_of(group)}"></i>{escape(name)}</span>'
+        f'<span><i class="swatch" style="background: {colours[group]}"></i>{escape(name)}</span>'
         for group, name in layers_of(masks).items()
     )
     return f'<div class="legend">{named}</div>'

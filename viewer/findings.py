@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
-from ct.patterns import COLOUR_OF_GROUP, GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
+from ct.colours import rgb_of
+from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
 from ct.read import read_mask, read_pattern_mask
 from ct.scan import Scan
+from inference.overlays import colours_of
 from inference.result import Masks, masks_by_group
 
 LUNGS, GROUND_GLASS, CONSOLIDATION = GROUPS[1], OPACITY_GROUPS[0], OPACITY_GROUPS[-1]
@@ -37,16 +38,12 @@ def layers_of(masks: Masks) -> list[Layer]:
     Args:
         masks: Of a result; also a truth without lungs.
     """
-    layers = [_layer(LUNGS, masks["lungs"] > 0)] if "lungs" in masks else []
-    names = {}
+    names, colours = dict(NAME_OF_GROUP), colours_of(masks)
     if "groups" not in masks:
-        names[GROUND_GLASS] = "ground glass" if "consolidation" in masks else "infection"
-    return layers + [_layer(group, mask, names.get(group, "")) for group, mask in masks_by_group(masks).items()]
-
-
-def _layer(group: int, mask: NDArray[np.bool_], name: str = "") -> Layer:
-    red, green, blue = (round(255 * part) for part in to_rgb(COLOUR_OF_GROUP[group]))
-    return Layer(name or NAME_OF_GROUP[group], (red, green, blue), np.asarray(mask))
+        names[GROUND_GLASS] = "infection without consolidation" if "consolidation" in masks else "infection"
+    layers = {LUNGS: masks["lungs"] > 0} if "lungs" in masks else {}
+    layers |= masks_by_group(masks)
+    return [Layer(names[group], rgb_of(colours[group]), np.asarray(mask)) for group, mask in layers.items()]
 
 
 def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: Masks) -> Masks:

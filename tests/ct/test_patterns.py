@@ -6,10 +6,10 @@ from ct import patterns
 CODES = np.arange(-1, 11)
 
 
-def test_every_code_and_group_has_a_name_and_colour():
+def test_every_code_and_group_has_a_name():
     assert sorted(patterns.NAME_OF_CODE) == sorted(patterns.GROUP_OF_CODE) == CODES.tolist()
     groups = set(patterns.GROUP_OF_CODE.values())
-    assert groups == set(patterns.NAME_OF_GROUP) == set(patterns.COLOUR_OF_GROUP) == {-1, 0, 1, 2, 3, 4}
+    assert groups == set(patterns.NAME_OF_GROUP) == {-1, 0, 1, 2, 3, 4}
 
 
 def test_groups_are_those_of_the_paper():

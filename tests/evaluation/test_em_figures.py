@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from run_harness import PATIENTS, SHAPE, random_arrays, write_run
 from scipy import stats
 
+from ct.colours import COLOUR_OF
 from evaluation.em_figures import (
     choose_places,
     draw_fpr_by_dilation,
@@ -118,14 +120,16 @@ def test_figure_5_outlines_ground_glass_and_consolidation_where_they_are(tmp_pat
     assert outlines(ct) == []
     # In mm: 1 a column, 2 a row; an outline runs through the pixels' borders, so from the centres half a pixel out.
     assert outlines(label) == [pytest.approx((2, 8, 4, 12), abs=0.01), pytest.approx((10, 17, 20, 28), abs=0.01)]
-    colours = [tuple(drawn.get_edgecolor()[0][:3]) for drawn in label.collections]
-    assert colours[0][1] > colours[0][0]  # ground glass is green
-    assert colours[1][0] > colours[1][1]  # consolidation is red
-    assert len(outlines(mine)) == 1  # both regions are ground glass to this model
+    drawn = [to_hex(part.get_edgecolor()[0]).upper() for part in label.collections]
+    assert drawn == [COLOUR_OF["infection"], COLOUR_OF["consolidation"]]
+    assert len(outlines(mine)) == 1  # nothing is consolidated to this model
     assert outlines(threshold)[1] == pytest.approx((2, 4, 4, 8), abs=0.01)
     assert ct.get_xlabel() == "right → left (mm)"
     assert ct.get_ylabel() == "a, slice 7\nfront → back (mm)"
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ground glass", "consolidation"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "infection without consolidation",
+        "consolidation",
+    ]
     save(figure, tmp_path / "overlays")
     assert (tmp_path / "overlays.png").stat().st_size > 10_000
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import matplotlib.image
 from matplotlib import pyplot as plt
 
-from evaluation.figures import COLOURS, FINDING_COLOUR, FINDING_MARKER, LINE_COLOURS, save
+from evaluation.figures import FINDING_MARKER, save
 
 
 def test_a_saved_figure_is_a_picture_and_a_page_and_the_same_each_time(tmp_path: Path) -> None:
@@ -18,8 +18,6 @@ def test_a_saved_figure_is_a_picture_and_a_page_and_the_same_each_time(tmp_path:
         assert (tmp_path / "deep" / f"one{suffix}").read_bytes() == (tmp_path / "deep" / f"two{suffix}").read_bytes()
 
 
-def test_findings_of_one_figure_differ_in_colour_and_in_marker() -> None:
+def test_findings_of_one_figure_differ_in_marker() -> None:
     for findings in (("infection", "consolidation", "threshold"), ("opacity", "group_2", "group_3", "group_4")):
-        assert len({FINDING_COLOUR[name] for name in findings}) == len(findings)
         assert len({FINDING_MARKER[name] for name in findings}) == len(findings)
-    assert {*FINDING_COLOUR.values(), *LINE_COLOURS} <= set(COLOURS.values())

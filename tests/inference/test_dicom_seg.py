@@ -9,10 +9,10 @@ import SimpleITK
 from dicom_harness import affine, ct, edit, enhance, set_tags, write_series
 from dicom_validator import validate
 from highdicom.color import CIELabColor
-from matplotlib.colors import to_rgb
 from refusal import assert_refused
 from result_harness import result_of
 
+from ct.colours import COLOUR_OF, rgb_of
 from ct.write_dicom import write_dicom_series
 from inference.dicom_seg import find_segments, write_segmentation
 
@@ -93,16 +93,30 @@ def test_it_is_valid_and_holds_the_masks(tmp_path, task):
     np.testing.assert_array_equal(np.sum([segment.mask for segment in segments[1:]], axis=0), infected)
 
 
-def test_codes_and_colours_are_those_of_the_groups(tmp_path):
+def test_codes_are_those_of_the_groups(tmp_path):
     result = result_of(write_series(tmp_path / "series"), "opacity")
     write_segmentation(result, tmp_path / "seg.dcm")
     items = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
     codes = [item.SegmentedPropertyTypeCodeSequence[0].CodeValue for item in items]
     assert codes == ["39607008", "1217294009", "1217294009", "95436008"]
-    for item, name in zip(items, ("tab:green", "tab:red", "tab:purple", "tab:brown"), strict=True):
-        rgb = CIELabColor.from_dicom_value(item.RecommendedDisplayCIELabValue).to_rgb()
-        np.testing.assert_allclose(np.array(rgb) / 255, to_rgb(name), atol=0.02)
+    for item in items:
         assert item.SegmentationAlgorithmIdentificationSequence[0].AlgorithmVersion == "0.1.0"
+
+
+@pytest.mark.parametrize(
+    ("task", "things"),
+    [
+        ("infection", ["lungs", "infection"]),
+        ("consolidation", ["lungs", "infection", "consolidation"]),
+        ("opacity", ["lungs", "group_2", "group_3", "group_4"]),
+    ],
+)
+def test_segments_ask_to_be_shown_in_the_colours_of_all_outputs(tmp_path, task, things):
+    write_segmentation(result_of(write_series(tmp_path / "series"), task), tmp_path / "seg.dcm")
+    items = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
+    for item, thing in zip(items, things, strict=True):
+        rgb = CIELabColor.from_dicom_value(item.RecommendedDisplayCIELabValue).to_rgb()
+        np.testing.assert_allclose(rgb, rgb_of(COLOUR_OF[thing]), atol=1)  # Lab is stored in 16 bits
 
 
 def test_each_frame_names_the_slice_it_was_made_from(tmp_path):

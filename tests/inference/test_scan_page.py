@@ -10,16 +10,18 @@ import pytest
 from browser import CHROMIUM
 from drawn_result import CONSOLIDATION, INFECTION, VOXEL_ML, make_result, make_scan
 from open_page import opened
-from PIL import Image, ImageColor
+from PIL import Image
 
-from inference.overlays import colour_of, findings_of
+from ct.colours import COLOUR_OF, rgb_of
+from inference.overlays import findings_of
 from inference.profile import heights, profile
 from inference.scan_numbers import table_of
 from inference.scan_page import write_scan_page
 from inference.scan_pictures import Painter
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium to open the page")
-RED, BROWN, GREEN = (ImageColor.getrgb(colour_of(group)) for group in (2, 4, 1))
+THINGS = "lungs", "infection", "consolidation", "group_3"
+LUNGS, INFECTED, DENSE, SEPTAL = (rgb_of(COLOUR_OF[name]) for name in THINGS)
 # What the pictures show of the scan: the lungs and 15 mm around them (8 rows of 2 mm, 10 columns of 1.5 mm).
 BOX = slice(0, 40), slice(0, 48)
 
@@ -61,9 +63,9 @@ def test_the_slider_shows_every_slice_of_the_lungs_as_it_is(tmp_path: Path) -> N
         assert np.abs(stretched - expected).mean() < 6  # JPEG and resampling
         consolidation = int(result.masks["consolidation"][z].sum())
         drawn = picture(overlay)
-        assert count(drawn, BROWN) == consolidation
-        assert count(drawn, RED) == int(result.masks["infection"][z].sum()) - consolidation
-        assert count(drawn, GREEN) == 2 * (2 * 24 + 2 * 14 - 4)  # the edges of two boxes
+        assert count(drawn, DENSE) == consolidation
+        assert count(drawn, INFECTED) == int(result.masks["infection"][z].sum()) - consolidation
+        assert count(drawn, LUNGS) == 2 * (2 * 24 + 2 * 14 - 4)  # the edges of two boxes
     places = [here for *_, here in shown]
     np.testing.assert_allclose(np.diff(places), places[1] - places[0], atol=0.11)
     assert places[1] > places[0]
@@ -90,7 +92,7 @@ def test_without_scripts_there_is_still_a_picture(tmp_path: Path) -> None:
     with opened(written(tmp_path), java_script_enabled=False) as (page, _, _):
         assert not page.locator("#slice").is_visible()
         source = page.locator("#viewer img.overlay").get_attribute("src")
-        assert count(picture(source), RED) == 80  # the fullest slice, of which nothing is consolidated
+        assert count(picture(source), INFECTED) == 80  # the fullest slice, of which nothing is consolidated
 
 
 @needs_chromium
@@ -113,7 +115,7 @@ def test_numbers_stand_on_the_page(tmp_path: Path) -> None:
     assert f"<span>lungs</span><b>{lung_ml:.0f} ml</b>" in html
     assert "<span>infection</span><b>2.4 ml</b><span>3.0 % of the lungs, 90 % interval 1.5 to 3.2 ml</span>" in html
     # 160 of the 3 x 24 x 14 voxels of the lower third; the fullest zone has the strongest colour.
-    assert f'{colour_of(2)} 45%, transparent)">16 %<br><small>2.4 ml</small></td>' in html
+    assert f'{COLOUR_OF["infection"]} 45%, transparent)">16 %<br><small>2.4 ml</small></td>' in html
     assert "<td>6.0 %<br><small>2.4 ml</small></td>" in html
     assert "a" * 64 + ", " + "b" * 64 in html
     assert "2 flips of the image were averaged" in html
@@ -151,7 +153,7 @@ def test_flags_repairs_and_warnings_are_told_and_nobody_is_named(tmp_path: Path)
 def test_planes_lie_as_radiologists_look_at_them(axis: int, place: int) -> None:
     drawn = Painter(make_result()).plane(axis, place)
     overlay = picture(drawn.overlay)
-    rows, columns = np.nonzero((overlay[..., :3] == RED).all(axis=2) | (overlay[..., :3] == BROWN).all(axis=2))
+    rows, columns = np.nonzero((overlay[..., :3] == INFECTED).all(axis=2) | (overlay[..., :3] == DENSE).all(axis=2))
     # Slices 2 and 3 of 9 from the feet are rows 5 and 6 from the top; the patient's left, and the back, are right.
     assert sorted({*rows.tolist()}) == [5, 6]
     across = INFECTION[3 - axis]
@@ -181,7 +183,7 @@ def test_groups_have_their_own_colours_and_names(tmp_path: Path) -> None:
     groups[CONSOLIDATION] = 4
     masks = {"lungs": masks["lungs"], "infection": masks["infection"], "groups": groups}
     overlay = picture(Painter(make_result(masks=masks)).plane(0, 3).overlay)
-    assert (count(overlay, ImageColor.getrgb(colour_of(3))), count(overlay, BROWN)) == (80 - 24, 24)
+    assert (count(overlay, SEPTAL), count(overlay, DENSE)) == (80 - 24, 24)
     html = written(
         tmp_path, masks=masks, measurements={"lung_ml": 80.0, "group_3_ml": 4.0, "group_4_ml": None}
     ).read_text()

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
 
-from ct.patterns import COLOUR_OF_GROUP, NAME_OF_GROUP
+from ct.colours import COLOUR_OF, COLOUR_OF_GROUP, rgb_of
+from ct.patterns import NAME_OF_GROUP
 from ct.scan import Grid, Scan
 from ct.write import write_mask
 from viewer.findings import dice, layers_of, read_truth
@@ -29,7 +29,11 @@ def test_stage_2_is_taken_apart_without_overlap() -> None:
     lungs, glass, dense = layers_of(masks)
     assert np.array_equal(glass.mask, some(1, 2))
     assert np.array_equal(dense.mask, some(3))
-    assert [layer.name for layer in (lungs, glass, dense)] == ["lungs", "ground glass", "consolidation"]
+    names = ["lungs", "infection without consolidation", "consolidation"]
+    assert [layer.name for layer in (lungs, glass, dense)] == names
+    assert [layer.rgb for layer in (lungs, glass, dense)] == [
+        rgb_of(COLOUR_OF[name]) for name in ("lungs", "infection", "consolidation")
+    ]
 
 
 @pytest.mark.parametrize(("number", "group"), [(0, 1), (1, 2), (2, 3), (3, 4)])
@@ -37,7 +41,7 @@ def test_groups_have_their_names_and_colours(number: int, group: int) -> None:
     groups = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 5
     layer = layers_of({"lungs": groups > 0, "infection": groups > 1, "groups": groups})[number]
     assert layer.name == NAME_OF_GROUP[group]
-    assert "#{:02x}{:02x}{:02x}".format(*layer.rgb) == to_hex(COLOUR_OF_GROUP[group])
+    assert layer.rgb == rgb_of(COLOUR_OF_GROUP[group])
     assert np.array_equal(layer.mask, groups == group if group > 1 else groups > 0)
 
 

@@ -200,10 +200,10 @@ readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<c
 # What a report reads of a run beside its figures are the masks of its test scans: made first where they are missing or
 # older than the weights. A run whose cohort is gone keeps the part of the report that needs none.
 MASKS_OF = $(PY) -m evaluation.report --without-masks $(1) | while read -r run; do \
-		echo "masks of $$run"; \
+		printf 'masks of %s: ' "$$run"; start=$$(date +%s); \
 		$(PY) train.py test --config "$$run/config.yaml" --ckpt_path "$$run/best.ckpt" \
 			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$run/masks.log" 2>&1 \
-			|| { tail -n 1 "$$run/masks.log"; echo "no masks of $$run, so its report will be short; see $$run/masks.log"; }; \
+			&& echo "$$(($$(date +%s) - start)) s" || { tail -n 1 "$$run/masks.log"; echo "no masks of $$run, so its report will be short; see $$run/masks.log"; }; \
 	done
 
 REPORT_OF = --runs $(RUNS) $(if $(EXP)$(filter command line environment,$(origin RUN)),"$(RUN)")

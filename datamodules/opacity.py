@@ -85,7 +85,9 @@ class OpacityData(SliceData):
         super().prepare_data()
         index = SliceTable.read_index(self.prepared)
         self.borders.mkdir(exist_ok=True)
-        for scan in tqdm(index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False):
+        for scan in tqdm(
+            index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False, disable=None
+        ):
             source, path = Path(scan.folder) / "patterns.npy", self.borders / f"{scan.scan_id}.npy"
             if not path.is_file() or path.stat().st_mtime_ns < source.stat().st_mtime_ns:
                 save_borders(source, pixel_size_mm(scan.spacing_y_mm, scan.spacing_x_mm, self.size), path)

@@ -88,10 +88,9 @@ class ConsolidationModule(SegmentationModule):
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"]
-        loss = dice_loss(
-            self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch"
-        )  # equation 11
-        self.log("train/loss", loss, prog_bar=True)
+        logits = self.network(self.vary(batch))
+        loss = dice_loss(logits, target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")  # equation 11
+        self.log_step(batch, logits[:, 0] > 0, target[:, 0], loss)
         return loss
 
     # -- E-step, called by callbacks.relabel ---------------------------------------------------------------------------

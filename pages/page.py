@@ -203,6 +203,11 @@ def _linked(text: str, links: Mapping[str, str]) -> str:
     return f'<a href="{escape(links[text])}">{escape(text)}</a>' if text in links else escape(text)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, in the singular where there is one: "1 scan", "3 scans"."""
+    return f"{number} {what}" + "s" * (number != 1)
+
+
 def cell(value: object) -> str:
     """A value as it stands in a table: a dash where it is undefined, three significant decimals where it is a share."""
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):

@@ -82,9 +82,5 @@ svg.chart .here { stroke: var(--link); stroke-width: 1.5; stroke-dasharray: 4 3;
 @media print { :root { color-scheme: light; --ink: #000; --faint: #333; --paper: #fff; --line: #bbb; --tint: #f2f2f2; }
   body { max-width: none; padding: 0; font-size: 10.5pt; } nav { display: none; }
   figure img { border: none; padding: 0; }
-  figure, tr, details { margin: 1rem 0 1.6rem; font-size: .88rem; color: var(--faint); }
-summary { cursor: pointer; }
-summary b { color: var(--ink); }
-details table { color: var(--ink); }
-.note { break-inside: avoid; } h2, h3, caption { break-after: avoid; } .table { overflow: visible; } }
+  figure, tr, details, .note { break-inside: avoid; } h2, h3, caption { break-after: avoid; } .table { overflow: visible; } }
 """

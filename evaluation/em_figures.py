@@ -86,7 +86,8 @@ def tpr_fpr(points: pd.DataFrame) -> Any:
         name = str(label) if len(rows) == 1 else f"{label} (n = {len(rows)})"
         colour, marker = LINE_COLOURS[number % len(LINE_COLOURS)], MARKERS[number % len(MARKERS)]
         colour = COLOUR_OF["threshold"] if rows["group"].eq("threshold").all() else colour
-        axis.scatter(rows["fpr"], rows["tpr"], marker=marker, edgecolor=colour, label=name, **WHITE_POINTS)
+        points_style = WHITE_POINTS | {"edgecolor": colour, "clip_on": False}  # whole also on the edge, at 0 and 1
+        axis.scatter(rows["fpr"], rows["tpr"], marker=marker, label=name, **points_style)
     fitted = known[known["group"] == FITTED]
     right = 1.15 * float(known["fpr"].max()) if len(known) and known["fpr"].max() > 0 else 1.0
     if len(fitted) >= FEWEST:  # through a single point goes every curve

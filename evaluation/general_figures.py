@@ -32,6 +32,7 @@ def forest(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
         A matplotlib figure.
     """
     shown = table[table["figure"].isin(FOREST_FIGURES)]
+    shown = shown[shown.groupby(["finding", "site"])["value"].transform("count") > 0]  # no row that is empty
     rows = list(dict.fromkeys(zip(shown["finding"], shown["site"], strict=True)))
     rows.sort(key=lambda row: list(FINDING_MARKER).index(row[0]))
     figure, axes = plt.subplots(

@@ -21,6 +21,7 @@ PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "relative volume": {TRAIN: ("train/relative_volume",), VALIDATION: ("val/relative_volume",)},
     "labelled by the E-step (share)": {TRAIN: ("e_step/share",)},
 }
+PANELS_PER_ROW = 3
 SHARES = ("Dice", "IOU", "labelled by the E-step (share)")
 STYLES: dict[str, dict[str, Any]] = {
     TRAIN: {"color": LINE_COLOURS[0], "linestyle": "--", "marker": "o"},
@@ -70,11 +71,15 @@ def draw_curves(history: pd.DataFrame, title: str = "") -> Any:
         A matplotlib figure.
     """
     panels = curves_of(history)
+    columns = min(len(panels), PANELS_PER_ROW)
+    rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(3.1 * len(panels) + 0.4, 3.4), squeeze=False, layout="constrained"
+        rows, columns, figsize=(3.1 * columns + 0.4, 2.7 * rows + 0.8), squeeze=False, layout="constrained"
     )
+    for unused in axes.flat[len(panels) :]:
+        unused.remove()
     few = len(history) <= 30  # of more points than that, no marker could be told from the next
-    for axis, (panel, curves) in zip(axes[0], panels.items(), strict=True):
+    for axis, (panel, curves) in zip(axes.flat, panels.items(), strict=False):
         for name, curve in curves.items():
             style = STYLES[name] | ({} if few else {"marker": ""})
             axis.plot(curve.index, curve, label=name, markerfacecolor="white", markersize=5, **style)

@@ -12,7 +12,7 @@ from evaluation.human_ceiling import ceiling_table
 from evaluation.learning_curves import curves_of, draw_curves, read_curves
 from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run
-from evaluation.statistics import between, bland_altman, per_site_table
+from evaluation.statistics import FEWEST, between, bland_altman, per_site_table
 from evaluation.strata import by_lesion_size, by_spacing
 from evaluation.surface import surface_table
 from evaluation.tables import CAPTION, finding_rows
@@ -31,7 +31,7 @@ def key_figures(report: ReportFolder, run: Run) -> None:
     report.table("key_figures", pd.DataFrame(rows), "Test figures", CAPTION)
     for key, name in (("severity", "severity score"), ("wal", "percentage of well-aerated lung")):
         r, n = run.metrics.get(f"{key}/pearson_r"), run.metrics.get(f"{key}/pearson_r_n")
-        if r is not None:
+        if r is not None and n is not None and n > FEWEST:  # of two scans it is always 1 or -1
             report.note(f"Pearson's r of the {name}, prediction against label: {r:.3f} (n = {n} scans).")
 
 

@@ -41,7 +41,7 @@ class Correlation(NamedTuple):
         """What a figure says of it; of too few pairs, or of pairs that do not vary, that it is undefined."""
         scans = counted(self.n, "scan")
         if math.isnan(self.r):
-            return f"r is undefined for {scans}" + (" that do not differ" if self.n >= FEWEST else "")
+            return f"r is undefined for {scans}" + (" that do not differ" if self.n > FEWEST else "")
         interval = "" if math.isnan(self.low + self.high) else f" (95 % interval {self.low:.3f} to {self.high:.3f})"
         return f"r = {self.r:.3f}{interval}, n = {scans}"
 
@@ -120,9 +120,12 @@ def between(value: float, low: float, high: float, form: str = ".3f", unit: str 
 
 
 def pearson_interval(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Correlation:
-    """Pearson's r over the pairs without NaN; all NaN where either does not vary, no interval of fewer than 4 pairs."""
+    """Pearson's r over the pairs without NaN; all NaN where either does not vary, and of 2 pairs, which are a line.
+
+    The interval is NaN of 3 pairs.
+    """
     pairs = _whole_pairs(x, y)
-    if len(pairs) < FEWEST or (np.ptp(pairs, axis=0) == 0).any():
+    if len(pairs) <= FEWEST or (np.ptp(pairs, axis=0) == 0).any():
         return Correlation(np.nan, np.nan, np.nan, np.nan, len(pairs))
     result = stats.pearsonr(pairs[:, 0], pairs[:, 1])
     # Fisher's transformation has a standard error of 1 / sqrt(n - 3).

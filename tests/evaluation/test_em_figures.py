@@ -108,7 +108,8 @@ def test_figure_4_has_no_curve_through_one_point() -> None:
     [
         ([], "Pearson's r is undefined for 0 scans"),
         ([0.1], "Pearson's r is undefined for 1 scan"),
-        ([0.1, 0.1], "Pearson's r is undefined for 2 scans that do not differ"),
+        ([0.1, 0.2], "Pearson's r is undefined for 2 scans"),  # it would be 1 whatever they are
+        ([0.1, 0.1, 0.1], "Pearson's r is undefined for 3 scans that do not differ"),
         ([0.1, 0.2, 0.25], "Pearson's r = 0.994, n = 3 scans"),  # Fisher's interval needs four
     ],
 )

@@ -171,9 +171,10 @@ readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<c
 # those of other weights. A run whose cohort is gone keeps the part of the report that needs none.
 # What goes wrong may name files of patients: it stays out of the run folder.
 MASKS_OF = $(PY) -m evaluation.report --without-masks $(1) | while IFS= read -r run; do \
-		echo "masks of $$run"; log=$$(mktemp); \
+		printf 'masks of %s: ' "$$run"; start=$$(date +%s); log=$$(mktemp); \
 		$(PY) train.py test --config "$$run/config.yaml" --ckpt_path "$$run/best.ckpt" \
-			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$log" 2>&1 && rm "$$log" \
+			--trainer.callbacks+=callbacks.save_masks.SaveMasks </dev/null >"$$log" 2>&1 \
+			&& { rm "$$log"; echo "$$(($$(date +%s) - start)) s"; } \
 			|| { tail -n 1 "$$log"; echo "no masks of $$run, so its report will be short; see $$log"; }; \
 	done
 

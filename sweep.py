@@ -103,7 +103,7 @@ class OfflineSweep:
             waiting = [trial for trial in trials if trial.state != "ok"]
             running: dict[subprocess.Popen[bytes], tuple[Trial, float]] = {}
             done = len(trials) - len(waiting)
-            bar = tqdm(total=self.sweep.size, initial=done, desc=self.sweep.name, unit="trial")
+            bar = tqdm(total=self.sweep.size, initial=done, desc=self.sweep.name, unit="trial", disable=None)
             try:
                 while not self.stopped:
                     while len(running) < self.jobs and (trial := waiting.pop(0) if waiting else self._next(trials)):

@@ -15,6 +15,7 @@ from callbacks.known_warnings import ignore_known_warnings
 from callbacks.run_folder import close_run, open_run
 from callbacks.stop_on_signal import listen, stop_listening
 from callbacks.wandb_run import record_failure, why_it_failed
+from evaluation.learning_curves import write_curves
 from evaluation.tables import print_run
 from lightning_modules.checkpoint_file import CheckpointFiles, newest_whole
 from lightning_modules.precision import fastest_precision
@@ -44,7 +45,7 @@ class ExperimentCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
         self.save_config_callback = None  # the run folder has the configuration from its beginning
-        chosen = [*(settings.trainer.callbacks or []), *progress_bar(settings.trainer)]
+        chosen = [*progress_bar(settings.trainer), *(settings.trainer.callbacks or [])]
         if self.subcommand == "fit":
             self.run = open_run(settings.runs, settings.experiment, self.resolved(), fresh=settings.fresh)
             self.folder = self.run.folder
@@ -75,6 +76,8 @@ class ExperimentCLI(LightningCLI):
         self.trainer.fit(**arguments | ({"ckpt_path": checkpoint} if checkpoint else {}))
 
     def after_fit(self) -> None:
+        if self.trainer.is_global_zero:
+            write_curves(self.folder, self.config.fit.experiment)
         self.trainer.test(self.model, self.datamodule, ckpt_path=self.folder / "best.ckpt", verbose=False)
         self.after_test()
 

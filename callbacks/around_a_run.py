@@ -1,5 +1,6 @@
 """The loggers and callbacks that every run has besides those of its experiment, in the order in which they must act."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
 from callbacks.describe_training import DescribeTraining
+from callbacks.epoch_lines import EpochLines
 from callbacks.history import ContinueHistory, History
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
@@ -45,8 +47,11 @@ def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:
 def progress_bar(trainer: Any) -> list[Callback]:
     """A bar that shows the loss as often as it is logged, unless the settings of the trainer name one or want none.
 
-    Lightning's own reads the loss in every step, for which the host must wait until the device is done.
+    Lightning's own reads the loss in every step, for which the host must wait until the device is done. Where standard
+    output is no terminal, a line an epoch.
     """
     if trainer.enable_progress_bar is False or any(isinstance(each, ProgressBar) for each in trainer.callbacks or []):
         return []
+    if not sys.stdout.isatty():
+        return [EpochLines()]
     return [TQDMProgressBar(refresh_rate=trainer.log_every_n_steps or 50)]

@@ -1,5 +1,6 @@
 """What the best checkpoint was trained on, written into it, so that scans unlike those can be told later."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import Callback
+from pytorch_lightning.utilities import rank_zero_info
 from tqdm import tqdm
 
+from callbacks.epoch_lines import duration
 from ct.training_set import TrainingSet, lung_histogram
 
 # More slices say the same; a covariance of some hundred features needs about as many.
@@ -28,12 +31,17 @@ class DescribeTraining(Callback):
 
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
+            start = time.perf_counter()
             # What was compiled for the training does not know the hooks that are set now.
             with torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
                 described = describe(trainer, pl_module)
             if described is not None:
                 counts = count_training(trainer.datamodule)
                 _add(described, counts, trainer.strategy.checkpoint_io, Path(trainer.ckpt_path))
+                rank_zero_info(
+                    f"looked at {described.slices} training slices in {duration(time.perf_counter() - start)}: "
+                    "best.ckpt can now tell scans that are unlike them, which make predict flags"
+                )
         trainer.strategy.barrier("describe_training")  # no rank goes on while the file is still another
 
 
@@ -46,10 +54,10 @@ def describe(trainer: Any, module: Any) -> TrainingSet | None:
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_SLICES)).round().astype(np.int64)]
     batches = tqdm(
         data.batches("train", rows, BATCH_SIZE),
-        "describe training",
+        "look at training slices, to flag scans unlike them later",
         -(-len(rows) // BATCH_SIZE),
         leave=False,
-        disable=trainer.progress_bar_callback is None,
+        disable=trainer.progress_bar_callback is None or None,
     )
     histograms: list[NDArray[np.int64]] = []
     features: list[NDArray[np.float32]] = []

@@ -37,7 +37,9 @@ class FuzzyTruth(Callback):
         table = trainer.datamodule.slice_table("test")
         divergence, voxels = 0.0, 0
         calibration = {"fuzzy/ece": np.zeros((BINS, 3)), "fuzzy/opacity_ece": np.zeros((BINS, 3))}
-        for number, scan in enumerate(tqdm(table.scans.itertuples(), "fuzzy truth", len(table.scans), leave=False)):
+        for number, scan in enumerate(
+            tqdm(table.scans.itertuples(), "fuzzy truth", len(table.scans), leave=False, disable=None)
+        ):
             truth = read_truth(Path(trainer.datamodule.cohort).parent, scan.scan_id, Path(scan.folder))
             predicted, lung = _predict(trainer, pl_module, np.flatnonzero(table.scan == number))
             p, q = np.moveaxis(predicted, 1, -1)[lung], np.moveaxis(truth, 1, -1)[lung]

@@ -125,7 +125,7 @@ class Relabel(Callback):
         """
         total = -(-len(indices) // self.batch_size)
         batches = trainer.datamodule.batches("train", np.resize(indices, total * self.batch_size), self.batch_size)
-        for number, batch in enumerate(tqdm(batches, title, total, leave=False, disable=hidden or total == 0)):
+        for number, batch in enumerate(tqdm(batches, title, total, leave=False, disable=hidden or total == 0 or None)):
             fresh = min(self.batch_size, len(indices) - number * self.batch_size)
             yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0)), fresh
 

@@ -45,7 +45,9 @@ class SaveMasks(Callback):
         for earlier in (folder / "scans.csv", *folder.glob("*.npz")):
             earlier.unlink(missing_ok=True)
         scans = trainer.datamodule.slice_table("test").scans
-        of_scans = tqdm(_scan_arrays(trainer, pl_module), "save masks", len(scans), unit="scan", leave=False)
+        of_scans = tqdm(
+            _scan_arrays(trainer, pl_module), "save masks", len(scans), unit="scan", leave=False, disable=None
+        )
         for scan_id, arrays in zip(scans["scan_id"], of_scans, strict=True):
             np.savez_compressed(folder / f"{scan_id}.npz", **arrays)
         digest = hashlib.sha256(Path(trainer.ckpt_path).read_bytes()).hexdigest()

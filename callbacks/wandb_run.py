@@ -67,6 +67,7 @@ def wandb_loggers(folder: Path, experiment: str, run_id: str) -> list[Logger]:
         group=experiment,
         settings=_settings(),
     )
+    logger._wandb_init.pop("anonymous")  # W&B warns of it, though nobody has set it
     return [logger]
 
 

@@ -102,7 +102,7 @@ def _masks(root: Path, images: Mapping[str, Path], target: Path) -> tuple[dict[s
         return lungs, infections
     both = _paired(find_folder(root, BOTH_FOLDER), images)
     infections = {scan_id: target / f"{scan_id}.nii.gz" for scan_id in both}
-    for scan_id, path in tqdm(infections.items(), desc="import", unit="scan", leave=False):
+    for scan_id, path in tqdm(infections.items(), desc="import", unit="scan", leave=False, disable=None):
         recode_mask(both[scan_id], path, INFECTION_OF_BOTH)
     return both, infections
 

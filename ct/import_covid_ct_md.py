@@ -78,7 +78,7 @@ def import_covid_ct_md(folder: str | Path, out_dir: str | Path) -> Path:
     with new_cohort(folder, out_dir) as new:
         subjects: list[dict[str, Any]] = []
         slices: list[dict[str, Any]] = []
-        for image, diagnosis in tqdm(_subjects(root), desc="import", unit="scan", leave=False):
+        for image, diagnosis in tqdm(_subjects(root), desc="import", unit="scan", leave=False, disable=None):
             name = image.name
             if not SUBJECT.fullmatch(name):
                 new.left_out.append(

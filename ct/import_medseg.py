@@ -49,7 +49,7 @@ def import_medseg(folder: str | Path, out_dir: str | Path, groups: str | Path | 
     check_pairs(images, masks, folders["rp_msk"])
     patients = read_groups(groups, images)
     with new_cohort(folder, out_dir) as new:
-        for name, image in tqdm(images.items(), desc="import", unit="scan", leave=False):
+        for name, image in tqdm(images.items(), desc="import", unit="scan", leave=False, disable=None):
             scan_id = f"medseg_{name}"
             target = new.folder / "masks" / f"{scan_id}.nii.gz"
             try:

@@ -76,7 +76,7 @@ def import_medseg_slices(
     with new_cohort(folder, out_dir) as new:
         pairs = _paired_images(Path(folder)) or _unstack(Path(folder), new.folder, grey_low_hu, grey_high_hu)
         patients = read_groups(groups, pairs)
-        for name, (image, mask) in tqdm(pairs.items(), desc="import", unit="slice", leave=False):
+        for name, (image, mask) in tqdm(pairs.items(), desc="import", unit="slice", leave=False, disable=None):
             scan_id = f"medseg_slice_{name}"
             try:
                 codes = recode(np.asarray(Image.open(mask)), CODE_OF_VALUE, mask)

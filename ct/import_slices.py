@@ -129,7 +129,7 @@ def _split_cases(cases: Sequence[str], split: dict[str, str], seed: int) -> dict
 
 
 def _copy_images(source: Path, folders: Sequence[str], files_of_case: dict[str, list[str]], target: Path) -> None:
-    for case, names in tqdm(files_of_case.items(), desc="import", unit="case", leave=False):
+    for case, names in tqdm(files_of_case.items(), desc="import", unit="case", leave=False, disable=None):
         for folder in folders:
             (target / case / folder).mkdir(parents=True)
             for name in names:

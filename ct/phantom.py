@@ -124,7 +124,7 @@ def _is_written(out: Path, recipe: dict[str, object]) -> bool:
 
 
 def _write_scans(plans: list[ScanPlan], seed: int, folder: Path, jobs: int) -> list[dict[str, str]]:
-    bar = {"total": len(plans), "desc": "phantom scans", "unit": "scan", "file": sys.stderr}
+    bar = {"total": len(plans), "desc": "phantom scans", "unit": "scan", "file": sys.stderr, "disable": None}
     if jobs == 1:
         return list(tqdm(map(_write_scan, plans, repeat(seed), repeat(folder)), **bar))
     with ProcessPoolExecutor(min(jobs, len(plans))) as pool:

@@ -170,7 +170,12 @@ def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> 
         print(estimate(todo, size).text(out, jobs), file=sys.stderr)
     results = run_each(todo, partial(try_row, out_dir=out, size=size), jobs)
     bar = tqdm(
-        total=len(rows), initial=len(rows) - len(todo), desc="prepare", unit="scan", leave=False, disable=not todo
+        total=len(rows),
+        initial=len(rows) - len(todo),
+        desc="prepare",
+        unit="scan",
+        leave=False,
+        disable=None if todo else True,  # None: shown on a terminal only
     )
     with closing(results), bar:  # closing ends processes that still run when this one is interrupted
         for row, result in results:

@@ -74,7 +74,9 @@ def training_statistics(prepared: Path, window_hu: tuple[float, float], jobs: in
     count = partial(_count, low=low, high=high)
     with ProcessPoolExecutor(min(jobs, len(folders))) as pool:
         parts = pool.map(count, folders) if jobs > 1 else map(count, folders)
-        histogram, groups, slices = _total(tqdm(parts, "statistics", len(folders), leave=False, unit="scan"))
+        histogram, groups, slices = _total(
+            tqdm(parts, "statistics", len(folders), leave=False, disable=None, unit="scan")
+        )
     if not slices:
         raise ValueError(f"{prepared}: no training scan has a labelled pixel; expected a pattern_mask for some of them")
     found = _statistics(histogram, groups, slices, low)

@@ -87,7 +87,9 @@ class OpacityData(SliceData):
         super().prepare_data()
         index = SliceTable.read_index(self.prepared)
         self.borders.mkdir(exist_ok=True)
-        for scan in tqdm(index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False):
+        for scan in tqdm(
+            index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False, disable=None
+        ):
             source, path = Path(scan.folder) / "patterns.npy", self.borders / f"{scan.scan_id}.npy"
             # The same time, not a later one: clocks are set, and borders of another label map would be read in silence.
             changed = source.stat().st_mtime_ns

@@ -29,7 +29,7 @@ def calibration_curve(run: Run, finding: str) -> pd.DataFrame:
         ValueError: The finding has no probability.
     """
     counts = np.zeros((2, LEVELS), np.int64)
-    for scan_id in tqdm(run.scans["scan_id"], f"calibration of {finding}", unit="scan", leave=False):
+    for scan_id in tqdm(run.scans["scan_id"], f"calibration of {finding}", unit="scan", leave=False, disable=None):
         arrays, (truth, _) = run.arrays(scan_id), run.pair(scan_id, finding)
         name = f"probability_{NAME_OF_PROBABILITY.get(finding, finding)}"
         if name not in arrays:

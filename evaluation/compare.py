@@ -21,10 +21,11 @@ from evaluation.figures import LINE_COLOURS, MARKERS
 from evaluation.find_run import find_run
 from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run, read_run
-from evaluation.statistics import paired_comparison
+from evaluation.statistics import between, paired_comparison
 from machine.command_line import run_command
 from metrics.overlap import counts
 from metrics.summary import tables_of
+from pages.page import counted
 
 FIGURES = {
     "dice": "Dice",
@@ -65,7 +66,7 @@ def common_scans(a: Run, b: Run) -> list[str]:
             f"{a.folder} and {b.folder} were tested on no scan in common; expected runs on the same test split"
         )
     findings = common_findings(a, b)
-    for scan_id in tqdm(both, "truths", unit="scan", leave=False):
+    for scan_id in tqdm(both, "truths", unit="scan", leave=False, disable=None):
         truths = [{finding: run.pair(scan_id, finding)[0] for finding in findings} for run in (a, b)]
         differing = [finding for finding in findings if not np.array_equal(truths[0][finding], truths[1][finding])]
         if differing:
@@ -162,10 +163,9 @@ def draw_differences(pairs: pd.DataFrame, name_a: str, name_b: str) -> Any:
         axis.axvline(0, color="grey", linestyle=":")
         axis.axvline(found.mean_difference, color="black")
         axis.axvspan(found.low, found.high, color="black", alpha=0.12, linewidth=0)
+        mean = between(found.mean_difference, found.low, found.high, "+.3f")
         axis.set_title(
-            f"{finding}, n = {found.n} scans\nmean {found.mean_difference:+.3f} "
-            f"({found.low:+.3f} to {found.high:+.3f}), p = {found.wilcoxon_p:.2g}",
-            fontsize=9,
+            f"{finding}, n = {counted(found.n, 'scan')}\nmean {mean}, p = {found.wilcoxon_p:.2g}", fontsize=9
         )
         axis.set(xlabel=f"Dice of {name_a}\nminus Dice of {name_b}", ylabel="scan")
         axis.set_yticks(places, rows["scan_id"] if len(rows) <= MOST_NAMES else [""] * len(rows), fontsize=7)

@@ -13,8 +13,9 @@ from scipy import ndimage
 from ct.colours import COLOUR_OF
 from evaluation.figures import FINDING_MARKER, LINE_COLOURS, MARKERS, WINDOW_HU
 from evaluation.run_data import Run
-from evaluation.statistics import fit_gamma, mann_whitney, pearson_interval
+from evaluation.statistics import FEWEST, fit_gamma, mann_whitney, pearson_interval
 from evaluation.worst_scans import crop_to
+from pages.page import counted
 
 Place = tuple[str, int]  # scan_id, and the row of the prepared scan
 
@@ -65,9 +66,7 @@ def severity_scatter(run: Run) -> Any:
     zoom.set_title(f"up to {ZOOM_TO:g}: {shown} of {len(scans)} scans", fontsize=10)
     whole.indicate_inset([0, 0, ZOOM_TO, ZOOM_TO], edgecolor="black")
     r = pearson_interval(truth, predicted)
-    figure.suptitle(
-        f"Pearson's r = {r.r:.3f} (95 % interval {r.low:.3f} to {r.high:.3f}), n = {r.n} scans", fontsize=11
-    )
+    figure.suptitle(f"Pearson's {r.text}", fontsize=11)
     return figure
 
 
@@ -76,7 +75,7 @@ def tpr_fpr(points: pd.DataFrame) -> Any:
 
     Args:
         points: Columns label, group, tpr, fpr. Points with the same label share marker and colour; those whose group
-            is `phi2` are fitted. Points without a rate are left out and counted.
+            is `phi2` are fitted, where there are two or more. Points without a rate are left out and counted.
 
     Returns:
         A matplotlib figure; gamma and the number of points stand in its legend.
@@ -87,17 +86,20 @@ def tpr_fpr(points: pd.DataFrame) -> Any:
         name = str(label) if len(rows) == 1 else f"{label} (n = {len(rows)})"
         colour, marker = LINE_COLOURS[number % len(LINE_COLOURS)], MARKERS[number % len(MARKERS)]
         colour = COLOUR_OF["threshold"] if rows["group"].eq("threshold").all() else colour
-        axis.scatter(rows["fpr"], rows["tpr"], marker=marker, edgecolor=colour, label=name, **WHITE_POINTS)
+        points_style = WHITE_POINTS | {"edgecolor": colour, "clip_on": False}  # whole also on the edge, at 0 and 1
+        axis.scatter(rows["fpr"], rows["tpr"], marker=marker, label=name, **points_style)
     fitted = known[known["group"] == FITTED]
     right = 1.15 * float(known["fpr"].max()) if len(known) and known["fpr"].max() > 0 else 1.0
-    if len(fitted):
+    if len(fitted) >= FEWEST:  # through a single point goes every curve
         gamma = fit_gamma(fitted["tpr"].to_numpy(float), fitted["fpr"].to_numpy(float))
         fpr = np.linspace(0, right, 400)[1:]
         name = rf"TPR = FPR$^\gamma$, $\gamma$ = {gamma:.3f} ($\varphi_2$, n = {len(fitted)})"
         axis.plot(fpr, fpr**gamma, color="black", linestyle="--", label=name)
     axis.set(xlim=(0, right), ylim=(0, 1), xlabel="false positive rate", ylabel="true positive rate")
     left_out = len(points) - len(known)
-    axis.set_title(f"n = {len(known)} points" + (f" ({left_out} undefined)" if left_out else ""), fontsize=10)
+    axis.set_title(
+        f"n = {counted(len(known), 'point')}" + (f" ({left_out} undefined)" if left_out else ""), fontsize=10
+    )
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return figure
@@ -152,7 +154,8 @@ def overlays(runs: Mapping[str, Run], places: Sequence[Place]) -> Any:
         for name, style in (("infection without consolidation", GLASS), ("consolidation", DENSE))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.suptitle(f"n = {len(places)} slices of {len({scan for scan, _ in places})} scans", fontsize=10)
+    scans = {scan for scan, _ in places}
+    figure.suptitle(f"n = {counted(len(places), 'slice')} of {counted(len(scans), 'scan')}", fontsize=10)
     return figure
 
 
@@ -248,7 +251,7 @@ def draw_fpr_by_dilation(table: pd.DataFrame) -> Any:
         )
     axis.set(xlabel="dilation of the label (pixels)", ylabel="false positive rate", ylim=(0, None))
     axis.set_xticks(range(MOST_DILATIONS + 1))
-    axis.set_title(f"n = {int(table['scans'].max())} scans", fontsize=10)
+    axis.set_title(f"n = {counted(int(table['scans'].max()), 'scan')}", fontsize=10)
     axis.grid(alpha=0.3)
     axis.legend()
     return figure
@@ -277,10 +280,11 @@ def score_boxes(run: Run) -> Any:
         beside = place + random.uniform(-0.15, 0.15, len(sample))
         axis.scatter(beside, sample, marker=marker, edgecolor=colour, **WHITE_POINTS)
         median = f"{np.median(sample):.4f}" if len(sample) else "-"
-        names.append(f"{name}\nn = {len(sample)} scans, median {median}")
+        names.append(f"{name}\nn = {counted(len(sample), 'scan')}, median {median}")
     axis.set_xticks([1, 2], names)
     axis.set_ylabel("predicted consolidation score (share of the lungs)")
     test, left_out = mann_whitney(*samples), len(scans) - len(known)
-    unknown = f"\n{left_out} scans left out: label unknown or no score" if left_out else ""
-    axis.set_title(f"Mann-Whitney U test: p = {test.p:.2g}, AUC = {test.auc:.3f}{unknown}", fontsize=10)
+    unknown = f"\nleft out: {counted(left_out, 'scan')} of unknown label or without a score" if left_out else ""
+    result = f"p = {test.p:.2g}, AUC = {test.auc:.3f}" if all(map(len, samples)) else "needs scans of both kinds"
+    axis.set_title(f"Mann-Whitney U test: {result}{unknown}", fontsize=10)
     return figure

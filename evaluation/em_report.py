@@ -16,7 +16,7 @@ from evaluation.em_figures import (
     tpr_fpr,
 )
 from evaluation.report_folder import ReportFolder
-from evaluation.run_data import Run
+from evaluation.run_data import REAL_SCANS, Run
 
 KEYS = {
     "Dice": "dice_mean",
@@ -57,14 +57,17 @@ def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:
     """Consolidation by every method: each run, the thresholds of the first of them, and the paper's own figures."""
     first = next(iter(runs.values()))
     rows: list[dict[str, Any]] = [
-        {"method": f"{method(run)} ({name})"} | _figures(run, "consolidation") for name, run in runs.items()
+        {"method": f"{method(run)} ({name})", "scans": run.tested_on} | _figures(run, "consolidation")
+        for name, run in runs.items()
     ]
     rows += [
-        {"method": label} | _figures(first, finding)
+        {"method": label, "scans": first.tested_on} | _figures(first, finding)
         for finding, label in THRESHOLDS.items()
         if f"{finding}/dice_mean" in first.metrics
     ]
-    rows += [{"method": name} | dict(zip(KEYS, values, strict=False)) for name, values in PAPER.items()]
+    rows += [
+        {"method": name, "scans": REAL_SCANS} | dict(zip(KEYS, values, strict=False)) for name, values in PAPER.items()
+    ]
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
 

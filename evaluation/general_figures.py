@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from ct.colours import COLOUR_OF
 from evaluation.figures import FINDING_MARKER, HATCHES, LINE_COLOURS, MARKERS
-from evaluation.statistics import BlandAltman
+from evaluation.statistics import FEWEST, BlandAltman, between
+from pages.page import counted
 
 FOREST_FIGURES = {"dice_mean": "Dice, mean over scans", "iou_pooled": "IOU, pooled over voxels"}
 LIMIT_SD = 1.96  # 95 % of normally distributed differences lie within the limits of agreement
@@ -31,6 +32,7 @@ def forest(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
         A matplotlib figure.
     """
     shown = table[table["figure"].isin(FOREST_FIGURES)]
+    shown = shown[shown.groupby(["finding", "site"])["value"].transform("count") > 0]  # no row that is empty
     rows = list(dict.fromkeys(zip(shown["finding"], shown["site"], strict=True)))
     rows.sort(key=lambda row: list(FINDING_MARKER).index(row[0]))
     figure, axes = plt.subplots(
@@ -56,7 +58,8 @@ def forest(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
 def _row_label(row: tuple[str, str], figures: Any) -> str:
     finding, site = row
     name = "all sites" if site == "all" else f"site {site}"
-    return f"{finding.replace('_', ' ')}, {name} (n = {figures['scans']:.0f} scans, {figures['patients']:.0f} patients)"
+    scans, patients = counted(int(figures["scans"]), "scan"), counted(int(figures["patients"]), "patient")
+    return f"{finding.replace('_', ' ')}, {name} (n = {scans}, {patients})"
 
 
 def _draw_interval(axis: Any, place: int, row: tuple[str, str], figures: Any) -> None:
@@ -117,11 +120,11 @@ def draw_bland_altman(volumes: pd.DataFrame, limits: Mapping[str, BlandAltman]) 
         for value, style in ((found.bias, "-"), *((limit, "--") for limit in limits_ml)):
             axis.axhline(value, color="black", linestyle=style, linewidth=1)
         axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
-        axis.set_title(
-            f"{finding.replace('_', ' ')}, n = {found.n} scans\nbias {found.bias:.1f} ml "
-            f"({found.low:.1f} to {found.high:.1f}),\nlimits {limits_ml[0]:.1f} to {limits_ml[1]:.1f} ml",
-            fontsize=9,
-        )
+        title = f"{finding.replace('_', ' ')}, n = {counted(found.n, 'scan')}\n"
+        title += f"bias {between(found.bias, found.low, found.high, '.1f', ' ml')}"
+        if found.n >= FEWEST:
+            title += f",\nlimits {limits_ml[0]:.1f} to {limits_ml[1]:.1f} ml"
+        axis.set_title(title, fontsize=9)
         axis.set(xlabel="mean of truth and prediction (ml)", ylabel="prediction - truth (ml)")
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9

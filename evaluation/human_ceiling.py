@@ -34,7 +34,7 @@ def ceiling_table(run: Run) -> pd.DataFrame:
         the readers' stead, against the same averages), scans. Empty without readers.
     """
     scans = run.scans[run.scans["readers"].fillna(0) >= FEWEST_READERS]
-    counts = [_count(run, row) for row in tqdm(scans.to_dict("records"), "readers", leave=False)]
+    counts = [_count(run, row) for row in tqdm(scans.to_dict("records"), "readers", leave=False, disable=None)]
     rows = []
     for site in ["all", *sorted(scans["site"].unique())] if len(scans) else []:
         here = [count for count, one in zip(counts, scans["site"], strict=True) if site in ("all", one)]

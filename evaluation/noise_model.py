@@ -53,7 +53,7 @@ def study_slices(prepared: Path) -> Iterator[tuple[NDArray[np.int8], NDArray[np.
             f"{prepared / 'index.csv'}: no train or val scan was labelled by several readers; "
             "name their masks in the column 'readers' of cohort.csv"
         )
-    for scan in tqdm(study.itertuples(), "reader study", len(study), unit="scan", leave=False):
+    for scan in tqdm(study.itertuples(), "reader study", len(study), unit="scan", leave=False, disable=None):
         readers = groups_of(np.load(prepared / str(scan.folder) / "readers.npy"))
         spacing = pixel_size_mm(float(scan.spacing_y_mm), float(scan.spacing_x_mm), readers.shape[-1])
         for plane in readers.transpose(1, 0, 2, 3):

@@ -14,7 +14,7 @@ from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, UNLABELLED
 from evaluation.figures import LINE_COLOURS, MARKERS, WINDOW_HU
 from evaluation.opacity_table import COLUMNS, PAPER
 from evaluation.reader_figures import draw_cells
-from evaluation.run_data import Run
+from evaluation.run_data import REAL_SCANS, Run
 from evaluation.statistics import pearson_interval
 from evaluation.worst_scans import crop_to
 
@@ -30,18 +30,22 @@ class Place(NamedTuple):
     why: str
 
 
-def results_table(metrics_of: Mapping[str, Mapping[str, float | int | None]]) -> pd.DataFrame:
+def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:
     """Table 3: loss, relative volume, IOU of opacity and of each group, and more; the paper's own rows below.
 
     Args:
-        metrics_of: metrics.json of each run, by what it is to be called.
+        runs: By what they are to be called.
     """
     rows: list[dict[str, Any]] = [
-        {"model": name} | {column: _float(metrics.get(key)) for column, key in COLUMNS.items()}
-        for name, metrics in metrics_of.items()
+        {"model": name, "scans": run.tested_on}
+        | {column: _float(run.metrics.get(key)) for column, key in COLUMNS.items()}
+        for name, run in runs.items()
     ]
-    rows += [{"model": name} | dict(zip(COLUMNS, values, strict=False)) for name, values in PAPER.items()]
-    return pd.DataFrame(rows, columns=["model", *COLUMNS]).dropna(axis="columns", how="all")
+    rows += [
+        {"model": name, "scans": REAL_SCANS} | dict(zip(COLUMNS, values, strict=False))
+        for name, values in PAPER.items()
+    ]
+    return pd.DataFrame(rows, columns=["model", "scans", *COLUMNS]).dropna(axis="columns", how="all")
 
 
 def _float(value: float | int | None) -> float:
@@ -97,8 +101,8 @@ def draw_wal(scans: pd.DataFrame) -> Any:
         )
     least = float(np.floor(known[["wal_truth", "wal_predicted"]].to_numpy().min(initial=100) / 5) * 5)
     axis.plot([least, 100], [least, 100], color="grey", linestyle=":", label="equal")
-    r, low, high, _, n = pearson_interval(known["wal_truth"].to_numpy(float), known["wal_predicted"].to_numpy(float))
-    axis.set_title(f"r = {r:.3f} (95 % interval {low:.3f} to {high:.3f}), n = {n} scans", fontsize=10)
+    r = pearson_interval(known["wal_truth"].to_numpy(float), known["wal_predicted"].to_numpy(float))
+    axis.set_title(f"Pearson's {r.text}", fontsize=10)
     axis.set(xlabel="well-aerated lung, label (%)", ylabel="well-aerated lung, prediction (%)", aspect="equal")
     axis.legend(fontsize=8, loc="upper left")
     return figure

@@ -33,7 +33,7 @@ def results(report: ReportFolder, runs: Mapping[str, Run]) -> None:
     run = next(iter(runs.values()))
     report.section("Groups of opacities")
     caption = "Table 3 of paper L3 with more columns; RV: relative volume, WAL r: Pearson's r of well-aerated lung."
-    report.table("results", results_table({name: run.metrics for name, run in runs.items()}), "Results", caption)
+    report.table("results", results_table(runs), "Results", caption)
     report.figure(
         "groups",
         draw_groups(run, choose_places(run)),

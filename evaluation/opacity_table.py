@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from evaluation.run_data import read_run
 from evaluation.tables import Study, markdown, read_study
 from machine.command_line import run_command
 
@@ -73,6 +74,17 @@ def seed_table(study: Study) -> str:
     return markdown(["experiment", "seed", *keys], rows)
 
 
+def mark_phantoms(folder: Path, study: Study) -> Study:
+    """Put "(phantom)" behind the names of experiments that were tested on synthetic scans.
+
+    Args:
+        folder: The study's.
+        study: Its runs.
+    """
+    phantom = {(name, seed): read_run(folder / f"seed{seed}" / name / "latest").is_phantom for name, seed, _ in study}
+    return [(f"{name} (phantom)" if phantom[name, seed] else name, seed, metrics) for name, seed, metrics in study]
+
+
 def _mean(seeds: Sequence[Mapping[str, float | int | None]], key: str) -> str:
     known = [value for value in (metrics.get(key) for metrics in seeds) if value is not None]
     return _text(sum(known) / len(known) if known else None)
@@ -88,7 +100,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("study", type=Path, help="folder with seed<k>/<experiment>/latest")
     options = parser.parse_args(args)
     try:
-        study = read_study(options.study)
+        study = mark_phantoms(options.study, read_study(options.study))
         text = f"{opacity_table(study)}\n{seed_table(study)}"
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

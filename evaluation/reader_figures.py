@@ -18,6 +18,7 @@ from evaluation.figures import WINDOW_HU
 from evaluation.reader_study import ScanCounts, read_model
 from evaluation.reader_tables import WITH_SELF, WITHOUT_SELF, average_iou, model_iou, pairwise_iou, readers_table
 from metrics.agreement import Figures, average_map, calls_of, deviation_map, entropy_map, mean_map, votes_of
+from pages.page import counted
 
 # Light where readers agree, dark where they do not; readable without colour.
 DISAGREEMENT_COLOURS = "PuBu"
@@ -75,9 +76,10 @@ def draw_matrix(scans: Sequence[ScanCounts]) -> Any:
 def _title(scans: Sequence[ScanCounts], with_model: int) -> str:
     numbers = sorted({scan.readers for scan in scans})
     readers = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    lines = [f"n = {len(scans)} scans, {sum(scan.labelled for scan in scans)} slices, {readers} readers per scan"]
+    slices = sum(scan.labelled for scan in scans)
+    lines = [f"n = {counted(len(scans), 'scan')}, {counted(slices, 'slice')}, {readers} readers per scan"]
     if with_model:
-        lines.append(f"model: n = {with_model} scans")
+        lines.append(f"model: n = {counted(with_model, 'scan')}")
     return "\n".join(lines)
 
 
@@ -157,7 +159,7 @@ def _draw_place(figure: Any, scan: ScanCounts, z: int, predictions: Path | None)
         )
     for axis in axes.ravel()[1:]:
         _outline(axis, lung[crop], COLOUR_OF["lungs"], extent, 0.6)
-    title = f"{scan.row['scan_id']}, slice {z + 1} of {len(scan.slices)}, n = {scan.readers} readers"
+    title = f"{scan.row['scan_id']}, slice {z + 1} of {len(scan.slices)}, n = {counted(scan.readers, 'reader')}"
     figure.suptitle(title, fontsize=10, weight="bold")
     _label(axes, unit)
     return images

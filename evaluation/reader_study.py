@@ -177,7 +177,7 @@ def count_study(
         if scans.empty:
             raise ValueError(f"{prepared}: none of the {len(wanted)} scans asked for has {FEWEST_READERS} readers")
     counts = []
-    for row in tqdm(scans.to_dict("records"), "readers", unit="scan", leave=False):
+    for row in tqdm(scans.to_dict("records"), "readers", unit="scan", leave=False, disable=None):
         codes: Groups = np.load(Path(row["folder"]) / "readers.npy", mmap_mode="r")
         lung: Groups = np.load(Path(row["folder"]) / "lung.npy", mmap_mode="r")
         model = None if predictions is None else read_model(predictions, row["scan_id"], codes.shape[1:])

@@ -25,6 +25,7 @@ from evaluation.run_data import Run, finished_runs, read_run
 from evaluation.side_by_side import same_test, write_index
 from evaluation.sweep_report import write_sweep
 from machine.command_line import run_command
+from pages.page import counted
 
 SWEEPS = "sweeps"
 NO_MASKS = (
@@ -55,7 +56,7 @@ def comparable(run: Run) -> dict[str, Run]:
 
 def sections_of(report: ReportFolder, run: Run) -> list[tuple[str, Callable[[], None]]]:
     """What a report of a run consists of, in order: what is being drawn, and how."""
-    general: list[Callable[[ReportFolder, Run], None]] = [report_sections.key_figures]
+    general: list[Callable[[ReportFolder, Run], None]] = [report_sections.key_figures, report_sections.learning]
     if run.has_masks:
         general += [report_sections.per_site, report_sections.volumes, report_sections.boundaries]
         general += [
@@ -73,7 +74,7 @@ def sections_of(report: ReportFolder, run: Run) -> list[tuple[str, Callable[[], 
         paper = [("severity", lambda: em_report.severity(report, run))]
         if run.task == "consolidation":
             paper += [("consolidation", lambda: em_report.consolidation(report, comparable(run)))]
-    return [*steps[:1], *paper, *steps[1:]]
+    return [*steps[:2], *paper, *steps[2:]]
 
 
 def report_run(run: Run) -> Path:
@@ -83,7 +84,7 @@ def report_run(run: Run) -> Path:
         ValueError: The run's files contradict each other.
     """
     report = ReportFolder(run.folder / "report")
-    steps = tqdm(sections_of(report, run), run.experiment, leave=False)
+    steps = tqdm(sections_of(report, run), run.experiment, leave=False, disable=None)
     for name, draw in steps:
         steps.set_postfix_str(name)
         draw()
@@ -104,12 +105,12 @@ SUMMARIES = {
 def facts_of(run: Run) -> dict[str, str]:
     """What identifies a run."""
     data, sites = run.config["data"]["init_args"], sorted(run.scans["site"].unique())
-    patients = f" of {run.scans['patient'].nunique()} patients" if run.has_masks else ""
+    patients = f" of {counted(run.scans['patient'].nunique(), 'patient')}" if run.has_masks else ""
     return {
         "Experiment": run.experiment,
         "Run": run.folder.name,
-        "Cohort": Path(data["cohort"]).parent.name,
-        "Test scans": f"{len(run.scans)}{patients}, {run.scans['slices'].sum()} slices",
+        "Cohort": Path(data["cohort"]).parent.name + (" (phantoms: synthetic scans)" if run.is_phantom else ""),
+        "Test scans": f"{len(run.scans)}{patients}, {counted(int(run.scans['slices'].sum()), 'slice')}",
         "Test sites": ", ".join(sites),
         "Prepared size": f"{data['size']} x {data['size']} pixels",
         "Seed": str(run.config["seed_everything"]),
@@ -123,7 +124,7 @@ def report_all(folders: Sequence[Path], runs: Path) -> Path:
         ValueError: No run could be reported.
     """
     shown: dict[str, Run] = {}
-    for folder in tqdm(folders, "reports", unit="run"):
+    for folder in tqdm(folders, "reports", unit="run", disable=None):
         name = folder.parent.relative_to(runs.resolve()).as_posix()
         try:
             run = read_run(folder)
@@ -181,7 +182,10 @@ def main(args: Sequence[str] | None = None) -> int:
         else:
             folders = wanted_runs(options.run, options.runs)
             if options.without_masks:
-                print(*list_without_masks(folders), sep="\n")
+                waiting = list_without_masks(folders)
+                if waiting:
+                    print(f"{counted(len(waiting), 'run')} to test again first, to save the masks", file=sys.stderr)
+                print(*waiting, sep="\n")
                 return 0
             pages = (
                 [report_run(read_run(folder)) for folder in folders]

@@ -9,15 +9,17 @@ from ct.composition import label_table, scans_of_index, site_table
 from evaluation.calibration_curve import calibration_curve, calibration_error
 from evaluation.general_figures import draw_bland_altman, draw_by_lesion_size, draw_by_spacing, draw_calibration, forest
 from evaluation.human_ceiling import ceiling_table
+from evaluation.learning_curves import curves_of, draw_curves, read_curves
 from evaluation.report_folder import ReportFolder
 from evaluation.run_data import Run
-from evaluation.statistics import bland_altman, per_site_table
+from evaluation.statistics import FEWEST, between, bland_altman, per_site_table
 from evaluation.strata import by_lesion_size, by_spacing
 from evaluation.surface import surface_table
 from evaluation.tables import CAPTION, finding_rows
 from evaluation.worst_scans import draw_failures, failure, most_false, worst_scans
 from metrics.overlap import counts
 from metrics.summary import tables_of
+from pages.page import counted
 
 INTERVAL = "95 % intervals are percentiles of 2000 bootstrap draws of whole patients."
 
@@ -29,8 +31,22 @@ def key_figures(report: ReportFolder, run: Run) -> None:
     report.table("key_figures", pd.DataFrame(rows), "Test figures", CAPTION)
     for key, name in (("severity", "severity score"), ("wal", "percentage of well-aerated lung")):
         r, n = run.metrics.get(f"{key}/pearson_r"), run.metrics.get(f"{key}/pearson_r_n")
-        if r is not None:
+        if r is not None and n is not None and n > FEWEST:  # of two scans it is always 1 or -1
             report.note(f"Pearson's r of the {name}, prediction against label: {r:.3f} (n = {n} scans).")
+
+
+def learning(report: ReportFolder, run: Run) -> None:
+    """Loss and figures of training and validation by epoch."""
+    report.section("Training")
+    history = read_curves(run.folder)
+    if not curves_of(history):
+        report.note("The run folder has no metrics.csv, so there are no learning curves.")
+        return
+    caption = "Validation: whole scans as they are, by the weights at the end of each epoch. Training: the predictions "
+    caption += "of the epoch's own steps on augmented slices, while the weights changed"
+    if run.task == "consolidation" and run.config["model"]["init_args"].get("supervision", "em") == "em":
+        caption += ", against what they learned from: the labels of the E-step, not those of a reader"
+    report.figure("curves", draw_curves(history), "Learning curves", f"{caption}.")
 
 
 def cohort(report: ReportFolder, run: Run) -> None:
@@ -74,20 +90,12 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for finding in findings:
         for site, here in table[table["finding"] == finding].groupby("site", sort=False):
-            texts = {row.figure: _with_interval(row.value, row.low, row.high) for row in here.itertuples()}
+            texts = {row.figure: between(row.value, row.low, row.high) for row in here.itertuples()}
             row = {"finding": finding, "site": site, "scans": here["scans"].max(), "patients": here["patients"].max()}
             rows.append(row | {name: texts[figure] for figure, name in FIGURE_NAMES.items()})
     return pd.DataFrame(rows)
 
 
-def _with_interval(value: float, low: float, high: float) -> str:
-    """A figure and its interval; what is undefined of them is a dash, or not there where the figure is."""
-    if not np.isfinite(value):
-        return "-"
-    return f"{value:.3f} ({low:.3f}{TO}{high:.3f})" if np.isfinite(high - low) else f"{value:.3f} (-)"
-
-
-TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # a narrow table breaks its lines before an interval, never in it
 FIGURE_NAMES = {
     "dice_mean": "Dice, mean",
     "iou_pooled": "IOU",
@@ -105,17 +113,18 @@ def volumes(report: ReportFolder, run: Run) -> None:
     if known.empty:
         report.note("The spacing of the test scans is unknown, so there are no volumes in ml to compare.")
         return
-    here = {finding: known[known["finding"] == finding] for finding in run.findings}
+    here = {finding: rows for finding in run.findings if len(rows := known[known["finding"] == finding])}
     limits = {name: bland_altman(rows["predicted_ml"], rows["truth_ml"]) for name, rows in here.items()}
     report.figure(
         "bland_altman",
         draw_bland_altman(known, limits),
         "Bland-Altman of volumes",
-        "Solid: bias with its 95 % t interval (grey band); dashed: limits of agreement, bias ± 1.96 sd.",
+        "Solid: bias with its 95 % t interval (grey band); dashed: limits of agreement, bias ± 1.96 sd; of a single "
+        "scan there is neither.",
     )
     left_out = table["scan_id"].nunique() - known["scan_id"].nunique()
     if left_out:
-        report.note(f"{left_out} scans are left out: their spacing is unknown, or they have no label.")
+        report.note(f"Left out: {counted(left_out, 'scan')} without a label or of unknown spacing.")
     report.table("volumes", table, "Volumes", "Of the voxels inside the lungs whose truth is known.")
 
 
@@ -158,6 +167,10 @@ def calibration(report: ReportFolder, run: Run) -> None:
     """Calibration curves."""
     report.section("Calibration")
     curves = {finding: calibration_curve(run, finding) for finding in run.findings if finding in CALIBRATED}
+    curves = {finding: curve for finding, curve in curves.items() if curve["voxels"].sum()}
+    if not curves:
+        report.note("No voxel of the test scans has a known truth, so there is nothing to hold the probabilities to.")
+        return
     errors = {finding: calibration_error(curve) for finding, curve in curves.items()}
     report.figure(
         "calibration",
@@ -180,15 +193,20 @@ def strata(report: ReportFolder, run: Run) -> None:
     caption = f"Distance between the slices of the source scan. {INTERVAL}"
     if ceiling is not None:
         caption += " Dotted: the human ceiling over all sites."
-    report.figure("by_spacing", draw_by_spacing(spacing, ceiling), "Dice by slice spacing", caption)
+    judged = spacing.dropna(subset="value")
+    if judged["stratum"].nunique() > 1:
+        report.figure("by_spacing", draw_by_spacing(spacing, ceiling), "Dice by slice spacing", caption)
+    else:
+        report.note("All test scans with a finding have slices about as far apart, so there is nothing to compare.")
     report.table("by_spacing", spacing, "By slice spacing", INTERVAL)
-    report.figure(
-        "by_lesion_size",
-        draw_by_lesion_size(size),
-        "Lesions found, by size",
-        "A lesion is a connected component of the truth in space (26 neighbours); touched: any voxel is predicted.",
-    )
+    if size.loc[size["lesions"] > 0, "size"].nunique() > 1:
+        report.figure("by_lesion_size", draw_by_lesion_size(size), "Lesions found, by size", LESIONS)
+    else:
+        report.note(f"There are not lesions of several sizes to compare. {LESIONS}")
     report.table("by_lesion_size", size, "By lesion size", "Pixels where the spacing is unknown.")
+
+
+LESIONS = "A lesion is a connected component of the truth in space (26 neighbours); touched: any voxel is predicted."
 
 
 def failures(report: ReportFolder, run: Run) -> None:
@@ -198,8 +216,9 @@ def failures(report: ReportFolder, run: Run) -> None:
     if len(worst):
         shown = [failure(run, row, run.task) for row in worst.to_dict("records")]
         caption = f"By Dice of {run.task}, least first; of each the slice with the most wrong voxels, cut to the lungs."
-        report.figure("worst_scans", draw_failures(shown), f"The {len(worst)} worst scans", caption)
-        report.table("worst_scans", worst, f"The {len(worst)} worst scans", f"By Dice of {run.task}.")
+        title = f"The {len(worst)} worst scans" if len(worst) > 1 else "The worst scan"
+        report.figure("worst_scans", draw_failures(shown), title, caption)
+        report.table("worst_scans", worst, title, f"By Dice of {run.task}.")
     else:
         report.note(f"No test scan has {run.task} in its truth, so there is no Dice to sort by.")
     if len(false):

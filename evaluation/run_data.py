@@ -25,6 +25,8 @@ FINDINGS_OF_TASK = {
     "consolidation": ("infection", "consolidation", "threshold"),
     "opacity": ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS)),
 }
+REAL_SCANS = "real scans"
+PHANTOM = "phantom.json"  # stands in the folder of a cohort that `ct.phantom` made
 THRESHOLD_HU = -200  # paper EM, section III-B
 SPACING = ["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]
 MASK_COLUMNS = ["scan_id", "patient", "weak_label", "readers", *SPACING, "source_spacing_z_mm", "folder", "split"]
@@ -59,6 +61,17 @@ class Run:
     def findings(self) -> tuple[str, ...]:
         """What scans.csv judges the run by."""
         return FINDINGS_OF_TASK[self.task]
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether its scans are synthetic, as far as its cohort is still there to tell."""
+        cohort = Path(self.config["data"]["init_args"]["cohort"])
+        return cohort.is_file() and lists_phantoms(cohort)
+
+    @property
+    def tested_on(self) -> str:
+        """What stands beside `REAL_SCANS` of the papers: phantoms, or the name of the cohort."""
+        return "phantoms" if self.is_phantom else Path(self.config["data"]["init_args"]["cohort"]).parent.name
 
     @property
     def has_masks(self) -> bool:
@@ -152,6 +165,12 @@ def _read_arrays(masks: Path, hu: Path, changed_ns: int) -> Arrays:
     for array in arrays.values():
         array.setflags(write=False)  # they are shared
     return arrays
+
+
+def lists_phantoms(cohort: Path) -> bool:
+    """Whether the first scan of a cohort.csv lies in a phantom cohort; a fold of one is a list of its own."""
+    image = pd.read_csv(cohort, dtype=str, nrows=1)["image"].iloc[0]
+    return any((place / PHANTOM).is_file() for place in (cohort.parent / image).parents)
 
 
 def read_run(folder: Path) -> Run:

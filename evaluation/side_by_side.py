@@ -136,9 +136,8 @@ def _add_part(report: ReportFolder, key: str, part: Runs, links: Mapping[str, st
     ]
     report.table(f"{key}_runs", pd.DataFrame(rows), "Runs", CAPTION, links)
     if first.task == "opacity":
-        metrics = {name: run.metrics for name, run in part.items()}
         report.table(
-            f"{key}_table_3", opacity_results_table(metrics), "Table 3 of paper L3", "With the paper's rows.", links
+            f"{key}_table_3", opacity_results_table(part), "Table 3 of paper L3", "With the paper's rows.", links
         )
     if first.task == "consolidation":
         report.table(f"{key}_methods", results_table(part), "Consolidation by method", "With the paper's rows.")

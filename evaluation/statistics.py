@@ -4,6 +4,7 @@ A patient may have several scans, so intervals over scans are bootstrapped by pa
 counted, and what too few values leave undefined is NaN.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -15,10 +16,12 @@ from scipy import optimize, stats
 from evaluation.run_data import Run
 from metrics import overlap
 from metrics.summary import tables_of
+from pages.page import counted
 
 Values = NDArray[np.float64]
 
 LEVEL = 0.95
+TO = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}"  # a narrow table breaks its lines before an interval, never in it
 DRAWS = 2000
 STEEPEST_GAMMA = 20.0  # TPR = FPR^20 is below 0.13 wherever FPR < 0.9: no detector
 FEWEST = 2
@@ -32,6 +35,15 @@ class Correlation(NamedTuple):
     high: float
     p: float
     n: int
+
+    @property
+    def text(self) -> str:
+        """What a figure says of it; of too few pairs, or of pairs that do not vary, that it is undefined."""
+        scans = counted(self.n, "scan")
+        if math.isnan(self.r):
+            return f"r is undefined for {scans}" + (" that do not differ" if self.n > FEWEST else "")
+        interval = "" if math.isnan(self.low + self.high) else f" (95 % interval {self.low:.3f} to {self.high:.3f})"
+        return f"r = {self.r:.3f}{interval}, n = {scans}"
 
 
 class Interval(NamedTuple):
@@ -100,16 +112,25 @@ class Paired(NamedTuple):
     left_out: int
 
 
+def between(value: float, low: float, high: float, form: str = ".3f", unit: str = "") -> str:
+    """Write a figure with its interval: "0.812 (0.701 to 0.903)"; "0.812" without one, "-" where it is undefined."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:{form}}{unit}" + ("" if math.isnan(low + high) else f" ({low:{form}}{TO}{high:{form}})")
+
+
 def pearson_interval(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Correlation:
-    """Pearson's r over the pairs without NaN; all NaN where either does not vary."""
+    """Pearson's r over the pairs without NaN; all NaN where either does not vary, and of 2 pairs, which are a line.
+
+    The interval is NaN of 3 pairs.
+    """
     pairs = _whole_pairs(x, y)
-    if len(pairs) < FEWEST or (np.ptp(pairs, axis=0) == 0).any():
+    if len(pairs) <= FEWEST or (np.ptp(pairs, axis=0) == 0).any():
         return Correlation(np.nan, np.nan, np.nan, np.nan, len(pairs))
     result = stats.pearsonr(pairs[:, 0], pairs[:, 1])
-    interval = result.confidence_interval(level)
-    return Correlation(
-        float(result.statistic), float(interval.low), float(interval.high), float(result.pvalue), len(pairs)
-    )
+    # Fisher's transformation has a standard error of 1 / sqrt(n - 3).
+    low, high = result.confidence_interval(level) if len(pairs) > 3 else (np.nan, np.nan)
+    return Correlation(float(result.statistic), float(low), float(high), float(result.pvalue), len(pairs))
 
 
 def _whole_pairs(x: ArrayLike, y: ArrayLike) -> Values:

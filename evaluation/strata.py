@@ -77,7 +77,7 @@ def by_lesion_size(run: Run) -> pd.DataFrame:
 
 def _lesions(run: Run) -> Iterator[dict[str, Any]]:
     """A row per lesion: finding, size, voxels, found."""
-    for scan in tqdm(run.scans.to_dict("records"), "lesions", unit="scan", leave=False):
+    for scan in tqdm(run.scans.to_dict("records"), "lesions", unit="scan", leave=False, disable=None):
         for finding in run.findings:
             truth, prediction = run.pair(scan["scan_id"], finding)
             for voxels, found in lesion_voxels(truth == 1, prediction):

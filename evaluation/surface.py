@@ -52,7 +52,7 @@ def surface_table(run: Run) -> pd.DataFrame:
         Columns scan_id, site, patient, finding, hd95_mm, assd_mm; NaN as in `surface_distances`.
     """
     rows = []
-    for scan in tqdm(run.scans.to_dict("records"), "surface distances", unit="scan", leave=False):
+    for scan in tqdm(run.scans.to_dict("records"), "surface distances", unit="scan", leave=False, disable=None):
         about = {name: scan[name] for name in ("scan_id", "site", "patient")}
         z_mm, y_mm, x_mm = (float(scan[name]) for name in SPACING)
         for finding in run.findings:

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from ct.colours import COLOUR_OF
 from evaluation.figures import LINE_COLOURS, LINE_STYLES, MARKERS
 from evaluation.general_figures import CEILING
+from pages.page import counted
 
 B2, K2 = "model.b2", "model.k2"
 DICE = "consolidation/dice_mean"
@@ -43,14 +44,15 @@ def prior_dice(
     names = {b2: f"$b_2$ = {b2:g} ({b2 * HU_PER_UNIT + HU_AT_0:.0f} HU)" for b2 in sorted(finished[B2].unique())}
     _draw_lines(axis, finished, B2, K2, DICE, names)
     for value, name, style in ((phi1, r"$\varphi_1$", PHI1), (threshold, "threshold (-200 HU)", THRESHOLD)):
-        if value is not None:
+        if value is not None and not np.isnan(value):
             axis.axhline(value, label=f"{name}: {value:.3f}", **style)
     if ceiling is not None:
         axis.axhline(ceiling[0], label=f"human ceiling: {ceiling[0]:.3f} ({ceiling[1]} scans)", **CEILING)
     axis.set_xlabel("steepness $k_2$ (per 110 HU)")
     axis.set_ylabel("mean Dice of consolidation")
     scans = int(finished[f"{DICE}_n"].max()) if f"{DICE}_n" in finished else None
-    figure.suptitle(_counted(trials, finished) + (f", each tested on n = {scans} scans" if scans else ""), fontsize=10)
+    tested = f", each tested on n = {counted(scans, 'scan')}" if scans else ""
+    figure.suptitle(_counted(trials, finished) + tested, fontsize=10)
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right center", fontsize=9, frameon=False)
     return figure
@@ -104,7 +106,7 @@ def _finished(trials: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 def _counted(trials: pd.DataFrame, finished: pd.DataFrame) -> str:
     left_out = len(trials) - len(finished)
-    return f"n = {len(finished)} trials" + (f" ({left_out} failed or undefined)" if left_out else "")
+    return f"n = {counted(len(finished), 'trial')}" + (f" ({left_out} failed or undefined)" if left_out else "")
 
 
 def _is_grid(finished: pd.DataFrame, varied: Sequence[str]) -> bool:

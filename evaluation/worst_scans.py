@@ -107,8 +107,8 @@ def draw_failures(failures: Sequence[Failure]) -> Any:
             if marked:
                 _mark(axis, shown)
     handles = [
-        Patch(facecolor=MISSED, hatch="///", label="missed"),
-        Patch(facecolor=FALSE, hatch="...", label="false"),
+        Patch(facecolor=MISSED, hatch="///", label="missed: only the truth has it"),
+        Patch(facecolor=FALSE, hatch="...", label="false: only the model has it"),
         Line2D([], [], color=TRUTH, label="outline of the truth"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)

@@ -1,6 +1,7 @@
 """Many scans, one after the other: what fails is listed, what is done stays done."""
 
 import json
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -75,8 +76,10 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     sources = named(sources, out)
     waiting = [source for source in sources if not _is_done(out / source.name, segmenter)]
     reasons: dict[str, Sentence] = {}
-    with tqdm(waiting, "scans", unit="scan") as bar:
-        for source in bar:
+    with tqdm(waiting, "scans", unit="scan", disable=None) as bar:
+        for number, source in enumerate(bar, 1):
+            if bar.disable:  # nobody watches: a log gets a line a scan
+                print(f"scan {number} of {len(waiting)}: {source.name}", file=sys.stderr)
             try:
                 segmenter.predict(source, out / source.name)
             except Exception as error:  # a bug that one scan brings out must not cost the others their results

@@ -44,7 +44,7 @@ def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibratio
         raise Refusal("the coverage is {coverage:g}; expected a share between 0 and 1, such as 0.8", coverage=coverage)
     rows = [row for row in assign_splits(read_cohort(cohort).rows, SPLIT_SEED) if row.split == "val"]
     scores: dict[str, dict[str, float]] = {}
-    for row in tqdm(rows, "calibrate", unit="scan"):
+    for row in tqdm(rows, "calibrate", unit="scan", disable=None):
         for finding, score in _scores(segmenter, row).items():
             of_patient = scores.setdefault(finding, {})
             of_patient[row.patient_id] = max(score, of_patient.get(row.patient_id, 0.0))

@@ -8,7 +8,7 @@ import pandas as pd
 
 from inference.follow_up_figure import changes_ml, follow_up_chart
 from inference.overlays import findings_in
-from pages.page import Alarm, Drawing, Item, Section, Table, page
+from pages.page import Alarm, Drawing, Item, Section, Table, counted, page
 
 REPORT = "report.html"
 FOOTER = "Made by Ground Glass, a model, not a physician. For research; no medical device and no diagnosis."
@@ -41,9 +41,9 @@ def write_index(
     flagged = _flags(rows)[_flags(rows).ne("")]
     top: list[Item] = []
     if len(failed):
-        top.append(Alarm("Not every scan was segmented.", [f"{_count(len(failed), 'scan')} failed; see below."]))
+        top.append(Alarm("Not every scan was segmented.", [f"{counted(len(failed), 'scan')} failed; see below."]))
     if len(flagged):
-        about = f"{_count(len(flagged), 'scan')}: the result may be wrong although nothing failed; see below."
+        about = f"{counted(len(flagged), 'scan')}: the result may be wrong although nothing failed; see below."
         top.append(Alarm("Some results are flagged.", [about]))
     sections = [
         Section("Scans", [_scans(rows)] if len(rows) else []),
@@ -52,7 +52,7 @@ def write_index(
         Section("Follow-up", _follow_up(follow_up) if follow_up is not None else []),
     ]
     summary = (
-        f"{_count(len(rows), 'scan')} segmented, {len(flagged)} of them flagged; {len(failed)} failed. "
+        f"{counted(len(rows), 'scan')} segmented, {len(flagged)} of them flagged; {len(failed)} failed. "
         "For research, not for diagnosis."
     )
     path = Path(out) / "index.html"
@@ -110,7 +110,3 @@ def _follow_up(scans: pd.DataFrame) -> list[Item]:
         Table(pd.concat(tables), "Patients with several scans", caption, _links(scans["name"]), sortable=True),
         *items,
     ]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + "s" * (number != 1)

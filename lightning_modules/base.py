@@ -21,6 +21,7 @@ from lightning_modules.labels import require_labels
 from lightning_modules.schedule import check_same_length
 from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
+from metrics.training_figures import TrainingFigures
 
 HU_OFFSET, HU_PER_UNIT = 1024.0, 110.0
 
@@ -52,6 +53,7 @@ class SegmentationModule(LightningModule):
         self.augmentation = augmentation
         self.tables = nn.ModuleDict()
         self.validation: Metrics = {}  # of the weights as they are
+        self.training_figures: TrainingFigures | None = None  # of the epoch that is being trained
 
     @property
     def data(self) -> Any:
@@ -126,6 +128,22 @@ class SegmentationModule(LightningModule):
         """Let dropout, which knows no generator, draw what it would have drawn in a run that was not resumed."""
         torch.manual_seed(self._step_seed(stream=3))
 
+    # -- how well training goes ----------------------------------------------------------------------------------------
+
+    def log_step(self, batch: SliceBatch, prediction: Tensor, target: Tensor, loss: Tensor) -> None:
+        """Log the loss of a step, and count what its own forward pass predicted, for the figures of the epoch.
+
+        Args:
+            batch: As the step saw it, augmented.
+            prediction: (B, H, W) bool.
+            target: (B, H, W), what the step learned from: 1, 0 or -1.
+            loss: The step's.
+        """
+        self.log("train/loss", loss, prog_bar=True)
+        if self.training_figures is None:
+            self.training_figures = TrainingFigures(self.data.slice_table("train").scan, self.device)
+        self.training_figures.add(prediction, target, batch["lung"][:, 0], batch["slice_index"], loss.detach())
+
     # -- several ranks -------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
@@ -138,11 +156,15 @@ class SegmentationModule(LightningModule):
             strategy._layer_sync = CpuLayerSync()
 
     def on_train_epoch_end(self) -> None:
-        """Give every rank the running statistics of rank 0, which are those that checkpoints hold.
+        """Log how the epoch's training went, and give every rank the running statistics of rank 0.
 
-        Without SyncBatchNorm each rank has seen other batches, and the E-step of an epoch that no validation preceded
-        would label by them.
+        Those are what checkpoints hold. Without SyncBatchNorm each rank has seen other batches, and the E-step of an
+        epoch that no validation preceded would label by them.
         """
+        if self.training_figures is not None:
+            figures = self.training_figures.figures(self.trainer.world_size)
+            self.log_figures({f"train/{name}": value for name, value in figures.items()}, prog_bar=False)
+            self.training_figures = None
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -195,10 +217,11 @@ class SegmentationModule(LightningModule):
         self.validation = {key: metrics[key] for key in keys}
         return metrics
 
-    def log_figures(self, figures: Metrics) -> None:
+    def log_figures(self, figures: Metrics, prog_bar: bool = True) -> None:
         """Log figures of the whole split, None as NaN."""
         # Every rank computed the same table, so every rank logs the same figure: nothing to reduce.
-        self.log_dict({key: float("nan") if value is None else value for key, value in figures.items()}, prog_bar=True)
+        numbers = {key: float("nan") if value is None else value for key, value in figures.items()}
+        self.log_dict(numbers, prog_bar=prog_bar)
 
     def on_test_epoch_start(self) -> None:
         self.reset_tables("test")

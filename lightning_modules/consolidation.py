@@ -110,10 +110,9 @@ class ConsolidationModule(SegmentationModule):
         valid = target >= 0
         if self.hparams["supervision"] == "em":  # nothing is known of a patient without a weak label
             valid &= (batch["weak_label"] >= 0).view(-1, 1, 1, 1)
-        loss = dice_loss(
-            self.network(self.vary(batch)), target, valid, batch=self.hparams["dice_over"] == "batch"
-        )  # equation 11
-        self.log("train/loss", loss, prog_bar=True)
+        logits = self.network(self.vary(batch))
+        loss = dice_loss(logits, target, valid, batch=self.hparams["dice_over"] == "batch")  # equation 11
+        self.log_step(batch, logits[:, 0] > 0, target[:, 0].where(valid[:, 0], -1), loss)
         return loss
 
     # -- E-step, called by callbacks.relabel ---------------------------------------------------------------------------

@@ -55,10 +55,9 @@ class InfectionModule(SegmentationModule):
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"][:, :1]
-        loss = dice_loss(
-            self.network(self.vary(batch)), target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch"
-        )
-        self.log("train/loss", loss, prog_bar=True)
+        logits = self.network(self.vary(batch))
+        loss = dice_loss(logits, target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")
+        self.log_step(batch, logits[:, 0] > 0, target[:, 0], loss)
         return loss
 
     def new_tables(self, slices: int) -> dict[str, nn.Module]:

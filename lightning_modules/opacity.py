@@ -28,6 +28,11 @@ OPAQUE = slice(OPACITY_GROUPS[0], OPACITY_GROUPS[-1] + 1)
 AIR_HU = -1024.0
 
 
+def opacity_of(groups: Tensor) -> Tensor:
+    """1 where groups are opacities, 0 where not, -1 where unlabelled; same shape and type."""
+    return torch.where(groups < 0, groups, (groups >= OPACITY_GROUPS[0]).to(groups))  # they are ordered
+
+
 class OpacityModule(SegmentationModule):
     """A multi-class segmenter with probabilistic labels (paper L3, sections 3 and 4).
 
@@ -119,26 +124,27 @@ class OpacityModule(SegmentationModule):
         return batch
 
     def augment(self, batch: SliceBatch) -> SliceBatch:
-        """Add x and the label's moments, and move them together."""
+        """Add x and the label's moments, and move all together."""
         tensors = batch["image"], batch["lung"], batch["target"], batch["border"], batch["votes"]
-        batch["x"], batch["target"], batch["mean"], batch["deviation"] = each_slice(
+        batch["x"], batch["lung"], batch["target"], batch["mean"], batch["deviation"] = each_slice(
             self.moved, *tensors, self.draw_affine(len(batch["image"]))
         )
         return batch
 
     def moved(  # type: ignore[override]  # of a batch with other targets
         self, hu: Tensor, lung: Tensor, target: Tensor, border: Tensor, votes: Tensor, theta: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x, target and the label's moments, moved by theta. What enters from outside is air, and unlabelled."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """x, lung, target and the label's moments, moved by theta. From outside enters air, not lung, unlabelled."""
         grid = affine_grid(theta, hu.shape)
         # Filled on the device: a number that is copied there makes the host wait.
         air = self.network_input(torch.full((), AIR_HU, device=hu.device), lung)
         x = warp(self.network_input(hu, lung) - air, grid, "bilinear") + air
         # A pixel that is mixed with an unlabelled one is unlabelled.
         labelled = warp((target >= 0).float(), grid, "bilinear") > 0.999
-        codes = torch.where(labelled, warp(target.float(), grid, "nearest").to(torch.int8), -1)
+        masks = warp(torch.cat([target, lung], 1).float(), grid, "nearest").to(torch.int8)
+        codes = torch.where(labelled, masks[:, :1], -1)
         mean, deviation = warp(torch.cat(self.targets(target, border, votes), 1), grid, "bilinear").chunk(2, 1)
-        return x, codes, mean, deviation
+        return x, masks[:, 1:].bool(), codes, mean, deviation
 
     def vary(self, batch: SliceBatch) -> Tensor:
         """The network's training input: x as another scanner would have made it."""
@@ -150,11 +156,11 @@ class OpacityModule(SegmentationModule):
         target = self.targets.draw(
             batch["mean"], batch["deviation"], self.hparams["target"], self.data.pixel_mm, self.generator(stream=2)
         )
-        valid = batch["target"] >= 0
-        loss = soft_label_loss(
-            self.network(self.vary(batch)), target, valid, self.class_frequency, self.hparams["weighting"]
-        )
-        self.log("train/loss", loss, prog_bar=True)
+        logits, label = self.network(self.vary(batch)), batch["target"]
+        loss = soft_label_loss(logits, target, label >= 0, self.class_frequency, self.hparams["weighting"])
+        with torch.no_grad():  # more than half of the probability, without the probabilities
+            opaque = logits[:, OPAQUE].float().logsumexp(1) > logits[:, : OPAQUE.start].float().logsumexp(1)
+        self.log_step(batch, opaque, opacity_of(label[:, 0]), loss)
         return loss
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
@@ -173,7 +179,7 @@ class OpacityModule(SegmentationModule):
         probability = logits.softmax(1)
         opacity = probability[:, OPAQUE].sum(1)
         label, lung, rows = batch["target"][:, 0], batch["lung"][:, 0], batch["slice_index"]
-        opaque = torch.where(label < 0, label, (label >= OPACITY_GROUPS[0]).to(label))  # groups are ordered
+        opaque = opacity_of(label)
         self.table("opacity").update(opacity > 0.5, opaque, lung, rows)
         confidence, group = probability.max(1)
         self.table("groups").update(group, label, lung, rows)
@@ -192,7 +198,8 @@ class OpacityModule(SegmentationModule):
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.validate()
-        keys = {"opacity_iou": "opacity/iou_pooled", "relative_volume": "opacity/relative_volume", "loss": "test/loss"}
+        keys = {"dice": "opacity/dice_mean", "iou": "opacity/iou_pooled", "opacity_iou": "opacity/iou_pooled"}
+        keys |= {"relative_volume": "opacity/relative_volume", "loss": "test/loss"}
         keys |= {f"group_{group}_iou": f"group_{group}/iou_pooled" for group in OPACITY_GROUPS}
         self.log_figures({f"val/{short}": metrics[key] for short, key in keys.items()})
 

@@ -34,6 +34,27 @@ def _words(mask: Tensor) -> Tensor:
     return flat.view(torch.int64).view(len(flat), -1, WORDS)
 
 
+def confusion(prediction: Tensor, target: Tensor, where: Tensor, num_classes: int = 2) -> Tensor:
+    """Confusion tables of B slices.
+
+    Args:
+        prediction: (B, H, W) bool or integers in 0 .. C-1.
+        target: (B, H, W) bool or integers in 0 .. C-1, or -1 where the truth is unknown.
+        where: (B, H, W) bool, pixels that count (the lungs).
+        num_classes: C.
+
+    Returns:
+        (B, C + 1, C) int64; rows = truth 0 .. C-1 and last "truth unknown", columns = prediction.
+    """
+    # A byte per pixel is compared fastest, and what is neither of the other classes is class 0.
+    prediction, target = prediction.to(torch.int8), target.to(torch.int8)
+    others = range(1, num_classes)
+    truth = [where, *((target == c) & where for c in others), (target < 0) & where]
+    counts = count_pairs(truth, [prediction == c for c in others])
+    counts = torch.cat([counts[..., -1:] - counts[..., :-1].sum(-1, keepdim=True), counts[..., :-1]], 2)
+    return torch.cat([counts[:, :1] - counts[:, 1:].sum(1, keepdim=True), counts[:, 1:]], 1)
+
+
 class ScanConfusion(Metric):
     """Confusion table of every slice of a SliceTable.
 
@@ -58,21 +79,8 @@ class ScanConfusion(Metric):
         self.add_state("table", default=empty, dist_reduce_fx="max")
 
     def update(self, prediction: Tensor, target: Tensor, where: Tensor, slice_index: Tensor) -> None:
-        """Enter the tables of B slices.
-
-        Args:
-            prediction: (B, H, W) bool or integers in 0 .. C-1.
-            target: (B, H, W) bool or integers in 0 .. C-1, or -1 where the truth is unknown.
-            where: (B, H, W) bool, pixels that count (the lungs).
-            slice_index: (B,) int64 rows of the SliceTable.
-        """
-        # A byte per pixel is compared fastest, and what is neither of the other classes is class 0.
-        prediction, target = prediction.to(torch.int8), target.to(torch.int8)
-        others = range(1, self.num_classes)
-        truth = [where, *((target == c) & where for c in others), (target < 0) & where]
-        counts = count_pairs(truth, [prediction == c for c in others])
-        counts = torch.cat([counts[..., -1:] - counts[..., :-1].sum(-1, keepdim=True), counts[..., :-1]], 2)
-        self.table[slice_index] = torch.cat([counts[:, :1] - counts[:, 1:].sum(1, keepdim=True), counts[:, 1:]], 1)
+        """Enter the tables of B slices, rows `slice_index` (B,) of the SliceTable; the rest as in `confusion`."""
+        self.table[slice_index] = confusion(prediction, target, where, self.num_classes)
 
     def compute(self) -> Tensor:
         """The table over all ranks, (num_slices, C + 1, C) int64."""

@@ -180,10 +180,16 @@ def _table(table: Table) -> str:
     if len(table.frame) > MOST_ROWS and not table.sortable:
         caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
         summary = f"<summary>{title} {len(table.frame)} rows</summary>"
-        return f'<details>{summary}\n<div class="table"><table>{caption}\n{body}</table></div></details>'
+        frame = _scrolling(table.title, f"<table>{caption}\n{body}</table>")
+        return f"<details>{summary}\n{frame}</details>"
     caption = f"<caption>{title} {escape(table.caption)}</caption>"
     kind = ' class="sortable"' if table.sortable else ""
-    return f'<div class="table"><table{kind}>{caption}\n{body}</table></div>'
+    return _scrolling(table.title, f"<table{kind}>{caption}\n{body}</table>")
+
+
+def _scrolling(title: str, table: str) -> str:
+    """A table in a frame of its own that scrolls, also by the keyboard."""
+    return f'<div class="table" role="region" tabindex="0" aria-label="{escape(title)}">{table}</div>'
 
 
 def _heading(name: str, sortable: bool) -> str:
@@ -201,6 +207,11 @@ def _kind(text: bool) -> str:
 
 def _linked(text: str, links: Mapping[str, str]) -> str:
     return f'<a href="{escape(links[text])}">{escape(text)}</a>' if text in links else escape(text)
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, in the singular where there is one: "1 scan", "3 scans"."""
+    return f"{number} {what}" + "s" * (number != 1)
 
 
 def cell(value: object) -> str:

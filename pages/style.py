@@ -24,7 +24,13 @@ figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padd
   border: 1px solid var(--line); border-radius: 4px; }
 figcaption { margin: .55rem auto 0; max-width: 46rem; font-size: .88rem; color: var(--faint); }
 figcaption b, caption b { color: var(--ink); }
-.table { overflow-x: auto; margin: 1rem 0 1.6rem; }
+.table { overflow: auto; max-height: 85vh; margin: 1rem 0 1.6rem; background:
+  linear-gradient(to left, var(--paper) 40%, transparent) 100% 0 / 2.5rem 100% no-repeat local,
+  linear-gradient(to left, var(--line), transparent) 100% 0 / 1rem 100% no-repeat scroll; }
+.table th, .table td { background-clip: padding-box; }
+.table th { position: sticky; top: 0; z-index: 1; }
+.table th:first-child, .table td:first-child { position: sticky; left: 0; background-color: var(--paper); }
+.table th:first-child { z-index: 2; background-color: var(--tint); }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { caption-side: top; text-align: left; font-size: .88rem; color: var(--faint); padding-bottom: .4rem; }
 .table caption { position: sticky; left: 0; max-width: min(46rem, 100vw - 3rem); }
@@ -32,7 +38,7 @@ th, td { padding: .28rem .75rem; text-align: right; border-bottom: 1px solid var
 th.text, td.text { text-align: left; }
 td a { white-space: nowrap; }
 td.text { white-space: normal; }
-thead th { border-bottom: 1.5px solid var(--ink); background: var(--tint); font-weight: 600; }
+thead th { box-shadow: inset 0 -1.5px var(--ink); background: var(--tint); font-weight: 600; }
 details { margin: 1rem 0 1.6rem; font-size: .88rem; color: var(--faint); }
 summary { cursor: pointer; }
 summary b { color: var(--ink); }
@@ -82,9 +88,6 @@ svg.chart .here { stroke: var(--link); stroke-width: 1.5; stroke-dasharray: 4 3;
 @media print { :root { color-scheme: light; --ink: #000; --faint: #333; --paper: #fff; --line: #bbb; --tint: #f2f2f2; }
   body { max-width: none; padding: 0; font-size: 10.5pt; } nav { display: none; }
   figure img { border: none; padding: 0; }
-  figure, tr, details { margin: 1rem 0 1.6rem; font-size: .88rem; color: var(--faint); }
-summary { cursor: pointer; }
-summary b { color: var(--ink); }
-details table { color: var(--ink); }
-.note { break-inside: avoid; } h2, h3, caption { break-after: avoid; } .table { overflow: visible; } }
+  figure, tr, details, .note { break-inside: avoid; } h2, h3, caption { break-after: avoid; }
+  .table { overflow: visible; max-height: none; background: none; } }
 """

@@ -229,6 +229,23 @@ def test_one_step_of_two_processes_is_one_step_of_one_with_the_whole_batch(
     assert distance(alone, weights(place / "fit_2" / "sync_false")) > 1e-4
 
 
+def test_training_figures_of_a_step_do_not_depend_on_how_it_was_shared_out(
+    evaluated: dict[int, dict[str, Path]], awkward_cohort: Path, place: Path
+) -> None:
+    # The same sixteen slices, as they are, with the same weights and batch norm over all of them.
+    import os
+
+    from train import main
+
+    os.environ.pop("GROUND_GLASS_RUN", None)
+    main(one_step(awkward_cohort, place, "--data.batch_size=16", f"--runs={place / 'one_step_figures'}"))
+    runs = place / "one_step_figures" / "smoke_infection" / "latest", place / "fit_2" / "sync_true"
+    alone, together = (pd.read_csv(run / "metrics.csv").dropna(subset="train/iou").iloc[0] for run in runs)
+    for key in ("loss_epoch", "dice", "iou", "relative_volume"):
+        assert alone[f"train/{key}"] > 0
+        assert together[f"train/{key}"] == pytest.approx(alone[f"train/{key}"], rel=2e-3), key  # pixels near one half
+
+
 def weights(run: Path | None) -> dict[str, torch.Tensor]:
     """The floats of a run's last.ckpt; without a run, those that every run with this seed starts from."""
     if run is None:

@@ -84,7 +84,18 @@ def module_precision(run: Path) -> str:
 def test_course_of_training_is_logged(em_run: Path) -> None:
     with (em_run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for key in ("val/dice", "val/iou", "val/relative_volume", "e_step/labelled", "e_step/changed", "e_step/seconds"):
+    for key in (
+        "train/dice",
+        "train/iou",
+        "train/relative_volume",
+        "train/loss_epoch",
+        "val/dice",
+        "val/iou",
+        "val/relative_volume",
+        "e_step/labelled",
+        "e_step/changed",
+        "e_step/seconds",
+    ):
         epochs = {row["epoch"] for row in rows if row[key]}
         assert epochs == {"0", "1"}, key
 

@@ -44,6 +44,10 @@ def test_run_folder_holds_figures_per_group(run: Path) -> None:
     for picture in ("overlays", "group_confusion"):
         assert (run / "figures" / f"{picture}.png").stat().st_size > 5000
     course = pd.read_csv(run / "metrics.csv")
+    for key in ("dice", "iou", "relative_volume"):
+        for split in ("train", "val"):
+            assert course[f"{split}/{key}"].notna().sum() == course["val/loss"].notna().sum() > 0
+    assert course["val/iou"].dropna().tolist() == course["val/opacity_iou"].dropna().tolist()
     assert {"val/opacity_iou", "val/loss", "val/relative_volume", "val/group_4_iou"} <= set(course)
     assert np.isfinite(course["train/loss"].dropna()).all()
 

@@ -93,6 +93,34 @@ def test_figure_4_without_phi2_has_no_curve() -> None:
     plt.close(figure)
 
 
+def test_figure_4_has_no_curve_through_one_point() -> None:
+    rows = [{"label": "unet_em", "group": "phi2", "tpr": 0.6, "fpr": 0.01}]
+    figure = tpr_fpr(pd.DataFrame([*rows, {"label": "threshold", "group": "threshold", "tpr": 0.5, "fpr": 0.02}]))
+    assert len(figure.axes[0].get_lines()) == 0
+    assert figure.axes[0].get_title() == "n = 2 points"
+    colour = figure.axes[0].collections[1].get_edgecolor()[0]
+    assert to_hex(colour).upper() == COLOUR_OF["threshold"]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(
+    ("severities", "title"),
+    [
+        ([], "Pearson's r is undefined for 0 scans"),
+        ([0.1], "Pearson's r is undefined for 1 scan"),
+        ([0.1, 0.2], "Pearson's r is undefined for 2 scans"),  # it would be 1 whatever they are
+        ([0.1, 0.1, 0.1], "Pearson's r is undefined for 3 scans that do not differ"),
+        ([0.1, 0.2, 0.25], "Pearson's r = 0.994, n = 3 scans"),  # Fisher's interval needs four
+    ],
+)
+def test_figure_2_of_too_few_scans_says_so(severities: list[float], title: str) -> None:
+    run = of_scans(site=["A"] * len(severities), severity_truth=severities, severity_predicted=severities)
+    run.scans["severity_predicted"] = run.scans["severity_predicted"] ** 2
+    figure = severity_scatter(run)
+    assert figure.get_suptitle() == title
+    plt.close(figure)
+
+
 def outlines(axis: Any) -> list[tuple[float, float, float, float]]:
     """The box around each outline of a panel, (left, right, top, bottom)."""
     paths = [path.vertices for drawn in axis.collections for path in drawn.get_paths() if len(path.vertices)]
@@ -190,7 +218,7 @@ def test_figure_6_falls_to_nothing_where_errors_touch_the_label(tmp_path: Path) 
     assert {line.get_label() for line in axis.get_lines()} == {"threshold (-200 HU)", "supervised"}
     assert len({line.get_linestyle() for line in axis.get_lines()}) == 2
     assert axis.get_xlabel() == "dilation of the label (pixels)"
-    assert axis.get_title() == "n = 1 scans"
+    assert axis.get_title() == "n = 1 scan"
     plt.close(figure)
 
 
@@ -204,7 +232,7 @@ def test_figure_7_states_the_medians_and_the_test() -> None:
     u, p = stats.mannwhitneyu(with_it, without)
     assert axis.get_title().splitlines() == [
         f"Mann-Whitney U test: p = {p:.2g}, AUC = {u / 9:.3f}",
-        "2 scans left out: label unknown or no score",
+        "left out: 2 scans of unknown label or without a score",
     ]
     assert [label.get_text() for label in axis.get_xticklabels()] == [
         "consolidation\nn = 3 scans, median 0.0400",
@@ -218,5 +246,5 @@ def test_figure_7_states_the_medians_and_the_test() -> None:
 def test_figure_7_of_one_group_alone() -> None:
     figure = score_boxes(of_scans(consolidation_score=[0.1, 0.2], has_consolidation=[1, 1]))
     assert "n = 0 scans, median -" in figure.axes[0].get_xticklabels()[1].get_text()
-    assert "p = nan" in figure.axes[0].get_title()
+    assert figure.axes[0].get_title() == "Mann-Whitney U test: needs scans of both kinds"
     plt.close(figure)

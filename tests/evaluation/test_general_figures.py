@@ -54,6 +54,12 @@ def test_bland_altman_draws_bias_and_limits() -> None:
     assert axis.get_ylabel() == "prediction - truth (ml)"
 
 
+def test_bland_altman_of_one_scan_has_no_interval() -> None:
+    volumes = pd.DataFrame({"finding": ["infection"], "site": ["A"], "truth_ml": [1.0], "predicted_ml": [2.5]})
+    limits = {"infection": BlandAltman(1.5, np.nan, np.nan, np.nan, 1)}
+    assert draw_bland_altman(volumes, limits).axes[0].get_title() == "infection, n = 1 scan\nbias 1.5 ml"
+
+
 def test_calibration_leaves_out_empty_bins() -> None:
     curve = pd.DataFrame(
         {"mean_predicted": [0.1, np.nan, 0.9], "share_true": [0.2, np.nan, 0.7], "voxels": [30, 0, 12]}

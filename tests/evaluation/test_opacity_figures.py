@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from report_harness import make_run
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
+from evaluation import opacity_table
 from evaluation.opacity_figures import (
     choose_places,
     draw_confusion,
@@ -75,8 +79,28 @@ def test_groups_are_painted_in_their_colours(run: Run) -> None:
 
 def test_table_3_has_the_runs_and_the_papers_rows() -> None:
     metrics = {"test/loss": 0.4, "opacity/relative_volume": None, "opacity/iou_pooled": 0.7}
-    table = results_table({"mine": metrics})
+    config = {"data": {"init_args": {"cohort": "cohorts/four/cohort.csv"}}}
+    table = results_table({"mine": Run(Path(), "mine", config, metrics, pd.DataFrame())})
+    assert table["scans"].tolist() == ["four", *["real scans"] * 3]
     assert table["model"].tolist()[0] == "mine"
     assert table["opacity IOU"].tolist() == [0.7, 0.706, 0.735, 0.758]
     assert np.isnan(table["RV"][0])
     assert "KL to truth" not in table, "a column that nobody has is left out"
+
+
+def test_a_study_s_table_marks_phantoms_beside_the_paper_s_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        make_run(tmp_path / "study" / f"seed{seed}", "opacity_unet", "opacity", seed)
+    assert opacity_table.main(["study"]) == 0
+    assert "| opacity_unet | 2 |" in capsys.readouterr().out
+    cohort = Path("cohorts/four")
+    cohort.mkdir(parents=True)
+    (cohort / "cohort.csv").write_text("scan_id,image\na,images/a.nii.gz\n")
+    (cohort / "phantom.json").write_text("{}")
+    assert opacity_table.main(["study"]) == 0
+    table = capsys.readouterr().out
+    assert "| opacity_unet (phantom) | 2 |" in table
+    assert "| UNet (paper L3, real scans) |" in table

@@ -208,7 +208,7 @@ def test_the_matrix_shows_the_figures(prepared: Path, masks: Path) -> None:
     assert shown[3].tolist() == [f"{pairs['iou'][3]:.2f}", f"{pairs['iou'][4]:.2f}", "-"]
     columns = [[f"{value:.2f}" for value in table[name]] for name in ("iou_average", "iou_average_of_others")]
     assert np.reshape([text.get_text() for text in average.texts], (4, 2)).T.tolist() == columns
-    assert figure.get_suptitle() == "n = 2 scans, 5 slices, 2 to 3 readers per scan\nmodel: n = 1 scans"
+    assert figure.get_suptitle() == "n = 2 scans, 5 slices, 2 to 3 readers per scan\nmodel: n = 1 scan"
 
 
 def test_the_maps_show_the_slices_with_most_disagreement(prepared: Path) -> None:

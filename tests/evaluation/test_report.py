@@ -12,21 +12,27 @@ import pandas as pd
 import pytest
 from browser import CHROMIUM, visit
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 from report_harness import SCANS, make_run
 
 from evaluation import report_folder
+from evaluation.em_report import results_table
 from evaluation.report import main
 from evaluation.run_data import read_run
 
 EVERY_RUN = {"sites", "per_site", "human_ceiling", "volumes", "surface", "surface_scans", "calibration", "by_spacing"}
 EVERY_RUN |= {"by_lesion_size", "worst_scans", "composition", "labels", "key_figures"}
-GENERAL = {"per_site", "bland_altman", "calibration", "by_spacing", "by_lesion_size", "worst_scans"}
+GENERAL = {"curves", "per_site", "bland_altman", "calibration", "by_spacing", "by_lesion_size", "worst_scans"}
 EM = {"severity", "tpr_fpr", "overlays", "fpr_by_dilation", "scores"}
+UNDEFINED = re.compile(r"\b(nan|None|inf)\b|\b1 (scans|slices|patients|points|runs)\b")
 L3 = {"groups", "group_confusion", "wal", "agreement_matrix", "agreement_maps"}
 
 
 def save_small(figure: Any, path: Path) -> None:
-    """`evaluation.figures.save`, which has a test of its own, without what takes its time."""
+    """`evaluation.figures.save`, which has a test of its own, without what takes its time; what is undefined fails."""
+    figure.draw_without_rendering()
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert not [text for text in texts if UNDEFINED.search(text)], path
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.set_layout_engine("none")
     figure.savefig(path.with_suffix(".png"), dpi=25)
@@ -121,6 +127,54 @@ def test_wandb_gets_the_figures_and_no_path(runs: Path) -> None:
         assert str(path).encode() not in said
     pictures = {path.name.split("_0_")[0] for path in log.parent.glob("files/media/images/report/*.png")}
     assert pictures == GENERAL | EM
+
+
+def shown_text(page: Path) -> str:
+    """What a page says, without its pictures and its style."""
+    return re.sub(r"<style>.*?</style>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "task", "scan", "own"),
+    [
+        ("unet_em", "consolidation", "a", {"tpr_fpr", "overlays", "fpr_by_dilation", "scores", "severity"}),
+        ("unet_em", "consolidation", "b", {"tpr_fpr", "overlays", "fpr_by_dilation", "scores", "severity"}),
+        ("unet_infection", "infection", "d", {"severity"}),
+        ("opacity_unet", "opacity", "c", {"groups", "group_confusion", "wal", "agreement_matrix", "agreement_maps"}),
+    ],
+)
+def test_a_run_of_one_scan_claims_nothing_that_one_scan_cannot_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, experiment: str, task: str, scan: str, own: set[str]
+) -> None:
+    monkeypatch.setattr(report_folder, "save", save_small)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    runs = tmp_path / "runs"
+    make_run(runs, experiment, task, scans=[scan])
+    assert main(["--runs", str(runs)]) == 0
+    report = report_of(runs, experiment)
+    drawn = {path.stem for path in (report / "figures").glob("*.png")}
+    healthy = scan == "b"  # no consolidation: neither a worst scan by its Dice nor a slice to show of it
+    assert drawn >= own | {"curves", "per_site", "bland_altman", "calibration"}
+    assert "by_spacing" not in drawn, "one stratum has nothing to compare"
+    text = shown_text(report / "index.html")
+    assert not UNDEFINED.findall(text)
+    assert ("The worst scan." in text) is not healthy
+    assert "1 of 1 patient, 4 slices" in text
+    assert not UNDEFINED.findall(shown_text(runs / "report" / "index.html"))
+
+
+def test_rows_of_a_phantom_are_marked_beside_the_paper_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = make_run(tmp_path / "runs", "unet_em", "consolidation")
+    assert results_table({"mine": made})["scans"].tolist() == ["four", "four", *["real scans"] * 3]
+    cohort, phantom = Path("cohorts/four"), Path("cohorts/phantom")
+    for folder in (cohort, phantom):
+        folder.mkdir(parents=True)
+    (cohort / "cohort.csv").write_text("scan_id,image\na,../phantom/images/a.nii.gz\n")  # such as a fold
+    assert not made.is_phantom
+    (phantom / "phantom.json").write_text("{}")
+    assert made.is_phantom
+    assert results_table({"mine": made})["scans"].tolist() == ["phantoms", "phantoms", *["real scans"] * 3]
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine (Debian: apt-get install chromium)")

@@ -156,7 +156,7 @@ def differing_tags(one: Traits, other: Traits) -> tuple[str, ...]:
 
 def listed_tags(tags: Sequence[str]) -> Sentence:
     """Return names of tags as a sentence lists them; long lists are cut."""
-    listed = Sentence.joined(", ", [Sentence("{tag}", tag=word_of(tag, _TAGS)) for tag in tags[:MAX_LISTED]])
+    listed = Sentence.joined(", ", [Sentence("{tag}", tag=word_of(tag, _NAMES.values())) for tag in tags[:MAX_LISTED]])
     more = len(tags) - MAX_LISTED
     return Sentence("{listed} and {more} more tags", listed=listed, more=more) if more > 0 else listed
 

@@ -108,7 +108,7 @@ def _thin(scan: Scan, masks: Masks, measured: Measured) -> Iterator[str]:
     infection = grid.apply_mask(masks["infection"]) > 0
     pieces, count = ndimage.label(infection, np.ones((3, 3, 3)))
     thick = np.unique(pieces[open_by_ball(infection, LEAST_RADIUS_MM, grid.spacing_mm)])
-    thin = np.count_nonzero(infection & ~np.isin(pieces, thick)) / max(np.count_nonzero(infection), 1)
+    thin = float((infection & ~np.isin(pieces, thick)).sum() / max(1, int(infection.sum())))
     if not thin <= MOST_THIN:
         yield (
             f"implausible: {thin:.0%} of what is called infected lies in {count - len(thick)} specks and shells that "

@@ -57,10 +57,10 @@ class TrainingFigures:
             torch.distributed.all_reduce(sums)
             losses, table = sums[:2], sums[2:].view(table.shape).to(torch.int64)
         total, steps = losses.tolist()
-        table = table.cpu().numpy()
+        counts = table.cpu().numpy()
         return {
             "loss_epoch": number(total / steps) if steps else None,
-            "dice": mean_figure("dice", overlap.dice(table))["dice"],
-            "iou": number(overlap.iou(table.sum(0))),
-            "relative_volume": number(overlap.relative_volume(table.sum(0))),
+            "dice": mean_figure("dice", overlap.dice(counts))["dice"],
+            "iou": number(overlap.iou(counts.sum(0))),
+            "relative_volume": number(overlap.relative_volume(counts.sum(0))),
         }

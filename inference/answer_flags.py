@@ -23,7 +23,7 @@ GREYS = Sentence("HU are declared greys, so whether what was found has the HU of
 Measured = Mapping[str, float | None]
 
 MOST_SHARE = 0.9  # of the lungs; 0.30 at most in good answers and in readers' masks
-# Less of a finding, as a share of the lungs, is too few voxels to have a density or a shape.
+# Less of a finding, as a share of the lungs, is too few voxels to have a density.
 JUDGED_SHARE = 0.005
 # Well-aerated lung is -950 to -700 HU (Colombi et al., Radiology 2020). Means of infection: -156 to -556 HU in good
 # answers, -341 to -650 in readers' masks of patients.
@@ -33,8 +33,10 @@ LEAST_CONTRAST_HU = 100
 # Means of consolidation: -102 to -278 HU in good answers, -279 to -495 after 2 epochs, which was -400 and lighter where
 # there was none at all. Ground glass of the phantom is -650 to -420 HU.
 DENSE_HU = -400
-# Pieces of infection nowhere thicker than twice this radius, as a share of all of it: TODO
-LEAST_RADIUS_MM, MOST_THIN = 5.0, 0.5
+# Pieces of infection nowhere as thick as twice this radius, as a share of all of it where that is a hundredth of the
+# lungs or more: 0.24 at most in 35 whole readers' masks, 0.05 in good answers; 0.32 in a healthy patient, where shells
+# of chest wall and liver were called infected.
+LEAST_RADIUS_MM, MOST_THIN, SHAPED_SHARE = 5.0, 0.3, 0.01
 # Bits of entropy in the lungs, of a network that learned to say yes or no: 0.003 to 0.033 in good answers, 0.071 at
 # most where four flips are averaged; 0.142 to 0.218 in poor ones. Soft labels teach a network to be undecided, so those
 # are not judged.
@@ -102,7 +104,7 @@ def _consolidation_hu(measured: Measured) -> Iterator[str]:
 def _thin(scan: Scan, masks: Masks, measured: Measured) -> Iterator[str]:
     """Infection in pieces that are nowhere as thick as a lesion is: specks, and shells along the lungs' border."""
     share = measured["severity_score"]
-    if share is None or share < JUDGED_SHARE:
+    if share is None or share < SHAPED_SHARE:
         return
     grid = coarser_grid(scan.hu.shape, scan.spacing_mm, COARSE_MM)
     infection = grid.apply_mask(masks["infection"]) > 0

@@ -13,6 +13,7 @@ ROOMS = [
     "losses",
     "metrics",
     "lightning_modules",
+    "machine",
     "callbacks",
     "evaluation",
     "inference",
@@ -25,7 +26,12 @@ ROOMS = [
 def test_the_tree_names_every_module_and_nothing_else() -> None:
     listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", README, re.MULTILINE))
     files = {f"{room}/{path.name}" for room in ROOMS for path in (ROOT / room).glob("*.py")}
-    assert listed == {path for path in files if not path.endswith("__init__.py")} | {"train.py", "sweep.py", "batch.py"}
+    assert listed == {path for path in files if not path.endswith("__init__.py")} | {
+        "train.py",
+        "launch.py",
+        "sweep.py",
+        "batch.py",
+    }
 
 
 def test_every_make_target_named_in_the_readme_exists() -> None:

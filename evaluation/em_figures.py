@@ -63,7 +63,7 @@ def severity_scatter(run: Run) -> Any:
     whole.set_ylabel("severity, prediction (share of the lungs)")
     whole.legend(fontsize=8, loc="lower right")
     shown = int(((truth <= ZOOM_TO) & (predicted <= ZOOM_TO)).sum())
-    zoom.set_title(f"up to {ZOOM_TO:g}: {shown} of {len(scans)} scans", fontsize=10)
+    zoom.set_title(f"up to {ZOOM_TO:g}: {shown} of {counted(len(scans), 'scan')}", fontsize=10)
     whole.indicate_inset([0, 0, ZOOM_TO, ZOOM_TO], edgecolor="black")
     r = pearson_interval(truth, predicted)
     figure.suptitle(f"Pearson's {r.text}", fontsize=11)

@@ -70,7 +70,8 @@ def test_no_other_file_names_a_colour_of_a_thing() -> None:
     pattern = re.compile(r"\"tab:\w+\"|\"(red|green|blue|orange|purple|brown|yellow|cyan)\"|#[0-9a-fA-F]{6}\b")
     named = {}
     for room in ("callbacks", "ct", "evaluation", "inference", "pages", "viewer"):
-        for path in sorted((ROOT / room).rglob("*.py")):
+        files = [path for kind in ("py", "js", "css", "html") for path in (ROOT / room).rglob(f"*.{kind}")]
+        for path in sorted(files):
             place = str(path.relative_to(ROOT))
             found = [hit.group() for hit in pattern.finditer(path.read_text())]
             named |= {place: found} if found and place not in allowed else {}

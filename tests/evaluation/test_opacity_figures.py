@@ -49,7 +49,7 @@ def test_well_aerated_lung_states_r_and_its_interval(run: Run) -> None:
     found = stats.pearsonr(run.scans["wal_truth"], run.scans["wal_predicted"])
     interval = found.confidence_interval(0.95)
     assert axis.get_title() == (
-        f"r = {found.statistic:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f}), n = 4 scans"
+        f"Pearson's r = {found.statistic:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f}), n = 4 scans"
     )
     points = np.concatenate([part.get_offsets() for part in axis.collections])
     assert sorted(points[:, 0].tolist()) == pytest.approx(sorted(run.scans["wal_truth"]))
@@ -73,7 +73,7 @@ def test_groups_are_painted_in_their_colours(run: Run) -> None:
     assert painted[0] == 0
     assert min(painted[1:]) >= 2
     hatches = {patch.get_hatch() for patch in figure.legends[0].get_patches()}
-    assert len(hatches) == 3, "the groups differ without colour"
+    assert len(hatches) == 4, "the groups, and what is unlabelled, differ without colour"
     plt.close("all")
 
 

@@ -37,7 +37,11 @@ def test_the_slice_shown_is_the_one_with_most_wrong_voxels(run: Run) -> None:
     drawn = [axis for part in figure.subfigs for axis in part.axes]
     assert len(drawn) == 6
     assert [len(axis.collections) > 0 for axis in drawn] == [False, True] * 3
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["missed", "false", "outline of the truth"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "missed: only the truth has it",
+        "false: only the model has it",
+        "outline of the truth",
+    ]
     plt.close("all")
 
 

@@ -224,10 +224,11 @@ def test_a_killed_launcher_leaves_the_lock_to_what_it_started(box: Path) -> None
     wait_until_trained(box, "stage1")
     first.kill()
     second = start(box, WAIT="go")
-    time.sleep(1)
+    assert second.stdout is not None
+    assert "waiting for runs/stage1" in second.stdout.readline()
     assert trained(box) == ["stage1"]
     (box / "go").touch()
-    assert "waiting for runs/stage1" in end(second)
+    end(second)
     assert trained(box) == ["stage1", "stage2"]
     first.communicate()
 

@@ -56,7 +56,7 @@ def test_a_batch_lists_what_fails_and_goes_on(
     assert rows["flags"].str.contains("fewer than 19: whether a scan is unlike them cannot be told").all()
     failed = pd.read_csv(out / "failed.csv")
     assert list(failed["name"]) == ["scan-0003"]
-    assert failed["reason"][0].startswith("scan-0003: ")
+    assert failed["reason"][0].startswith("a file: not a readable NIfTI file (")
     private = pd.read_csv(out / PRIVATE)
     assert list(private["path"]) == [str(path) for path in sorted(folder.iterdir())]
     assert not (out / "scan-0003").exists()

@@ -13,6 +13,7 @@ from open_page import opened
 from PIL import Image
 
 from ct.colours import COLOUR_OF, rgb_of
+from ct.refusal import Sentence
 from inference.overlays import findings_of
 from inference.profile import heights, profile
 from inference.scan_numbers import table_of
@@ -139,16 +140,17 @@ def test_the_table_of_volumes() -> None:
 
 
 def test_flags_repairs_and_warnings_are_told_and_nobody_is_named(tmp_path: Path) -> None:
+    left_out = "left out what is no DICOM image: {count} files, for example {example}"
     repairs = (
-        "left out what is no DICOM image: 2 files, for example DOE_JANE/notes.txt",
-        "series 3 'DOE JANE' (9 axial CT slices, 5.00 mm apart, for example a.dcm) was chosen; left out: series 1 ''",
-        "fractions of a HU were rounded",
+        Sentence(left_out, count=2, example=Path("DOE_JANE/notes.txt")),
+        Sentence("series {number} {description!r} was chosen", number=3, description="DOE JANE"),
+        Sentence("fractions of a HU were rounded"),
     )
     scan = replace(make_result().scan, repairs=repairs)
-    path = written(tmp_path, scan=scan, flags=("too <little> lung",), warnings=("the lungs touch 3 sides",))
+    path = written(tmp_path, scan=scan, flags=("too <little> lung",), warnings=(Sentence("the lungs touch 3 sides"),))
     html = path.read_text()
     assert html.index("too &lt;little&gt; lung") < html.index("<nav>") < html.index("Measurements</h2>")
-    for told in ("2 files;", "one was chosen and the rest left out", "fractions of a HU were rounded", "touch 3 sides"):
+    for told in ("2 files, for example a file", "series 3 [not shown] was chosen", "were rounded", "touch 3 sides"):
         assert told in html
     assert not re.search("doe|jane|secret|notes|a\\.dcm", html, re.IGNORECASE)
 

@@ -43,17 +43,15 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         check_schedule(self.config[self.subcommand])
 
-    def check_settings(self) -> None:
-        """Refuse what would end a run after it began, before there is one."""
-        seen, given = self.model.hparams["context"], self.datamodule.context
-        if seen != given:
-            raise ValueError(f"model.context is {seen} and data.context is {given}; set the same number in both")
-        with refusals("optimizer and lr_scheduler"):
-            self.model.configure_optimizers()
+    def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
+        with refusals("optimizer and lr_scheduler"):  # Lightning makes both here
+            super()._add_configure_optimizers_method_to_model(subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
-        self.check_settings()
+        seen, given = self.model.hparams["context"], self.datamodule.context
+        if seen != given:
+            raise ValueError(f"model.context is {seen} and data.context is {given}; set the same number in both")
         self.save_config_callback = None  # the run folder has the configuration from its beginning
         chosen = [*progress_bar(settings.trainer), *(settings.trainer.callbacks or [])]
         if self.subcommand == "fit":

@@ -284,10 +284,9 @@ def _reason(log: Path, code: int) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    own = [line for line in lines if not line.startswith("error: see above")]
-    errors = [number for number, line in enumerate(own) if line.startswith("error: ")]
-    # jsonargparse says what is wrong over several lines; of a traceback the last one says it.
-    said = " ".join(own[errors[0] :] if errors else own[-1:])[:LONGEST_REASON] or "it said nothing"
+    errors = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    # A list of scans may follow an error; of a traceback the last line says it.
+    said = " ".join(lines[errors[0] :] if errors else lines[-1:])[:LONGEST_REASON] or "it said nothing"
     return f"exit code {code}, {said}" if code else f"no finished run, {said}"
 
 

@@ -12,7 +12,8 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.around_a_run import around_fit, around_test, progress_bar
 from callbacks.known_warnings import ignore_known_warnings
-from callbacks.run_folder import close_run, open_run
+from callbacks.option_errors import OneLineParser, refusals
+from callbacks.run_folder import close_run, discard_run, open_run
 from callbacks.stop_on_signal import listen, stop_listening
 from callbacks.wandb_run import record_failure, why_it_failed
 from evaluation.learning_curves import write_curves
@@ -42,8 +43,15 @@ class ExperimentCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         check_schedule(self.config[self.subcommand])
 
+    def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
+        with refusals("optimizer and lr_scheduler"):  # Lightning makes both here
+            super()._add_configure_optimizers_method_to_model(subcommand)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
+        seen, given = self.model.hparams["context"], self.datamodule.context
+        if seen != given:
+            raise ValueError(f"model.context is {seen} and data.context is {given}; set the same number in both")
         self.save_config_callback = None  # the run folder has the configuration from its beginning
         chosen = [*progress_bar(settings.trainer), *(settings.trainer.callbacks or [])]
         if self.subcommand == "fit":
@@ -56,7 +64,12 @@ class ExperimentCLI(LightningCLI):
         else:
             raise ValueError(f"{self.subcommand} needs weights; give --ckpt_path the best.ckpt of a run folder")
         plugins = [*(settings.trainer.plugins or []), CheckpointFiles()]
-        trainer = super().instantiate_trainer(**around, plugins=plugins, enable_checkpointing=False, **kwargs)
+        try:
+            with refusals("trainer"):
+                trainer = super().instantiate_trainer(**around, plugins=plugins, enable_checkpointing=False, **kwargs)
+        except ValueError:
+            discard_run()
+            raise
         listen(trainer)
         return trainer
 
@@ -96,7 +109,12 @@ def main(args: list[str] | None = None) -> None:
     with one_line_errors():
         try:
             ExperimentCLI(
-                LightningModule, LightningDataModule, subclass_mode_model=True, subclass_mode_data=True, args=args
+                LightningModule,
+                LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                parser_class=OneLineParser,
+                args=args,
             )
         except BaseException as error:
             if why := why_it_failed(error):

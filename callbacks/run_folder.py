@@ -93,6 +93,13 @@ def close_run() -> None:
         os.environ.pop(VARIABLE, None)
 
 
+def discard_run() -> None:
+    """Remove the folder of a run that cannot begin; that of one which would have gone on stays."""
+    for run in _open:
+        if not run.resumed:
+            shutil.rmtree(run.folder)
+
+
 def _unfinished(home: Path, config: str) -> Run | None:
     folders = sorted(_runs(home), key=lambda folder: (_number(folder), folder.name), reverse=True)
     diverged = []

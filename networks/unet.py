@@ -37,8 +37,7 @@ class UNet(nn.Module):
     def __init__(self, in_channels: int = 7, out_channels: int = 1, channels: int = 32) -> None:
         if in_channels < 1 or channels < 1:
             raise ValueError(
-                f"a UNet of {channels} channels for {in_channels} slices cannot be; expected at least 1 of both: set "
-                "model.channels and model.context"
+                f"model.channels is {channels} and model.context {in_channels}; expected whole numbers from 1 on"
             )
         super().__init__()
         widths = [channels * 2**level for level in range(LEVELS)]

@@ -37,7 +37,7 @@ if "meet" in given:
     time.sleep(0.5)  # for the other to look
     os.remove(here)
 if x == 13:
-    print("error: see above; thirteen brings bad luck")
+    print("thirteen brings bad luck")
     print("error: x is 13;")
     print("  expected another number")
     sys.exit(2)

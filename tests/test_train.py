@@ -274,9 +274,68 @@ def test_testing_nothing_is_refused(em_run: Path, capsys: pytest.CaptureFixture[
     assert line == "error: test needs weights; give --ckpt_path the best.ckpt of a run folder"
 
 
-def test_wrong_key_ends_with_our_own_line(capsys: pytest.CaptureFixture[str]) -> None:
-    configs = [f"--config={EXPERIMENTS / name}.yaml" for name in ("base", "unet_em")]
-    assert refused(capsys, ["fit", *configs, "--model.k3=1"]).startswith("error: see above")
+# What an option lacks, what it may be, and what settings together cannot be: one line each.
+WRONG_OPTIONS = {
+    "--model.chanels=4": "there is no option --model.chanels; did you mean --model.channels?",
+    "--model.augmentation.flap=1": "there is no option --model.augmentation.flap; did you mean "
+    "--model.augmentation.flip?",
+    "--data.batchsize=4": "there is no option --data.batchsize; did you mean --data.batch_size?",
+    "--optimizer.lrr=1": "there is no option --optimizer.lrr; did you mean --optimizer.lr?",
+    "--max_epochs=3": "there is no option --max_epochs; did you mean --trainer.max_epochs?",
+    "--xyz=3": "there is no option --xyz; what can be set stands in the experiment's file and in experiments/base.yaml",
+    "--model.channels=four": "--model.channels is 'four'; expected int",
+    "--trainer.max_epochs=three": "--trainer.max_epochs is 'three'; expected int or null",
+    "--optimizer.lr=fast": "--optimizer.lr is 'fast'; expected float or Tensor",
+    "--model.dice_over=imag": "--model.dice_over is 'imag'; expected image or batch; did you mean image?",
+    "--optimizer=Adamm": "--optimizer is 'Adamm'; expected Optimizer or null; did you mean Adam?",
+    "--config=nowhere.yaml": "--config: File does not exist: '{here}/nowhere.yaml'",
+    "--model.channels=0": "model.channels is 0 and model.context 7; expected whole numbers from 1 on",
+    "--data.context=4": "data.context is 4; expected an odd number: a slice and as many on either side",
+    "--data.context=5": "model.context is 7 and data.context is 5; set the same number in both",
+    "--data.size=0": "data.size is 0; expected a whole number from 1 on",
+    "--data.batch_size=0": "data.batch_size is 0; expected a whole number from 1 on",
+    "--data.num_workers=-1": "data.num_workers is -1; expected a whole number from 0 on",
+    "--model.augmentation.shift=-0.1": "model.augmentation.shift is -0.1; expected a number from 0 on, below inf",
+    "--model.augmentation.zoom=.nan": "model.augmentation.zoom is nan; expected a number from 0 on, below 1",
+    "--optimizer.lr=-1": "the settings of optimizer and lr_scheduler are refused: Invalid learning rate: -1.0",
+    "--optimizer.lr=.nan": "the settings of optimizer and lr_scheduler are refused: Invalid learning rate: nan",
+}
+# What Lightning refuses, in its own words.
+OF_THE_TRAINER = {
+    "--trainer.accelerator=tpu": "tpu",
+    "--trainer.accelerator=nonsense": "nonsense",
+    "--trainer.devices=-1": "devices",
+    "--trainer.devices=0": "devices",
+    "--trainer.num_nodes=0": "num_nodes",
+    "--trainer.max_epochs=-2": "max_epochs",
+    "--trainer.strategy=nonsense": "nonsense",
+    "--trainer.profiler=foo": "profiler",
+}
+
+
+@pytest.mark.parametrize("option", WRONG_OPTIONS)
+def test_a_wrong_option_is_one_line(
+    option: str, cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}", option)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *args])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == f"error: {WRONG_OPTIONS[option].format(here=Path.cwd())}"
+    assert not re.search("usage|Traceback|Parser key", said)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", OF_THE_TRAINER)
+def test_what_the_trainer_refuses_is_one_line(
+    option: str, cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}", option)
+    line = refused(capsys, ["fit", *args])
+    assert line.startswith("error: the settings of trainer are refused: ")
+    assert OF_THE_TRAINER[option] in line
+    assert not list((tmp_path / "smoke_infection").iterdir()), "no run was begun"
 
 
 @pytest.mark.parametrize("exp", ["", "EXP=unet_emm"])

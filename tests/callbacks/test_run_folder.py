@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -73,13 +73,15 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 
 
 class Clock:
-    """Local time as a machine shows it."""
+    """Local time as a machine shows it, which goes on by itself."""
 
     shown = ""
+    ticks = 0
 
     @classmethod
     def now(cls) -> datetime:
-        return datetime.fromisoformat(cls.shown)
+        cls.ticks += 1
+        return datetime.fromisoformat(cls.shown) + timedelta(milliseconds=cls.ticks)
 
 
 @pytest.fixture

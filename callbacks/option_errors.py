@@ -1,0 +1,120 @@
+"""The parser of train.py: what is wrong with an option is one line, with the nearest option or value that there is."""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from machine.command_line import cause_for_users
+
+WHERE_THEY_STAND = "what can be set stands in the experiment's file and in experiments/base.yaml"
+# How jsonargparse words what it refuses, over several lines: first the way to the option, then the reason.
+KEY, CLASS = re.compile(r'Parser key "([^"]+)"'), re.compile(r"class_path '([^']+)'")
+UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|unrecognized arguments: (?:--)?([^\s=]+)")
+WRONG = re.compile(r"Expected an? (.+)\. Got value: (.+)")
+SEVERAL = re.compile(r"Subtypes: \[(.+)\]\n(?:(?!.*Subtypes).*\n)*?\s*Given value: (.+)")
+NESTED = re.compile(r"NestedArg\(key='(.+?)', val='?(.*?)'?\)")
+# Settings are refused by the libraries that they are for, each with an error of its own.
+REFUSALS = (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError)
+
+
+class OneLineParser(LightningArgumentParser):
+    """Lightning's parser without its page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End the program with a line on stderr and exit code 2; a parser within another one lets that one do it."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        sys.stderr.write(f"error: {sentence(message, list(self._options()))}\n")
+        self.exit(2)
+
+    def _options(self) -> Iterator[str]:
+        for action in self._actions:
+            yield action.dest
+            for parser in action.choices.values() if isinstance(action.choices, dict) else ():
+                yield from parser._options()
+
+
+@contextmanager
+def refusals(of: str) -> Iterator[None]:
+    """Turn what a library raises because of a user's settings into a ValueError for users.
+
+    Args:
+        of: Which settings they are.
+
+    Raises:
+        ValueError: The library refused them.
+    """
+    try:
+        yield
+    except REFUSALS as error:
+        if cause_for_users(error) is not None:
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"the settings of {of} are refused: {reason}") from error
+
+
+def sentence(message: str, options: Iterable[str]) -> str:
+    """What jsonargparse says of an option, as one sentence.
+
+    Args:
+        message: Its words.
+        options: The options that there are, but for those of classes of the user's choice.
+    """
+    reasons = [match for pattern in (UNKNOWN, WRONG) if (match := pattern.search(message))]
+    if reasons:  # of several types that an option may have, the first is the one that is meant
+        first = min(reasons, key=lambda match: match.start())
+        return (_unknown if first.re is UNKNOWN else _wrong)(first, message, list(options))
+    if several := list(SEVERAL.finditer(message)):
+        return _wrong(several[-1], message, [])
+    return KEY.sub(r"--\1", " ".join(message.split()))
+
+
+def _unknown(reason: re.Match[str], message: str, options: list[str]) -> str:
+    before, name = message[: reason.start()], (reason[1] or reason[2]).replace(".init_args.", ".")
+    if classes := CLASS.findall(before):
+        place = ".".join(KEY.findall(before))
+        near = [f"{place}.{each}" for each in _nearest(name, inspect.signature(_imported(classes[-1])).parameters)]
+        name = f"{place}.{name}"
+    else:
+        near = _nearest(name, options) or _nearest(name.partition(".")[0], options)
+    return f"there is no option --{name}; {f'did you mean --{near[0]}?' if near else WHERE_THEY_STAND}"
+
+
+def _wrong(reason: re.Match[str], message: str, options: list[str]) -> str:
+    """Say what was expected instead of a value, in words of YAML instead of Python's."""
+    expected, value = reason.groups()
+    name = ".".join(KEY.findall(message[: reason.start()]))
+    if nested := NESTED.fullmatch(value):
+        name, value = f"{name}.{nested[1]}".removesuffix(".class_path"), nested[2]
+    kinds = re.findall(r"<class '([^']+)'>", expected)
+    choices = re.findall(r"'([^']*)'", "".join(re.findall(r"Literal\[.*?\]", expected)))
+    words = ["null" if kind == "NoneType" else kind.rpartition(".")[2] for kind in kinds] + choices
+    near = _nearest(value, choices or [below for kind in kinds for below in _names_below(kind)])
+    return f"--{name} is {value!r}; expected {' or '.join(words)}{f'; did you mean {near[0]}?' if near else ''}"
+
+
+def _nearest(name: str, names: Iterable[str]) -> list[str]:
+    names = list(names)
+    return [each for each in names if each.endswith(f".{name}")] + difflib.get_close_matches(name, names, 1)
+
+
+def _names_below(class_path: str) -> list[str]:
+    """The names of the classes derived from a class, any of which an option takes."""
+    kind = _imported(class_path)
+    below = list(kind.__subclasses__()) if inspect.isclass(kind) and "." in class_path else []
+    for each in below:
+        below += each.__subclasses__()
+    return [each.__name__ for each in below]
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name) if module else None

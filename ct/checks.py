@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ct.refusal import Refusal, Sentence, Word
 from ct.volume_file import row_blocks, to_numbers
-from ct.wrapped_hu import MODULUS, LowParts, at_border, find_low_parts
+from ct.wrapped_hu import MODULUS, LowParts, find_low_parts, may_hold_more_than_air
 
 AIR_HU = -1024
 MAX_HU = int(np.iinfo(np.int16).max)
@@ -68,7 +68,7 @@ def check_hu(
     """Check that values are Hounsfield units of a chest and make them int16.
 
     Works on a few rows at a time, so that beside the result next to nothing is held in memory; slices in which values
-    below -1024 lie elsewhere than at the border are looked at again, one after the other.
+    below -1024 may be more than padding and noise are looked at again, one after the other.
 
     Args:
         values: (Z, Y, X) real numbers.
@@ -100,13 +100,13 @@ def check_hu(
             if grey_hu is not None:
                 numbers = grey_hu[0] + numbers * ((grey_hu[1] - grey_hu[0]) / 255)
             whole = census.add(numbers)
-            is_odd |= high > MAX_HU or (low < AIR_HU and not at_border(whole < AIR_HU))
+            is_odd |= high > MAX_HU or (low < AIR_HU and may_hold_more_than_air(whole, AIR_HU))
             np.clip(whole, AIR_HU, MAX_HU, out=target, casting="unsafe")
         odd += [index] if is_odd else []
     _check_numbers(census, where, grey_hu)
     unwrapped = _unwrap(values, hu, odd, census, where, scaling) if grey_hu is None else ()
     _check_chest(census, where, grey_hu)
-    return hu, unwrapped + _repairs(census, grey_hu, bool(odd))
+    return hu, unwrapped + _repairs(census, grey_hu)
 
 
 def _unwrap(
@@ -289,7 +289,7 @@ def _is_shifted(census: _Census) -> bool:
     return air >= LEAST_AIR * inside and soft >= LEAST_SOFT * inside and dense <= MOST_DENSE * inside
 
 
-def _repairs(census: _Census, grey_hu: tuple[float, float] | None, inside: bool) -> tuple[Sentence, ...]:
+def _repairs(census: _Census, grey_hu: tuple[float, float] | None) -> tuple[Sentence, ...]:
     repairs = []
     present = census.present()
     if grey_hu is not None:
@@ -298,7 +298,7 @@ def _repairs(census: _Census, grey_hu: tuple[float, float] | None, inside: bool)
     elif census.fractions:
         repairs.append(Sentence("fractions of a HU were rounded"))
     if present[0] < AIR_HU:
-        kind = Word("" if grey_hu is not None else "; padding, or noise in air" if inside else "; padding")
+        kind = Word("" if grey_hu is not None else "; padding or noise")
         bottom = census.low if present[0] == _LOWEST_BIN and grey_hu is None else present[0]
         count = census.between(_LOWEST_BIN, AIR_HU - 1)
         text = "{count} voxels below {air} HU (lowest {lowest:g}{kind}) were set to {air}"

@@ -69,6 +69,16 @@ CONSTANT_TAGS = (
     "PatientPosition",
     "TableHeight",
 )
+# The tube follows the body, and can do so in a pattern; more acquisitions than this are not told by it.
+MODULATED_TAGS = (
+    "XRayTubeCurrent",
+    "XRayTubeCurrentInmA",
+    "ExposureTime",
+    "ExposureTimeInms",
+    "Exposure",
+    "ExposureInmAs",
+)
+MOST_BY_MODULATED_TAGS = 3
 # Where enhanced files keep them (PS3.3, C.7.6.16.2 and C.8.15.3).
 FUNCTIONAL_GROUPS = (
     "FrameContentSequence",
@@ -142,7 +152,8 @@ def find_mixture(traits: Sequence[Traits]) -> Mixture | None:
     for name in dict.fromkeys(name for slice_traits in traits for name in slice_traits):
         values = [slice_traits.get(name, "") for slice_traits in traits]
         if len(set(values)) > 1:
-            counts[name] = _alternating(values, name in GROWING_TAGS)
+            most = MOST_BY_MODULATED_TAGS if name in MODULATED_TAGS else len(values)
+            counts[name] = _alternating(values, name in GROWING_TAGS, most)
     mixed = [count for count in counts.values() if count]
     if not mixed:
         return None
@@ -161,12 +172,12 @@ def listed_tags(tags: Sequence[str]) -> Sentence:
     return Sentence("{listed} and {more} more tags", listed=listed, more=more) if more > 0 else listed
 
 
-def _alternating(values: Sequence[str], growing: bool) -> int:
+def _alternating(values: Sequence[str], growing: bool, most: int) -> int:
     """Return the smallest k for which every k-th value belongs together and apart from the others, 0 for none."""
-    most = len(values) // 2
+    most = min(most, len(values) // 2)
     numbers = _numbers(values)
     distinct = len(np.unique(numbers))
-    for count in range(2, most + 1) if growing else range(distinct, min(distinct, most) + 1):
+    for count in range(2, most + 1) if growing else range(max(2, distinct), min(distinct, most) + 1):
         # The last row is filled up from the one before, so that every column holds the values of one group.
         rest = numbers[len(numbers) - count :][: -len(numbers) % count]
         table = np.concatenate([numbers, rest]).reshape(-1, count)

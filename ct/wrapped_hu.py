@@ -11,6 +11,8 @@ from scipy import ndimage
 MODULUS = 4096
 # From air, noise of air or a dark streak to the densest tissue beside it.
 MOST_JUMP_HU = 1300
+# What is so deep already where it begins neither is noise nor fades into air.
+DEEP_HU = -1800
 # What is wrapped around is closer to its surroundings when the modulus is added, along nearly all of its rim.
 WRAPPED_JUMP_HU, LEAST_RIM = MODULUS // 2, 0.95
 # Where the modulus closes the rim like this, even a single value is no blanked region.
@@ -34,24 +36,39 @@ class LowParts:
     doubtful: npt.NDArray[np.int32]
 
 
-def at_border(mask: npt.NDArray[np.bool_]) -> bool:
-    """Tell whether all pixels of a mask lie in runs from the left or right edge of their rows, as padding does.
-
-    A fast first look: what hangs from the upper or lower edge alone is not seen as lying at the border.
+def may_hold_more_than_air(block: npt.NDArray[np.int32], air_hu: int) -> bool:
+    """Tell by a fast look at some rows whether `find_low_parts` has to see their slice.
 
     Args:
-        mask: (rows, columns).
+        block: int32 (rows, columns), HU as stored, some of them below air.
+        air_hu: Lowest HU of a CT.
     """
+    low = block < air_hu
+    inner = _between_runs(low)
+    if not inner.any():
+        return False
+    if (block[inner] < DEEP_HU).any():
+        return True
+    for axis in (0, 1):
+        step = np.diff(block, axis=axis)
+        first, second = (inner[:-1], inner[1:]) if axis == 0 else (inner[:, :-1], inner[:, 1:])
+        if (first & (step > MOST_JUMP_HU)).any() or (second & (step < -MOST_JUMP_HU)).any():
+            return True
+    return False
+
+
+def _between_runs(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return a mask without the runs that begin at the left or right edge of a row, where padding lies."""
     rest = ~mask
-    # The first pixel that is not masked, from either side; in a row that is masked whole it says 0.
-    runs = rest.argmax(axis=1) + rest[:, ::-1].argmax(axis=1)
-    whole = ~rest[np.arange(len(rest)), rest.argmax(axis=1)]
-    return int(np.count_nonzero(mask)) == int(runs.sum()) + int(whole.sum()) * mask.shape[1]
+    columns = np.arange(mask.shape[1])
+    first = np.where(mask.all(axis=1), mask.shape[1], rest.argmax(axis=1))
+    last = mask.shape[1] - 1 - rest[:, ::-1].argmax(axis=1)
+    return mask & (columns > first[:, None]) & (columns < last[:, None])
 
 
 def touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return those parts of a mask (rows, columns) that touch an edge of the image."""
-    if at_border(mask):
+    if not _between_runs(mask).any():
         return mask
     parts, _ = ndimage.label(mask)
     return _outer(parts)
@@ -71,19 +88,16 @@ def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None
         The parts, or None where all that is below air may be so.
     """
     low = plane < air_hu
-    index, jump = _rims(plane, low)
-    if not (jump > MOST_JUMP_HU).any():
-        return None
-    # Around a round field of view air may have been put in beforehand: what touches that lies at its border.
-    parts, _ = ndimage.label(plane <= air_hu)
+    # One value may have been put around a field of view, whatever its shape: what touches that lies at its border.
+    around = plane[0, 0] if (plane[:3, :3] == plane[0, 0]).all() else air_hu
+    parts, _ = ndimage.label((plane <= air_hu) | (plane == around))
     parts[_outer(parts) | ~low] = 0
-    part = parts.ravel()[index]
-    wrapped: list[npt.NDArray[np.intp]] = []
-    doubtful: list[npt.NDArray[np.intp]] = []
-    closed = True
-    for number in np.unique(part[(part > 0) & (jump > MOST_JUMP_HU)]):
+    index, jump = _rims(plane, parts > 0, low)
+    part, level = parts.ravel()[index], plane.ravel()[index]
+    wrapped, doubtful, closed = [], [], True
+    for number in np.unique(part[(jump > MOST_JUMP_HU) | (level < DEEP_HU)]):
         rim = jump[part == number]
-        if np.median(rim) <= MOST_JUMP_HU:
+        if np.median(rim) <= MOST_JUMP_HU and np.median(level[part == number]) >= DEEP_HU:
             continue
         certain = (rim > WRAPPED_JUMP_HU).mean() >= LEAST_RIM
         (wrapped if certain else doubtful).append(np.flatnonzero(parts == number))
@@ -101,14 +115,14 @@ def _outer(parts: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
 
 
 def _rims(
-    plane: npt.NDArray[np.int32], low: npt.NDArray[np.bool_]
+    plane: npt.NDArray[np.int32], inside: npt.NDArray[np.bool_], low: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Return the flat index of each low pixel beside one that is not low, and how much higher that one is."""
+    """Return the flat index of each pixel inside beside one that is not low, and how much higher that one is."""
     places = np.arange(plane.size).reshape(plane.shape)
     indices, jumps = [], []
     for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
         for inner, outer in ((first, second), (second, first)):
-            rim = low[inner] & ~low[outer]
+            rim = inside[inner] & ~low[outer]
             indices.append(places[inner][rim])
             jumps.append(plane[outer][rim] - plane[inner][rim])
     return np.concatenate(indices), np.concatenate(jumps)

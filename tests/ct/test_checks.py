@@ -60,7 +60,7 @@ def test_padding_becomes_air_and_is_counted(padding):
     hu, repairs = check_hu(values, "scan.nii")
     np.testing.assert_array_equal(hu, padded(chest(), -1024))
     count = 5 * (40 * 50 - 30 * 40)
-    assert repairs == (f"{count} voxels below -1024 HU (lowest {padding}; padding) were set to -1024",)
+    assert repairs == (f"{count} voxels below -1024 HU (lowest {padding}; padding or noise) were set to -1024",)
 
 
 def test_padding_at_the_value_of_air_needs_no_repair():

@@ -116,6 +116,7 @@ def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_ap
     [
         {"InstanceNumber": lambda at: (at * 5) % 12 + 1, "ContentTime": lambda at: f"12{(at * 7) % 12:02}00"},
         {"InstanceNumber": lambda at: at // 2 + 6 * (at % 2) + 1, "ContentTime": lambda at: f"12{at % 2:02}{at:02}"},
+        {"Exposure": lambda at: 100 + at % 4, "ExposureTime": lambda at: 500 + at % 6},
         {"Exposure": lambda at: int(100 + 20 * np.sin(at)), "XRayTubeCurrent": lambda at: 200 + at * at % 7},
         {"AcquisitionTime": lambda at: f"1200{at:02}", "AcquisitionNumber": 4},
         {"AcquisitionTime": lambda at: f"1200{at // 3:02}", "AcquisitionNumber": lambda at: at // 3 + 1},
@@ -125,6 +126,10 @@ def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_ap
             "ImageComments": lambda at: "upper" if at < 6 else "lower",
         },
         {"AcquisitionNumber": lambda at: 1 if at % 6 else 2, "ImageComments": lambda at: "first" if at == 0 else None},
+        {
+            "AcquisitionTime": lambda at: "120000.0" if at % 2 else "120000",
+            "KVP": lambda at: "120" if at % 2 else "120.0",
+        },
         {"SliceThickness": "5", "TriggerTime": lambda at: str(700 + (at // 4) * 900)},
     ],
 )

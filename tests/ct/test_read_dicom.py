@@ -63,7 +63,7 @@ def test_slope_and_padding_below_air(tmp_path):
     np.testing.assert_array_equal(read(series)[0], raw)
     scan = read_scan(series)
     np.testing.assert_array_equal(scan.hu, np.maximum(raw, -1024))
-    assert scan.repairs == ("144 voxels below -1024 HU (lowest -2020; padding) were set to -1024",)
+    assert scan.repairs == ("144 voxels below -1024 HU (lowest -2020; padding or noise) were set to -1024",)
 
 
 @pytest.mark.parametrize(

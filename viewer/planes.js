@@ -209,7 +209,7 @@ function makeControls(scan, state, views, first, pick, draw) {
     state.cross = cross.checked;
     draw();
   });
-  const group = (title, ...children) => make("fieldset", {}, make("legend", {}, title), ...children);
+  const group = (title, ...children) => make("fieldset", { className: title.split(" ")[0].toLowerCase() }, make("legend", {}, title), ...children);
   const place = make(
     "div",
     { className: "controls" },

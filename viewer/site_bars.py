@@ -21,6 +21,7 @@ COLUMNS = ["run", "site", "value", "low", "high"]
 # The same axis whatever is shown, so that charts can be compared; a relative volume of 1 is right.
 LEAST_TOP = {"dice_mean": 1.0, "iou_pooled": 1.0, "relative_volume": 2.0}
 CHART_PIXELS_HIGH = 320
+HALO = {"white": 5, "black": 2}
 
 
 def site_figures(part: Runs, intervals: Mapping[str, pd.DataFrame], finding: str, figure: str) -> pd.DataFrame:
@@ -70,6 +71,8 @@ def draw_sites(rows: pd.DataFrame, figure: str) -> altair.LayerChart:
             legend=altair.Legend(orient="top", columns=1, labelLimit=0),
         ),
     )  # fmt: skip
-    ends = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
+    known = base.transform_filter("isValid(datum.low)").encode(y="low:Q", y2="high:Q")
+    # Black within white is seen on bars of every colour and on pages in light and dark.
+    ends = altair.layer(*(known.mark_rule(color=colour, strokeWidth=width) for colour, width in HALO.items()))
     values = base.mark_text(baseline="bottom", dy=-3).encode(y="top:Q", text=altair.Text("value:Q", format=".2f"))
     return cast(altair.LayerChart, altair.layer(bars, ends, values).properties(height=CHART_PIXELS_HIGH))

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no Chro
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--no-sandbox"]
 DRAWN = "ground glass and consolidation"
-MILLISECONDS = 60_000
+MILLISECONDS = 180_000
 MOST_PIXELS = 256  # what is larger is thinned for the browser
 DESKTOP, PHONE = {"width": 1400, "height": 1200}, {"width": 390, "height": 844}
 

@@ -47,8 +47,8 @@ def test_a_row_for_each_run_and_site_and_one_for_all(part: dict[str, Run], inter
 def test_the_axis_is_the_same_whatever_is_shown(part: dict[str, Run], figure: str, top: float) -> None:
     for shown in (part, {"two": part["two"]}):
         rows = site_figures(shown, {}, "infection", "dice_mean")
-        scales = [layer["encoding"]["y"].get("scale") for layer in draw_sites(rows, figure).to_dict()["layer"]]
-        assert scales[0]["domain"] == pytest.approx([0, 1.08 * top])
+        bars = draw_sites(rows, figure).to_dict()["layer"][0]
+        assert bars["encoding"]["y"]["scale"]["domain"] == pytest.approx([0, 1.08 * top])
 
 
 def test_bars_are_drawn_of_what_is_defined(part: dict[str, Run], intervals: dict[str, pd.DataFrame]) -> None:

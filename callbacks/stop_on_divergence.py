@@ -78,7 +78,7 @@ class StopOnDivergence(Callback):
         there = [name for name in CHECKPOINTS if (self.folder / name).is_file()]
         kept = Sentence.joined(" and ", [Sentence("{name}", name=word_of(name, CHECKPOINTS)) for name in there])
         raise Refusal(
-            "{folder} diverged: {reason}; {kept} of an epoch before that is kept",
+            "{folder} diverged: {reason}; kept from an epoch before: {kept}",
             folder=self.folder,
             reason=reason,
             kept=kept or Sentence("no checkpoint"),

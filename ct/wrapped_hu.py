@@ -94,7 +94,9 @@ def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None
     parts[_outer(parts) | ~low] = 0
     index, jump = _rims(plane, parts > 0, low)
     part, level = parts.ravel()[index], plane.ravel()[index]
-    wrapped, doubtful, closed = [], [], True
+    wrapped: list[npt.NDArray[np.intp]] = []
+    doubtful: list[npt.NDArray[np.intp]] = []
+    closed = True
     for number in np.unique(part[(jump > MOST_JUMP_HU) | (level < DEEP_HU)]):
         rim = jump[part == number]
         if np.median(rim) <= MOST_JUMP_HU and np.median(level[part == number]) >= DEEP_HU:

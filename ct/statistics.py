@@ -116,8 +116,9 @@ def _count(folder: Path, low: int, high: int) -> tuple[Counts, Counts, int]:
 
 
 def _total(parts: tqdm[tuple[Counts, Counts, int]]) -> tuple[Counts, Counts, int]:
-    histogram, groups, slices = next(iter(parts))
-    for more in parts:
+    scans = iter(parts)  # once: a bar that is not shown begins anew each time
+    histogram, groups, slices = next(scans)
+    for more in scans:
         histogram, groups, slices = histogram + more[0], groups + more[1], slices + more[2]
     return histogram, groups, slices
 

@@ -302,7 +302,7 @@ WRONG_OPTIONS = {
 }
 # What Lightning refuses, in its own words.
 OF_THE_TRAINER = {
-    "--trainer.accelerator=tpu": "tpu",
+    "--trainer.accelerator=tpu": "torch_xla",
     "--trainer.accelerator=nonsense": "nonsense",
     "--trainer.devices=-1": "devices",
     "--trainer.devices=0": "devices",

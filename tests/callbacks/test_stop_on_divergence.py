@@ -51,7 +51,7 @@ def test_the_first_step_is_named_however_late_it_is_looked_at(tmp_path: Path, ba
     steps(callback, trainer, [1.0] * EVERY + [1.0, bad, bad])
     with pytest.raises(ValueError, match=rf"from step {EVERY + 1} on \(epoch 7\), most likely because the learning"):
         steps(callback, trainer, [bad])
-    assert "a scan is bad (one of a)" in (tmp_path / "diverged.txt").read_text()
+    assert "a bad scan among a" in (tmp_path / "diverged.txt").read_text()
 
 
 def test_losses_are_looked_at_before_a_validation_and_at_the_end_of_an_epoch(tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_weights_that_no_loss_has_seen_yet(tmp_path: Path) -> None:
 
 def test_the_likely_cause() -> None:
     assert "16-mixed overflows" in likely_cause(stand_in(precision="16-mixed"), 3, [])
-    assert "a scan is bad (one of a, b)" in likely_cause(stand_in(), 0, ["a", "b"])
+    assert "a bad scan among a, b" in likely_cause(stand_in(), 0, ["a", "b"])
     assert "learning rate of 0.5 is too high" in likely_cause(stand_in(), 1, [])
-    assert "a scan is bad (one of [not shown])" in likely_cause(stand_in(), 1, ["NAME"]).public
+    assert "a bad scan among [not shown]" in likely_cause(stand_in(), 1, ["NAME"]).public
     scheduled = stand_in()
     torch.optim.lr_scheduler.ConstantLR(scheduled.optimizers[0], factor=0.1)
     assert "learning rate of 0.5 is too high" in likely_cause(scheduled, 1, []), "as the user set it"
@@ -113,10 +113,10 @@ def test_a_training_that_diverges(cohort: Path, work: Path, tmp_path: Path, caps
     line = refused(capsys, args)
     (run,) = (tmp_path / "smoke_infection").iterdir()
     assert line.startswith(f"error: {run} diverged: its loss or weights were not finite (NaN or infinite) from step ")
-    assert "because the learning rate of 1e+12 is too high (lower --optimizer.lr)" in line
+    assert "because the learning rate of 1e+12 is too high: lower --optimizer.lr" in line
     assert not [*run.glob("*.ckpt"), *run.glob("metrics.json")]
-    losses = pd.read_csv(run / "metrics.csv")["train/loss"].dropna() if (run / "metrics.csv").exists() else []
-    assert all(loss == loss for loss in losses)
+    figures = pd.read_csv(run / "metrics.csv").filter(like="train/")
+    assert figures.notna().sum().sum() == 0, "no figure of the steps that diverged"
 
     again = refused(capsys, args)
     assert again.startswith(f"error: {run} has the same configuration and diverged: its loss or weights")

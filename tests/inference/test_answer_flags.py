@@ -99,7 +99,7 @@ def test_the_densest_group_is_judged_as_consolidation() -> None:
     scan, lung = chest()
     core = block(*(slice(12, 20),) * 3)
     scan.hu[block()] = GLASS
-    masks: Masks = {"lungs": lung, "infection": block(), "groups": (lung + block() + 2 * core).astype(np.uint8)}
+    masks: Masks = {"lungs": lung, "infection": block(), "groups": lung.astype(np.uint8) + block() + np.uint8(2) * core}
     measured = measure(scan, masks) | {"entropy_in_lungs_bits": 0.9}
     (flag,) = answer_flags(scan, masks, measured, {})  # soft labels leave a network undecided
     assert "called consolidation has the HU of ground glass, -550" in flag

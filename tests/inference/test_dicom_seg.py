@@ -214,7 +214,7 @@ def test_how_good_the_model_is_stands_in_the_comments_and_beside_the_algorithm(t
     line = "trained on 76 scans of 3 sites; validation: consolidation Dice 0.65 over 6 scans"
     assert dataset.ImageComments == f"Model: {line}."
     for segment in dataset.SegmentSequence:
-        assert f"card: {line}" in segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
+        assert f"card={line}" in segment.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
     assert validate(tmp_path / "seg.dcm")[0] == []
 
 

@@ -133,4 +133,3 @@ def test_the_command_ends_before_training(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith(f"error: {unknown}: 0 of 4 training scans have a weak label (has_consolidation or report)")
     assert not list(tmp_path.glob("*/*/*.ckpt"))
-    assert not list(tmp_path.glob("*/*/wandb"))

@@ -170,11 +170,11 @@ def test_one_name_twice(tmp_path):
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("a.dcm", b"1")
         archive.writestr("a.dcm", b"2")
-    assert_upload_refused(tmp_path, stream.getvalue(), "'a.dcm' cannot be unpacked .FileExistsError File exists")
+    assert_upload_refused(tmp_path, stream.getvalue(), "'a.dcm' cannot be unpacked .File exists")
 
 
 def test_a_name_that_no_file_system_takes(tmp_path):
-    assert_upload_refused(tmp_path, packed({"n" * 300: b"x"}), "cannot be unpacked .OSError")
+    assert_upload_refused(tmp_path, packed({"n" * 300: b"x"}), "cannot be unpacked .File name too long")
 
 
 def test_an_empty_zip(tmp_path):

@@ -182,6 +182,7 @@ function makeControls(scan, state, views, first, pick, draw) {
     const input = make("input", { type: "number", min, max, step: 10 });
     input.addEventListener("change", () => {
       if (input.value !== "") state[name] = within(name, Number(input.value));
+      input.value = state[name];
       draw();
     });
     return [name, input];
@@ -218,7 +219,9 @@ function makeControls(scan, state, views, first, pick, draw) {
     group("Mask strength", ...strengths),
   );
   const tell = () => {
-    for (const [name, input] of Object.entries(numbers)) input.value = state[name];
+    for (const [name, input] of Object.entries(numbers)) {
+      if (!input.matches(":focus")) input.value = state[name]; // what is being typed stands
+    }
     scan.windows.forEach((preset, number) => {
       presets[number].ariaPressed = String(preset.level === state.level && preset.width === state.width);
     });

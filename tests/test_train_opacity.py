@@ -170,8 +170,8 @@ def test_experiments_of_the_paper_differ_in_what_their_name_says(path: Path) -> 
         assert own["data"]["init_args"]["batch_size"] == 64
         assert own["optimizer"]["init_args"]["lr"] == 0.1
         schedule = own["lr_scheduler"]["init_args"]
-    assert schedule["gamma"] == 0.1
-    assert [round(share * own["trainer"]["max_epochs"]) for share in schedule["shares"]] == [10, 20]
+        assert schedule["gamma"] == 0.1
+        assert [round(share * own["trainer"]["max_epochs"]) for share in schedule["shares"]] == [10, 20]
         assert own["trainer"]["max_epochs"] == 30
     else:
         assert own["data"]["init_args"]["cohort"] == base["data"]["init_args"]["cohort"]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ct.refusal import Refusal, Word
 from ct.scan import OBLIQUE_TOLERANCE, Affine
-from ct.volume_file import DAMAGE, Layout, StoredVolume, first_line, read_voxels
+from ct.text_header import Fields, Shape, TextHeaderFormat, three_sizes
+from ct.volume_file import read_voxels
 
 TYPES = {
     "MET_CHAR": "i1",
@@ -46,73 +47,6 @@ EXPECTED = {
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 MOST_HEADER_LINES = 1_000
 ZLIB_OR_GZIP = zlib.MAX_WBITS + 32
-
-Fields = dict[str, str]
-
-
-def read_metaimage(path: Path) -> StoredVolume:
-    """Read a MetaImage volume with one number per voxel.
-
-    Args:
-        path: .mha or .mhd; voxels plain or compressed.
-
-    Returns:
-        The voxels as stored and the affine.
-
-    Raises:
-        ValueError: Damaged, not one volume of numbers, or without its place in the patient.
-    """
-    try:
-        with path.open("rb") as file:
-            fields = _read_fields(path, file)
-            _check_fields(path, fields)
-            affine = _affine(path, fields)
-            shape, dtype = _layout(path, fields)
-            data = _data_path(path, fields)
-            if data is None:
-                return StoredVolume(_read_data(path, file, fields, shape, dtype), affine)
-        if not data.is_file():
-            raise Refusal(
-                "{path}: its voxels should be in {file!r}, which does not exist; keep both files together",
-                path=path,
-                file=str(data),
-            )
-        with data.open("rb") as file:
-            return StoredVolume(_read_data(data, file, fields, shape, dtype), affine)
-    except DAMAGE as error:
-        raise Refusal(
-            "{path}: not a readable MetaImage file ({why}); export it again",
-            path=path,
-            why=first_line(error),
-        ) from error
-
-
-def metaimage_layout(path: Path) -> Layout:
-    """Read the header alone; raises as `read_metaimage` does."""
-    with path.open("rb") as file:
-        fields = _read_fields(path, file)
-    shape, dtype = _layout(path, fields)
-    return Layout(shape, dtype.itemsize, _affine(path, fields))
-
-
-def metaimage_data(path: Path) -> Path | None:
-    """Return the file that holds the voxels of a MetaImage header, or None where they are in the file itself.
-
-    Args:
-        path: .mha or .mhd.
-
-    Raises:
-        ValueError: Not a MetaImage file, or its voxels are in several files.
-    """
-    try:
-        with path.open("rb") as file:
-            return _data_path(path, _read_fields(path, file))
-    except OSError as error:
-        raise Refusal(
-            "{path}: not a readable MetaImage file ({why}); export it again",
-            path=path,
-            why=first_line(error),
-        ) from error
 
 
 class _Inflated:
@@ -162,12 +96,12 @@ def _check_fields(path: Path, fields: Fields) -> None:
             )
 
 
-def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+def _shape_and_type(path: Path, fields: Fields) -> tuple[Shape, np.dtype[Any]]:
     code = TYPES.get(fields.get("elementtype", "").upper(), "")
-    sizes = [int(size) if re.fullmatch(r"\d{1,9}", size) else 0 for size in fields.get("dimsize", "").split()]
+    sizes = three_sizes(fields.get("dimsize", ""))
     big = fields.get("binarydatabyteordermsb", "").lower()
     order = {"false": "<", "true": ">"}.get(big, "|" if code in ("i1", "u1") else "")
-    if not code or len(sizes) != 3 or min(sizes) < 1 or not order:
+    if not code or sizes is None or not order:
         found = {name: fields.get(name) for name in ("elementtype", "dimsize", "binarydatabyteordermsb")}
         raise Refusal(
             "{path}: the MetaImage header says {found}; expected a type of real numbers ({types}), three "
@@ -176,10 +110,11 @@ def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[
             found=found,
             types=Word(", ".join(TYPES)),
         )
-    return (sizes[0], sizes[1], sizes[2]), np.dtype(order + code)
+    return sizes, np.dtype(order + code)
 
 
 def _affine(path: Path, fields: Fields) -> Affine:
+    _check_fields(path, fields)
     # AnatomicalOrientation is not asked: programs disagree whether its letters say where an axis comes from or leads.
     names = {"TransformMatrix": 9, "ElementSpacing": 3, "Offset": 3}
     matrix, spacing, offset = (_numbers(fields.get(name.lower(), ""), count) for name, count in names.items())
@@ -215,22 +150,12 @@ def _numbers(text: str, count: int) -> npt.NDArray[np.float64] | None:
     return numbers if len(numbers) == count and np.isfinite(numbers).all() else None
 
 
-def _data_path(path: Path, fields: Fields) -> Path | None:
+def _voxels_name(fields: Fields) -> str | None:
     name = fields["elementdatafile"]
-    if name.upper() == "LOCAL":
-        return None
-    if not name or name.upper().startswith("LIST") or "%" in name:
-        raise Refusal(
-            "{path}: its voxels are spread over several files ({name!r}); expected one; export it again",
-            path=path,
-            name=name,
-        )
-    return path.parent / name
+    return None if name.upper() == "LOCAL" else name
 
 
-def _read_data(
-    path: Path, file: BinaryIO, fields: Fields, shape: tuple[int, int, int], dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _read_data(path: Path, file: BinaryIO, fields: Fields, shape: Shape, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     skip = fields.get("headersize", "0")
     if not re.fullmatch(r"\d{1,9}", skip):
         raise Refusal(
@@ -244,3 +169,7 @@ def _read_data(
     stream = cast(BinaryIO, _Inflated(file)) if packed else file
     left = max(0, path.stat().st_size - file.tell())
     return read_voxels(stream, shape, dtype, left, "zlib" if packed else "raw", path)
+
+
+# .mha or .mhd, with voxels plain or compressed.
+METAIMAGE = TextHeaderFormat("MetaImage", _read_fields, _affine, _shape_and_type, _voxels_name, _read_data)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from ct.refusal import Refusal
 from ct.scan import Affine
-from ct.volume_file import DAMAGE, Layout, StoredVolume, first_line, read_voxels
+from ct.text_header import Fields, Shape, TextHeaderFormat, three_sizes
+from ct.volume_file import read_voxels
 
 # World axes of an NRRD file's `space` against RAS+.
 SIGNS = {
@@ -39,68 +40,6 @@ ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2"
 OPENERS: dict[str, Callable[[Any], Any]] = {"raw": lambda file: file, "gzip": gzip.open, "bzip2": bz2.open}
 MOST_HEADER_LINES = 10_000
 
-Fields = dict[str, str]
-
-
-def read_nrrd(path: Path) -> StoredVolume:
-    """Read an NRRD volume with one number per voxel.
-
-    Args:
-        path: .nrrd or .nhdr; encoding raw, gzip or bzip2.
-
-    Returns:
-        The voxels as stored and the affine.
-
-    Raises:
-        ValueError: Damaged, not one volume of numbers, or without its place in the patient.
-    """
-    try:
-        with path.open("rb") as file:
-            fields = _read_fields(path, file)
-            affine = _affine(path, fields)
-            shape, dtype = _layout(path, fields)
-            data = _data_path(path, fields)
-            if data is None:
-                return StoredVolume(_read_data(path, file, fields, shape, dtype), affine)
-        if not data.is_file():
-            raise Refusal(
-                "{path}: its voxels should be in {file!r}, which does not exist; keep both files together",
-                path=path,
-                file=str(data),
-            )
-        with data.open("rb") as file:
-            return StoredVolume(_read_data(data, file, fields, shape, dtype), affine)
-    except DAMAGE as error:
-        raise Refusal(
-            "{path}: not a readable NRRD file ({why}); export it again", path=path, why=first_line(error)
-        ) from error
-
-
-def nrrd_layout(path: Path) -> Layout:
-    """Read the header alone; raises as `read_nrrd` does."""
-    with path.open("rb") as file:
-        fields = _read_fields(path, file)
-    shape, dtype = _layout(path, fields)
-    return Layout(shape, dtype.itemsize, _affine(path, fields))
-
-
-def detached_data(path: Path) -> Path | None:
-    """Return the file that holds the voxels of an NRRD header, or None where they are in the file itself.
-
-    Args:
-        path: .nrrd or .nhdr.
-
-    Raises:
-        ValueError: Not an NRRD file, or its voxels are in several files.
-    """
-    try:
-        with path.open("rb") as file:
-            return _data_path(path, _read_fields(path, file))
-    except OSError as error:
-        raise Refusal(
-            "{path}: not a readable NRRD file ({why}); export it again", path=path, why=first_line(error)
-        ) from error
-
 
 def _read_fields(path: Path, file: BinaryIO) -> Fields:
     """Read the header up to its blank line; names in lower case and without blanks."""
@@ -118,11 +57,11 @@ def _read_fields(path: Path, file: BinaryIO) -> Fields:
     raise Refusal("{path}: the NRRD header has no end; the file is damaged; export it again", path=path)
 
 
-def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+def _shape_and_type(path: Path, fields: Fields) -> tuple[Shape, np.dtype[Any]]:
     code = next((code for code, names in TYPES.items() if fields.get("type", "").lower() in names), "")
-    sizes = [int(size) if re.fullmatch(r"\d{1,9}", size) else 0 for size in fields.get("sizes", "").split()]
+    sizes = three_sizes(fields.get("sizes", ""))
     order = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower(), "|" if code in ("i1", "u1") else "")
-    if not code or len(sizes) != 3 or min(sizes) < 1 or not order:
+    if not code or sizes is None or not order:
         found = {name: fields.get(name) for name in ("type", "sizes", "endian")}
         raise Refusal(
             "{path}: the NRRD header says {found}; expected a type of real numbers of up to 32 bits or "
@@ -130,7 +69,7 @@ def _layout(path: Path, fields: Fields) -> tuple[tuple[int, int, int], np.dtype[
             path=path,
             found=found,
         )
-    return (sizes[0], sizes[1], sizes[2]), np.dtype(order + code)
+    return sizes, np.dtype(order + code)
 
 
 def _affine(path: Path, fields: Fields) -> Affine:
@@ -165,22 +104,11 @@ def _vectors(text: str) -> npt.NDArray[np.float64]:
         return np.empty((0, 3))
 
 
-def _data_path(path: Path, fields: Fields) -> Path | None:
-    name = fields.get("datafile")
-    if name is None:
-        return None
-    if name.upper().startswith("LIST") or "%" in name:
-        raise Refusal(
-            "{path}: its voxels are spread over several files ({name!r}); expected one; export it again",
-            path=path,
-            name=name,
-        )
-    return path.parent / name
+def _voxels_name(fields: Fields) -> str | None:
+    return fields.get("datafile")
 
 
-def _read_data(
-    path: Path, file: BinaryIO, fields: Fields, shape: tuple[int, int, int], dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _read_data(path: Path, file: BinaryIO, fields: Fields, shape: Shape, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     encoding = ENCODINGS.get(fields.get("encoding", "").lower())
     skips = [fields.get(name, "0") for name in ("lineskip", "byteskip")]
     if encoding is None or not all(re.fullmatch(r"\d{1,9}", skip) for skip in skips):
@@ -211,3 +139,7 @@ def _read_data(
         )
     left = path.stat().st_size - file.tell() if encoding == "raw" else path.stat().st_size
     return read_voxels(stream, shape, dtype, left, encoding, path)
+
+
+# .nrrd or .nhdr, encoding raw, gzip or bzip2.
+NRRD = TextHeaderFormat("NRRD", _read_fields, _affine, _shape_and_type, _voxels_name, _read_data)

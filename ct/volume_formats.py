@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct.read_metaimage import metaimage_data, metaimage_layout, read_metaimage
+from ct.read_metaimage import METAIMAGE
 from ct.read_nifti import nifti_files, nifti_layout, read_nifti
-from ct.read_nrrd import detached_data, nrrd_layout, read_nrrd
+from ct.read_nrrd import NRRD
 from ct.volume_file import Layout, StoredVolume
 
 
@@ -40,8 +40,8 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 PAIR_HEADERS, PAIR_VOXELS = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 FORMATS = (
     VolumeFormat((*NIFTI_SUFFIXES, *PAIR_HEADERS, *PAIR_VOXELS), read_nifti, nifti_layout, _pair_voxels),
-    VolumeFormat((".nrrd", ".nhdr"), read_nrrd, nrrd_layout, detached_data),
-    VolumeFormat((".mha", ".mhd"), read_metaimage, metaimage_layout, metaimage_data),
+    VolumeFormat((".nrrd", ".nhdr"), NRRD.read, NRRD.layout, NRRD.voxels_apart),
+    VolumeFormat((".mha", ".mhd"), METAIMAGE.read, METAIMAGE.layout, METAIMAGE.voxels_apart),
 )
 # As sentences name them.
 VOLUME = "NIfTI, NRRD or MetaImage"

@@ -10,7 +10,7 @@ import SimpleITK
 from refusal import assert_refused
 
 from ct.read import read_mask, read_scan
-from ct.read_metaimage import metaimage_data
+from ct.read_metaimage import METAIMAGE
 from ct.scan import to_source
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -124,13 +124,13 @@ def test_skipped_bytes_and_older_names_of_fields(tmp_path):
 def test_a_header_beside_its_voxels(tmp_path):
     (tmp_path / "voxels").mkdir()
     path = put(tmp_path / "ct.mhd", b"", ElementDataFile="voxels/ct.raw")
-    assert metaimage_data(path) == tmp_path / "voxels" / "ct.raw"
+    assert METAIMAGE.voxels_apart(path) == tmp_path / "voxels" / "ct.raw"
     assert_refused(read_scan, path, "which does not exist; keep both files together")
-    metaimage_data(path).write_bytes(ct().tobytes())
+    METAIMAGE.voxels_apart(path).write_bytes(ct().tobytes())
     np.testing.assert_array_equal(read_scan(path).hu, ct())
-    metaimage_data(path).write_bytes(ct().tobytes()[:-1])
+    METAIMAGE.voxels_apart(path).write_bytes(ct().tobytes()[:-1])
     assert_refused(read_scan, path, "cannot be read", named=path.parent)
-    assert metaimage_data(put(tmp_path / "whole.mha")) is None
+    assert METAIMAGE.voxels_apart(put(tmp_path / "whole.mha")) is None
     for several in ("LIST", "slice%03d.raw 1 4 1"):
         assert_refused(read_scan, put(tmp_path / "several.mhd", b"", ElementDataFile=several), "several files")
 

@@ -8,7 +8,7 @@ import SimpleITK
 from refusal import assert_refused
 
 from ct.read import read_scan
-from ct.read_nrrd import detached_data
+from ct.read_nrrd import NRRD
 from ct.scan import to_source
 
 FIELDS = {
@@ -80,13 +80,13 @@ def test_encodings_and_skipped_bytes(tmp_path, encoding, pack):
 def test_a_header_beside_its_voxels(tmp_path):
     (tmp_path / "voxels").mkdir()
     path = put(tmp_path / "ct.nhdr", b"", data_file="voxels/ct.raw")
-    assert detached_data(path) == tmp_path / "voxels" / "ct.raw"
+    assert NRRD.voxels_apart(path) == tmp_path / "voxels" / "ct.raw"
     assert_refused(read_scan, path, "which does not exist; keep both files together")
-    detached_data(path).write_bytes(ct().tobytes())
+    NRRD.voxels_apart(path).write_bytes(ct().tobytes())
     np.testing.assert_array_equal(read_scan(path).hu, ct())
-    detached_data(path).write_bytes(ct().tobytes()[:-1])
+    NRRD.voxels_apart(path).write_bytes(ct().tobytes()[:-1])
     assert_refused(read_scan, path, "cannot be read", named=path.parent)
-    assert detached_data(put(tmp_path / "whole.nrrd")) is None
+    assert NRRD.voxels_apart(put(tmp_path / "whole.nrrd")) is None
     for several in ("LIST", "slice%03d.raw 1 4 1"):
         assert_refused(read_scan, put(tmp_path / "several.nhdr", b"", data_file=several), "several files")
 

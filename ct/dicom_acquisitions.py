@@ -15,6 +15,16 @@ from ct.refusal import Sentence, word_of
 
 Traits = Mapping[str, str]
 
+# The tube follows the body, and can do so in a pattern; more acquisitions than this are not told by it.
+MODULATED_TAGS = (
+    "XRayTubeCurrent",
+    "XRayTubeCurrentInmA",
+    "ExposureTime",
+    "ExposureTimeInms",
+    "Exposure",
+    "ExposureInmAs",
+)
+MOST_BY_MODULATED_TAGS = 3
 # Tags in which acquisitions, phases and reconstructions differ. Numbers and times that grow during a single acquisition
 # are enough where all of one acquisition lie before all of the next; they need not be the same in all of its slices.
 GROWING_TAGS = (
@@ -53,12 +63,7 @@ CONSTANT_TAGS = (
     "ReconstructionDiameter",
     "SliceThickness",
     "KVP",
-    "XRayTubeCurrent",
-    "XRayTubeCurrentInmA",
-    "ExposureTime",
-    "ExposureTimeInms",
-    "Exposure",
-    "ExposureInmAs",
+    *MODULATED_TAGS,
     "RevolutionTime",
     "SpiralPitchFactor",
     "ScanOptions",
@@ -69,16 +74,6 @@ CONSTANT_TAGS = (
     "PatientPosition",
     "TableHeight",
 )
-# The tube follows the body, and can do so in a pattern; more acquisitions than this are not told by it.
-MODULATED_TAGS = (
-    "XRayTubeCurrent",
-    "XRayTubeCurrentInmA",
-    "ExposureTime",
-    "ExposureTimeInms",
-    "Exposure",
-    "ExposureInmAs",
-)
-MOST_BY_MODULATED_TAGS = 3
 # Where enhanced files keep them (PS3.3, C.7.6.16.2 and C.8.15.3).
 FUNCTIONAL_GROUPS = (
     "FrameContentSequence",

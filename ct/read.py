@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from ct.patterns import MAX_CODE, MIN_CODE, UNLABELLED
 from ct.read_dicom import read_dicom
 from ct.read_images import read_image_mask, read_slice_images
 from ct.refusal import Refusal, Sentence, Word, word_of
-from ct.scan import Grid, Scan, canonical_view
+from ct.scan import Affine, Grid, Scan, canonical_view
 from ct.volume_file import StoredVolume, row_blocks, to_numbers
 from ct.volume_formats import VOLUME, is_volume_file, read_volume, volume_stem
 
@@ -59,10 +60,7 @@ def read_scan(
             )
         return read_slice_images(source, *grey_hu, scan_id, site)
     stored, repairs = _read_stored(source, grey_hu)
-    try:
-        values, affine = canonical_view(stored.values, stored.affine)
-    except ValueError as error:
-        raise Refusal("{source}: {error}", source=source, error=error) from error
+    values, affine = _canonical(source, stored)
     grid = Grid((stored.values.shape[0], stored.values.shape[1], stored.values.shape[2]), stored.affine)
     z_mm, y_mm, x_mm = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
     check_voxels(values.shape, (z_mm, y_mm, x_mm), str(source))
@@ -102,27 +100,34 @@ def read_mask(
             "{source}: a mask of this kind cannot be read; expected a {volume} file", source=source, volume=Word(VOLUME)
         )
     stored = read_volume(source)
-    try:
-        values, affine = canonical_view(stored.values, stored.affine)
-    except ValueError as error:
-        raise Refusal("{source}: {error}", source=source, error=error) from error
+    values, affine = _canonical(source, stored)
     first = place_mask(values.shape, affine, scan.hu.shape, scan.affine, str(source))
     cropped = values.shape != scan.hu.shape
     mask = (np.zeros if cropped else np.empty)(scan.hu.shape, dtype=np.int16)
     part = mask[tuple(slice(at, at + count) for at, count in zip(first, values.shape, strict=True))]
     if cropped and repairs is not None:
-        repairs.append(
-            Sentence(
-                "the {role} is stored cropped to (z, y, x) = {shape} of the scan's {whole} voxels; it was laid in from "
-                "voxel {first} on, where voxels coincide, and is 0 elsewhere",
-                role=word_of(role, ROLES),
-                shape=values.shape,
-                whole=scan.hu.shape,
-                first=first,
-            )
+        text = (
+            "the {role} is stored cropped to (z, y, x) = {shape} of the scan's {whole} voxels; it was laid in from "
+            "voxel {first} on, where voxels coincide, and is 0 elsewhere"
         )
+        role = word_of(role, ROLES)
+        repairs.append(Sentence(text, role=role, shape=values.shape, whole=scan.hu.shape, first=first))
+    _copy_codes(source, stored, values, part)
+    return mask
+
+
+def _canonical(source: Path, stored: StoredVolume) -> tuple[npt.NDArray[Any], Affine]:
+    """View a stored volume as (Z, Y, X), with the affine of that."""
+    try:
+        return canonical_view(stored.values, stored.affine)
+    except ValueError as error:
+        raise Refusal("{source}: {error}", source=source, error=error) from error
+
+
+def _copy_codes(source: Path, stored: StoredVolume, values: npt.NDArray[Any], target: npt.NDArray[np.int16]) -> None:
+    """Write what a mask's stored values mean into a target of their shape."""
     limits = np.iinfo(np.int16)
-    for block, target in row_blocks(values, part):
+    for block, rows in row_blocks(values, target):
         numbers = to_numbers(block, stored.slope, stored.intercept)
         whole = np.rint(numbers)
         # Written this way round, NaN is refused as well.
@@ -131,8 +136,7 @@ def read_mask(
                 "{source}: the mask holds values that are not small whole numbers; expected class codes or 0 / 1",
                 source=source,
             )
-        target[...] = whole
-    return mask
+        rows[...] = whole
 
 
 def read_pattern_mask(

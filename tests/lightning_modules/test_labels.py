@@ -99,15 +99,19 @@ def test_labels_that_never_show_the_finding(
         require_labels(module, data)
 
 
-def test_one_positive_slice_of_one_scan_is_enough(prepared: Path) -> None:
+def test_one_positive_slice_of_one_scan_is_enough(prepared: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = data_of(prepared)
     for path in prepared.glob("*/infection.npy"):
         np.save(path, np.zeros_like(np.load(path)))
+    with pytest.raises(ValueError, match="none of these shows any infection"):
+        require_labels(STAGE_1, data)
     last = Path(data.slice_table("train").scans["folder"].iloc[-1]) / "infection.npy"
     mask = np.load(last)
     mask[3, 16, 16] = 1
     np.save(last, mask)
-    require_labels(STAGE_1, data)
+    with caplog.at_level("INFO", "pytorch_lightning"):
+        require_labels(STAGE_1, data)
+    assert "train: 4 of 4 training scans have an infection mask" in caplog.text
 
 
 def test_labels_of_slices_that_training_leaves_out(prepared: Path) -> None:

@@ -19,6 +19,7 @@ from inference.outputs import NUMBERS
 from inference.result import NOT_SAID
 from inference.scan_list import PRIVATE, Source, named, scans_of, write_private
 from inference.segmenter import Segmenter
+from pages.page import counted
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Summary:
     def __str__(self) -> str:
         """Return the lines to print at the end."""
         lines = [f"{self.done} segmented ({self.before} of them before), {self.flagged} flagged, {self.failed} failed"]
-        lines += [f"left out: {_files(count)}: {reason}" for reason, count in self.left_out.items()]
+        lines += [f"left out: {counted(count, 'file')}: {reason}" for reason, count in self.left_out.items()]
         if self.left_out:
             lines.append(f"which files were left out: {self.out / PRIVATE}")
         if self.failed:
@@ -90,10 +91,6 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
     before = len(sources) - len(waiting)
     return Summary(out, len(rows), before, flagged, len(reasons), Counter(left_out.values()))
-
-
-def _files(count: int) -> str:
-    return f"{count} file{'s' * (count > 1)}"
 
 
 def _check_apart(scans: Path, out: Path) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from ct.refusal import Sentence, word_of
-from inference.result import Member, ModelCard, counted, shown_finding
+from inference.result import Member, ModelCard, shown_finding
+from pages.page import counted
 
 # Below it more than two voxels are wrong for each that is right (Dice = 2 right / (2 right + wrong)). Infection on the
 # phantom's validation scans: 0.88 after all epochs, 0.52 and 0.62 after the first, 0.81 after three (whose answers are

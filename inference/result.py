@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
 from ct.refusal import Sentence
 from ct.scan import Scan
+from pages.page import counted
 
 Masks = dict[str, NDArray[np.bool_] | NDArray[np.uint8]]
 Measurements = dict[str, float | None]
@@ -120,11 +121,6 @@ class Result:
     warnings: tuple[Sentence, ...]
     flags: tuple[str, ...]
     model: ModelCard
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things in words."""
-    return f"{number} {what}" + "s" * (number != 1)
 
 
 def shown_finding(key: str) -> str:

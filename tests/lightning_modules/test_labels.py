@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from harness import experiment_args
+from offline_run import read_offline_run
 
 from datamodules.base import SliceData
 from datamodules.infection import InfectionData
@@ -137,3 +138,7 @@ def test_the_command_ends_before_training(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith(f"error: {unknown}: 0 of 4 training scans have a weak label (has_consolidation or report)")
     assert not list(tmp_path.glob("*/*/*.ckpt"))
+    (run,) = (tmp_path / "smoke").iterdir()
+    why = read_offline_run(run).summary["error"]
+    assert "0 of 4 training scans have a weak label" in why, "the run in W&B says why there is nothing else in it"
+    assert "unknown.csv" not in why

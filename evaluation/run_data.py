@@ -70,8 +70,8 @@ class Run:
 
     @property
     def tested_on(self) -> str:
-        """What stands beside `REAL_SCANS` of the papers: phantoms, or the name of the cohort."""
-        return "phantoms" if self.is_phantom else Path(self.config["data"]["init_args"]["cohort"]).parent.name
+        """What stands beside `REAL_SCANS` of the papers; no name of a folder, since tables go to W&B."""
+        return "phantoms" if self.is_phantom else "own cohort"
 
     @property
     def has_masks(self) -> bool:

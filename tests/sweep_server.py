@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 SWEEP = "abcd1234"
 PROJECT = {"id": "1", "name": "ground-glass", "entity": {"id": "1", "name": "me"}}
 
@@ -90,7 +92,8 @@ class SweepServer(ThreadingHTTPServer):
             trial = self.trials[self._handed_out]
             args = {name: {"value": value} for name, value in trial.items()}
             self._handed_out += 1
-            return [{"type": "run", "run_id": f"trial{self._handed_out}", "program": "train.py", "args": args}]
+            program = yaml.safe_load(self.sweep)["program"]
+            return [{"type": "run", "run_id": f"trial{self._handed_out}", "program": program, "args": args}]
         for run_id in running:
             if run_id not in self.seconds_to_stop and self.stop(run_id):
                 self.seconds_to_stop[run_id] = float("inf")

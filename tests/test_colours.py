@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from callbacks.log_slices import draw_panels, draw_slices
-from ct.colours import COLOUR_OF, NAME_OF_COLOUR, PALETTE, rgb_of
+from ct.colours import COLOUR_OF, NAME_OF_COLOUR, rgb_of
 from evaluation.figures import LINE_COLOURS
 from evaluation.general_figures import forest
 from evaluation.worst_scans import Failure, draw_failures
@@ -62,7 +62,18 @@ def test_what_stands_for_a_thing_stands_for_no_other() -> None:
     assert len(set(colours)) == len(colours)
     assert all(COLOUR_OF[thing] == COLOUR_OF[other] for thing, other in same.items())
     assert not {colour.upper() for colour in LINE_COLOURS} & set(COLOUR_OF.values())
-    assert {thing: PALETTE[name] for thing, name in NAME_OF_COLOUR.items()} == COLOUR_OF
+
+
+def test_the_docs_name_the_colours_that_are_drawn() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "docs" / "predict.md").read_text(), re.MULTILINE)
+    said = dict(rows)
+    of_groups = ", ".join(NAME_OF_COLOUR[f"group_{group}"] for group in (2, 3, 4))
+    marked = f"{NAME_OF_COLOUR['reader']}; {NAME_OF_COLOUR['model']}"
+    for thing in ("lungs", "consolidation", "threshold"):
+        assert said[thing] == NAME_OF_COLOUR[thing]
+    assert [colour for text, colour in rows if text.startswith("infection (")] == [NAME_OF_COLOUR["infection"]]
+    assert [colour for text, colour in rows if text.startswith("pure ground glass,")] == [of_groups]
+    assert [colour for text, colour in rows if text.startswith("what a reader marked")] == [marked]
 
 
 def test_no_other_file_names_a_colour_of_a_thing() -> None:

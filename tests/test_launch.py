@@ -183,8 +183,8 @@ def test_the_noise_model_lies_beside_its_cohort_and_follows_it(box: Path) -> Non
     made = [call for call in calls(box) if "made" in call]
     assert [(call["made"], call["size"]) for call in made] == [("my data/noise_model.npz", "48")]
     assert calls(box)[-1]["model.noise_model"] == "my data/noise_model.npz"
-    later = (box / "my data" / "noise_model.npz").stat().st_mtime + 10
-    os.utime(cohort, (later, later))
+    cohort.write_text("other rows")
+    os.utime(cohort, (0, 0))  # a clock that went back, or a file from another machine
     end(start(box, more))
     assert len([call for call in calls(box) if "made" in call]) == 2
 
@@ -249,7 +249,7 @@ def test_the_stage_1_of_every_experiment(path: Path) -> None:
     assert found.weights == Path("my runs", *Path(weights).parts[1:])
     assert found.config.is_file()
     head = path.read_text().splitlines()[1]
-    assert f"runs/{found.config.stem}/latest/best.ckpt" in head or found.config.stem in head
+    assert found.config.stem in head
 
 
 def test_the_last_value_counts_in_whatever_form(tmp_path: Path) -> None:

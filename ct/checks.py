@@ -152,6 +152,7 @@ def _raise_metal(metal: list[LowParts], census: _Census, where: str) -> Sentence
         and (wrapped.min() < wrapped.max() or all(parts.closed for parts in metal))
     )
     if not exact:
+        _check_chest(census, where, None)  # has the better reason where the values are no HU at all
         inside = np.concatenate([wrapped, doubtful])
         raise Refusal(
             "{where}: {count} voxels inside the body lie below {air} HU (lowest {lowest}) amid much denser ones; "

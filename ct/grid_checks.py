@@ -47,7 +47,7 @@ def check_voxels(shape: tuple[int, ...], spacing_mm: tuple[float, float, float],
             "voxel size in another unit?",
             where=where,
             shape=_by(shape[1:]),
-            fields=Sentence("{y:.1f} x {x:.1f}", y=fields[0], x=fields[1]),
+            fields=_by([round(size, 1) for size in fields]),
             least=FIELD_MM[0],
             most=FIELD_MM[1],
         )

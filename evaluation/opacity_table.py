@@ -81,8 +81,12 @@ def mark_phantoms(folder: Path, study: Study) -> Study:
         folder: The study's.
         study: Its runs.
     """
-    phantom = {(name, seed): read_run(folder / f"seed{seed}" / name / "latest").is_phantom for name, seed, _ in study}
-    return [(f"{name} (phantom)" if phantom[name, seed] else name, seed, metrics) for name, seed, metrics in study]
+    phantom = {
+        name
+        for name, seed, metrics in study
+        if COLUMNS["opacity IOU"] in metrics and read_run(folder / f"seed{seed}" / name / "latest").is_phantom
+    }
+    return [(f"{name} (phantom)" if name in phantom else name, seed, metrics) for name, seed, metrics in study]
 
 
 def _mean(seeds: Sequence[Mapping[str, float | int | None]], key: str) -> str:

@@ -109,7 +109,7 @@ def facts_of(run: Run) -> dict[str, str]:
     return {
         "Experiment": run.experiment,
         "Run": run.folder.name,
-        "Cohort": Path(data["cohort"]).parent.name + (" (phantoms: synthetic scans)" if run.is_phantom else ""),
+        "Cohort": run.cohort + (" (phantoms: synthetic scans)" if run.is_phantom else ""),
         "Test scans": f"{len(run.scans)}{patients}, {counted(int(run.scans['slices'].sum()), 'slice')}",
         "Test sites": ", ".join(sites),
         "Prepared size": f"{data['size']} x {data['size']} pixels",

@@ -40,7 +40,7 @@ def learning(report: ReportFolder, run: Run) -> None:
     report.section("Training")
     history = read_curves(run.folder)
     if not curves_of(history):
-        report.note("The run folder has no metrics.csv, so there are no learning curves.")
+        report.note("metrics.csv has no figure by epoch, so there are no learning curves.")
         return
     caption = "Validation: whole scans as they are, by the weights at the end of each epoch. Training: the predictions "
     caption += "of the epoch's own steps on augmented slices, while the weights changed"
@@ -74,7 +74,10 @@ def per_site(report: ReportFolder, run: Run) -> None:
             f" Dotted: a reader against the average of the others, mean over the readers of the {n} test scans with "
             "two readers or more; the model is judged against the label of all scans."
         )
-    report.figure("per_site", forest(table, ceiling), "Dice and IOU per site", caption)
+    if table["value"].notna().any():
+        report.figure("per_site", forest(table, ceiling), "Dice and IOU per site", caption)
+    else:
+        report.note("No test scan has a finding of this model, so there is no figure to draw.")
     if len(ceiling):
         caption = "Readers and model on the same scans, both against the average of the other readers."
         report.table("human_ceiling", ceiling, "Human ceiling", caption)
@@ -111,7 +114,7 @@ def volumes(report: ReportFolder, run: Run) -> None:
     table = volume_table(run)
     known = table.dropna(subset=["truth_ml", "predicted_ml"])
     if known.empty:
-        report.note("The spacing of the test scans is unknown, so there are no volumes in ml to compare.")
+        report.note("No test scan has both a label and a known spacing, so there are no volumes in ml to compare.")
         return
     here = {finding: rows for finding in run.findings if len(rows := known[known["finding"] == finding])}
     limits = {name: bland_altman(rows["predicted_ml"], rows["truth_ml"]) for name, rows in here.items()}

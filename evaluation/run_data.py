@@ -11,6 +11,8 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from ct.cohort import REQUIRED_COLUMNS
+from ct.csv_table import read_csv_table
 from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS
 from ct.prepare import prepared_folder
 from evaluation.tables import read_metrics
@@ -67,6 +69,11 @@ class Run:
         """Whether its scans are synthetic, as far as its cohort is still there to tell."""
         cohort = Path(self.config["data"]["init_args"]["cohort"])
         return cohort.is_file() and lists_phantoms(cohort)
+
+    @property
+    def cohort(self) -> str:
+        """The name of the cohort's folder, the user's own word; it stays on pages of this machine."""
+        return Path(self.config["data"]["init_args"]["cohort"]).parent.name
 
     @property
     def tested_on(self) -> str:
@@ -169,8 +176,9 @@ def _read_arrays(masks: Path, hu: Path, changed_ns: int) -> Arrays:
 
 def lists_phantoms(cohort: Path) -> bool:
     """Whether the first scan of a cohort.csv lies in a phantom cohort; a fold of one is a list of its own."""
-    image = pd.read_csv(cohort, dtype=str, nrows=1)["image"].iloc[0]
-    return any((place / PHANTOM).is_file() for place in (cohort.parent / image).parents)
+    records = read_csv_table(cohort, REQUIRED_COLUMNS).records()
+    image = records[0][1].get("image", "") if records else ""
+    return bool(image) and any((place / PHANTOM).is_file() for place in (cohort.parent / image).parents)
 
 
 def read_run(folder: Path) -> Run:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from ct.colours import COLOUR_OF
+from ct.prepare import prepared_folder
 from evaluation.em_figures import choose_places, overlays, tpr_fpr
 from evaluation.em_report import PLACES, results_table, trade_off
 from evaluation.figures import FINDING_MARKER
@@ -21,13 +22,23 @@ Runs = Mapping[str, Run]
 
 
 def same_test(runs: Runs) -> list[dict[str, Run]]:
-    """Take runs apart by task and test scans: in each part they can be compared. Order is kept."""
-    parts: dict[Any, dict[str, Run]] = {}
+    """Take runs apart by task and test scans: in each part they can be compared. Order is kept.
+
+    The same prepared folders are the same scans at the same size. Of a run without masks only the scans' names and the
+    place of their folders are known: it is compared with the runs of these, unless the scans behind the names changed.
+    """
+    parts: dict[Any, dict[Any, list[str]]] = {}
     for name, run in runs.items():
-        # The same prepared folders are the same scans at the same size; without masks only their names are known.
-        scans = run.scans["folder"].fillna(run.scans["scan_id"])
-        parts.setdefault((run.task, tuple(sorted(scans))), {})[name] = run
-    return list(parts.values())
+        data, scans = run.config["data"]["init_args"], run.scans
+        place = prepared_folder(data["cohort"], data["size"], data["prepared"])
+        folders = None if scans["folder"].isna().any() else tuple(sorted(scans["folder"]))
+        key = run.task, place, tuple(sorted(scans["scan_id"]))
+        parts.setdefault(key, {}).setdefault(folders, []).append(name)
+    same: list[list[str]] = []
+    for part in parts.values():
+        changed = len(part.keys() - {None}) > 1
+        same += part.values() if changed else [[name for names in part.values() for name in names]]
+    return [{name: run for name, run in runs.items() if name in names} for names in same]
 
 
 def one_of_each(runs: Runs) -> dict[str, Run]:
@@ -127,8 +138,7 @@ def write_index(runs: Runs, folder: Path, links: Mapping[str, str]) -> ReportFol
 
 def _add_part(report: ReportFolder, key: str, part: Runs, links: Mapping[str, str]) -> None:
     first = next(iter(part.values()))
-    cohort = Path(first.config["data"]["init_args"]["cohort"]).parent.name
-    report.section(f"{first.task.capitalize()}, {cohort}, {len(first.scans)} test scans")
+    report.section(f"{first.task.capitalize()}, {first.cohort}, {len(first.scans)} test scans")
     rows = [
         {"run": name, "finding": row.label, **row.figures}
         for name, run in part.items()

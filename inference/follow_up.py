@@ -28,7 +28,8 @@ def follow_up(sources: Sequence[Source], rows: pd.DataFrame) -> pd.DataFrame:
         `patient` ("patient 1"), `name`, `days` since the first scan (NaN where a date of the patient is unknown), and
         for every volume `<what>_ml` and `<what>_change_ml` since the first scan.
     """
-    visits = pd.DataFrame([_visit(source) for source in sources], columns=["name", "who", "date"])
+    done = set(rows["name"])
+    visits = pd.DataFrame([_visit(each) for each in sources if each.name in done], columns=["name", "who", "date"])
     visits = visits[visits["who"] != ""].merge(rows, on="name", how="inner")
     volumes = _volumes(rows)
     found = []

@@ -14,6 +14,7 @@ from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
 from lightning_modules.opacity import OpacityModule
 from lightning_modules.weights import read_checkpoint
+from machine.latest import through_latest
 
 MODULES: dict[str, type[SegmentationModule]] = {
     module.task: module for module in (InfectionModule, ConsolidationModule, OpacityModule)
@@ -31,10 +32,11 @@ def checkpoints_in(texts: Sequence[str]) -> list[str]:
     words: list[str] = []
     for text in texts:
         try:
-            words += [text] if Path(text).is_file() else shlex.split(text)
+            words += [text] if through_latest(text).is_file() else shlex.split(text)
         except ValueError:  # a quotation mark without its other half is part of a name
             words.append(text)
-    return [path for word in words for path in ([word] if Path(word).is_file() else sorted(glob.glob(word)) or [word])]
+    found = [[word] if through_latest(word).is_file() else sorted(glob.glob(word)) or [word] for word in words]
+    return [path for paths in found for path in paths]
 
 
 def load_module(path: str | Path) -> SegmentationModule:

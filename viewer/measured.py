@@ -54,6 +54,6 @@ def _amount(measured: Measured, key: str) -> str:
     return f"{share} ({volume})" if measured[f"{key}_ml"] is not None else share
 
 
-def scores_table(measured: Measured, findings: Sequence[Finding]) -> pd.DataFrame:
+def scores_table(measured: Measured) -> pd.DataFrame:
     """The papers' scores and how undecided the model is: a row each, column value."""
     return pd.DataFrame.from_dict(scores(measured), orient="index", columns=["value"])

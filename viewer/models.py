@@ -54,10 +54,10 @@ def newest_runs(runs: Path) -> dict[str, Path]:
         runs: Folder of all runs.
     """
     # Not by the folders' names: these are local time, which is set back now and then.
-    by_time = sorted(finished_runs(runs), key=_tested_ns, reverse=True)
+    by_time = sorted(finished_runs(runs), key=_begun_ns, reverse=True)
     found = {experiment_place(run, runs): run for run in by_time}
     return {name: found[name] for name in sorted(found, key=lambda name: name.count("/"))}
 
 
-def _tested_ns(run: Path) -> int:
-    return (run / "metrics.json").stat().st_mtime_ns
+def _begun_ns(run: Path) -> int:
+    return (run / "config.yaml").stat().st_mtime_ns  # written once; a test of the run writes other files again

@@ -93,7 +93,7 @@ function makePane(plane, masks, title, scan, state, draw) {
   slider.addEventListener("input", () => go(Number(slider.value)));
   canvas.addEventListener("wheel", event => {
     event.preventDefault();
-    go(state.at[plane.axis] + (event.deltaY < 0 ? 1 : -1));
+    if (event.deltaY) go(state.at[plane.axis] - Math.sign(event.deltaY)); // 0: a swipe to the side
   }, { passive: false });
   listen(canvas, plane, scan, state, draw);
   const pane = { plane, masks, canvas, lines, slider, number, image: new ImageData(columns, rows) };

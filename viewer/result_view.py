@@ -1,6 +1,7 @@
 """A segmented scan on the page: what to know first, the pictures, the numbers, the report and the files."""
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def _show_answer(shown: Segmented, scan: str, model: str) -> None:
     st.header(plain(f"{scan}, segmented by {model}"), anchor=False)
     st.caption(plain(f"Model: {result.model.card_line}{flips}."))
     if result.flags:
-        reasons = "; ".join(plain(headline(flag)) for flag in result.flags)
+        reasons = "; ".join(dict.fromkeys(plain(headline(flag)) for flag in result.flags))
         st.warning(f"**This result may be wrong:** {reasons}. {DETAILS}", icon=":material/flag:")
     st.html(tiles(result.measurements, findings_of(result.masks)))
     show_planes(shown.packet, shown.name)
@@ -92,7 +93,7 @@ def _show_answer(shown: Segmented, scan: str, model: str) -> None:
 
 def headline(flag: str) -> str:
     """A flag in a few words: what stands before its figures."""
-    return flag.split(": ")[0]
+    return re.split("[,;:] ", flag.removeprefix("implausible: "))[0]
 
 
 def _coarser(scan: Scan) -> str:
@@ -103,11 +104,11 @@ def _coarser(scan: Scan) -> str:
 def _agreements(shown: Segmented) -> str:
     """Of each finding that both tell."""
     result, truth = shown.result, shown.truth
-    found = findings_of(result.masks)
+    found = {finding.key for finding in findings_of(result.masks)}
     return "; ".join(
         f"{finding.name} {agreement(mask_of(truth, finding), mask_of(result.masks, finding), result.scan)}"
         for finding in findings_of(truth)
-        if finding in found
+        if finding.key in found
     )
 
 
@@ -128,9 +129,8 @@ def _show_tabs(shown: Segmented) -> None:
 
 
 def _show_numbers(result: Result) -> None:
-    findings = findings_of(result.masks)
-    for table in (volumes_table, region_table, scores_table):
-        rows = table(result.measurements, findings)
+    measured, findings = result.measurements, findings_of(result.masks)
+    for rows in (volumes_table(measured, findings), region_table(measured, findings), scores_table(measured)):
         if len(rows):
             st.table(rows.map(plain))
     st.caption(ABOUT)

@@ -1,5 +1,6 @@
 """The page that compares runs of the same test scans: their figures, by site, and the scans on which each did worst."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -12,10 +13,10 @@ from matplotlib import pyplot as plt
 from ct.cohort import read_cohort
 from evaluation.run_data import Run, read_run
 from evaluation.side_by_side import Runs, same_test
-from evaluation.statistics import per_site_table
+from evaluation.statistics import between, per_site_table
 from evaluation.tables import CAPTION, FINDINGS, KEYS, finding_rows, text
 from evaluation.worst_scans import draw_failures, failure, most_false, worst_scans
-from pages.page import cell
+from pages.page import cell, counted
 from viewer.models import newest_runs, run_label
 from viewer.site_bars import ALL, BAR_FIGURES, NO_INTERVALS, draw_sites, site_figures
 from viewer.visit import plain
@@ -78,15 +79,14 @@ def _read(folder: Path, changed_ns: int) -> Run:
 def part_title(part: Runs) -> str:
     """What runs of the same test scans have in common."""
     first = next(iter(part.values()))
-    cohort = Path(first.config["data"]["init_args"]["cohort"]).parent.name
-    number = f"{len(part)} runs" if len(part) > 1 else "1 run"
-    return f"{first.task.capitalize()}, {len(first.scans)} test scans of {cohort} ({number})"
+    scans = counted(len(first.scans), "test scan")
+    return f"{first.task.capitalize()}, {scans} of {first.cohort} ({counted(len(part), 'run')})"
 
 
 def _show_part(part: Runs) -> None:
     first = next(iter(part.values()))
-    tables = {name: _intervals(run, run.folder.stat().st_mtime_ns) for name, run in part.items()}
-    intervals = {name: table for name, table in tables.items() if table is not None}
+    known = {name: with_patients(run) for name, run in part.items()}
+    intervals = {name: _intervals(run, run.folder.stat().st_mtime_ns) for name, run in known.items() if run}
     st.table(runs_table(part, intervals).map(plain), hide_index=True)
     st.caption(f"{CAPTION} {INTERVALS}{_without(part, intervals)}")
     left, right = st.columns(2)
@@ -101,17 +101,22 @@ def _show_part(part: Runs) -> None:
         _show_worst(name, run, finding)
 
 
-@st.cache_data(show_spinner=False, hash_funcs={Run: lambda run: str(run.folder)})
-def _intervals(run: Run, changed_ns: int) -> pd.DataFrame | None:
-    """The intervals of a run, made again where its folder changed; None where its patients are unknown."""
+def with_patients(run: Run) -> Run | None:
+    """A run whose scans say whose they are, from its cohort where it kept no masks; None where nothing says it."""
     scans = run.scans
-    if scans["patient"].isna().any():  # a run that kept no masks
+    if scans["patient"].isna().any():
         try:
             rows = read_cohort(run.config["data"]["init_args"]["cohort"]).rows
         except (ValueError, OSError):
             return None
         scans = scans.assign(patient=scans["scan_id"].map({row.scan_id: row.patient_id for row in rows}))
-    return None if scans["patient"].isna().any() else per_site_table(replace(run, scans=scans))
+    return None if scans["patient"].isna().any() else replace(run, scans=scans)
+
+
+@st.cache_data(show_spinner=False, hash_funcs={Run: lambda run: str(run.folder)})
+def _intervals(run: Run, changed_ns: int) -> pd.DataFrame:
+    """The intervals of a run whose patients are known, made again where its folder changed."""
+    return per_site_table(run)
 
 
 def _without(part: Runs, intervals: Mapping[str, pd.DataFrame]) -> str:
@@ -128,18 +133,18 @@ def runs_table(part: Mapping[str, Run], intervals: Mapping[str, pd.DataFrame]) -
         for key, row in zip(keys, finding_rows(run.metrics), strict=True):
             here = ends[(ends["site"] == ALL) & (ends["finding"] == key)].set_index("figure")
             figures = {
-                column: text(column, value) + (_interval(here, KEYS[column]) if column in WITH_INTERVAL else "")
+                column: text(column, value)
+                if value is None or column not in WITH_INTERVAL
+                else between(value, *_ends(here, KEYS[column]))
                 for column, value in row.figures.items()
             }
             rows.append({"run": name, "finding": row.label} | figures)
     return pd.DataFrame(rows)
 
 
-def _interval(ends: pd.DataFrame, figure: str) -> str:
-    if figure not in ends.index or ends.loc[figure, ["low", "high"]].isna().any():
-        return ""
-    low, high = ends.loc[figure, ["low", "high"]]
-    return f" ({low:.3f} to {high:.3f})"
+def _ends(ends: pd.DataFrame, figure: str) -> tuple[float, float]:
+    """The interval of a figure; NaN where it has none."""
+    return tuple(ends.loc[figure, ["low", "high"]]) if figure in ends.index else (math.nan, math.nan)
 
 
 def _show_worst(name: str, run: Run, finding: str) -> None:
@@ -149,7 +154,7 @@ def _show_worst(name: str, run: Run, finding: str) -> None:
     if not len(rows):
         st.write("No scan is known to have or to lack this finding.")
         return
-    shown = {"dice": rows["dice"].map(cell), "lung_ml": rows["lung_ml"].map("{:,.0f}".format)}
+    shown = {"dice": rows["dice"].map(cell), "lung_ml": rows["lung_ml"].round().map(cell)}
     st.table(rows.assign(**shown).rename(columns=WORDS).astype(str).map(plain), hide_index=True)
     if not run.has_masks:
         st.caption(f"No pictures: {NO_MASKS}.")

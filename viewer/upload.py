@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
+from ct.archives import kind_of_start
 from ct.unzip import MIB, ZipLimits, as_one_sentence, check_count, find_scan, unzip
 from ct.volume_formats import VOLUME
 
@@ -70,7 +71,7 @@ def _check_upload(files: Sequence[tuple[str, bytes]], limits: Limits) -> None:
 
 def _is_zip(name: str, content: bytes) -> bool:
     # NIfTI and DICOM files may end with what looks like a zip, so the start decides.
-    return name.lower().endswith(".zip") or content[:4] in (b"PK\3\4", b"PK\5\6")
+    return name.lower().endswith(".zip") or kind_of_start(content[:4]) == "zip"
 
 
 def _lay(files: Sequence[tuple[str, bytes]], folder: Path) -> None:

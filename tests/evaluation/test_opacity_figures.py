@@ -81,7 +81,7 @@ def test_table_3_has_the_runs_and_the_papers_rows() -> None:
     metrics = {"test/loss": 0.4, "opacity/relative_volume": None, "opacity/iou_pooled": 0.7}
     config = {"data": {"init_args": {"cohort": "cohorts/four/cohort.csv"}}}
     table = results_table({"mine": Run(Path(), "mine", config, metrics, pd.DataFrame())})
-    assert table["scans"].tolist() == ["four", *["real scans"] * 3]
+    assert table["scans"].tolist() == ["own cohort", *["real scans"] * 3]
     assert table["model"].tolist()[0] == "mine"
     assert table["opacity IOU"].tolist() == [0.7, 0.706, 0.735, 0.758]
     assert np.isnan(table["RV"][0])

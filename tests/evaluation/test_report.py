@@ -166,7 +166,7 @@ def test_a_run_of_one_scan_claims_nothing_that_one_scan_cannot_show(
 def test_rows_of_a_phantom_are_marked_beside_the_paper_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = make_run(tmp_path / "runs", "unet_em", "consolidation")
-    assert results_table({"mine": made})["scans"].tolist() == ["four", "four", *["real scans"] * 3]
+    assert results_table({"mine": made})["scans"].tolist() == ["own cohort", "own cohort", *["real scans"] * 3]
     cohort, phantom = Path("cohorts/four"), Path("cohorts/phantom")
     for folder in (cohort, phantom):
         folder.mkdir(parents=True)

@@ -18,7 +18,8 @@ FILES = sorted((ROOT / "experiments" / "sweeps").iterdir())
 
 
 def make(*arguments: str) -> str:
-    return subprocess.run(["make", *arguments], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    command = ["make", "--no-print-directory", *arguments]  # also below another make
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
 
 
 def parse(sweep: Sweep) -> None:

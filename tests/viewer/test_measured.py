@@ -69,7 +69,7 @@ def test_regions_are_sides_and_thirds() -> None:
 
 
 def test_scores_have_the_papers_names() -> None:
-    assert scores_table(MEASURED, FINDINGS)["value"].to_dict() == {
+    assert scores_table(MEASURED)["value"].to_dict() == {
         "severity score (infection in the lungs)": "0.023",
         "well-aerated lung (%)": "97.7",
         "mean entropy in the lungs (bits)": "0.123",
@@ -101,7 +101,7 @@ def test_all_that_is_measured_is_shown_and_no_key_is(task: str) -> None:
     masks |= {"consolidation": inside} if task == "consolidation" else {}
     masks |= {"groups": np.full(scan.hu.shape, 3, np.uint8)} if task == "opacity" else {}
     measured, findings = Read(measure(scan, masks)), findings_of(masks)
-    tables = [table(measured, findings) for table in (volumes_table, region_table, scores_table)]
+    tables = [volumes_table(measured, findings), region_table(measured, findings), scores_table(measured)]
     assert set(measured) <= measured.keys_read
     words = [word for table in tables for word in (*table.index, *table.columns, *table.to_numpy().ravel())]
     assert not [word for word in words if re.search(r"\w_\w", word)]

@@ -64,7 +64,7 @@ def test_bars_are_drawn_of_what_is_defined(part: dict[str, Run], intervals: dict
 def test_the_table_has_a_row_for_each_run(part: dict[str, Run], intervals: dict[str, pd.DataFrame]) -> None:
     table = runs_table(part, intervals)
     assert table[["run", "finding", "Dice", "n"]].to_numpy().tolist() == [
-        ["one", "infection", "0.500 (0.400 to 0.600)", "-"],
+        ["one", "infection", "0.500 (0.400\xa0to\xa00.600)", "-"],
         ["two", "infection", "0.750", "-"],
     ]
 

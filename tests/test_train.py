@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from harness import EXPERIMENTS, ROOT, experiment_args
+from pytorch_lightning.accelerators import CUDAAccelerator
 from sklearn.metrics import f1_score, recall_score
 
 from ct.phantom import write_cohort
@@ -304,8 +305,9 @@ WRONG_OPTIONS = {
 OF_THE_TRAINER = {
     "--trainer.accelerator=tpu": "torch_xla",
     "--trainer.accelerator=nonsense": "nonsense",
-    "--trainer.devices=-1": "devices",
-    "--trainer.devices=0": "devices",
+    "--trainer.accelerator=gpu": "No supported gpu backend found",
+    "--trainer.accelerator=cpu --trainer.devices=-1": "devices",
+    "--trainer.accelerator=cpu --trainer.devices=0": "devices",
     "--trainer.num_nodes=0": "num_nodes",
     "--trainer.max_epochs=-2": "max_epochs",
     "--trainer.strategy=nonsense": "nonsense",
@@ -329,9 +331,15 @@ def test_a_wrong_option_is_one_line(
 
 @pytest.mark.parametrize("option", OF_THE_TRAINER)
 def test_what_the_trainer_refuses_is_one_line(
-    option: str, cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: str,
+    cohort: Path,
+    work: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    args = experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}", option)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: False)
+    args = experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}", *option.split())
     line = refused(capsys, ["fit", *args])
     assert line.startswith("error: the settings of trainer are refused: ")
     assert OF_THE_TRAINER[option] in line

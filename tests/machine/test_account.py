@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,11 +22,17 @@ def getpwuid(uid):
     raise KeyError(f"getpwuid(): uid not found: {uid}")
 pwd.getpwuid = getpwuid
 """
+CT = (
+    *("prepare", "phantom", "splits", "statistics", "composition", "import_slices", "import_medseg_slices"),
+    *("import_medseg", "import_mosmed", "import_covid_ct_md", "import_covid19_ct_seg"),
+)
+EVALUATION = ("report", "compare", "tables", "folds", "readers", "noise_model", "opacity_table", "sweep_file")
 COMMANDS = [
     ["train.py"],
     ["sweep.py"],
-    *(["-m", name] for name in ("ct.prepare", "ct.phantom", "inference.predict", "inference.calibrate", "viewer")),
-    *(["-m", f"evaluation.{name}"] for name in ("report", "compare", "tables", "folds", "readers", "noise_model")),
+    *(["-m", name] for name in ("inference.predict", "inference.calibrate", "viewer")),
+    *(["-m", f"ct.{name}"] for name in CT),
+    *(["-m", f"evaluation.{name}"] for name in EVALUATION),
 ]
 
 
@@ -73,6 +80,7 @@ def test_a_home_that_somebody_else_prepared_is_not_used(nameless: None, tmp_path
 def test_a_user_with_an_entry_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*NAMES, "HOME"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name="ada", pw_dir="/home/ada"))
     complete_account()
     assert "HOME" not in os.environ
     assert "LOGNAME" not in os.environ

@@ -78,7 +78,7 @@ check-import:
 	@test -n $(call quoted,$(FOLDER)) || { echo "error: name the folder of $(FROM) as downloaded: FOLDER=<folder>"; exit 2; }
 
 prepare: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<cohort.csv> JOBS=2 SIZE=256]: prepare all scans, with a verdict for each in verdicts.csv
-	$(PY) -m ct.prepare --cohort $(call quoted,$(or $(COHORT),cohorts/phantom/cohort.csv)) --size $(SIZE) --jobs $(JOBS)
+	$(PY) -m cohort.prepare --cohort $(call quoted,$(or $(COHORT),cohorts/phantom/cohort.csv)) --size $(SIZE) --jobs $(JOBS)
 
 check-experiment:
 	@$(if $(EXP),,echo "error: name an experiment: make train EXP=<one of these>"; $(MAKE) -s list-experiments; exit 2)
@@ -96,10 +96,10 @@ evaluate: check-experiment $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder> S
 		$(if $(SAVE_MASKS),--trainer.callbacks+=callbacks.save_masks.SaveMasks) $(ARGS)
 
 split: $(INSTALLED)  ## [COHORT= OUT=<folder> ARGS="--leave-one-site-out" | "--folds 5" | "--test-list <file>" | "--held-out-sites C D"]: write the cohort.csv of every fold
-	$(WITH_COHORT) -m ct.splits --cohort "$$cohort" --out $(call quoted,$(or $(OUT),cohorts/folds)) $(ARGS)
+	$(WITH_COHORT) -m cohort.splits --cohort "$$cohort" --out $(call quoted,$(or $(OUT),cohorts/folds)) $(ARGS)
 
 composition: $(INSTALLED)  ## [COHORT= ARGS="--style markdown"]: slices, scans and patients per site, split and label
-	@$(WITH_COHORT) -m ct.composition --cohort "$$cohort" $(ARGS)
+	@$(WITH_COHORT) -m cohort.composition --cohort "$$cohort" $(ARGS)
 
 predict: $(INSTALLED)  ## CKPT=<best.ckpt, or several with blanks between them; quote those that hold blanks> SCAN=<scan | folder of scans | cohort.csv> OUT=<folder> [ARGS=--flips]: masks, numbers and reports of new scans; goes on with an unfinished batch
 	$(PY) -m inference.predict --ckpt $(call quoted,$(CKPT)) --scan $(call quoted,$(SCAN)) --out $(call quoted,$(OUT)) $(ARGS)
@@ -127,7 +127,7 @@ study-seed-%: cohort
 opacity-study:  ## [SEEDS="0 1 2"]: paper L3 on the phantom with several seeds: soft and hard labels, three networks
 	$(MAKE) --no-print-directory study STUDY="opacity_unet opacity_unet_hard opacity_deeplabv3plus opacity_pspnet" \
 		COHORT= RUNS=$(call quoted,$(RUNS)/opacity)
-	$(PY) -m evaluation.opacity_table $(call quoted,$(RUNS)/opacity/study)
+	$(PY) -m evaluation.report.opacity_table $(call quoted,$(RUNS)/opacity/study)
 
 .PHONY: sweep sweep-offline check-sweep
 check-sweep:
@@ -137,7 +137,7 @@ check-sweep:
 sweep: check-sweep $(INSTALLED)  ## SWEEP=<sweep>: hand a sweep to the W&B server and work for it (wandb sweep, wandb agent)
 	@test -z $(call quoted,$(ARGS)$(COHORT)) || { echo "error: the server starts trials from $(SWEEP_FILE) alone; put ARGS and COHORT" \
 		"into its command, or use make sweep-offline"; exit 2; }
-	@$(PY) -m evaluation.sweep_file $(SWEEP_FILE)
+	@$(PY) -m evaluation.sweeps.sweep_file $(SWEEP_FILE)
 	@said=$$(mktemp); .venv/bin/wandb sweep $(SWEEP_FILE) 2>&1 | tee $$said; \
 		agent=$$(sed -e 's/\x1b\[[0-9;]*m//g' -n -e 's/.*Run sweep agent with: wandb agent //p' $$said); rm -f $$said; \
 		test -n "$$agent" || { echo "error: W&B took no sweep (see above); log in first: .venv/bin/wandb login"; exit 2; }; \
@@ -148,7 +148,7 @@ sweep-offline: check-sweep $(INSTALLED)  ## SWEEP=<sweep> [JOBS=2 COHORT= ARGS= 
 		$(if $(COHORT),$(call quoted,--data.cohort=$(COHORT))) $(ARGS)
 
 cross-validate: check-experiment $(INSTALLED)  ## EXP=<experiment> [COHORT= FOLDS=5]: every patient in the test split of one fold, and their figures together
-	$(WITH_COHORT) -m ct.splits --cohort "$$cohort" --folds $(FOLDS) --out $(call quoted,$(RUNS)/folds/cohorts)
+	$(WITH_COHORT) -m cohort.splits --cohort "$$cohort" --folds $(FOLDS) --out $(call quoted,$(RUNS)/folds/cohorts)
 	@for fold in $$(seq $(FOLDS)); do \
 		$(MAKE) --no-print-directory train EXP=$(EXP) COHORT=$(call quoted,$(RUNS)/folds/cohorts)/fold-$$fold/cohort.csv \
 			RUNS=$(call quoted,$(RUNS)/folds)/fold-$$fold || exit $$?; \
@@ -156,11 +156,11 @@ cross-validate: check-experiment $(INSTALLED)  ## EXP=<experiment> [COHORT= FOLD
 	$(PY) -m evaluation.folds $(call quoted,$(RUNS)/folds)
 
 stats: $(INSTALLED) $(if $(COHORT),,cohorts/opacity/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256]: mean and deviation of HU and class frequencies of the training slices
-	$(PY) -m ct.statistics --cohort $(call quoted,$(or $(COHORT),cohorts/opacity/cohort.csv)) --size $(SIZE) --jobs $(JOBS)
+	$(PY) -m cohort.training_statistics --cohort $(call quoted,$(or $(COHORT),cohorts/opacity/cohort.csv)) --size $(SIZE) --jobs $(JOBS)
 
 noise-model: $(INSTALLED) $(if $(COHORT),,cohorts/opacity/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256 OUT=<file>]: estimate the reader noise model, with a picture of its curves
 	@cohort=$(call quoted,$(or $(COHORT),cohorts/opacity/cohort.csv)); out=$(call quoted,$(OUT)); \
-		$(PY) -m evaluation.noise_model --cohort "$$cohort" --size $(SIZE) --jobs $(JOBS) \
+		$(PY) -m evaluation.readers.noise_model --cohort "$$cohort" --size $(SIZE) --jobs $(JOBS) \
 		--out "$${out:-$$(dirname "$$cohort")/noise_model.npz}"
 
 readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256 EXP=<experiment with saved masks>]: how well readers agree, and the model among them

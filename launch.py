@@ -35,17 +35,17 @@ OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "GROUN
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # The cohorts that can be made, by the name of their folder. A word like $MEDSEG is the user's own folder.
 COHORTS = {
-    "phantom": ["ct.phantom"],
-    "tiny": ["ct.phantom", "--tiny"],
-    "tiny_panel": ["ct.phantom", "--tiny", "--readers=3"],
+    "phantom": ["phantom.write_phantom"],
+    "tiny": ["phantom.write_phantom", "--tiny"],
+    "tiny_panel": ["phantom.write_phantom", "--tiny", "--readers=3"],
     # For paper L3: pixels fine enough for crazy paving, and a panel of six readers.
-    "opacity": ["ct.phantom", "--size=128", "--readers=6"],
+    "opacity": ["phantom.write_phantom", "--size=128", "--readers=6"],
     "medseg": [
-        *("ct.import_medseg_slices", "--folder", "$MEDSEG", "--grey-low-hu=-1100", "--grey-high-hu=260"),
+        *("cohort.importers.medseg_slices", "--folder", "$MEDSEG", "--grey-low-hu=-1100", "--grey-high-hu=260"),
         *("--groups=experiments/medseg_groups.csv", "--transpose", "--whole-image"),
     ],
     # Grey to HU is an approximation.
-    "covid20": ["ct.import_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
+    "covid20": ["cohort.importers.slice_folder", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
 }
 FOLDERS = {"MEDSEG": "<folder with images/ and masks/>", "COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}
 
@@ -181,7 +181,7 @@ def make_cohort(settings: Settings) -> Path:
 def _make_noise_model(cohort: Path, settings: Settings) -> Path:
     """The reader noise model beside the cohort that it is estimated from."""
     path = cohort.with_name("noise_model.npz")
-    command = ["-m", "evaluation.noise_model", "--cohort", str(cohort), "--out", str(path)]
+    command = ["-m", "evaluation.readers.noise_model", "--cohort", str(cohort), "--out", str(path)]
     command += ["--size", str(settings.config.get("data.size", 256))]
     failure = Sentence("the reader noise model could not be estimated")
     source = path.with_name("noise_model.sha256")  # of the cohort's table; what is newer by a clock may be older
@@ -309,7 +309,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _tell_wandb(why: Sentence) -> None:
     """A trial that never came to train has no run but the one that its agent expects: say there why."""
     if "WANDB_SWEEP_ID" in os.environ:
-        from callbacks.wandb_run import record_failure  # takes seconds, which no other trial needs
+        from training.wandb_run import record_failure  # takes seconds, which no other trial needs
 
         record_failure(why)
 

@@ -26,15 +26,25 @@ import pandas as pd
 import yaml
 from tqdm import tqdm
 
-from evaluation.figures import save
-from evaluation.sweep_figures import draw_parameters
-from evaluation.sweep_file import MACROS, TEST, Parameters, Sweep, best_sentence, metric_warning, propose, read_sweep
+from evaluation.report.drawing import save
+from evaluation.sweeps.sweep_figures import draw_parameters
+from evaluation.sweeps.sweep_file import (
+    MACROS,
+    TEST,
+    Parameters,
+    Sweep,
+    best_sentence,
+    metric_warning,
+    propose,
+    read_sweep,
+)
 from launch import STAGE1_RUNS, ending_on_signals, make_needs
 from machine.command_line import run_command
 from machine.file_lock import FileLock, try_lock
 from machine.latest import followed, latest_run, through_latest
+from machine.whole_file import whole_file, write_text
 
-RUN_FOLDER_VARIABLE = "GROUND_GLASS_RUN"  # of callbacks.run_folder, whose imports take seconds
+RUN_FOLDER_VARIABLE = "GROUND_GLASS_RUN"  # of training.run_folder, whose imports take seconds
 SECONDS_BETWEEN_LOOKS = 0.1
 LONGEST_REASON = 500
 
@@ -149,9 +159,8 @@ class OfflineSweep:
             about |= {"best_by": self.sweep.metric if trial is best else ""}
             rows.append({"trial": trial.key, "state": trial.state} | trial.parameters | about | figures)
         table = pd.DataFrame(rows)
-        temporary = self.folder / ".trials.csv"
-        table.to_csv(temporary, index=False)
-        temporary.replace(self.folder / "trials.csv")
+        with whole_file(self.folder / "trials.csv") as passing:
+            table.to_csv(passing, index=False)
         return table
 
     def _settings(self) -> str:
@@ -216,8 +225,7 @@ class OfflineSweep:
         folder = self.folder / trial.key
         folder.mkdir(exist_ok=True)
         kept = {name: value for name, value in asdict(trial).items() if name != "value"}
-        (folder / ".trial.json").write_text(json.dumps(kept, indent=2) + "\n")
-        (folder / ".trial.json").replace(folder / "trial.json")
+        write_text(json.dumps(kept, indent=2) + "\n", folder / "trial.json")
 
     def _line(self, trial: Trial) -> str:
         value = "undefined" if trial.value is None else f"{trial.value:.4f}"

@@ -11,19 +11,19 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.around_a_run import around_fit, around_test, progress_bar
-from callbacks.known_warnings import ignore_known_warnings
-from callbacks.option_errors import OneLineParser, refusals
-from callbacks.run_folder import close_run, discard_run, open_run
 from callbacks.stop_on_signal import listen, stop_listening
-from callbacks.wandb_run import record_failure, why_it_failed
-from evaluation.learning_curves import write_curves
+from evaluation.report.learning_curves import write_curves
 from evaluation.tables import print_run
-from lightning_modules.checkpoint_file import CheckpointFiles, newest_whole
-from lightning_modules.precision import fastest_precision
-from lightning_modules.schedule import check_schedule, link_schedule
 from machine.command_line import one_line_errors, run_command
 from machine.latest import followed
 from machine.network import finish
+from training.checkpoint_file import CheckpointFiles, newest_whole
+from training.known_warnings import ignore_known_warnings
+from training.option_errors import OneLineParser, refusals
+from training.precision import fastest_precision
+from training.run_folder import close_run, discard_run, open_run
+from training.schedule import check_schedule, link_schedule
+from training.wandb_run import record_failure, why_it_failed
 
 
 class ExperimentCLI(LightningCLI):

@@ -21,9 +21,9 @@ from torchmetrics.segmentation import DiceScore, MeanIoU
 
 from benchmarks.network_step import Step
 from benchmarks.timing import interleaved, line, median
-from lightning_modules.host_memory import keep_freed_memory
-from lightning_modules.precision import fastest_precision
 from metrics.scan_confusion import ScanConfusion
+from training.host_memory import keep_freed_memory
+from training.precision import fastest_precision
 
 BATCH_SIZE = 16
 

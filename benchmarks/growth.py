@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.timing import interleaved, line, median
-from ct.checksums import write_record
-from ct.cohort import read_cohort
-from ct.prepare import prepare_cohort
-from ct.sources import FORMAT_VERSION, hash_content, remember, stamp_of
+from cohort.prepare.checksums import write_record
+from cohort.prepare.prepare_cohort import prepare_cohort
+from cohort.prepare.sources import FORMAT_VERSION, hash_content, remember, stamp_of
+from cohort.table import read_cohort
 from datamodules.slices import SliceTable
 from metrics.summary import summarise
 

@@ -32,8 +32,8 @@ from benchmarks.prepared_example import write_prepared
 from benchmarks.timing import interleaved, line, median
 from datamodules.infection import InfectionData
 from lightning_modules.augment import Augmentation, draw_affine
-from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.infection import InfectionModule
+from training.host_memory import keep_freed_memory
 
 BATCH, BATCHES, SCANS, REPEATS = 16, 6, 6, 3
 DEGREES, SHIFT, ZOOM = 90.0, 0.1, 0.1

@@ -2,7 +2,7 @@
 
 Forward, loss, backward and Adam of UNet-1 on one batch in memory. The other is plain PyTorch: float32,
 default layout, glibc's defaults. Ours is what every training here does: channels_last, bf16 autocast where the hardware
-has it, and freed memory kept (`lightning_modules/host_memory.py`). `others` has the ways between, each with one thing
+has it, and freed memory kept (`training/host_memory.py`). `others` has the ways between, each with one thing
 more, and with `--compile` ours under torch.compile, whose first step takes a minute. Two processes, one with each
 allocator setting, take turns.
 
@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 import torch
 
 from benchmarks.timing import interleaved, line, median
-from lightning_modules.host_memory import keep_freed_memory
-from lightning_modules.precision import fastest_precision
 from losses.dice import dice_loss
 from networks.unet import UNet
+from training.host_memory import keep_freed_memory
+from training.precision import fastest_precision
 
 # name: (freed memory is kept, channels_last, bf16)
 WAYS = {

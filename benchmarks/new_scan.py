@@ -32,18 +32,18 @@ from scipy.ndimage import zoom
 from torch import Tensor, nn
 
 from benchmarks.timing import interleaved, line, median
-from ct.lungs import classical_lungs
-from ct.phantom_patient import make_phantom
-from ct.write import write_mask
+from ct.files.write import write_mask
+from ct.lungs.classical import classical_lungs
 from inference.load import load_module
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from lightning_modules.base import network_units
-from lightning_modules.checkpoint_file import write_checkpoint
-from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.infection import InfectionModule
-from lightning_modules.precision import fastest_precision
 from networks.unet import UNet
+from phantom.patient import make_phantom
+from training.checkpoint_file import write_checkpoint
+from training.host_memory import keep_freed_memory
+from training.precision import fastest_precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BF16 = fastest_precision() == "bf16-mixed"

@@ -29,7 +29,7 @@ REPEATS = 3
 
 def write_series(folder: Path) -> None:
     """A chest of smooth random tissue: what the voxels show does not change the time."""
-    from ct.write_dicom import write_dicom_series
+    from ct.files.dicom.export import write_dicom_series
 
     rng = np.random.default_rng(0)
     plane = rng.integers(-1000, 400, (SOURCE, SOURCE), dtype=np.int16)
@@ -39,8 +39,8 @@ def write_series(folder: Path) -> None:
 
 
 def ours() -> Callable[[Path], Any]:
-    """`ct.read` and the transform of `ct.resample`."""
-    from ct.read import read_scan
+    """`ct.files.read` and the transform of `ct.resample`."""
+    from ct.files.read import read_scan
     from ct.resample import plan_transform
 
     def run(folder: Path) -> Any:

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ct.phantom_patient import make_phantom
+from phantom.patient import make_phantom
 
 
 def write_prepared(out: Path, scans: int, slices: int = 24, size: int = 256) -> Path:
-    """Write index.csv and the folders of `scans` training scans, as `ct.prepare` leaves them.
+    """Write index.csv and the folders of `scans` training scans, as `cohort.prepare.prepare_cohort` leaves them.
 
     Args:
         out: The folder, which must not hold them yet.

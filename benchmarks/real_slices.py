@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
-from ct.lungs_of_scan import find_lungs
-from ct.read import read_scan
+from ct.files.read import read_scan
+from ct.lungs.find import find_lungs
 from inference.load import load_module
-from inference.segment import segment_scan
+from inference.scan_masks import segment_scan
 
 PLAIN_THRESHOLD_HU = -600
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import binomtest
 
-from ct.reports import weak_label
+from cohort.reports.weak_label import weak_label
 
 LABEL_COLUMN = {"consolidation": "consolidation_Label", "effusion": "pleural_effusion_Label"}
 KEYWORD = {"consolidation": "consolidat", "effusion": "effusion"}

@@ -21,9 +21,9 @@ import machine.threads as waiting
 import torch
 
 from benchmarks.timing import line, median
-from lightning_modules.precision import fastest_precision
 from losses.dice import dice_loss
 from networks.unet import UNet
+from training.precision import fastest_precision
 
 PROCESSES, SIZE, CHANNELS, BATCH_SIZE = 6, 64, 16, 16
 # What libgomp does where nothing is set (env.c: 300,000), the project's choice on an idle machine, and on a busy one.

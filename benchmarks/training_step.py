@@ -27,10 +27,10 @@ from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.waiting import WaitingShare
 from datamodules.infection import InfectionData
 from lightning_modules.augment import Augmentation
-from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.infection import InfectionModule
-from lightning_modules.precision import fastest_precision
 from losses.dice import dice_loss
+from training.host_memory import keep_freed_memory
+from training.precision import fastest_precision
 
 BATCH_SIZE = 16
 WARM_UP = 2  # steps of a fit before its clock starts

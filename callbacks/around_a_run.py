@@ -9,15 +9,15 @@ from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
 from callbacks.describe_training import DescribeTraining
 from callbacks.epoch_lines import EpochLines
-from callbacks.history import ContinueHistory, History
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
-from callbacks.run_folder import KeepVerdicts, MarkLatest, Run
 from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.stop_on_signal import StopOnSignal
 from callbacks.waiting import WaitingShare
-from callbacks.wandb_run import DescribeRun, wandb_loggers
 from callbacks.write_results import WriteResults
+from training.history import ContinueHistory, History
+from training.run_folder import KeepVerdicts, MarkLatest, Run
+from training.wandb_run import DescribeRun, wandb_loggers
 
 
 def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: list[Callback]) -> dict[str, Any]:

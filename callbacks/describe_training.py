@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from tqdm import tqdm
 
 from callbacks.epoch_lines import duration
-from ct.training_set import TrainingSet, lung_histogram
+from training.training_set import TrainingSet, lung_histogram
 
 # More slices say the same; a covariance of some hundred features needs about as many.
 MOST_SLICES = 1000
@@ -20,7 +20,7 @@ BATCH_SIZE = 16
 
 
 class DescribeTraining(Callback):
-    """Add `ct.training_set.TrainingSet` to best.ckpt, as tensors and numbers under ground_glass / training.
+    """Add `training.training_set.TrainingSet` to best.ckpt, as tensors and numbers under ground_glass / training.
 
     How many scans, patients and sites it was trained on stands under ground_glass / trained_on.
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ct.patterns import GROUP_OF_CODE, GROUPS, OPACITY_GROUPS
 from ct.refusal import Refusal
 from ct.resample import Transform
-from metrics.calibration import BINS, expected_calibration_error, reliability
+from metrics.reliability import BINS, expected_calibration_error, reliability
 
 BATCH_SIZE = 32
 # Probabilities below are taken for this: KL to a network that calls a class impossible would be infinite.
@@ -28,8 +28,8 @@ class FuzzyTruth(Callback):
     `fuzzy/kl`: mean over the lung voxels of KL(truth || prediction) over the groups, in nats. `fuzzy/ece`: expected
     calibration error, the confidence in the predicted group against the fraction of the voxel that it fills.
     `fuzzy/opacity_ece`: the same for the summed probability of the opacity groups. Needs truth/<scan_id>.npz beside
-    cohort.csv, as `ct.phantom` writes it. The module is called on `x` and offers `to_input(batch)`; the data `cohort`,
-    `slice_table` and `batches`.
+    cohort.csv, as `phantom.write_phantom` writes it. The module is called on `x` and offers `to_input(batch)`; the data
+    `cohort`, `slice_table` and `batches`.
     """
 
     @rank_zero_only

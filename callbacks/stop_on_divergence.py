@@ -9,8 +9,8 @@ from pytorch_lightning import Callback
 from torch import Tensor
 
 from batch import SliceBatch
-from callbacks.run_folder import DIVERGED
 from ct.refusal import Refusal, Sentence, word_of
+from training.run_folder import DIVERGED
 
 NEVER = torch.iinfo(torch.int64).max
 CHECKPOINTS = ("best.ckpt", "last.ckpt")

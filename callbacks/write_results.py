@@ -1,12 +1,13 @@
 """The result files of a run: metrics.json and scans.csv."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+
+from machine.whole_file import write_json
 
 
 class WriteResults(Callback):
@@ -40,10 +41,3 @@ def per_site(metrics: dict[str, Any], sites: list[str]) -> tuple[list[str], list
     names = list(dict.fromkeys(key.removeprefix(head) for head in heads for key in metrics if key.startswith(head)))
     rows = [[site, *(metrics.get(head + name) for name in names)] for site, head in zip(sites, heads, strict=True)]
     return ["site", *names], rows
-
-
-def write_json(values: dict[str, Any], path: Path) -> None:
-    """Write JSON whole or not at all; NaN is an error, since JSON has none."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
-    temporary.replace(path)

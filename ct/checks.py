@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ct.files.volume_file import row_blocks, to_numbers
 from ct.refusal import Refusal, Sentence, Word
-from ct.volume_file import row_blocks, to_numbers
 from ct.wrapped_hu import MODULUS, LowParts, find_low_parts, may_hold_more_than_air
 
 AIR_HU = -1024

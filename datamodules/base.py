@@ -14,8 +14,8 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from batch import SliceBatch
-from ct.cohort import SPLITS
-from ct.prepare import PreparedCohort, prepare_cohort, prepared_folder
+from cohort.prepare.prepare_cohort import PreparedCohort, prepare_cohort, prepared_folder
+from cohort.table import SPLITS
 from ct.refusal import Refusal
 from datamodules.samplers import EpochSampler, evaluation_share
 from datamodules.slices import SliceDataset, SliceTable

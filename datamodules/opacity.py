@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from batch import SliceBatch
+from cohort.prepare.prepared_index import pixel_size_mm
+from cohort.training_statistics import Statistics, training_statistics
 from ct.borders import nearest_border
 from ct.patterns import GROUPS, groups_of
-from ct.prepared_index import pixel_size_mm
-from ct.statistics import Statistics, training_statistics
 from datamodules.base import SliceData
 from datamodules.slice_file import read_slice
 from datamodules.slices import SliceDataset, SliceTable
+from machine.whole_file import whole_file
 
 
 class OpacityDataset(SliceDataset):
@@ -120,8 +121,5 @@ def save_borders(patterns: Path, spacing_mm: tuple[float, float], path: Path) ->
     """Write the borders (see `ct.borders`) of a scan's label map, uint8 (Z, 2, H, W), whole or not at all."""
     codes = np.load(patterns, mmap_mode="r")
     found = np.stack([nearest_border(groups_of(plane), spacing_mm) for plane in codes])
-    # Named after the process: two trainings may start on one cohort at the same time.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with whole_file(path) as passing, passing.open("wb") as file:
         np.save(file, found)
-    temporary.replace(path)

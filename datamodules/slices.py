@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from batch import SliceBatch
-from ct.cohort import SPLITS
+from cohort.table import SPLITS
 from ct.patterns import consolidation_of
 from ct.refusal import Refusal, word_of
 from datamodules.slice_file import array_shape, read_slice, read_slices

@@ -17,9 +17,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
-from evaluation.figures import LINE_COLOURS, MARKERS
 from evaluation.find_run import find_run
-from evaluation.report_folder import ReportFolder
+from evaluation.report.drawing import LINE_COLOURS, MARKERS
+from evaluation.report.report_folder import ReportFolder
 from evaluation.run_data import Run, read_run
 from evaluation.statistics import between, paired_comparison
 from machine.command_line import run_command

@@ -11,10 +11,10 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from ct.cohort import REQUIRED_COLUMNS
-from ct.csv_table import read_csv_table
+from cohort.csv_table import read_csv_table
+from cohort.prepare.prepare_cohort import prepared_folder
+from cohort.table import REQUIRED_COLUMNS
 from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS
-from ct.prepare import prepared_folder
 from evaluation.tables import read_metrics
 from machine.latest import LATEST, latest_run, through_latest
 from metrics.summary import Metrics
@@ -28,7 +28,7 @@ FINDINGS_OF_TASK = {
     "opacity": ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS)),
 }
 REAL_SCANS = "real scans"
-PHANTOM = "phantom.json"  # stands in the folder of a cohort that `ct.phantom` made
+PHANTOM = "phantom.json"  # stands in the folder of a cohort that `phantom.write_phantom` made
 THRESHOLD_HU = -200  # paper EM, section III-B
 SPACING = ["spacing_z_mm", "spacing_y_mm", "spacing_x_mm"]
 MASK_COLUMNS = ["scan_id", "patient", "weak_label", "readers", *SPACING, "source_spacing_z_mm", "folder", "split"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
-from ct.lungs import COARSE_MM
+from ct.lungs.classical import COARSE_MM
 from ct.mask_shapes import open_by_ball
 from ct.patterns import GROUPS
 from ct.refusal import Sentence

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ct.cohort import CohortRow, read_cohort
-from ct.lungs_of_scan import METHODS
+from cohort.prepare.prepare_cohort import SPLIT_SEED
+from cohort.splits import assign_splits
+from cohort.table import CohortRow, read_cohort
+from ct.files.read import read_mask, read_pattern_mask
+from ct.lungs.find import METHODS
 from ct.patterns import CONSOLIDATION_CODES, OPACITY_GROUPS, groups_of, infection_of
-from ct.prepare import SPLIT_SEED
-from ct.read import read_mask, read_pattern_mask
 from ct.refusal import Refusal
 from ct.scan import Scan
-from ct.splits import assign_splits
-from inference.calibration import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from inference.load import CHECKPOINTS, checkpoints_in
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
+from inference.volume_intervals import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from machine.command_line import run_command
 from machine.latest import through_latest
 

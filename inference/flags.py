@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.dense_lung import dense_lung
-from ct.lung_checks import HEIGHT_MM, LITRES
-from ct.lung_sides import left_right
-from ct.lungs import COARSE_MM
+from ct.lungs.classical import COARSE_MM
+from ct.lungs.dense import dense_lung
+from ct.lungs.plausibility import HEIGHT_MM, LITRES
+from ct.lungs.sides import left_right
 from ct.refusal import Sentence
 from ct.resample import coarser_grid
 from ct.scan import Scan
-from ct.training_set import TrainingSet
+from training.training_set import TrainingSet
 
 BoolArray = NDArray[np.bool_]
 
@@ -49,7 +49,7 @@ def find_flags(
     Args:
         scan: The scan.
         lung: bool (Z, Y, X), the lungs on its canonical grid, not empty.
-        histogram: `ct.training_set.lung_histogram` of the prepared scan.
+        histogram: `training.training_set.lung_histogram` of the prepared scan.
         features: (N, C), `features` of its slices with lung by the (first) model.
         training: What that model was trained on; None where its checkpoint does not say (see `NOT_DESCRIBED`).
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from ct.archives import SUFFIXES as ARCHIVE_SUFFIXES
-from ct.cohort import SLICE_IMAGE_SUFFIXES
-from ct.dicom_files import DICOM_SUFFIXES, is_dicom_file
-from ct.dicom_tags import read_dataset, text, whole_number
-from ct.unzip import RESOURCE_FORKS
-from ct.volume_formats import VOLUME, files_of_volume, is_volume_file
+from ct.files.archives import SUFFIXES as ARCHIVE_SUFFIXES
+from ct.files.dicom.file_set import DICOM_SUFFIXES, is_dicom_file
+from ct.files.dicom.tags import read_dataset, text, whole_number
+from ct.files.formats import VOLUME, files_of_volume, is_volume_file
+from ct.files.images import SLICE_IMAGE_SUFFIXES
+from ct.files.unzip import RESOURCE_FORKS
 
 ZIP = (".zip",)
 SYSTEM_FILES = (RESOURCE_FORKS, "Thumbs.db", "desktop.ini")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ct.dicom_files import find_dicom_files
-from ct.dicom_tags import read_dataset, text
+from ct.files.dicom.file_set import find_dicom_files
+from ct.files.dicom.tags import read_dataset, text
 from inference.scan_list import Source
 from inference.unpacked import unpacked
 

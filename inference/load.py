@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ct.refusal import Refusal, Word
-from ct.training_set import TrainingSet
 from inference.result import Member
 from lightning_modules.base import SegmentationModule
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
 from lightning_modules.opacity import OpacityModule
-from lightning_modules.weights import read_checkpoint
 from machine.latest import through_latest
+from training.training_set import TrainingSet
+from training.weights import read_checkpoint
 
 MODULES: dict[str, type[SegmentationModule]] = {
     module.task: module for module in (InfectionModule, ConsolidationModule, OpacityModule)

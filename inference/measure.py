@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.lung_sides import LEFT, sides_of_slices
+from ct.lungs.sides import LEFT, sides_of_slices
 from ct.patterns import GROUPS, OPACITY_GROUPS
 from ct.scan import Scan
 from inference.result import Masks, Measurements

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ct.lungs_of_scan import METHODS
+from ct.files.formats import VOLUME
+from ct.lungs.find import METHODS
 from ct.refusal import Refusal
-from ct.volume_formats import VOLUME
-from inference.batch import segment_batch
 from inference.load import CHECKPOINTS, checkpoints_in
-from inference.outputs import NUMBERS
+from inference.many_scans import segment_batch
+from inference.outputs.write_outputs import NUMBERS
 from inference.scan_list import Source, is_batch
 from inference.segmenter import Segmenter
-from lightning_modules.host_memory import keep_freed_memory
 from machine.command_line import run_command
+from training.host_memory import keep_freed_memory
 
 
 def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:

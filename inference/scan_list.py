@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ct.cohort import read_cohort
+from cohort.table import read_cohort
 from ct.refusal import Refusal
 from inference.folder_scans import holds_scans, scans_in
+from machine.whole_file import whole_file
 
 PRIVATE = "private_sources.csv"
 NUMBERED = re.compile(r"scan-(\d+)")
@@ -92,15 +93,11 @@ def write_private(
     sources: Sequence[Source], out: Path, reasons: Mapping[str, str], left_out: Mapping[Path, str]
 ) -> None:
     """Write which name stands for which path, why a scan failed in full, and what was left out; the user's alone."""
-    passing = out / f".{PRIVATE}"
-    with open(
-        os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="", encoding="utf-8"
-    ) as file:
+    with whole_file(out / PRIVATE, private=True) as passing, passing.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["name", "path", "failed_because", "left_out_because"])
         table.writerows([each.name, os.path.abspath(each.path), reasons.get(each.name, ""), ""] for each in sources)
         table.writerows(["", os.path.abspath(path), "", reason] for path, reason in left_out.items())
-    os.replace(passing, out / PRIVATE)
 
 
 def _names_before(path: Path) -> dict[str, str]:

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import torch
 
-from ct.lungs_of_scan import find_lungs
-from ct.read import read_scan
+from ct.files.read import read_scan
+from ct.lungs.find import find_lungs
 from ct.refusal import Refusal
 from inference.answer_flags import GREYS, answer_flags
-from inference.calibration import NAME, OTHER_USE, read_calibration
 from inference.flags import NOT_DESCRIBED, find_flags
 from inference.load import member_of, module_of, training_set_of
 from inference.measure import measure, spread
 from inference.model_flags import model_flags, model_warnings
-from inference.outputs import write_outputs
+from inference.outputs.write_outputs import write_outputs
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
-from inference.segment import segment_scan
+from inference.scan_masks import segment_scan
 from inference.unpacked import unpacked
-from lightning_modules.weights import read_checkpoint
+from inference.volume_intervals import NAME, OTHER_USE, read_calibration
 from machine.latest import through_latest
+from training.weights import read_checkpoint
 
 Told = Callable[[str, float], None]  # what is being done, and the share of all that is done
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ct.archives import archive_kind
+from ct.files.archives import archive_kind
+from ct.files.unzip import find_scan, unzip
 from ct.refusal import Refusal
-from ct.unzip import find_scan, unzip
 
 
 @contextmanager

@@ -13,15 +13,15 @@ from torchmetrics import Metric
 
 from batch import SliceBatch
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
-from lightning_modules.checkpoint_file import finite_weights
 from lightning_modules.each_slice import each_slice
 from lightning_modules.features import pooled_features
-from lightning_modules.host_memory import keep_freed_memory
 from lightning_modules.labels import require_labels
-from lightning_modules.schedule import check_same_length
-from lightning_modules.sync_batch_norm import CpuLayerSync
 from metrics.summary import Metrics, summarise
 from metrics.training_figures import TrainingFigures
+from training.checkpoint_file import finite_weights
+from training.host_memory import keep_freed_memory
+from training.schedule import check_same_length
+from training.sync_batch_norm import CpuLayerSync
 
 HU_OFFSET, HU_PER_UNIT = 1024.0, 110.0
 

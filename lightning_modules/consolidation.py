@@ -15,11 +15,11 @@ from lightning_modules.augment import Augmentation
 from lightning_modules.base import SegmentationModule
 from lightning_modules.latent import MaskStore
 from lightning_modules.thresholds import ThresholdBaselines
-from lightning_modules.weights import load_network_weights
 from losses.dice import dice_loss
 from losses.em import e_step, phi1, phi2
 from metrics.scan_confusion import ScanConfusion
 from networks.unet import UNet
+from training.weights import load_network_weights
 
 
 class ConsolidationModule(SegmentationModule):

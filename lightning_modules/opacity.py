@@ -15,14 +15,14 @@ from ct.refusal import Word
 from lightning_modules.augment import Augmentation, affine_grid, vary_acquisition, warp
 from lightning_modules.base import SegmentationModule
 from lightning_modules.each_slice import each_slice
-from lightning_modules.weights import load_network_weights
 from losses.soft_label import Weighting, soft_label_divergence, soft_label_loss
 from losses.soft_targets import Draw, SoftTargets
-from metrics.calibration import BINS, SliceSums, reliability
 from metrics.group_summary import summarise_groups
+from metrics.reliability import BINS, SliceSums, reliability
 from metrics.scan_confusion import ScanConfusion
 from metrics.summary import Metrics
 from networks.by_name import Name, build_network
+from training.weights import load_network_weights
 
 OPAQUE = slice(OPACITY_GROUPS[0], OPACITY_GROUPS[-1] + 1)
 AIR_HU = -1024.0

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from machine.whole_file import whole_file
+
 Counts = NDArray[np.int64]
 Curves = NDArray[np.float64]
 
@@ -51,10 +53,8 @@ class NoiseModel:
 
     def save(self, path: Path) -> None:
         """Write all arrays into one .npz file, whole or not at all."""
-        temporary = path.with_name(f".{path.name}")
-        with temporary.open("wb") as file:
+        with whole_file(path) as passing, passing.open("wb") as file:
             np.savez_compressed(file, **vars(self))
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "NoiseModel":

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ct.patterns import OPACITY_GROUPS
-from metrics.calibration import expected_calibration_error
+from metrics.reliability import expected_calibration_error
 from metrics.summary import Metrics, number, over_all_and_sites, overlap_columns, overlap_figures, pearson, per_scan
 
 Tables = Mapping[str, NDArray[Any]]

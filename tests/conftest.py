@@ -7,8 +7,8 @@ import pytest
 import torch
 from harness import train_in_process
 
-from ct.phantom import write_cohort
-from ct.phantom_cohort import STUDY_SCANS
+from phantom.plan import STUDY_SCANS
+from phantom.write_phantom import write_cohort
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,22 +2,21 @@
 
 import re
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from places import ROOT
 
 from callbacks.log_slices import draw_panels, draw_slices
 from ct.colours import COLOUR_OF, NAME_OF_COLOUR, rgb_of
-from evaluation.figures import LINE_COLOURS
-from evaluation.general_figures import forest
-from evaluation.worst_scans import Failure, draw_failures
+from evaluation.report.drawing import LINE_COLOURS
+from evaluation.report.general_figures import forest
+from evaluation.report.worst_scans import Failure, draw_failures
+from inference.outputs.slice_viewer import legend
 from inference.overlays import findings_in, findings_of
-from inference.slice_viewer import legend
 
-ROOT = Path(__file__).resolve().parents[1]
 # Linear RGB as seen without one kind of cone (Machado, Oliveira and Fernandes 2009, severity 1).
 VISION = {
     "all cones": np.eye(3),
@@ -86,7 +85,7 @@ def test_no_other_file_names_a_colour_of_a_thing() -> None:
             place = str(path.relative_to(ROOT))
             found = [hit.group() for hit in pattern.finditer(path.read_text())]
             named |= {place: found} if found and place not in allowed else {}
-    assert named == {"evaluation/figures.py": list(LINE_COLOURS)}
+    assert named == {"evaluation/report/drawing.py": list(LINE_COLOURS)}
 
 
 def masks() -> dict[str, np.ndarray]:

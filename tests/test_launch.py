@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
 import launch
 from launch import Stage1, read_settings, stage_1_of
 
-ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = sorted(path for path in (ROOT / "experiments").glob("*.yaml") if path.stem != "base")
 # Notes its call, and leaves what train.py leaves. WAIT: a file that it waits for; FAIL: an experiment that fails.
 TRAIN = """
@@ -61,8 +61,8 @@ STAGE_2 = {
 def box(tmp_path: Path) -> Path:
     """A checkout with nothing in it but the launcher, two experiments and the stand-ins."""
     home = tmp_path / "a box"
-    files = {"train.py": TRAIN, "evaluation/noise_model.py": MAKER, "ct/phantom.py": MAKER}
-    files |= {"callbacks/wandb_run.py": WANDB_RUN}
+    files = {"train.py": TRAIN, "evaluation/readers/noise_model.py": MAKER, "phantom/write_phantom.py": MAKER}
+    files |= {"training/wandb_run.py": WANDB_RUN}
     files |= {"experiments/base.yaml": "", "experiments/stage1.yaml": "experiment: stage1\n"}
     files |= {"experiments/stage2.yaml": yaml.safe_dump(STAGE_2)}
     for name, text in files.items():

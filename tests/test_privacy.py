@@ -21,7 +21,7 @@ from harness import ROOT, experiment_args, train_in_process
 from offline_run import payloads
 from predict_harness import predict
 
-from evaluation.report import main as report
+from evaluation.report.write_reports import main as report
 from inference.predict import main
 from viewer.choose import UPLOADED
 from viewer.segmenting import segment

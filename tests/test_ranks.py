@@ -18,12 +18,12 @@ from offline_run import read_offline_run
 from ranks import Command, run_ranks
 
 from callbacks.describe_training import describe
-from ct import phantom
-from ct.phantom_cohort import ScanPlan, plan_cohort
 from datamodules.infection import InfectionData
 from inference.load import load_module, training_set_of
 from lightning_modules.consolidation import ConsolidationModule
-from lightning_modules.weights import read_checkpoint
+from phantom import write_phantom as phantom
+from phantom.plan import ScanPlan, plan_cohort
+from training.weights import read_checkpoint
 
 pytestmark = pytest.mark.slow
 

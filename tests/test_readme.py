@@ -2,9 +2,9 @@
 
 import re
 import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from places import ROOT
+
 README = (ROOT / "README.md").read_text()
 ROOMS = [
     "ct",

@@ -15,8 +15,8 @@ from fault_harness import OF_A_PROCESS, assert_same_run, only_run, train
 from harness import ROOT, experiment_args
 from offline_run import read_offline_run
 
-from lightning_modules.checkpoint_file import load_checkpoint_file
 from train import main
+from training.checkpoint_file import load_checkpoint_file
 
 pytestmark = pytest.mark.slow
 

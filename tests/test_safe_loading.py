@@ -9,8 +9,8 @@ import torch
 from harness import experiment_args
 
 from inference.predict import main as predict
-from lightning_modules.checkpoint_file import sealed
 from train import main
+from training.checkpoint_file import sealed
 
 
 class Bomb:

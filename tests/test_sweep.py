@@ -14,12 +14,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from places import ROOT
 
 import sweep
-from callbacks.run_folder import VARIABLE
-from evaluation.sweep_file import read_sweep
+from evaluation.sweeps.sweep_file import read_sweep
+from training.run_folder import VARIABLE
 
-ROOT = Path(__file__).resolve().parents[1]
 # Writes what a run of train.py leaves: figures, then `latest`. --x 13 fails; the variables and times go to a file.
 PROGRAM = """
 import json, os, sys, time

@@ -17,10 +17,10 @@ from harness import EXPERIMENTS, ROOT, experiment_args
 from pytorch_lightning.accelerators import CUDAAccelerator
 from sklearn.metrics import f1_score, recall_score
 
-from ct.phantom import write_cohort
 from datamodules.infection import InfectionData
 from evaluation.run_data import read_run
 from inference.load import load_module
+from phantom.write_phantom import write_cohort
 from train import main
 
 # Changed last when the classical lungs did: some tiny phantoms come without a lung mask.

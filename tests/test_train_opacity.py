@@ -12,10 +12,10 @@ from harness import EXPERIMENTS, experiment_args, train_in_process
 from predict_harness import predict
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from ct.read import read_mask, read_scan
+from ct.files.read import read_mask, read_scan
 from datamodules.opacity import OpacityData
-from evaluation.noise_model import estimate
-from evaluation.noise_model import main as make_noise_model
+from evaluation.readers.noise_model import estimate
+from evaluation.readers.noise_model import main as make_noise_model
 from evaluation.run_data import read_run
 from inference.load import load_module
 from lightning_modules.opacity import OpacityModule

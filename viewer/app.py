@@ -28,7 +28,7 @@ def main() -> None:
 def show_scan(options: Options) -> None:
     """Show the page that segments a scan."""
     with st.spinner(STARTING):
-        from viewer.scan_page import show_scan_page
+        from viewer.segment_page import show_scan_page
 
     show_scan_page(options.runs, options.cohorts)
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ct.cohort import CohortRow, read_cohort
-from ct.phantom import make_phantom
-from ct.phantom_volume import Frame
-from ct.write import write_dicom_series, write_scan_nifti
+from cohort.table import CohortRow, read_cohort
+from ct.files.write import write_dicom_series, write_scan_nifti
+from phantom.grid import Frame
+from phantom.write_phantom import make_phantom
 
 # Seed, consolidation and burden of patients that no cohort has.
 DRAWN = {

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct.colours import rgb_of
+from ct.files.read import read_mask, read_pattern_mask
 from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
-from ct.read import read_mask, read_pattern_mask
 from ct.scan import Scan
+from inference.outputs.scan_numbers import shown_ml
 from inference.overlays import colours_of
 from inference.result import Masks, masks_by_group
-from inference.scan_numbers import shown_ml
 
 LUNGS, GROUND_GLASS, CONSOLIDATION = GROUPS[1], OPACITY_GROUPS[0], OPACITY_GROUPS[-1]
 

@@ -12,12 +12,12 @@ from uuid import uuid4
 import streamlit as st
 
 from ct.scan import Scan
-from inference.outputs import PAGE
+from inference.outputs.profile import mask_of
+from inference.outputs.scan_numbers import tiles
+from inference.outputs.scan_page import LUNG_SOURCES
+from inference.outputs.write_outputs import PAGE
 from inference.overlays import findings_of
-from inference.profile import mask_of
 from inference.result import Masks, Result
-from inference.scan_numbers import tiles
-from inference.scan_page import LUNG_SOURCES
 from viewer.findings import Layer, agreement, layers_of
 from viewer.measured import ABOUT, region_table, scores_table, volumes_table
 from viewer.planes import pack, show_planes, step_of

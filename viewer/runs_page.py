@@ -10,12 +10,12 @@ import pandas as pd
 import streamlit as st
 from matplotlib import pyplot as plt
 
-from ct.cohort import read_cohort
+from cohort.table import read_cohort
+from evaluation.report.side_by_side import Runs, same_test
+from evaluation.report.worst_scans import draw_failures, failure, most_false, worst_scans
 from evaluation.run_data import Run, read_run
-from evaluation.side_by_side import Runs, same_test
 from evaluation.statistics import between, per_site_table
 from evaluation.tables import CAPTION, FINDINGS, KEYS, finding_rows, text
-from evaluation.worst_scans import draw_failures, failure, most_false, worst_scans
 from pages.page import cell, counted
 from viewer.models import newest_runs, run_label
 from viewer.site_bars import ALL, BAR_FIGURES, NO_INTERVALS, draw_sites, site_figures

@@ -7,8 +7,8 @@ import altair
 import numpy as np
 import pandas as pd
 
-from evaluation.figures import LINE_COLOURS
-from evaluation.side_by_side import Runs
+from evaluation.report.drawing import LINE_COLOURS
+from evaluation.report.side_by_side import Runs
 
 BAR_FIGURES = {
     "dice_mean": "Dice (mean over scans)",

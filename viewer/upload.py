@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from ct.archives import kind_of_start
-from ct.unzip import MIB, ZipLimits, as_one_sentence, check_count, find_scan, unzip
-from ct.volume_formats import VOLUME
+from ct.files.archives import kind_of_start
+from ct.files.formats import VOLUME
+from ct.files.unzip import MIB, ZipLimits, as_one_sentence, check_count, find_scan, unzip
 
 
 @dataclass(frozen=True)

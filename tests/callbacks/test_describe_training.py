@@ -10,12 +10,12 @@ import torch
 
 from callbacks import describe_training
 from callbacks.describe_training import count_training
-from ct.training_set import lung_histogram
 from datamodules.infection import InfectionData
 from inference.load import load_module, training_set_of
-from lightning_modules.checkpoint_file import check_whole, load_checkpoint_file
 from lightning_modules.infection import InfectionModule
-from lightning_modules.weights import read_checkpoint
+from training.checkpoint_file import check_whole, load_checkpoint_file
+from training.training_set import lung_histogram
+from training.weights import read_checkpoint
 
 
 def prepared_scans(work: Path) -> pd.DataFrame:

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 from harness import experiment_args
+from places import ROOT
 
 from callbacks import epoch_lines
 from callbacks.around_a_run import progress_bar
 from callbacks.epoch_lines import EpochLines, duration
-from callbacks.known_warnings import ignore_known_warnings
-
-ROOT = Path(__file__).resolve().parents[2]
+from training.known_warnings import ignore_known_warnings
 
 
 class Training:

@@ -10,8 +10,8 @@ from harness import experiment_args
 from ranks import Command, run_ranks
 
 from datamodules.infection import InfectionData
-from lightning_modules.checkpoint_file import load_checkpoint_file
 from lightning_modules.consolidation import ConsolidationModule
+from training.checkpoint_file import load_checkpoint_file
 
 pytestmark = pytest.mark.slow
 

@@ -17,10 +17,10 @@ import viewer.segmenting
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.stop_on_divergence import StopOnDivergence, likely_cause
 from inference.load import load_module
-from lightning_modules.checkpoint_file import load_checkpoint_file, write_checkpoint
 from lightning_modules.infection import InfectionModule
-from lightning_modules.weights import read_checkpoint
 from train import main
+from training.checkpoint_file import load_checkpoint_file, write_checkpoint
+from training.weights import read_checkpoint
 
 EVERY = 4  # steps between two looks at the losses
 

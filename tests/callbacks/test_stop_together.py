@@ -7,7 +7,7 @@ import pytest
 from harness import experiment_args
 from ranks import Command, run_ranks
 
-from lightning_modules.checkpoint_file import load_checkpoint_file
+from training.checkpoint_file import load_checkpoint_file
 
 pytestmark = pytest.mark.slow
 

@@ -1,13 +1,11 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
+from places import SHARED_DATA
 
 from ct.checks import check_hu
+from ct.files.read import read_scan
 from ct.grid_checks import check_stack, check_voxels, place_mask
-from ct.read import read_scan
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SHAPE = (5, 40, 50)
 
 
@@ -223,13 +221,13 @@ def test_a_stack_may_lean_by_noise_but_not_by_half_a_degree():
         check_stack(stack(0.5), normal, "series")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real scans are not at {SHARED}")
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     "name", ["cip_ct64/ct-64.nrrd", "covidctmd_dev/P002_2x2x4mm.nii.gz", "ibsi_lung_ct/phantom.nii.gz"]
 )
 def test_a_real_scan_wrapped_shifted_or_turned_grey_is_refused(name):
-    hu = read_scan(SHARED / name).hu
+    hu = read_scan(SHARED_DATA / name).hu
     assert "modulo 4096" in refusal(np.mod(hu, 4096))
     assert "modulo 65536" in refusal(hu.view(np.uint16))
     assert "-1024 and -769" in refusal((hu.astype(int) + 1024).astype(np.uint16))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from ct.refusal import Refusal, Sentence, Word, sentence_of, word_of
 
-ROOT = Path(__file__).resolve().parents[2]
 # What makes cohorts speaks to the terminal of its user alone, and to no file.
 MAKES_COHORTS = ("import", "dataset_files", "phantom", "splits", "statistics")
 # Rooms whose sentences reach failed.csv, measurements, pages and W&B.

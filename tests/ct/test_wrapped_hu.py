@@ -7,8 +7,8 @@ from dicom_harness import affine, edit
 from scipy import ndimage
 
 from ct.checks import check_hu
-from ct.read import read_scan
-from ct.write_dicom import write_dicom_series
+from ct.files.dicom.export import write_dicom_series
+from ct.files.read import read_scan
 
 SHAPE = (6, 96, 96)
 # What 12 signed bits hold when stored 0 means -1024 HU: metal above 1023 HU comes out 4096 HU lower.

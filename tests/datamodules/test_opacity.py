@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cohort.training_statistics import training_statistics
 from ct.borders import nearest_border
 from ct.patterns import groups_of
-from ct.statistics import training_statistics
 from datamodules.opacity import OpacityData
 
 

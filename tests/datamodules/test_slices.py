@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ct.cohort import read_cohort
+from cohort.table import read_cohort
 from datamodules.infection import InfectionData
 from datamodules.slices import SliceDataset, SliceTable
 

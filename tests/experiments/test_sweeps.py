@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from places import ROOT
 
-from evaluation.sweep_file import Sweep, metric_warning, read_sweep
+from evaluation.sweeps.sweep_file import Sweep, metric_warning, read_sweep
 from launch import read_settings, stage_1_of
 from train import main
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "experiments" / "sweeps").iterdir())
 
 
@@ -81,7 +81,7 @@ def test_trials_are_chosen_by_validation_and_make_what_they_need(path: Path) -> 
 
 def test_make_sweep_warns_of_a_metric_of_the_test_scans_before_the_server_has_it() -> None:
     planned = make("-n", "sweep", "SWEEP=unet_em_prior")
-    warned = planned.index("-m evaluation.sweep_file experiments/sweeps/unet_em_prior.yaml")
+    warned = planned.index("-m evaluation.sweeps.sweep_file experiments/sweeps/unet_em_prior.yaml")
     assert warned < planned.index(".venv/bin/wandb sweep")
 
 

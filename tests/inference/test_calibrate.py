@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 
 from inference.calibrate import main
-from inference.calibration import (
+from inference.result import ModelCard
+from inference.scan_list import Source
+from inference.segmenter import Segmenter
+from inference.volume_intervals import (
     NAME,
     OTHER_USE,
     Calibration,
@@ -20,9 +23,6 @@ from inference.calibration import (
     unit_ml,
     write_calibration,
 )
-from inference.result import ModelCard
-from inference.scan_list import Source
-from inference.segmenter import Segmenter
 
 CARD = ModelCard("infection", "unet", ("a" * 64,), 1, 32, "1")
 CALIBRATION = Calibration(CARD.checkpoints_sha256, 1, "classical", 0.8, 9, {"infection": 0.5})

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ct import phantom
-from ct.cohort import read_cohort
-from ct.lungs_of_scan import find_lungs
-from ct.phantom_cohort import plan_cohort
-from ct.read import read_scan
+from cohort.table import read_cohort
+from ct.files.read import read_scan
+from ct.lungs.find import find_lungs
 from ct.scan import Grid, Scan
-from ct.training_set import TrainingSet, lung_histogram
 from inference.flags import NOT_DESCRIBED, find_flags
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
-from lightning_modules.checkpoint_file import load_checkpoint_file, write_checkpoint
+from phantom import write_phantom as phantom
+from phantom.plan import plan_cohort
+from training.checkpoint_file import load_checkpoint_file, write_checkpoint
+from training.training_set import TrainingSet, lung_histogram
 
 NO_FEATURES = np.zeros((1, 2))
 NO_COUNTS = np.zeros(124, np.int64)

@@ -13,7 +13,7 @@ from broken_scans import phantom_nifti, phantom_series
 from dicom_harness import enhance
 from PIL import Image
 
-from ct.read import read_scan
+from ct.files.read import read_scan
 from inference.folder_scans import HIDDEN, LONE_DICOM, OTHER, SLICE_IMAGE, SPLIT_SERIES, scans_in
 from inference.predict import main
 from inference.scan_list import PRIVATE, is_batch

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from broken_scans import broken_inputs
 
-from ct.lungs_of_scan import find_lungs
-from ct.read import read_scan
+from ct.files.read import read_scan
+from ct.lungs.find import find_lungs
 from inference.predict import main
 from viewer.segmenting import segment
 from viewer.upload import receive

@@ -10,8 +10,8 @@ from inference.model_flags import NOT_VALIDATED
 from inference.result import NOT_SAID, Member, ModelCard
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
-from lightning_modules.checkpoint_file import write_checkpoint
-from lightning_modules.weights import read_checkpoint
+from training.checkpoint_file import write_checkpoint
+from training.weights import read_checkpoint
 
 
 def card(*members: Member) -> ModelCard:

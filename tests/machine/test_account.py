@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from places import ROOT
 
 from machine.account import complete_account
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 # Run by Python itself when it starts: no user id has an entry.
 NAMELESS = """

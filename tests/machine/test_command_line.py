@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from machine.command_line import one_line_errors
 
-ROOT = Path(__file__).resolve().parents[2]
 TALKS = """
 import sys
 from pathlib import Path

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from machine import file_lock
 from machine.file_lock import try_lock
 
-ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = """
 import fcntl
 def flock(*args):

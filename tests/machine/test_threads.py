@@ -1,13 +1,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from machine.threads import choose_spinning
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(
@@ -27,7 +25,7 @@ def test_what_a_user_chose_stands(own: dict[str, str]) -> None:
     assert environment == own
 
 
-@pytest.mark.parametrize("entry", ["train", "inference.predict", "inference.calibrate", "viewer.scan_page"])
+@pytest.mark.parametrize("entry", ["train", "inference.predict", "inference.calibrate", "viewer.segment_page"])
 def test_every_program_that_runs_a_network_chooses_before_torch_is_loaded(entry: str) -> None:
     # Torch reads the choice when it is loaded: what is set afterwards would do nothing.
     program = (

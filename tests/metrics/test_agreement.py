@@ -1,8 +1,8 @@
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import SHARED_DATA
 from scipy import stats
 from sklearn.metrics import jaccard_score
 
@@ -178,7 +178,7 @@ def test_overlap_counts_only_what_is_counted() -> None:
 @pytest.mark.shared_data
 def test_readers_of_real_nodules() -> None:
     """LIDC-IDRI: outlines of nodules by 2 to 4 radiologists each. Plausibility only: nodules are no opacities."""
-    path = Path(__file__).resolve().parents[3] / "shared" / "data" / "lidc_multireader" / "lidc_multireader.npz"
+    path = SHARED_DATA / "lidc_multireader" / "lidc_multireader.npz"
     if not path.is_file():
         pytest.skip(f"no real readers at {path}")
     with np.load(path) as arrays:

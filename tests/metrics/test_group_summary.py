@@ -4,8 +4,8 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from metrics.calibration import BINS, expected_calibration_error, reliability
 from metrics.group_summary import one_against_rest, summarise_groups
+from metrics.reliability import BINS, expected_calibration_error, reliability
 from metrics.scan_confusion import ScanConfusion
 
 SCANS = ["a", "a", "b", "c", "c"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from evaluation.report_folder import ReportFolder
+from evaluation.report.report_folder import ReportFolder
 from pages.page import Alarm, Drawing, Note, Picture, Section, Table, cell, page
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct.cohort import read_cohort
-from ct.read import read_pattern_mask, read_scan
+from cohort.table import read_cohort
+from ct.files.read import read_pattern_mask, read_scan
 from viewer import examples as module
 from viewer import visit
 from viewer.__main__ import SETTINGS

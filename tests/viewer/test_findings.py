@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ct.colours import COLOUR_OF, COLOUR_OF_GROUP, rgb_of
+from ct.files.write import write_mask
 from ct.patterns import NAME_OF_GROUP
 from ct.scan import Grid, Scan
-from ct.write import write_mask
 from viewer.findings import agreement, layers_of, read_truth
 
 

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from browser import CHROMIUM
+from places import ROOT
 
-from ct.cohort import read_cohort
+from cohort.table import read_cohort
 from ct.colours import COLOUR_OF, rgb_of
-from ct.read import read_scan
+from ct.files.read import read_scan
 from ct.scan import Scan
 from inference.predict import main as predict
 from viewer.examples import draw_example
@@ -31,7 +32,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")]
 
-ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--no-sandbox"]
 DRAWN = "ground glass and consolidation"
 MILLISECONDS = 180_000

@@ -6,9 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 from dicom_harness import ct, write_series
-from refusal import assert_refused
+from refusing import assert_refused
 
-from ct.read import read_scan
+from ct.files.read import read_scan
 from viewer.upload import Limits, receive
 
 SMALL = Limits(upload_bytes=200_000, unpacked_bytes=1_000_000, files=10, ratio=100, harmless_bytes=10_000)

@@ -1,0 +1,1 @@
+"""Many scans: cohort.csv, splits, reports, importers, and preparation for training."""

@@ -1,0 +1,1 @@
+"""Public data sets to cohorts, one file each."""

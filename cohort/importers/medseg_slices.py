@@ -1,0 +1,199 @@
+"""MedSeg: 100 single slices with masks of ground glass, consolidation and effusion, as images or stacked in NIfTI.
+
+Source: MedSeg, "Covid Dataset 1", doi 10.6084/m9.figshare.13521488 (medicalsegmentation.com/covid19), 100 slices of
+more than 40 patients collected by the Italian Society of Medical and Interventional Radiology, annotated by one
+radiologist. As images, the slices come with Inf-Net (doi 10.1109/TMI.2020.2996645; non-commercial use only).
+
+Two layouts are read: images/ and masks/ (or Imgs/ and GT/) with files of the same names, values 0..3; or tr_im.nii.gz
+and tr_mask.nii.gz, in HU that the publishers estimated from air and fat. Their axes are column, row and slice, which
+have no place in a body: they are written as images of 8 bits between the two declared HU.
+
+Traps: the images are a display window, not HU, and have no voxel sizes; they may show one patient several times,
+which the files do not tell: a groups file can (of Inf-Net's, 4, 5, 17 and 46 look like neighbours, and 10 and 43 like
+one slice twice). Inf-Net's images are the transposed slices (front to the left, the patient's right at the top):
+`transpose` sets them upright. Turning them by 90 degrees would not: it would put the heart on the wrong side. No lung
+masks come with them, and the classical ones miss what is consolidated down to the pleura (they hold 41 % of the
+consolidation of Inf-Net's training half); since the images are cut close to the lungs, `whole_image` counts all pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
+from PIL import Image
+from tqdm import tqdm
+
+from cohort.importers.dataset_files import check_pairs, find_folder, is_visible, look_for_folder, read_groups, recode
+from cohort.importers.importing import new_cohort, run_importer
+from cohort.importers.medseg import CODE_OF_VALUE
+from cohort.table import CohortRow
+from ct.files.formats import NIFTI_SUFFIXES
+from ct.files.images import SLICE_IMAGE_SUFFIXES
+from ct.files.volume_file import DAMAGE
+from ct.patterns import CONSOLIDATION_CODES
+from machine.command_line import run_command
+
+SITE = "sirm"
+IMAGE_FOLDERS, MASK_FOLDERS = ("images", "Imgs"), ("masks", "GT")
+STACKS = ("tr_im", "tr_mask")
+
+
+def import_medseg_slices(
+    folder: str | Path,
+    out_dir: str | Path,
+    grey_low_hu: float,
+    grey_high_hu: float,
+    groups: str | Path | None = None,
+    transpose: bool = False,
+    whole_image: bool = False,
+) -> Path:
+    """Write a cohort.csv with one scan per slice, and the masks with the codes of paper L3.
+
+    Args:
+        folder: Holds the image and mask folders, or the two stacks.
+        out_dir: Where masks/, images/ (where they are no plain copies) and cohort.csv go; earlier ones are replaced.
+        grey_low_hu: Declared HU of grey 0.
+        grey_high_hu: Declared HU of grey 255.
+        groups: CSV file with the columns name (of the image, without suffix) and patient_id, for slices that show one
+            patient; the others are patients of their own.
+        transpose: Exchange rows and columns of images and masks.
+        whole_image: Write lung masks that hold every pixel, so that nothing is lost outside of masks that were found.
+
+    Returns:
+        The cohort.csv; has_consolidation is told by the masks. Slices whose mask cannot be used are in left_out.csv.
+
+    Raises:
+        ValueError: The layout is another one, a mask is missing, or an option is wrong.
+    """
+    if not grey_low_hu < grey_high_hu:
+        raise ValueError(f"grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower")
+    with new_cohort(folder, out_dir) as new:
+        pairs = _paired_images(Path(folder)) or _unstack(Path(folder), new.folder, grey_low_hu, grey_high_hu)
+        patients = read_groups(groups, pairs)
+        for name, (image, mask) in tqdm(pairs.items(), desc="import", unit="slice", leave=False, disable=None):
+            scan_id = f"medseg_slice_{name}"
+            try:
+                codes = recode(np.asarray(Image.open(mask)), CODE_OF_VALUE, mask)
+            except (ValueError, OSError) as error:
+                new.left_out.append((scan_id, str(error)))
+                continue
+            if transpose:
+                image, codes = _transposed(image, new.folder / "images" / f"{name}.png"), codes.T
+            target = _save(codes, new.folder / "masks" / f"{name}.png")
+            everything = new.folder / "lungs" / f"{name}.png"
+            new.rows.append(
+                CohortRow(
+                    scan_id=scan_id,
+                    patient_id=patients.get(name, scan_id),
+                    site=SITE,
+                    image=image,
+                    lung_mask=_save(np.full_like(codes, 255), everything) if whole_image else None,
+                    pattern_mask=target,
+                    has_consolidation=int(np.isin(codes, CONSOLIDATION_CODES).any()),
+                    grey_low_hu=grey_low_hu,
+                    grey_high_hu=grey_high_hu,
+                )
+            )
+    return Path(out_dir) / "cohort.csv"
+
+
+def _paired_images(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Return the image and the mask of each slice, by number; nothing if there are no such folders."""
+    found = look_for_folder(folder, *IMAGE_FOLDERS)
+    if found is None:
+        return {}
+    masks_folder = find_folder(found.parent, *MASK_FOLDERS)
+    images, masks = _images_in(found), _images_in(masks_folder)
+    check_pairs(images, masks, masks_folder)
+    return {name: (images[name], masks[name]) for name in sorted(images, key=lambda name: (len(name), name))}
+
+
+def _images_in(folder: Path) -> dict[str, Path]:
+    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in SLICE_IMAGE_SUFFIXES]
+    return {file.stem: file for file in files if is_visible(file, folder)}
+
+
+def _unstack(folder: Path, target: Path, low_hu: float, high_hu: float) -> dict[str, tuple[Path, Path]]:
+    """Write the slices of the two stacks as images; return their paths."""
+    names = [
+        next((f"{name}{end}" for end in NIFTI_SUFFIXES if (folder / f"{name}{end}").is_file()), "") for name in STACKS
+    ]
+    if not all(names):
+        raise ValueError(
+            f"{folder}: holds neither folders images/ and masks/ nor tr_im.nii.gz and tr_mask.nii.gz; expected "
+            f"MedSeg's single slices; its nine volumes are imported by import_medseg"
+        )
+    images, masks = (_planes(folder / name) for name in names)
+    if images.shape != masks.shape or not images.min() < 0:
+        raise ValueError(
+            f"{folder / names[0]}: has {images.shape} pixels from {images.min():g} on, and its masks {masks.shape}; "
+            f"expected slices in HU and a mask for each"
+        )
+    greys = np.rint((np.clip(images, low_hu, high_hu) - low_hu) / (high_hu - low_hu) * 255).astype(np.uint8)
+    values = recode(masks, {value: value for value in CODE_OF_VALUE}, folder / names[1])
+    pairs = {}
+    for number, planes in enumerate(zip(greys, values, strict=True)):
+        files = target / "images" / f"{number}.png", target / "stack" / f"{number}.png"
+        for file, plane in zip(files, planes, strict=True):
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(plane).save(file)
+        pairs[str(number)] = files
+    return pairs
+
+
+def _planes(path: Path) -> npt.NDArray[np.float32]:
+    """Read a stack as (slices, rows, columns); where its header places it does not matter."""
+    try:
+        image: Any = nibabel.load(path)
+        return image.get_fdata(dtype=np.float32).transpose(2, 1, 0)
+    except (ImageFileError, ValueError, *DAMAGE) as error:
+        raise ValueError(f"{path}: not a readable stack of slices ({error}); download it again") from error
+
+
+def _save(values: npt.NDArray[np.uint8], target: Path) -> Path:
+    target.parent.mkdir(exist_ok=True)
+    Image.fromarray(values).save(target)
+    return target
+
+
+def _transposed(source: Path, target: Path) -> Path:
+    with Image.open(source) as image:
+        upright = image.transpose(Image.Transpose.TRANSPOSE)
+    target.parent.mkdir(exist_ok=True)
+    upright.save(target)
+    return target
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cohort.importers.medseg_slices", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--folder", required=True, type=Path, help="holds images/ and masks/, or the stacks tr_*.nii.gz"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="where masks/, images/ and cohort.csv go")
+    parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")
+    parser.add_argument("--grey-high-hu", required=True, type=float, help="declared HU of grey 255")
+    parser.add_argument("--groups", type=Path, help="CSV file (name, patient_id) of slices that show one patient")
+    parser.add_argument(
+        "--transpose", action="store_true", help="exchange rows and columns: sets Inf-Net's images upright"
+    )
+    parser.add_argument(
+        "--whole-image", action="store_true", help="count every pixel as lung: no lung masks are looked for"
+    )
+    options = parser.parse_args(args)
+    greys = options.grey_low_hu, options.grey_high_hu
+    how = options.groups, options.transpose, options.whole_image
+    return run_importer(lambda: import_medseg_slices(options.folder, options.out, *greys, *how))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,159 @@
+"""A folder of 8-bit slices with ct/, lungs/, covid/ and cases.csv -> a cohort with one scan per case."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cohort.csv_table import parse_whole_number, read_csv_table
+from cohort.importers.importing import new_cohort, run_importer
+from cohort.splits import assign_splits
+from cohort.table import SPLITS, CohortRow
+from machine.command_line import run_command
+
+# Column of cohort.csv that each folder of images fills.
+COLUMN_OF_FOLDER = {"ct": "image", "lungs": "lung_mask", "covid": "infection_mask"}
+CASES_COLUMNS = ("file", "case", "order_in_case")
+
+
+def import_slices(
+    folder: str | Path,
+    out_dir: str | Path,
+    grey_low_hu: float,
+    grey_high_hu: float,
+    split: dict[str, str] | None = None,
+    split_seed: int = 0,
+    site: str | None = None,
+) -> Path:
+    """Copy the slices of every case into folders of their own and write a cohort.csv beside them.
+
+    Args:
+        folder: Holds ct/ and cases.csv (columns file, case, order_in_case), and lungs/ and covid/ if there are masks.
+        out_dir: Where cases/ and cohort.csv go; earlier ones there are replaced.
+        grey_low_hu: Declared HU of grey 0.
+        grey_high_hu: Declared HU of grey 255.
+        split: train, val or test of some cases; the others are split by `split_seed` (see `assign_splits`).
+        split_seed: For the cases that `split` does not name.
+        site: Site of all scans; the folder's name if None.
+
+    Returns:
+        The cohort.csv.
+
+    Raises:
+        ValueError: cases.csv or an image is missing or wrong, or `split` names an unknown case or split.
+    """
+    source = Path(folder)
+    if not grey_low_hu < grey_high_hu:
+        raise ValueError(f"grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower")
+    files_of_case = _read_cases(source)
+    folders = [name for name in COLUMN_OF_FOLDER if name == "ct" or (source / name).is_dir()]
+    _check_images(source, folders, files_of_case)
+    split_of = _split_cases(sorted(files_of_case), split or {}, split_seed)
+    with new_cohort(source, out_dir) as new:
+        _copy_images(source, folders, files_of_case, new.folder / "cases")
+        for case in sorted(files_of_case):
+            paths = {COLUMN_OF_FOLDER[name]: new.folder / "cases" / case / name for name in folders}
+            new.rows.append(
+                CohortRow(
+                    scan_id=case,
+                    patient_id=case,
+                    site=site or source.resolve().name,
+                    image=paths["image"],
+                    lung_mask=paths.get("lung_mask"),
+                    infection_mask=paths.get("infection_mask"),
+                    split=split_of[case],
+                    grey_low_hu=grey_low_hu,
+                    grey_high_hu=grey_high_hu,
+                )
+            )
+    return Path(out_dir) / "cohort.csv"
+
+
+def parse_split(text: str) -> dict[str, str]:
+    """Parse "case01=train,case02=test" into a mapping.
+
+    Raises:
+        ValueError: A part is not of the form case=train|val|test, or a case comes twice.
+    """
+    split: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        case, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or value not in SPLITS or case in split:
+            raise ValueError(f"--split holds {part!r}; expected each case once, as case=train, case=val or case=test")
+        split[case] = value
+    return split
+
+
+def _read_cases(source: Path) -> dict[str, list[str]]:
+    """Return the file names of each case in their order."""
+    path = source / "cases.csv"
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected a CSV file with the columns {', '.join(CASES_COLUMNS)}")
+    table = read_csv_table(path, CASES_COLUMNS)
+    missing = [name for name in CASES_COLUMNS if name not in table.header]
+    if missing:
+        raise ValueError(f"{path}: column '{missing[0]}' is missing; found {table.header}")
+    order_of_case: dict[str, list[tuple[int, str]]] = {}
+    for number, record in table.records():
+        order = parse_whole_number(record["order_in_case"], table.separator)
+        if order is None or order < 0 or not record["file"] or not record["case"]:
+            raise ValueError(f"{path}: row {number}: found {record}, expected a file, a case and a whole number")
+        order_of_case.setdefault(record["case"], []).append((order, record["file"]))
+    if not order_of_case:
+        raise ValueError(f"{path}: holds no slices; expected at least one row below the header")
+    for case, ordered in order_of_case.items():
+        if [name for _, name in sorted(ordered)] != sorted({name for _, name in ordered}):
+            raise ValueError(
+                f"{path}: the files of {case} are not in the order of their names; rename them so that they are"
+            )
+    return {case: [name for _, name in sorted(ordered)] for case, ordered in order_of_case.items()}
+
+
+def _check_images(source: Path, folders: Sequence[str], files_of_case: dict[str, list[str]]) -> None:
+    wanted = [source / folder / name for folder in folders for names in files_of_case.values() for name in names]
+    missing = [path for path in wanted if not path.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]}: no such image, though cases.csv names it ({len(missing)} are missing)")
+
+
+def _split_cases(cases: Sequence[str], split: dict[str, str], seed: int) -> dict[str, str]:
+    unknown = sorted(set(split) - set(cases))
+    if unknown:
+        raise ValueError(f"--split names {unknown[0]!r}, which is no case; expected some of {', '.join(cases)}")
+    rows = [CohortRow(case, case, "", Path(case), split=split.get(case, "")) for case in cases]
+    return {row.scan_id: row.split for row in assign_splits(rows, seed)}
+
+
+def _copy_images(source: Path, folders: Sequence[str], files_of_case: dict[str, list[str]], target: Path) -> None:
+    for case, names in tqdm(files_of_case.items(), desc="import", unit="case", leave=False, disable=None):
+        for folder in folders:
+            (target / case / folder).mkdir(parents=True)
+            for name in names:
+                shutil.copyfile(source / folder / name, target / case / folder / name)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m cohort.importers.slice_folder", description=__doc__)
+    parser.add_argument("--folder", required=True, type=Path, help="holds ct/, cases.csv and lungs/, covid/ if any")
+    parser.add_argument("--out", required=True, type=Path, help="where cases/ and cohort.csv go")
+    parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")
+    parser.add_argument("--grey-high-hu", required=True, type=float, help="declared HU of grey 255")
+    parser.add_argument("--split", default="", help="case01=train,case02=test,...; the others by --split-seed")
+    parser.add_argument("--split-seed", type=int, default=0, help="for the cases that --split does not name")
+    parser.add_argument("--site", help="site of all scans; the folder's name if not given")
+    options = parser.parse_args(args)
+    greys = options.grey_low_hu, options.grey_high_hu
+    return run_importer(
+        lambda: import_slices(
+            options.folder, options.out, *greys, parse_split(options.split), options.split_seed, options.site
+        )
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,283 @@
+"""cohort.csv -> prepared arrays and a verdict for every scan: parallel, resumable, each scan whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cohort.composition import as_text, scans_of_index, site_table
+from cohort.leakage import LeakRecord, find_leaks
+from cohort.prepare.checksums import OTHER_VERSION, find_damage
+from cohort.prepare.needs import estimate
+from cohort.prepare.prepare_scan import Outcome, PreparedScan, prepare_row, prepare_scan, try_row
+from cohort.prepare.prepared_index import write_index
+from cohort.prepare.sources import FORMAT_VERSION, STAMPS, is_current
+from cohort.prepare.verdicts import REFUSED, Verdict, summary, write_verdicts
+from cohort.prepare.workers import Died, run_each
+from cohort.pseudonyms import cohort_salt
+from cohort.splits import assign_splits
+from cohort.table import CohortRow, read_cohort, weak_label_of
+from ct.refusal import Refusal, Sentence
+from machine.command_line import run_command
+from machine.file_lock import locked
+
+__all__ = ["PreparedScan", "main", "prepare_cohort", "prepare_row", "prepare_scan", "prepared_folder"]
+
+PHANTOM = Path("cohorts/phantom/cohort.csv")
+INDEX, VERDICTS, BUGS = "index.csv", "verdicts.csv", "bugs.log"
+# For patients without an explicit split; `cohort.splits` writes a cohort.csv with the splits of another seed.
+SPLIT_SEED = 0
+# Longer lists are cut, with a count of what is not shown.
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True)
+class PreparedCohort:
+    """What preparing a cohort came to.
+
+    Attributes:
+        out_dir: The prepared folder, with index.csv and verdicts.csv.
+        rows: The cohort's rows, each with its split.
+        verdicts: One for each row, in the same order.
+        fresh: Scans that were prepared now; the other usable ones were there already.
+    """
+
+    out_dir: Path
+    rows: tuple[CohortRow, ...]
+    verdicts: tuple[Verdict, ...]
+    fresh: int
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of the usable scans, in the cohort's order."""
+        return [self.out_dir / one.scan_id for one in self.verdicts if one.usable]
+
+    @property
+    def refused(self) -> int:
+        """How many scans were refused."""
+        return len(self.verdicts) - len(self.folders)
+
+    @property
+    def verdicts_csv(self) -> Path:
+        """The file with all verdicts."""
+        return self.out_dir / VERDICTS
+
+
+def prepared_folder(cohort: str | Path, size: int, root: str | Path = "prepared") -> Path:
+    """Return the folder in which a cohort is prepared at a size; training looks there too."""
+    resolved = Path(cohort).resolve()
+    # Two cohorts may share a folder name: the hash of the path keeps their arrays apart.
+    key = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
+    return Path(root) / f"{resolved.parent.name}-{size}-{key}"
+
+
+def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256, jobs: int = 2) -> PreparedCohort:
+    """Prepare every scan of a cohort; what is already prepared from the same bytes with the same parameters is kept.
+
+    Writes one folder per usable scan, verdicts.csv with what became of every scan and why, and index.csv with the
+    usable ones; a progress bar goes to stderr. Refused scans are tried again by the next call. What is kept is read
+    and compared with its checksums, and prepared again where it is damaged.
+
+    Args:
+        cohort_csv: The cohort.
+        out_dir: Where the prepared folders go.
+        size: Pixels along each side in plane.
+        jobs: Processes that work at the same time.
+
+    Returns:
+        The verdicts and the folders.
+
+    Raises:
+        ValueError: The cohort is wrong or `out_dir` cannot be written; or none of the scans can be used, or some of
+            different splits show the same patient: then there is no index.csv.
+    """
+    if size < 1 or jobs < 1:
+        raise Refusal("size is {size} and jobs is {jobs}; expected at least 1 pixel and 1 job", size=size, jobs=jobs)
+    cohort = read_cohort(cohort_csv)
+    rows = assign_splits(cohort.rows, SPLIT_SEED)
+    _check_names(rows, cohort.path)
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", f"another command is still at work in {out}; waiting for it to end"):
+        _clear_leftovers(out)
+        _remove_damaged(rows, out, jobs)
+        labels, reasons = _weak_labels(rows)
+        outcomes = {scan_id: Outcome(reason=reason) for scan_id, reason in reasons.items()}
+        outcomes |= _prepare_all([row for row in rows if row.scan_id not in reasons], out, size, jobs)
+        records = _settle(rows, outcomes, out)
+        verdicts = tuple(_verdict(row, outcomes[row.scan_id], records, cohort.path.parent) for row in rows)
+        done = PreparedCohort(out, rows, verdicts, sum(outcome.fresh for outcome in outcomes.values()))
+        write_verdicts(verdicts, done.verdicts_csv)
+        try:
+            _check_usable(done, records, cohort.path)
+        except ValueError:
+            # An index of an earlier call would let a training run start on what was just found to be wrong.
+            (out / INDEX).unlink(missing_ok=True)
+            raise
+        write_index(rows, labels, records, cohort_salt(cohort.path, out), out / INDEX)
+    if done.fresh == 0:
+        again = f"; refused scans were tried again: {done.refused}" if done.refused else ""
+        print(f"nothing to do: {len(done.folders)} scans are already prepared in {out}{again}", file=sys.stderr)
+    return done
+
+
+def _check_names(rows: Sequence[CohortRow], cohort_csv: Path) -> None:
+    for row in rows:
+        if row.scan_id.lower() in (INDEX, VERDICTS, BUGS):
+            raise Refusal(
+                "{cohort}: scan_id '{scan_id}' is the name of a file that is written; rename it",
+                cohort=cohort_csv,
+                scan_id=row.scan_id,
+            )
+
+
+def _remove_damaged(rows: Sequence[CohortRow], out: Path, jobs: int) -> None:
+    """Remove prepared folders that do not hold what was written, so that their scans are prepared again; say so."""
+    folders = [folder for row in rows if (folder := out / row.scan_id).exists()]
+    problems = find_damage(folders, FORMAT_VERSION, jobs)
+    for folder in problems:
+        shutil.rmtree(folder)
+    damage = [f"{folder.name}/{name}" for folder, name in problems.items() if name != OTHER_VERSION]
+    if damage:
+        more = f" and {len(damage) - MAX_NAMED} more" if len(damage) > MAX_NAMED else ""
+        print(
+            f"warning: {len(damage)} prepared scans in {out} do not hold what was written "
+            f"({', '.join(damage[:MAX_NAMED])}{more}); they are prepared again; look at the disk if this comes back",
+            file=sys.stderr,
+        )
+    if len(problems) > len(damage):
+        count = len(problems) - len(damage)
+        print(f"{count} scans in {out} were prepared by another version and are prepared again", file=sys.stderr)
+
+
+def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> dict[str, Outcome]:
+    """Prepare what is not there yet and return what became of each row."""
+    outcomes = {row.scan_id: Outcome() for row in rows}
+    todo = [row for row in rows if not is_current(row, out, size)]
+    if todo:
+        print(estimate(todo, size).text(out, jobs), file=sys.stderr)
+    results = run_each(todo, partial(try_row, out_dir=out, size=size), jobs)
+    bar = tqdm(
+        total=len(rows),
+        initial=len(rows) - len(todo),
+        desc="prepare",
+        unit="scan",
+        leave=False,
+        disable=None if todo else True,  # None: shown on a terminal only
+    )
+    with closing(results), bar:  # closing ends processes that still run when this one is interrupted
+        for row, result in results:
+            outcome = _outcome_of_dead(row, result) if isinstance(result, Died) else result
+            if outcome.stop:
+                raise Refusal("{stop}; free some space or name another folder", stop=outcome.stop)
+            outcomes[row.scan_id] = outcome
+            bar.update()
+    return outcomes
+
+
+def _outcome_of_dead(row: CohortRow, death: Died) -> Outcome:
+    return Outcome(
+        reason=f"{row.image}: the process that read it was {death.how}, also when it ran alone; expected a file that "
+        f"can be read in the memory there is; give it more memory, or export the scan again"
+    )
+
+
+def _settle(rows: Sequence[CohortRow], outcomes: Mapping[str, Outcome], out: Path) -> dict[str, dict[str, Any]]:
+    """Leave on disk only what belongs to usable scans, note bugs, and return the scan.json of each usable scan."""
+    _clear_leftovers(out)
+    records = {}
+    for row in rows:
+        folder = out / row.scan_id
+        if not outcomes[row.scan_id].reason:
+            records[row.scan_id] = json.loads((folder / "scan.json").read_text(encoding="utf-8"))
+            continue
+        (out / STAMPS / row.scan_id).unlink(missing_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+    bugs = [f"{row.scan_id}\n{outcomes[row.scan_id].bug}" for row in rows if outcomes[row.scan_id].bug]
+    if bugs:
+        (out / BUGS).write_text("\n".join(bugs), encoding="utf-8")
+    else:
+        (out / BUGS).unlink(missing_ok=True)
+    return records
+
+
+def _clear_leftovers(out: Path) -> None:
+    """Remove what processes that were killed had not finished."""
+    for leftover in out.glob(".tmp-*"):
+        shutil.rmtree(leftover)
+
+
+def _verdict(row: CohortRow, outcome: Outcome, records: Mapping[str, dict[str, Any]], base: Path) -> Verdict:
+    image = Path(os.path.relpath(row.image, base)).as_posix()
+    if outcome.reason:
+        return Verdict(row.scan_id, row.site, row.split, REFUSED, (outcome.reason,), (), image)
+    record = records[row.scan_id]
+    repairs, warnings = tuple(record["repairs"]), tuple(record["warnings"])
+    return Verdict(row.scan_id, row.site, row.split, record["verdict"], repairs, warnings, image)
+
+
+def _check_usable(done: PreparedCohort, records: Mapping[str, dict[str, Any]], cohort_csv: Path) -> None:
+    if not records:
+        text = "{cohort}: none of its scans can be used; see {file}"
+        none = Sentence(text, cohort=cohort_csv, file=done.verdicts_csv)
+        raise Refusal.of(none.in_private(f"{none}\n{summary(done.verdicts)}"))
+    leaks = find_leaks(
+        [
+            LeakRecord(row.scan_id, row.patient_id, row.split, record["source_sha256"], record["volume_hash"])
+            for row in done.rows
+            if (record := records.get(row.scan_id))
+        ]
+    )
+    if leaks:
+        text = "{cohort}: scans of different splits show the same patient; put them into one split or remove one:"
+        head = Sentence(text, cohort=cohort_csv)
+        raise Refusal.of(head.in_private("\n  ".join([head, *leaks])))
+
+
+def _weak_labels(rows: Sequence[CohortRow]) -> tuple[list[int], dict[str, str]]:
+    """Return the weak label of every row, and by scan why a report cannot be used."""
+    labels, reasons = [], {}
+    for row in rows:
+        try:
+            labels.append(weak_label_of(row))
+        except (ValueError, OSError) as error:
+            labels.append(-1)
+            reasons[row.scan_id] = str(error)
+    return labels, reasons
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m cohort.prepare", description="Prepare the scans of a cohort.csv.")
+    parser.add_argument("--cohort", type=Path, default=PHANTOM, help="the cohort.csv")
+    parser.add_argument("--out", type=Path, help="folder for the prepared scans; if blank, where training looks")
+    parser.add_argument("--size", type=int, default=256, help="pixels along each side in plane")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that work at the same time")
+    options = parser.parse_args(args)
+    out = options.out or prepared_folder(options.cohort, options.size)
+    try:
+        done = prepare_cohort(options.cohort, out, options.size, options.jobs)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(as_text(site_table(scans_of_index(out / INDEX))))
+    print(summary(done.verdicts))
+    print(f"{len(done.folders)} scans in {out}; all verdicts: {done.verdicts_csv}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

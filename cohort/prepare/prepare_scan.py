@@ -1,0 +1,234 @@
+"""One scan of a cohort -> its prepared folder, whole or not at all."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cohort.leakage import volume_hash
+from cohort.prepare.checksums import write_record
+from cohort.prepare.sources import FORMAT_VERSION, hash_content, prepared_key, remember, stamp_of
+from cohort.table import CohortRow
+from ct.files.read import read_mask, read_pattern_mask, read_scan
+from ct.lungs.find import Lungs, find_lungs
+from ct.patterns import infection_of
+from ct.refusal import Refusal, Sentence
+from ct.resample import Transform, plan_transform
+from ct.scan import Scan
+from machine.command_line import raised_by_us
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScan:
+    """A scan on its prepared grid.
+
+    Attributes:
+        hu: int16 (Z', size, size).
+        lung: int8 (Z', size, size), 1 inside the lungs.
+        masks: int8 (Z', size, size) each, under the names they came with.
+        transform: The way between the scan's canonical grid and this one.
+    """
+
+    hu: npt.NDArray[np.int16]
+    lung: npt.NDArray[np.int8]
+    masks: dict[str, npt.NDArray[np.int8]]
+    transform: Transform
+
+
+def prepare_scan(
+    scan: Scan, lung: npt.NDArray[Any], masks: Mapping[str, npt.NDArray[Any]] | None = None, size: int = 256
+) -> PreparedScan:
+    """Resample a scan and its masks to the prepared grid (see `plan_transform`), in memory.
+
+    Args:
+        scan: The scan.
+        lung: (Z, Y, X) on the scan's canonical grid, nonzero inside the lungs.
+        masks: Further masks on that grid, integers -1..10, resampled by nearest neighbour.
+        size: Pixels along each side in plane.
+
+    Returns:
+        The arrays and the transform, whose `restore` brings probabilities back.
+
+    Raises:
+        ValueError: A mask's shape is not the scan's.
+    """
+    given = {"lung": lung if lung.dtype == np.bool_ else lung != 0, **(masks or {})}
+    for name, mask in given.items():
+        if mask.shape != scan.hu.shape:
+            raise Refusal(
+                "the {name} mask has shape {shape}; expected the scan's {expected}",
+                name=name,
+                shape=mask.shape,
+                expected=scan.hu.shape,
+            )
+    transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
+    arrays = {name: transform.apply_mask(mask) for name, mask in given.items()}
+    return PreparedScan(transform.apply_hu(scan.hu), arrays.pop("lung"), arrays, transform)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        fresh: Whether its folder was written, not found up to date.
+        reason: Why the scan is refused; empty when it is usable.
+        bug: The traceback, where it is refused because of a bug.
+        stop: What keeps every other scan from being prepared too, for example a full disk.
+    """
+
+    fresh: bool = False
+    reason: str = ""
+    bug: str = ""
+    stop: str = ""
+
+
+class OutputError(OSError):
+    """The prepared scan cannot be written; that says nothing about the scan."""
+
+
+def try_row(row: CohortRow, out_dir: Path, size: int) -> Outcome:
+    """Prepare one scan like `prepare_row`, with every error told in the outcome."""
+    try:
+        return Outcome(fresh=prepare_row(row, out_dir, size))
+    except OutputError as error:
+        return Outcome(stop=str(error))
+    except MemoryError:
+        return Outcome(reason=f"{row.image}: needs more memory than there is; expected a chest CT; crop or thin it")
+    except OSError as error:
+        file, why = error.filename or row.image, error.strerror or error
+        return Outcome(
+            reason=f"{file}: cannot be read ({why}); expected a readable file; look at its rights and its disk"
+        )
+    except Exception as error:
+        if isinstance(error, ValueError) and raised_by_us(error):
+            return Outcome(reason=_with_file(str(error), row))
+        sentence = f"(a bug: please report) {type(error).__name__}: {error}"
+        return Outcome(reason=sentence, bug=traceback.format_exc())
+
+
+def _with_file(sentence: str, row: CohortRow) -> str:
+    """Make sure that a reason names a file: what judges a scan in memory knows only the scan's name."""
+    paths = (row.image, row.lung_mask, row.infection_mask, row.pattern_mask)
+    if any(path is not None and str(path) in sentence for path in paths):
+        return sentence
+    return f"{row.image}: {sentence.removeprefix(f'{row.scan_id}: ')}"
+
+
+def prepare_row(row: CohortRow, out_dir: Path, size: int) -> bool:
+    """Prepare one scan of a cohort into `out_dir/<scan_id>` unless it is there already.
+
+    Args:
+        row: The cohort's row.
+        out_dir: The folder of all prepared scans.
+        size: Pixels along each side in plane.
+
+    Returns:
+        True when the folder was written, False when it was up to date.
+
+    Raises:
+        ValueError: The scan or a mask cannot be used.
+        OSError: A file cannot be read.
+        OutputError: The folder cannot be written.
+    """
+    stamp = stamp_of(row, size)
+    content = hash_content(row, size)
+    fresh = prepared_key(out_dir / row.scan_id) != content.key
+    if fresh:
+        arrays, record = _make(row, size)
+    try:
+        if fresh:
+            origin = {"format_version": FORMAT_VERSION, "key": content.key, "source_sha256": content.image_sha256}
+            _write(arrays, {**origin, **record}, out_dir / row.scan_id)
+        remember(row, out_dir, stamp, content.key)
+    except OSError as error:
+        raise OutputError(f"{out_dir}: prepared scans cannot be written ({error})") from error
+    return fresh
+
+
+def _make(row: CohortRow, size: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Read a row's files and return the arrays and what scan.json tells of them."""
+    scan = _read_scan(row)
+    transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
+    # One mask after the other: on the scan's own grid each is as large as half the scan.
+    repairs = list(scan.repairs)
+    masks = {name: transform.apply_mask(mask) for name, mask in _read_masks(row, scan, repairs)}
+    lungs = find_lungs(scan, row.lung_mask)
+    prepared = PreparedScan(transform.apply_hu(scan.hu), transform.apply_mask(lungs.mask), masks, transform)
+    arrays: dict[str, npt.NDArray[Any]] = {"hu": prepared.hu, "lung": prepared.lung, **masks}
+    if row.readers:
+        readers = (read_pattern_mask(path, scan, repairs, "mask of a reader") for path in row.readers)
+        arrays["readers"] = np.stack([transform.apply_mask(codes) for codes in readers])
+    return arrays, _record(replace(scan, repairs=(*repairs, *lungs.repairs)), prepared, lungs)
+
+
+def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: Path) -> None:
+    """Put a prepared folder in place, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-", ignore_cleanup_errors=True) as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        for name, array in arrays.items():
+            np.save(new / f"{name}.npy", array)
+        write_record(record, new)
+        if folder.exists():
+            os.replace(folder, Path(temporary) / "old")
+        os.replace(new, folder)
+
+
+def _read_scan(row: CohortRow) -> Scan:
+    if row.grey_low_hu is None or row.grey_high_hu is None:
+        return read_scan(row.image, row.scan_id, row.site)
+    return read_scan(row.image, row.scan_id, row.site, (row.grey_low_hu, row.grey_high_hu))
+
+
+def _read_masks(row: CohortRow, scan: Scan, repairs: list[Sentence]) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
+    if row.pattern_mask is not None:
+        patterns = read_pattern_mask(row.pattern_mask, scan, repairs)
+        yield "patterns", patterns
+        if row.infection_mask is None:
+            yield "infection", infection_of(patterns)
+    if row.infection_mask is not None:
+        yield "infection", (read_mask(row.infection_mask, scan, repairs, "infection mask") != 0).astype(np.int8)
+
+
+def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
+    """Collect what scan.json tells about a scan and how it was prepared."""
+    voxel_ml = math.prod(prepared.transform.spacing_mm) / 1000
+    return {
+        "verdict": "repaired" if scan.repairs else "pass",
+        "repairs": list(scan.repairs),
+        "warnings": list(lungs.warnings),
+        "volume_hash": volume_hash(prepared.hu),
+        "scan_id": scan.scan_id,
+        "source_shape": list(scan.source.shape),
+        "source_affine": np.asarray(scan.source.affine).tolist(),
+        "shape": list(scan.hu.shape),
+        "spacing_mm": list(scan.spacing_mm),
+        "spacing_known": scan.spacing_known,
+        "slice_names": list(scan.slice_names),
+        "grey_hu": list(scan.grey_hu) if scan.grey_hu else None,
+        "prepared_shape": list(prepared.hu.shape),
+        "prepared_spacing_mm": list(prepared.transform.spacing_mm),
+        "transform": prepared.transform.to_dict(),
+        "lung_source": lungs.source,
+        "lung_pixels": prepared.lung.sum(axis=(1, 2), dtype=int).tolist(),
+        "lung_ml": float(prepared.lung.sum()) * voxel_ml if scan.spacing_known else None,
+        "labelled_pixels": _labelled_pixels(prepared),
+        "masks": sorted(prepared.masks),
+    }
+
+
+def _labelled_pixels(prepared: PreparedScan) -> list[int]:
+    """Pixels of each slice that have a pattern code."""
+    if "patterns" not in prepared.masks:
+        return [0] * len(prepared.hu)
+    return (prepared.masks["patterns"] >= 0).sum(axis=(1, 2), dtype=int).tolist()

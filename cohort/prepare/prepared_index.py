@@ -1,0 +1,83 @@
+"""index.csv of a prepared cohort: the usable scans, as training finds them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cohort.pseudonyms import pseudonym
+from cohort.table import CohortRow
+from ct.lungs.classical import ASSUMED_WIDTH_MM
+from machine.whole_file import whole_file
+
+INDEX_COLUMNS = (
+    "scan_id",
+    "patient_id",
+    "site",
+    "split",
+    "weak_label",
+    "slices",
+    "spacing_z_mm",
+    "spacing_y_mm",
+    "spacing_x_mm",
+    "folder",
+    "has_infection_mask",
+    "has_pattern_mask",
+    "readers",
+    "grey_low_hu",
+    "grey_high_hu",
+)
+
+
+def write_index(
+    rows: Sequence[CohortRow], labels: Sequence[int], records: Mapping[str, dict[str, Any]], salt: str, path: Path
+) -> None:
+    """Write index.csv, whole or not at all.
+
+    Args:
+        rows: The cohort's rows, each with its split.
+        labels: The weak label of each row.
+        records: The scan.json of each usable scan by scan_id; the others are left out.
+        salt: Of the pseudonyms that stand for patient ids.
+        path: The file.
+    """
+    with whole_file(path) as passing, passing.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, INDEX_COLUMNS)
+        writer.writeheader()
+        for row, label in zip(rows, labels, strict=True):
+            if row.scan_id in records:
+                writer.writerow(_index_row(row, label, records[row.scan_id], salt))
+
+
+def _index_row(row: CohortRow, label: int, record: dict[str, Any], salt: str) -> dict[str, object]:
+    spacing = record["prepared_spacing_mm"] if record["spacing_known"] else ["", "", ""]
+    return {
+        "scan_id": row.scan_id,
+        "patient_id": pseudonym(row.patient_id, salt),
+        "site": row.site,
+        "split": row.split,
+        "weak_label": label,
+        "slices": record["prepared_shape"][0],
+        **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing, strict=True)),
+        "folder": row.scan_id,
+        "has_infection_mask": int("infection" in record["masks"]),
+        "has_pattern_mask": int("patterns" in record["masks"]),
+        "readers": len(row.readers),
+        "grey_low_hu": "" if row.grey_low_hu is None else row.grey_low_hu,
+        "grey_high_hu": "" if row.grey_high_hu is None else row.grey_high_hu,
+    }
+
+
+def pixel_size_mm(spacing_y_mm: float, spacing_x_mm: float, size: int) -> tuple[float, float]:
+    """Return the pixel size (y, x) of a prepared scan, or that of a chest of usual width where it is unknown.
+
+    Args:
+        spacing_y_mm: As in index.csv, NaN where unknown.
+        spacing_x_mm: As in index.csv, NaN where unknown.
+        size: Pixels along each side in plane.
+    """
+    known = math.isfinite(spacing_y_mm) and math.isfinite(spacing_x_mm)
+    return (float(spacing_y_mm), float(spacing_x_mm)) if known else (ASSUMED_WIDTH_MM / size,) * 2

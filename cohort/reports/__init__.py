@@ -1,0 +1,1 @@
+"""Radiology reports to weak labels."""

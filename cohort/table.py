@@ -1,0 +1,289 @@
+"""cohort.csv: its columns, the checks of every row, and how it is written."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cohort.csv_table import CsvTable, is_missing, parse_number, parse_whole_number, read_csv_table
+from cohort.reports.weak_label import weak_label
+from ct.files.images import is_slice_image
+from ct.refusal import Refusal, Sentence, Word
+from machine.whole_file import whole_file
+
+REQUIRED_COLUMNS = ("scan_id", "patient_id", "site", "image")
+OPTIONAL_COLUMNS = (
+    "lung_mask",
+    "infection_mask",
+    "pattern_mask",
+    "readers",
+    "report",
+    "has_consolidation",
+    "split",
+    "grey_low_hu",
+    "grey_high_hu",
+)
+SPLITS = ("train", "val", "test")
+_SCAN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One scan of a cohort; the attributes are the columns of cohort.csv, paths made absolute.
+
+    Attributes:
+        split: train, val, test, or empty until `cohort.splits.assign_splits`.
+        has_consolidation: 0, 1 (1.0 and the like are read, too), or None where the column is blank.
+        grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU.
+        grey_high_hu: Declared HU of grey 255, for the same.
+    """
+
+    scan_id: str
+    patient_id: str
+    site: str
+    image: Path
+    lung_mask: Path | None = None
+    infection_mask: Path | None = None
+    pattern_mask: Path | None = None
+    readers: tuple[Path, ...] = ()
+    report: Path | None = None
+    has_consolidation: int | None = None
+    split: str = ""
+    grey_low_hu: float | None = None
+    grey_high_hu: float | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The rows of a cohort.csv and where it lies."""
+
+    rows: tuple[CohortRow, ...]
+    path: Path
+
+
+def read_cohort(csv_path: str | Path) -> Cohort:
+    """Read and check a cohort.csv.
+
+    Args:
+        csv_path: UTF-8 file with a header, separated by commas, semicolons or tabs; paths in it are relative to its
+            folder. Blank cells of optional columns may be written nan or NA, as pandas and R do.
+
+    Returns:
+        The rows, in the file's order.
+
+    Raises:
+        ValueError: The file is missing or wrong; every wrong cell is listed with row, column, found and expected.
+    """
+    path = Path(csv_path)
+    if not path.is_file():
+        raise Refusal(
+            "{cohort}: no such cohort file; expected a CSV file with the columns {columns}",
+            cohort=path,
+            columns=Word(", ".join(REQUIRED_COLUMNS)),
+        )
+    table = read_csv_table(path, (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS))
+    _check_header(path, table.header)
+    problems: list[str] = []
+    rows = [_parse_row(path, number, cells, table, problems) for number, cells in table.rows]
+    _check_across_rows(path, rows, problems)
+    if problems:
+        text = "{cohort}: {count} of its cells or rows are wrong; see what was found and expected where it was read"
+        raise Refusal.of(Sentence(text, cohort=path, count=len(problems)).in_private("\n".join(problems)))
+    if not rows:
+        raise Refusal("{cohort}: holds no scans; expected at least one row below the header", cohort=path)
+    return Cohort(tuple(row for _, row in rows), path)
+
+
+def write_cohort(rows: Sequence[CohortRow], path: str | Path) -> Path:
+    """Write rows as a cohort.csv, whole or not at all.
+
+    Only the columns of `CohortRow` are written, and of the optional ones only those that some row fills.
+
+    Args:
+        rows: The rows; their paths become relative to the new file's folder.
+        path: The file to write; its folder is made if need be.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: There is no row, or the path of a reader's mask holds ';', which separates readers.
+    """
+    target = Path(path)
+    if not rows:
+        raise Refusal("{cohort}: there is no scan to write; expected at least one row", cohort=target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    records = [_cells_of(row, target.parent) for row in rows]
+    used = [name for name in OPTIONAL_COLUMNS if any(record[name] for record in records)]
+    with whole_file(target) as passing, passing.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*REQUIRED_COLUMNS, *used], extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return target
+
+
+def _cells_of(row: CohortRow, folder: Path) -> dict[str, str]:
+    for reader in row.readers:
+        if ";" in reader.name:
+            raise Refusal(
+                "{file}: the name holds ';', which separates the readers of a scan; rename the file", file=reader
+            )
+    return {name: _cell(getattr(row, name), folder) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)}
+
+
+def _cell(value: str | int | float | Path | tuple[Path, ...] | None, folder: Path) -> str:
+    if isinstance(value, Path):
+        return _relative(value, folder)
+    if isinstance(value, tuple):
+        return ";".join(_relative(path, folder) for path in value)
+    return "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder; links among its folders are followed, since '..' would follow them."""
+    whole = path.absolute()
+    return Path(os.path.relpath(whole.parent.resolve() / whole.name, folder.resolve())).as_posix()
+
+
+def weak_label_of(row: CohortRow) -> int:
+    """Return 1 or 0 for consolidation present or absent: the column first, then the report; -1 where neither tells."""
+    if row.has_consolidation is not None:
+        return row.has_consolidation
+    if row.report is None:
+        return -1
+    try:
+        return weak_label(row.report.read_text(encoding="utf-8")).value
+    except UnicodeDecodeError as error:
+        raise Refusal(
+            "{file}: the report is not UTF-8 text ({error}); save it as UTF-8", file=row.report, error=error
+        ) from error
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    known = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+    problems = [
+        f"{path}: column '{name}' is missing; found {header}" for name in REQUIRED_COLUMNS if name not in header
+    ]
+    problems += [
+        f"{path}: column '{name}' appears twice" for name in sorted({n for n in header if header.count(n) > 1})
+    ]
+    for name in header:
+        close = difflib.get_close_matches(name.lower().replace(" ", "_"), known, n=1, cutoff=0.85)
+        if name not in known and close:
+            problems.append(f"{path}: column '{name}' is not known; expected '{close[0]}'")
+    if problems:
+        text = "{cohort}: {count} of its columns are wrong; see which where it was read"
+        raise Refusal.of(Sentence(text, cohort=path, count=len(problems)).in_private("\n".join(problems)))
+
+
+def _parse_row(
+    path: Path, number: int, record: list[str], table: CsvTable, problems: list[str]
+) -> tuple[int, CohortRow]:
+    """Turn the cells of one row into a CohortRow; what is wrong is added to `problems`."""
+    cells = dict(zip(table.header, record, strict=False))
+
+    def wrong(column: str, found: str, expected: str) -> None:
+        problems.append(f"{path}: row {number}, column '{column}': found {found}, expected {expected}")
+
+    def text(column: str) -> str:
+        cell = cells.get(column, "").strip()
+        return "" if column in OPTIONAL_COLUMNS and is_missing(cell) else cell
+
+    def file(column: str, value: str | None = None) -> Path | None:
+        value = text(column) if value is None else value
+        if not value:
+            return None
+        target = path.parent / value
+        if not target.exists():
+            wrong(column, f"'{value}', which does not exist", "a file or folder relative to the cohort file")
+        return target
+
+    if len(record) != len(table.header):
+        problems.append(
+            f"{path}: row {number}: found {len(record) - len(table.header):+d} cells against the header, expected as "
+            f"many as columns; a cell that holds {table.separator!r} needs quotes"
+        )
+    for column in REQUIRED_COLUMNS:
+        if not text(column):
+            wrong(column, "a blank cell", "a value")
+    if text("scan_id") and not _SCAN_ID.fullmatch(text("scan_id")):
+        wrong("scan_id", repr(text("scan_id")), "letters, digits, '_', '-' and '.' only (it becomes a folder name)")
+    label = parse_whole_number(text("has_consolidation"), table.separator)
+    if text("has_consolidation") and label not in (0, 1):
+        wrong("has_consolidation", repr(text("has_consolidation")), "0, 1 or blank")
+    if text("split") not in ("", *SPLITS):
+        wrong("split", repr(text("split")), "train, val, test or blank")
+    image = file("image") or path.parent
+    low, high = _parse_greys(
+        text, wrong, table.separator, text("image") != "" and image.exists() and is_slice_image(image)
+    )
+    readers = [file("readers", part.strip()) for part in text("readers").split(";") if part.strip()]
+    return number, CohortRow(
+        scan_id=text("scan_id"),
+        patient_id=text("patient_id"),
+        site=text("site"),
+        image=image,
+        lung_mask=file("lung_mask"),
+        infection_mask=file("infection_mask"),
+        pattern_mask=file("pattern_mask"),
+        readers=tuple(reader for reader in readers if reader),
+        report=file("report"),
+        has_consolidation=label if label in (0, 1) else None,
+        split=text("split"),
+        grey_low_hu=low,
+        grey_high_hu=high,
+    )
+
+
+def _parse_greys(
+    text: Callable[[str], str], wrong: Callable[[str, str, str], None], separator: str, is_image: bool
+) -> tuple[float | None, float | None]:
+    columns = ("grey_low_hu", "grey_high_hu")
+    reason = "the image is an 8-bit slice image" if is_image else "the other one is declared"
+    values: list[float | None] = []
+    for column in columns:
+        value = parse_number(text(column), separator) if text(column) else None
+        if value is not None and not np.isfinite(value):
+            wrong(column, repr(text(column)), "a number of HU without separators of thousands")
+            value = None
+        elif value is None and (is_image or any(map(text, columns))):
+            wrong(column, "a blank cell", f"the HU of this grey value, because {reason}")
+        values.append(value)
+    low, high = values
+    if low is not None and high is not None and low >= high:
+        wrong("grey_high_hu", f"{high}", f"more than grey_low_hu = {low}")
+    return low, high
+
+
+def _check_across_rows(path: Path, rows: list[tuple[int, CohortRow]], problems: list[str]) -> None:
+    nameless = [(number, row.patient_id) for number, row in rows if row.patient_id and is_missing(row.patient_id)]
+    if len(nameless) > 1:
+        problems += [
+            f"{path}: row {number}, column 'patient_id': found {name!r}, as programs write a blank cell, in "
+            f"{len(nameless)} rows, expected a value; they would count as one patient"
+            for number, name in nameless
+        ]
+    first_of_id: dict[str, int] = {}
+    split_of_patient: dict[str, tuple[str, int]] = {}
+    for number, row in rows:
+        # Folder names that differ only in case are one folder on some file systems.
+        earlier = first_of_id.setdefault(row.scan_id.lower(), number)
+        if row.scan_id and earlier != number:
+            problems.append(
+                f"{path}: row {number}, column 'scan_id': found '{row.scan_id}', which row {earlier} has too, "
+                f"expected a different name for every scan"
+            )
+        if row.split in SPLITS and row.patient_id:
+            split, other = split_of_patient.setdefault(row.patient_id, (row.split, number))
+            if split != row.split:
+                problems.append(
+                    f"{path}: row {number}, column 'split': found '{row.split}' for patient '{row.patient_id}', who is "
+                    f"in '{split}' in row {other}, expected one split per patient"
+                )

@@ -1,0 +1,1 @@
+"""Files to scans and back: volumes, DICOM, slice images, masks."""

@@ -1,0 +1,1 @@
+"""DICOM CT: which files, which series, which acquisition, where each frame lies."""

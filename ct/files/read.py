@@ -1,0 +1,188 @@
+"""Files -> Scan in canonical orientation: volumes, DICOM, slice images; and masks on the scan's grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ct.checks import check_hu
+from ct.files.dicom.volume import read_dicom
+from ct.files.formats import VOLUME, is_volume_file, read_volume, volume_stem
+from ct.files.images import is_slice_image, read_image_mask, read_slice_images
+from ct.files.volume_file import StoredVolume, row_blocks, to_numbers
+from ct.grid_checks import check_voxels, place_mask
+from ct.patterns import MAX_CODE, MIN_CODE, UNLABELLED
+from ct.refusal import Refusal, Sentence, Word, word_of
+from ct.scan import Affine, Grid, Scan, canonical_view
+
+__all__ = ["read_mask", "read_pattern_mask", "read_scan", "read_slice_images"]
+
+UNLABELLED_IN_8_BIT = 255
+ROLES = ("mask", "lung mask", "infection mask", "pattern mask")
+# Masks saved with a scaling come back as 0.99999 or 0.00002.
+CODE_TOLERANCE = 1e-3
+
+
+def read_scan(
+    path: str | Path, scan_id: str | None = None, site: str = "", grey_hu: tuple[float, float] | None = None
+) -> Scan:
+    """Read a CT scan and bring it into canonical orientation.
+
+    Args:
+        path: NIfTI, NRRD or MetaImage file, DICOM file, folder that holds one DICOM series, slice image or folder of
+            slice images.
+        scan_id: Name of the scan; the file's or folder's name if None.
+        site: Where it was made.
+        grey_hu: The declared HU of grey 0 and grey 255; needed for slice images and for volume files that do not hold
+            HU, and only allowed there.
+
+    Returns:
+        The scan in HU, with the grid of its file and what was repaired.
+
+    Raises:
+        ValueError: The file is missing, of another kind, or not a CT in HU with a sound geometry.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise Refusal(
+            "{source}: no such file or folder; expected a {volume} file, a DICOM file or a DICOM folder",
+            source=source,
+            volume=Word(VOLUME),
+        )
+    if is_slice_image(source):
+        if grey_hu is None:
+            raise Refusal(
+                "{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it", source=source
+            )
+        return read_slice_images(source, *grey_hu, scan_id, site)
+    stored, repairs = _read_stored(source, grey_hu)
+    values, affine = _canonical(source, stored)
+    grid = Grid((stored.values.shape[0], stored.values.shape[1], stored.values.shape[2]), stored.affine)
+    z_mm, y_mm, x_mm = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
+    check_voxels(values.shape, (z_mm, y_mm, x_mm), str(source))
+    hu, value_repairs = check_hu(values, str(source), (stored.slope, stored.intercept), grey_hu)
+    return Scan(hu, affine, grid, scan_id or volume_stem(source), site, repairs + value_repairs, grey_hu=grey_hu)
+
+
+def read_mask(
+    path: str | Path, scan: Scan, repairs: list[Sentence] | None = None, role: str = "mask"
+) -> npt.NDArray[np.int16]:
+    """Read a mask that lies on the scan's grid, or on a part of it, outside of which it is 0.
+
+    Args:
+        path: NIfTI, NRRD or MetaImage file in any axis order; for slice images, an image or a folder of images of the
+            same names.
+        scan: The scan it belongs to.
+        repairs: Gets a sentence if the mask was stored cropped.
+        role: What that sentence calls the mask.
+
+    Returns:
+        int16 (Z, Y, X), the stored values on the scan's canonical grid.
+
+    Raises:
+        ValueError: The file is missing or of another kind, values are not small integers, or the grid is another one.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise Refusal(
+            "{source}: no such mask; expected a {volume} file, or images for slice images",
+            source=source,
+            volume=Word(VOLUME),
+        )
+    if scan.slice_names:
+        return read_image_mask(source, scan)
+    if not is_volume_file(source):
+        raise Refusal(
+            "{source}: a mask of this kind cannot be read; expected a {volume} file", source=source, volume=Word(VOLUME)
+        )
+    stored = read_volume(source)
+    values, affine = _canonical(source, stored)
+    first = place_mask(values.shape, affine, scan.hu.shape, scan.affine, str(source))
+    cropped = values.shape != scan.hu.shape
+    mask = (np.zeros if cropped else np.empty)(scan.hu.shape, dtype=np.int16)
+    part = mask[tuple(slice(at, at + count) for at, count in zip(first, values.shape, strict=True))]
+    if cropped and repairs is not None:
+        text = (
+            "the {role} is stored cropped to (z, y, x) = {shape} of the scan's {whole} voxels; it was laid in from "
+            "voxel {first} on, where voxels coincide, and is 0 elsewhere"
+        )
+        role = word_of(role, ROLES)
+        repairs.append(Sentence(text, role=role, shape=values.shape, whole=scan.hu.shape, first=first))
+    _copy_codes(source, stored, values, part)
+    return mask
+
+
+def _canonical(source: Path, stored: StoredVolume) -> tuple[npt.NDArray[Any], Affine]:
+    """View a stored volume as (Z, Y, X), with the affine of that."""
+    try:
+        return canonical_view(stored.values, stored.affine)
+    except ValueError as error:
+        raise Refusal("{source}: {error}", source=source, error=error) from error
+
+
+def _copy_codes(source: Path, stored: StoredVolume, values: npt.NDArray[Any], target: npt.NDArray[np.int16]) -> None:
+    """Write what a mask's stored values mean into a target of their shape."""
+    limits = np.iinfo(np.int16)
+    for block, rows in row_blocks(values, target):
+        numbers = to_numbers(block, stored.slope, stored.intercept)
+        whole = np.rint(numbers)
+        # Written this way round, NaN is refused as well.
+        if not ((np.abs(numbers - whole) <= CODE_TOLERANCE) & (whole >= limits.min) & (whole <= limits.max)).all():
+            raise Refusal(
+                "{source}: the mask holds values that are not small whole numbers; expected class codes or 0 / 1",
+                source=source,
+            )
+        rows[...] = whole
+
+
+def read_pattern_mask(
+    path: str | Path, scan: Scan, repairs: list[Sentence] | None = None, role: str = "pattern mask"
+) -> npt.NDArray[np.int8]:
+    """Read a mask of the class codes -1..10 of paper L3; 255, as 8-bit files store it, is -1.
+
+    Args:
+        path: As for `read_mask`.
+        scan: The scan it belongs to.
+        repairs: As for `read_mask`.
+        role: As for `read_mask`.
+
+    Returns:
+        int8 (Z, Y, X) on the scan's canonical grid.
+
+    Raises:
+        ValueError: As for `read_mask`, or another value is found.
+    """
+    codes = read_mask(path, scan, repairs, role)
+    codes[codes == UNLABELLED_IN_8_BIT] = UNLABELLED
+    if codes.min() < MIN_CODE or codes.max() > MAX_CODE:
+        raise Refusal(
+            "{path}: pattern codes from {lowest} to {highest}; expected {least}..{most}",
+            path=path,
+            lowest=codes.min(),
+            highest=codes.max(),
+            least=MIN_CODE,
+            most=MAX_CODE,
+        )
+    return codes.astype(np.int8)
+
+
+def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[StoredVolume, tuple[Sentence, ...]]:
+    if not is_volume_file(path):
+        if grey_hu is not None:
+            raise Refusal(
+                "{path}: grey_low_hu and grey_high_hu are declared, but DICOM has its own rescale; leave both blank",
+                path=path,
+            )
+        values, affine, repairs = read_dicom(path)
+        return StoredVolume(values, affine), repairs
+    stored = read_volume(path)
+    if min(stored.values.shape) < 2:
+        raise Refusal(
+            "{path}: holds one slice {shape}; expected a volume of at least two slices",
+            path=path,
+            shape=stored.values.shape,
+        )
+    return stored, ()

@@ -1,0 +1,1 @@
+"""Lung masks: found, checked, told apart."""

@@ -1,0 +1,1 @@
+"""The reader study and the reader noise model."""

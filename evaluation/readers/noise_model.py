@@ -1,0 +1,136 @@
+"""The reader noise model of a cohort, from its scans that several readers labelled, as a file and a picture.
+
+    python -m evaluation.readers.noise_model --cohort cohorts/opacity/cohort.csv --size 128 --out noise_model.npz
+
+Test scans take no part.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from cohort.prepare.prepare_cohort import prepare_cohort, prepared_folder
+from cohort.prepare.prepared_index import pixel_size_mm
+from ct.borders import nearest_border
+from ct.colours import COLOUR_OF_GROUP
+from ct.patterns import GROUPS, NAME_OF_GROUP, groups_of
+from losses.noise import (
+    HALF_MM_BINS,
+    NoiseModel,
+    correlation_length_mm,
+    count_pairs,
+    fit_noise_model,
+    residual_correlation,
+)
+from machine.command_line import run_command
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+LAGS_PX = 12
+
+
+def study_slices(prepared: Path) -> Iterator[tuple[NDArray[np.int8], NDArray[np.uint8], float]]:
+    """The slices of the train and val scans that several readers labelled.
+
+    Yields:
+        Groups int8 (R, H, W), borders uint8 (2, R, H, W) of each reader's map (see `ct.borders`), pixel size in mm.
+
+    Raises:
+        ValueError: There is no such scan.
+    """
+    index = pd.read_csv(prepared / "index.csv", dtype={"scan_id": str})
+    study = index[(index["split"] != "test") & (index["readers"] >= 2)]
+    if study.empty:
+        raise ValueError(
+            f"{prepared / 'index.csv'}: no train or val scan was labelled by several readers; "
+            "name their masks in the column 'readers' of cohort.csv"
+        )
+    for scan in tqdm(study.itertuples(), "reader study", len(study), unit="scan", leave=False, disable=None):
+        readers = groups_of(np.load(prepared / str(scan.folder) / "readers.npy"))
+        spacing = pixel_size_mm(float(scan.spacing_y_mm), float(scan.spacing_x_mm), readers.shape[-1])
+        for plane in readers.transpose(1, 0, 2, 3):
+            if (plane >= 0).any():
+                yield plane, np.stack([nearest_border(reader, spacing) for reader in plane], 1), spacing[0]
+
+
+def estimate(prepared: Path) -> NoiseModel:
+    """Fit the noise model of a prepared cohort: first its curves, then the correlation of what they leave.
+
+    Raises:
+        ValueError: There are too few readers' labels (see `losses.noise.fit_noise_model`).
+    """
+    classes = len(GROUPS)
+    slices = list(study_slices(prepared))
+    counts = np.zeros((classes, classes, HALF_MM_BINS, classes), np.int64)
+    for labels, borders, _ in slices:
+        counts += count_pairs(labels, borders[0], borders[1], classes)
+    model = fit_noise_model(counts)
+    products, pairs, covariance = np.zeros(LAGS_PX), np.zeros(LAGS_PX), np.zeros((classes, classes))
+    for labels, borders, _ in slices:
+        for one, other in [(0, 1), (len(labels) - 1, 0)]:
+            mean = model.mean[labels[one].clip(min=0), borders[0, one], borders[1, one]]
+            known = np.where(labels[one] >= 0, labels[other], -1)
+            part = residual_correlation(known, mean.transpose(2, 0, 1), LAGS_PX)
+            products, pairs, covariance = products + part[0], pairs + part[1], covariance + part[2]
+    scale = np.sqrt(np.diag(covariance).clip(min=1e-12))
+    correlation = covariance / np.outer(scale, scale)
+    np.fill_diagonal(correlation, 1)
+    length_mm = correlation_length_mm(products, pairs, float(np.mean([pixel for _, _, pixel in slices])))
+    return fit_noise_model(counts, length_mm, correlation)
+
+
+def draw(model: NoiseModel, path: Path) -> None:
+    """Draw the curves: for each class that one reader names, what another says by the distance to the border."""
+    shown = [c for c in GROUPS if model.count[c].sum()]
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.0 * len(shown), 3.0), sharey=True, squeeze=False)
+    distance_mm = np.arange(HALF_MM_BINS) / 2 + 0.25
+    near = distance_mm <= 30
+    for axis, c in zip(axes[0], shown, strict=True):
+        others = [k for k in GROUPS if k != c and model.count[c, k] > 0]
+        weights = model.count[c, others].astype(float)
+        mean = np.average(model.mean[c, others], axis=0, weights=weights) if others else model.mean[c, c]
+        for j, style in zip(GROUPS, ("-", "--", "-.", ":", "-"), strict=True):
+            label = f"{j} {NAME_OF_GROUP[j]}"
+            axis.plot(distance_mm[near], mean[near, j], style, color=COLOUR_OF_GROUP[j], label=label)
+        axis.set(title=f"one reader says {c}\n{NAME_OF_GROUP[c]}", xlabel="distance to the border (mm)", ylim=(0, 1))
+        axis.title.set_fontsize(9)
+    axes[0, 0].set_ylabel("another reader says")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    pairs = f"{model.count.sum():,} pairs of pixels; residuals correlate over {model.correlation_mm:.1f} mm"
+    figure.legend(handles, labels, loc="lower center", ncols=len(GROUPS), frameon=False, title=pairs, fontsize=8)
+    figure.tight_layout(rect=(0, 0.2, 1, 1))
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.readers.noise_model", description=__doc__)
+    parser.add_argument("--cohort", required=True, type=Path, help="cohort.csv with a column 'readers'")
+    parser.add_argument("--size", type=int, default=256, help="pixels along each side in plane")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that prepare scans")
+    parser.add_argument("--out", required=True, type=Path, help="the .npz file; a .png of the same name is drawn too")
+    options = parser.parse_args(args)
+    folder = prepared_folder(options.cohort, options.size)
+    try:
+        prepare_cohort(options.cohort, folder, options.size, options.jobs)
+        model = estimate(folder)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    model.save(options.out)
+    draw(model, options.out.with_suffix(".png"))
+    print(f"{options.out}: {model.count.sum():,} pairs of pixels, correlation over {model.correlation_mm:.1f} mm")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

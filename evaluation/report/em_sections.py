@@ -1,0 +1,130 @@
+"""The part of a report that holds the figures and tables of paper EM."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from ct.colours import NAME_OF_COLOUR
+from evaluation.report.em_figures import (
+    choose_places,
+    draw_fpr_by_dilation,
+    fpr_by_dilation,
+    overlays,
+    score_boxes,
+    severity_scatter,
+    tpr_fpr,
+)
+from evaluation.report.report_folder import ReportFolder
+from evaluation.run_data import REAL_SCANS, Run
+
+KEYS = {
+    "Dice": "dice_mean",
+    "TPR": "tpr",
+    "FPR": "fpr",
+    "TPR in infection": "tpr_in_infection",
+    "FPR in infection": "fpr_in_infection",
+    "n": "dice_mean_n",
+}
+THRESHOLDS = {
+    "threshold": "threshold (-200 HU)",
+    "threshold_best": "best threshold",
+    "threshold_smoothed": "best smoothed threshold",
+}
+# Section IV-B of paper EM; it states the rates inside the predicted infection, the figures look like the lungs'.
+PAPER = {
+    "phi2 (paper EM, real scans)": (0.628, 0.555, 0.008),
+    "phi1 (paper EM, real scans)": (0.400, 0.624, 0.067),
+    "threshold (paper EM, real scans)": (0.530, 0.421, 0.006),
+}
+PLACES = 2
+
+
+def severity(report: ReportFolder, run: Run) -> None:
+    """Figure 2."""
+    report.section("Severity")
+    caption = "Figure 2 of paper EM: share of the lungs that is infected, label against prediction (paper: r = 0.825)."
+    report.figure("severity", severity_scatter(run), "Severity score", caption)
+
+
+def method(run: Run) -> str:
+    """How a stage 2 run learned consolidation: phi1 or phi2 (EM with that prior), or supervised."""
+    model = run.config["model"]["init_args"]
+    return str(model["prior"]) if model.get("supervision", "em") == "em" else "supervised"
+
+
+def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """Consolidation by every method: each run, the thresholds of the first of them, and the paper's own figures."""
+    first = next(iter(runs.values()))
+    rows: list[dict[str, Any]] = [
+        {"method": f"{method(run)} ({name})", "scans": run.tested_on} | _figures(run, "consolidation")
+        for name, run in runs.items()
+    ]
+    rows += [
+        {"method": label, "scans": first.tested_on} | _figures(first, finding)
+        for finding, label in THRESHOLDS.items()
+        if f"{finding}/dice_mean" in first.metrics
+    ]
+    rows += [
+        {"method": name, "scans": REAL_SCANS} | dict(zip(KEYS, values, strict=False)) for name, values in PAPER.items()
+    ]
+    return pd.DataFrame(rows).astype({"n": "Int64"})
+
+
+def _figures(run: Run, finding: str) -> dict[str, Any]:
+    return {column: run.metrics.get(f"{finding}/{key}") for column, key in KEYS.items()}
+
+
+def trade_off(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """The points of Figure 4: label, group, tpr and fpr over the lungs, of each run and of the -200 HU threshold."""
+    first = next(iter(runs.values()))
+    points = [
+        {"label": name, "group": method(run)} | {rate: run.metrics[f"consolidation/{rate}"] for rate in ("tpr", "fpr")}
+        for name, run in runs.items()
+    ]
+    points.append(
+        {"label": "threshold (-200 HU)", "group": "threshold"}
+        | {rate: first.metrics[f"threshold/{rate}"] for rate in ("tpr", "fpr")}
+    )
+    return pd.DataFrame(points)
+
+
+def consolidation(report: ReportFolder, runs: Mapping[str, Run]) -> None:
+    """Figures 4 to 7 and the table of Dice, TPR and FPR, other runs on the same scans side by side.
+
+    Args:
+        report: Where to.
+        runs: Stage 2 runs by name, the one that is reported first.
+    """
+    run = next(iter(runs.values()))
+    report.section("Consolidation from weak labels")
+    caption = (
+        "Dice: mean over the n scans with consolidation. TPR and FPR: pooled, over the lungs and inside the infection."
+    )
+    report.table("consolidation", results_table(runs), "Consolidation by method", caption)
+    report.figure(
+        "tpr_fpr",
+        tpr_fpr(trade_off(runs)),
+        "Trade-off of true and false positives",
+        "Figure 4 of paper EM, over the lungs.",
+    )
+    report.figure(
+        "overlays",
+        overlays(runs, choose_places(run, PLACES)),
+        "Overlays",
+        f"Figure 5 of paper EM. Dashed {NAME_OF_COLOUR['infection']}: infection without consolidation "
+        f"(the paper's ground glass), solid {NAME_OF_COLOUR['consolidation']}: consolidation.",
+    )
+    dilated = fpr_by_dilation(run)
+    report.figure(
+        "fpr_by_dilation",
+        draw_fpr_by_dilation(dilated),
+        "False positives by dilation of the label",
+        "Figure 6 of paper EM: what remains false when the label is dilated by a square of 3 x 3 pixels, n times. A "
+        "curve that falls quickly errs at the border of the label, one that stays errs elsewhere.",
+    )
+    report.table(
+        "fpr_by_dilation", dilated, "False positives by dilation", "FPR over the lungs outside the dilated label."
+    )
+    caption = "Figure 7 of paper EM: predicted share of the lungs that is consolidated, by the patient's weak label."
+    report.figure("scores", score_boxes(run), "Consolidation score", caption)

@@ -1,0 +1,245 @@
+"""Figures beyond both papers: intervals per site, volumes, calibration, results by slice spacing and by lesion size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgba
+from matplotlib.lines import Line2D
+
+from ct.colours import COLOUR_OF
+from evaluation.report.drawing import FINDING_MARKER, HATCHES, LINE_COLOURS, MARKERS
+from evaluation.statistics import FEWEST, BlandAltman, between
+from pages.page import counted
+
+FOREST_FIGURES = {"dice_mean": "Dice, mean over scans", "iou_pooled": "IOU, pooled over voxels"}
+LIMIT_SD = 1.96  # 95 % of normally distributed differences lie within the limits of agreement
+PANELS_PER_ROW = 3
+CEILING: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 2}
+DETECTION_FIGURES = {"recall": "share of lesion voxels found", "touched": "share of lesions touched"}
+
+
+def forest(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
+    """Dice and IOU with their intervals: a row per finding and site, the human ceiling where readers exist.
+
+    Args:
+        table: Rows of `evaluation.statistics.per_site_table`: site, finding, figure, value, low, high, scans, patients.
+        ceiling: Rows of `evaluation.report.human_ceiling.ceiling_table`: site, finding, figure, reader.
+
+    Returns:
+        A matplotlib figure.
+    """
+    shown = table[table["figure"].isin(FOREST_FIGURES)]
+    shown = shown[shown.groupby(["finding", "site"])["value"].transform("count") > 0]  # no row that is empty
+    rows = list(dict.fromkeys(zip(shown["finding"], shown["site"], strict=True)))
+    rows.sort(key=lambda row: list(FINDING_MARKER).index(row[0]))
+    figure, axes = plt.subplots(
+        1, len(FOREST_FIGURES), figsize=(9.6, 0.3 * len(rows) + 1.9), sharey=True, layout="constrained"
+    )
+    for axis, (name, label) in zip(axes, FOREST_FIGURES.items(), strict=True):
+        values = shown[shown["figure"] == name].set_index(["finding", "site"])
+        for place, row in enumerate(rows):
+            _draw_interval(axis, place, row, values.loc[row])
+        if ceiling is not None:
+            _draw_ceiling(axis, rows, ceiling[ceiling["figure"] == name])
+        axis.set(xlim=(-0.02, 1.02), xlabel=label)
+        axis.grid(axis="x", alpha=0.3)
+    first = shown.drop_duplicates(["finding", "site"]).set_index(["finding", "site"])
+    axes[0].set_yticks(range(len(rows)), [_row_label(row, first.loc[row]) for row in rows], fontsize=9)
+    axes[0].invert_yaxis()
+    handles = [_finding_handle(finding) for finding in dict.fromkeys(finding for finding, _ in rows)]
+    handles += [_ceiling_handle()] if _has_rows(ceiling) else []
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False, fontsize=9)
+    return figure
+
+
+def _row_label(row: tuple[str, str], figures: Any) -> str:
+    finding, site = row
+    name = "all sites" if site == "all" else f"site {site}"
+    scans, patients = counted(int(figures["scans"]), "scan"), counted(int(figures["patients"]), "patient")
+    return f"{finding.replace('_', ' ')}, {name} (n = {scans}, {patients})"
+
+
+def _draw_interval(axis: Any, place: int, row: tuple[str, str], figures: Any) -> None:
+    finding, site = row
+    colour, whole = COLOUR_OF[finding], site == "all"
+    axis.plot([figures["low"], figures["high"]], [place, place], color=colour, linewidth=3 if whole else 1.5)
+    axis.plot(
+        figures["value"],
+        place,
+        marker=FINDING_MARKER[finding],
+        markersize=8 if whole else 6,
+        color=colour,
+        markerfacecolor=colour if whole else "white",
+    )
+
+
+def _draw_ceiling(axis: Any, rows: Sequence[tuple[str, str]], ceiling: pd.DataFrame) -> None:
+    values = ceiling.set_index(["finding", "site"])["reader"]
+    for place, row in enumerate(rows):
+        if row in values.index and np.isfinite(values.loc[row]):
+            axis.plot([values.loc[row]] * 2, [place - 0.4, place + 0.4], **CEILING)
+
+
+def _finding_handle(finding: str) -> Line2D:
+    colour, marker = COLOUR_OF[finding], FINDING_MARKER[finding]
+    return Line2D([], [], color=colour, marker=marker, label=finding.replace("_", " "))
+
+
+def _ceiling_handle() -> Line2D:
+    return Line2D([], [], label="human ceiling", **CEILING)
+
+
+def draw_bland_altman(volumes: pd.DataFrame, limits: Mapping[str, BlandAltman]) -> Any:
+    """Predicted minus true volume against the mean of both, a panel per finding (Bland and Altman, Lancet 1986).
+
+    Args:
+        volumes: One row per scan and finding: finding, site, truth_ml, predicted_ml.
+        limits: Of each finding to show.
+
+    Returns:
+        A matplotlib figure.
+    """
+    findings = list(limits)
+    columns = 2 if len(findings) == 4 else min(len(findings), PANELS_PER_ROW)
+    rows = -(-len(findings) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.5 * columns + 0.4, 3.7 * rows + 0.4), squeeze=False, layout="constrained"
+    )
+    sites = sorted(volumes["site"].unique())
+    for axis, finding in zip(axes.flat, findings, strict=False):
+        here, found = volumes[volumes["finding"] == finding], limits[finding]
+        for site, marker, colour in zip(sites, _cycle(MARKERS), _cycle(LINE_COLOURS), strict=False):
+            truth, predicted = (here.loc[here["site"] == site, name] for name in ("truth_ml", "predicted_ml"))
+            mean, difference = (predicted + truth) / 2, predicted - truth
+            axis.scatter(mean, difference, marker=marker, facecolors="none", edgecolors=colour, label=f"site {site}")
+        axis.axhspan(found.low, found.high, color="black", alpha=0.12, linewidth=0)
+        limits_ml = found.bias - LIMIT_SD * found.sd, found.bias + LIMIT_SD * found.sd
+        for value, style in ((found.bias, "-"), *((limit, "--") for limit in limits_ml)):
+            axis.axhline(value, color="black", linestyle=style, linewidth=1)
+        axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
+        title = f"{finding.replace('_', ' ')}, n = {counted(found.n, 'scan')}\n"
+        title += f"bias {between(found.bias, found.low, found.high, '.1f', ' ml')}"
+        if found.n >= FEWEST:
+            title += f",\nlimits {limits_ml[0]:.1f} to {limits_ml[1]:.1f} ml"
+        axis.set_title(title, fontsize=9)
+        axis.set(xlabel="mean of truth and prediction (ml)", ylabel="prediction - truth (ml)")
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _cycle(values: Sequence[Any]) -> list[Any]:
+    return list(values) * 20
+
+
+def draw_calibration(curves: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> Any:
+    """Share of true voxels against predicted probability, above the number of voxels of each bin.
+
+    Args:
+        curves: Of each finding, rows of `evaluation.report.reliability_curve`: mean_predicted, share_true, voxels.
+        errors: Expected calibration error of each finding.
+
+    Returns:
+        A matplotlib figure.
+    """
+    figure, (upper, lower) = plt.subplots(
+        2, 1, figsize=(5.4, 6.2), height_ratios=[3, 1], sharex=True, layout="constrained"
+    )
+    upper.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfectly calibrated")
+    for finding, curve in curves.items():
+        known = curve[curve["voxels"] > 0]
+        style = {"color": COLOUR_OF[finding], "marker": FINDING_MARKER[finding], "markerfacecolor": "white"}
+        label = f"{finding}: ECE {errors[finding]:.4f}, n = {known['voxels'].sum():,.0f} voxels"
+        upper.plot(known["mean_predicted"], known["share_true"], label=label, **style)
+        lower.plot(known["mean_predicted"], known["voxels"], **style)
+    upper.set(ylabel="share of voxels that are true", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    upper.legend(fontsize=8, loc="upper left")
+    lower.set(xlabel="predicted probability", ylabel="voxels", yscale="log")
+    return figure
+
+
+def draw_by_spacing(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
+    """Mean Dice with its interval for each stratum of slice spacing, bars of one finding side by side.
+
+    Args:
+        table: Rows of `evaluation.report.strata.by_spacing`: stratum, finding, value, low, high, n.
+        ceiling: As in `forest`; that of all sites is drawn across the bars.
+
+    Returns:
+        A matplotlib figure.
+    """
+    strata, findings = list(dict.fromkeys(table["stratum"])), list(dict.fromkeys(table["finding"]))
+    figure, axis = plt.subplots(figsize=(2.2 * len(strata) + 2.4, 4.2), layout="constrained")
+    width = 0.8 / len(findings)
+    for number, finding in enumerate(findings):
+        rows = table[table["finding"] == finding].set_index("stratum").reindex(strata)
+        centres = np.arange(len(strata)) + (number - (len(findings) - 1) / 2) * width
+        spread = np.abs(rows[["low", "high"]].to_numpy(float) - rows[["value"]].to_numpy(float)).T
+        axis.bar(
+            centres,
+            rows["value"],
+            width,
+            yerr=spread,
+            capsize=3,
+            facecolor=to_rgba(COLOUR_OF[finding], 0.35),
+            edgecolor=COLOUR_OF[finding],
+            hatch=HATCHES[number % len(HATCHES)],
+            label=finding.replace("_", " "),
+        )
+        human = _ceiling_of_all(ceiling, finding)
+        for centre, n in zip(centres, rows["n"].fillna(0), strict=True):
+            axis.plot([centre - width / 2, centre + width / 2], [human, human], **CEILING)
+            axis.text(centre, 0.02, f"n = {n:.0f}", rotation=90, ha="center", va="bottom", fontsize=8, **_ON_BAR)
+    axis.set_xticks(range(len(strata)), strata)
+    axis.set(xlabel="distance between slices of the scan", ylabel="Dice, mean over scans (95 % interval)", ylim=(0, 1))
+    handles = [*axis.get_legend_handles_labels()[0], *([_ceiling_handle()] if _has_rows(ceiling) else [])]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _has_rows(ceiling: pd.DataFrame | None) -> bool:
+    return ceiling is not None and len(ceiling) > 0
+
+
+def _ceiling_of_all(ceiling: pd.DataFrame | None, finding: str) -> float:
+    """Mean Dice of the readers over all sites; NaN, which draws nothing, without readers."""
+    if ceiling is None:
+        return float("nan")
+    rows = ceiling.set_index(["site", "finding", "figure"])["reader"]
+    return float(rows.get(("all", finding, "dice_mean"), float("nan")))
+
+
+_ON_BAR: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}}
+
+
+def draw_by_lesion_size(table: pd.DataFrame) -> Any:
+    """How much of the lesions of each size is found, and how many are touched at all.
+
+    Args:
+        table: Rows of `evaluation.report.strata.by_lesion_size`: finding, size, recall, touched, lesions.
+
+    Returns:
+        A matplotlib figure.
+    """
+    sizes, findings = list(dict.fromkeys(table["size"])), list(dict.fromkeys(table["finding"]))
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 4), sharey=True, layout="constrained")
+    for axis, (name, label) in zip(axes, DETECTION_FIGURES.items(), strict=True):
+        for finding in findings:
+            rows = table[table["finding"] == finding].set_index("size").reindex(sizes)
+            axis.plot(
+                range(len(sizes)),
+                rows[name],
+                color=COLOUR_OF[finding],
+                marker=FINDING_MARKER[finding],
+                markerfacecolor="white",
+                label=f"{finding.replace('_', ' ')}, n = {', '.join(f'{n:.0f}' for n in rows['lesions'].fillna(0))}",
+            )
+        axis.set_xticks(range(len(sizes)), sizes)
+        axis.set(xlabel="size of the true lesion", ylabel=label, xlim=(-0.4, len(sizes) - 0.6), ylim=(-0.02, 1.02))
+        axis.grid(axis="y", alpha=0.3)
+    axes[0].legend(fontsize=8)
+    return figure

@@ -1,0 +1,171 @@
+"""Figures and tables of paper L3 from the masks of a run: Table 3, Figure 5, confusion of groups, well-aerated lung."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from ct.colours import COLOUR_OF_GROUP
+from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, UNLABELLED
+from evaluation.readers.study_figures import draw_cells
+from evaluation.report.drawing import LINE_COLOURS, MARKERS, WINDOW_HU
+from evaluation.report.opacity_table import COLUMNS, PAPER
+from evaluation.report.worst_scans import crop_to
+from evaluation.run_data import REAL_SCANS, Run
+from evaluation.statistics import pearson_interval
+
+HATCH_OF_GROUP = {2: "", 3: "////", 4: "....", UNLABELLED: "xx"}
+LUNGS = 1
+
+
+class Place(NamedTuple):
+    """A slice of a run's masks: the scan, the row in its arrays, and why it was chosen."""
+
+    scan_id: str
+    row: int
+    why: str
+
+
+def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:
+    """Table 3: loss, relative volume, IOU of opacity and of each group, and more; the paper's own rows below.
+
+    Args:
+        runs: By what they are to be called.
+    """
+    rows: list[dict[str, Any]] = [
+        {"model": name, "scans": run.tested_on}
+        | {column: _float(run.metrics.get(key)) for column, key in COLUMNS.items()}
+        for name, run in runs.items()
+    ]
+    rows += [
+        {"model": name, "scans": REAL_SCANS} | dict(zip(COLUMNS, values, strict=False))
+        for name, values in PAPER.items()
+    ]
+    return pd.DataFrame(rows, columns=["model", "scans", *COLUMNS]).dropna(axis="columns", how="all")
+
+
+def _float(value: float | int | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def group_confusion(run: Run) -> NDArray[np.int64]:
+    """Voxels inside the lungs of all test scans, truth x prediction: int64 (5, 5); unlabelled ones are left out."""
+    table = np.zeros((len(GROUPS), len(GROUPS)), np.int64)
+    for scan_id in run.scans["scan_id"]:
+        arrays = run.arrays(scan_id)
+        counted = (arrays["lung"] > 0) & (arrays["truth_groups"] != UNLABELLED)
+        codes = arrays["truth_groups"][counted].astype(np.int64) * len(GROUPS) + arrays["groups"][counted]
+        table += np.bincount(codes, minlength=table.size).reshape(table.shape)
+    return table
+
+
+def draw_confusion(table: NDArray[np.int64]) -> Any:
+    """The share of each true group that is called each group.
+
+    Args:
+        table: int64 (5, 5) of `group_confusion`.
+
+    Returns:
+        A matplotlib figure.
+    """
+    total = table.sum(1, keepdims=True)
+    share = np.divide(table, total, out=np.full(table.shape, np.nan), where=total > 0)
+    names = [NAME_OF_GROUP[group].replace("with septal", "with\nseptal") for group in GROUPS]
+    voxels = [f"{name}\n(n = {count:,} voxels)" for name, count in zip(names, total[:, 0], strict=True)]
+    figure, axis = plt.subplots(figsize=(6.6, 5.2), layout="constrained")
+    image = draw_cells(axis, share, voxels, names, "")
+    axis.set(xlabel="prediction", ylabel="label")
+    figure.colorbar(image, label="share of the label's voxels in the lungs")
+    return figure
+
+
+def draw_wal(scans: pd.DataFrame) -> Any:
+    """Percentage of well-aerated lung, label against prediction, with Pearson's r and its 95 % interval.
+
+    Args:
+        scans: Rows of scans.csv: site, wal_truth, wal_predicted (per cent).
+
+    Returns:
+        A matplotlib figure.
+    """
+    known = scans.dropna(subset=["wal_truth", "wal_predicted"])
+    figure, axis = plt.subplots(figsize=(4.8, 4.8), layout="constrained")
+    for (site, rows), marker, colour in zip(known.groupby("site"), MARKERS * 9, LINE_COLOURS * 9, strict=False):
+        label = f"site {site}, n = {len(rows)}"
+        axis.scatter(
+            rows["wal_truth"], rows["wal_predicted"], marker=marker, facecolors="none", edgecolors=colour, label=label
+        )
+    least = float(np.floor(known[["wal_truth", "wal_predicted"]].to_numpy().min(initial=100) / 5) * 5)
+    axis.plot([least, 100], [least, 100], color="grey", linestyle=":", label="equal")
+    r = pearson_interval(known["wal_truth"].to_numpy(float), known["wal_predicted"].to_numpy(float))
+    axis.set_title(f"Pearson's {r.text}", fontsize=10)
+    axis.set(xlabel="well-aerated lung, label (%)", ylabel="well-aerated lung, prediction (%)", aspect="equal")
+    axis.legend(fontsize=8, loc="upper left")
+    return figure
+
+
+def choose_places(run: Run) -> list[Place]:
+    """Four slices, as in Figure 5: where each group of opacities is largest, and where most is wrong.
+
+    No scan is shown twice as long as there are others; a group that no scan has gets no slice.
+    """
+    sizes = {scan_id: _sizes(run, scan_id) for scan_id in run.scans["scan_id"]}
+    places: list[Place] = []
+    for number, why in enumerate([*(f"most {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS), "most wrong voxels"]):
+        shown = {place.scan_id for place in places}
+        candidates = [scan_id for scan_id in sizes if scan_id not in shown] or list(sizes)
+        best = max(candidates, key=lambda scan_id: int(sizes[scan_id][number].max()))
+        if sizes[best][number].max() > 0:
+            places.append(Place(best, int(sizes[best][number].argmax()), why))
+    return places
+
+
+def _sizes(run: Run, scan_id: str) -> NDArray[np.int64]:
+    """int64 (4, Z): voxels of groups 2, 3 and 4 of the label, and wrong ones, of each slice inside the lungs."""
+    arrays = run.arrays(scan_id)
+    truth, lung = arrays["truth_groups"], arrays["lung"] > 0
+    groups = [((truth == group) & lung).sum((1, 2)) for group in OPACITY_GROUPS]
+    opaque = np.maximum(truth, LUNGS), np.maximum(arrays["groups"], LUNGS)
+    return np.stack([*groups, ((opaque[0] != opaque[1]) & (truth != UNLABELLED) & lung).sum((1, 2))])
+
+
+def draw_groups(run: Run, places: Sequence[Place]) -> Any:
+    """Figure 5: CT, label and prediction of some slices in the group colours, cut to the lungs.
+
+    Returns:
+        A matplotlib figure.
+    """
+    figure, axes = plt.subplots(
+        len(places), 3, figsize=(9, 2.25 * len(places) + 0.7), squeeze=False, layout="constrained"
+    )
+    for line, place in zip(axes, places, strict=True):
+        arrays = run.arrays(place.scan_id)
+        lung = arrays["lung"][place.row] > 0
+        crop = crop_to(lung)
+        for axis, groups in zip(line, (None, arrays["truth_groups"], arrays["groups"]), strict=True):
+            axis.imshow(arrays["hu"][place.row][crop], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
+            axis.set(xticks=[], yticks=[])
+            if groups is not None:
+                _paint(axis, np.where(lung | (groups[place.row] < 0), groups[place.row], LUNGS)[crop])
+        line[0].set_ylabel(f"{place.scan_id}, slice {arrays['z'][place.row] + 1}\n{place.why}", fontsize=8)
+    for axis, title in zip(axes[0], ("CT", "label", "prediction"), strict=True):
+        axis.set_title(title, fontsize=10)
+    handles = [
+        Patch(facecolor=COLOUR_OF_GROUP[group], hatch=HATCH_OF_GROUP.get(group, ""), label=NAME_OF_GROUP[group])
+        for group in (*OPACITY_GROUPS, UNLABELLED)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    return figure
+
+
+def _paint(axis: Any, groups: NDArray[np.int8]) -> None:
+    """Fill the groups of opacities, hatched apart for black and white; -1 only tinted."""
+    for group in (*OPACITY_GROUPS, UNLABELLED):
+        mask = groups == group
+        if mask.any():
+            hatch, alpha = HATCH_OF_GROUP.get(group, ""), 0.25 if group == UNLABELLED else 0.7
+            axis.contourf(mask, levels=[0.5, 1.5], colors=[COLOUR_OF_GROUP[group]], hatches=[hatch], alpha=alpha)

@@ -1,0 +1,61 @@
+"""Whether what a model says with a probability of 70 % is true in 70 % of the voxels."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from evaluation.run_data import Run
+from metrics.reliability import expected_calibration_error
+
+CURVE_BINS = 15
+LEVELS = 256  # of the saved probabilities: round(255 p)
+NAME_OF_PROBABILITY = {"opacity": "infection"}  # the summed probability of groups 2 to 4 is saved under that name
+
+
+def calibration_curve(run: Run, finding: str) -> pd.DataFrame:
+    """Reliability of a finding's probability over the lung voxels of all test scans whose truth is known.
+
+    The probabilities were saved in 256 levels, 17 to each bin; consolidation has 0 outside the predicted infection.
+
+    Args:
+        run: A run with masks.
+        finding: One of the run's findings, but `threshold`, which has no probability.
+
+    Returns:
+        One row per bin of equal width: low, high (its ends), mean_predicted, share_true (NaN without voxels), voxels.
+
+    Raises:
+        ValueError: The finding has no probability.
+    """
+    counts = np.zeros((2, LEVELS), np.int64)
+    for scan_id in tqdm(run.scans["scan_id"], f"calibration of {finding}", unit="scan", leave=False, disable=None):
+        arrays, (truth, _) = run.arrays(scan_id), run.pair(scan_id, finding)
+        name = f"probability_{NAME_OF_PROBABILITY.get(finding, finding)}"
+        if name not in arrays:
+            raise ValueError(f"{run.folder / 'masks'}: holds no {name}; expected a finding other than '{finding}'")
+        for true in (0, 1):
+            counts[true] += np.bincount(arrays[name][truth == true], minlength=LEVELS)
+    return curve_of_levels(counts)
+
+
+def curve_of_levels(counts: NDArray[np.int64]) -> pd.DataFrame:
+    """The curve of voxel counts (2, 256) by truth (0, 1) and level of probability; columns as above."""
+    level = np.arange(LEVELS)
+    number = np.minimum(level * CURVE_BINS // (LEVELS - 1), CURVE_BINS - 1)
+    voxels, true = (np.bincount(number, of_level, CURVE_BINS) for of_level in (counts.sum(0), counts[1]))
+    predicted = np.bincount(number, counts.sum(0) * level / (LEVELS - 1), CURVE_BINS)
+    some = np.where(voxels > 0, voxels, np.nan)
+    ends = np.linspace(0, 1, CURVE_BINS + 1)
+    shares = {"mean_predicted": predicted / some, "share_true": true / some}
+    return pd.DataFrame({"low": ends[:-1], "high": ends[1:], **shares, "voxels": voxels.astype(np.int64)})
+
+
+def calibration_error(curve: pd.DataFrame) -> float:
+    """Expected calibration error of a curve, in [0, 1]; NaN without voxels.
+
+    It is over 15 bins; metrics.json's `ece` is over 20 and not rounded to 256 levels.
+    """
+    shares = curve[["mean_predicted", "share_true"]].fillna(0).to_numpy(float)
+    voxels = curve["voxels"].to_numpy(float)
+    return expected_calibration_error(np.column_stack([voxels, shares * voxels[:, None]]))

@@ -1,0 +1,203 @@
+"""Both papers' tables and figures of finished runs: PNG and PDF figures, CSV and Markdown tables, one page per run.
+
+    python -m evaluation.report runs/unet_em/latest     one run: <run folder>/report/index.html
+    python -m evaluation.report                         all finished runs, and runs/report/index.html with all of them
+    python -m evaluation.report --sweep unet_em_prior   a sweep: runs/sweeps/unet_em_prior/report/index.html
+
+The masks of a run's test scans are made first by `make report`; without them a report has the key figures only.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from evaluation.find_run import find_run
+from evaluation.report import em_sections, opacity_sections, sections
+from evaluation.report.log_report import log_report
+from evaluation.report.report_folder import ReportFolder
+from evaluation.report.side_by_side import same_test, write_index
+from evaluation.run_data import Run, finished_runs, read_run
+from evaluation.sweeps.sweep_report import write_sweep
+from machine.command_line import run_command
+from pages.page import counted
+
+SWEEPS = "sweeps"
+NO_MASKS = (
+    "The masks of this run's test scans are missing, so there is no more than the figures of its test. "
+    "`make report` makes them, if the run's cohort is still there, and says what went wrong."
+)
+
+
+def masks_are_current(run: Run) -> bool:
+    """Whether a run has masks, and they are those of its weights, as far as these are there."""
+    weights, made_with = run.folder / "best.ckpt", run.folder / "masks" / "weights.sha256"
+    if not (run.has_masks and weights.is_file()):
+        return run.has_masks
+    return made_with.is_file() and made_with.read_text().strip() == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def comparable(run: Run) -> dict[str, Run]:
+    """The run itself, and the newest runs of other experiments beside it that were tested on the same scans."""
+    others = [
+        read_run(path) for path in finished_runs(run.folder.parents[1]) if path.parents[1] == run.folder.parents[1]
+    ]
+    named = {run.experiment: run} | {
+        one.experiment: one for one in others if one.has_masks and one.folder != run.folder
+    }
+    named[run.experiment] = run
+    return same_test(named)[0]
+
+
+def sections_of(report: ReportFolder, run: Run) -> list[tuple[str, Callable[[], None]]]:
+    """What a report of a run consists of, in order: what is being drawn, and how."""
+    general: list[Callable[[ReportFolder, Run], None]] = [sections.key_figures, sections.learning]
+    if run.has_masks:
+        general += [sections.per_site, sections.volumes, sections.boundaries]
+        general += [
+            sections.calibration,
+            sections.strata,
+            sections.failures,
+            sections.cohort,
+        ]
+    steps = [(one.__name__, lambda one=one: one(report, run)) for one in general]
+    paper: list[tuple[str, Callable[[], None]]] = []
+    if run.has_masks and run.task == "opacity":
+        paper = [("groups", lambda: opacity_sections.results(report, comparable(run)))]
+        paper += [("readers", lambda: opacity_sections.readers(report, run))]
+    elif run.has_masks:
+        paper = [("severity", lambda: em_sections.severity(report, run))]
+        if run.task == "consolidation":
+            paper += [("consolidation", lambda: em_sections.consolidation(report, comparable(run)))]
+    return [*steps[:2], *paper, *steps[2:]]
+
+
+def report_run(run: Run) -> Path:
+    """Write <run folder>/report and log it to W&B; returns its page.
+
+    Raises:
+        ValueError: The run's files contradict each other.
+    """
+    report = ReportFolder(run.folder / "report")
+    steps = tqdm(sections_of(report, run), run.experiment, leave=False, disable=None)
+    for name, draw in steps:
+        steps.set_postfix_str(name)
+        draw()
+    if not run.has_masks:
+        report.note(NO_MASKS)
+    page = report.write(f"{run.experiment}: report", SUMMARIES[run.task], facts_of(run))
+    log_report(report.folder, run.experiment, run.folder.name, report.pictures, report.tables)
+    return page
+
+
+SUMMARIES = {
+    "infection": "Stage 1 of paper EM: the infected region, learned from pixel labels.",
+    "consolidation": "Stage 2 of paper EM: consolidation, sought inside the infected region that stage 1 predicts.",
+    "opacity": "Paper L3: groups of opacities, learned from the distribution of what readers say.",
+}
+
+
+def facts_of(run: Run) -> dict[str, str]:
+    """What identifies a run."""
+    data, sites = run.config["data"]["init_args"], sorted(run.scans["site"].unique())
+    patients = f" of {counted(run.scans['patient'].nunique(), 'patient')}" if run.has_masks else ""
+    return {
+        "Experiment": run.experiment,
+        "Run": run.folder.name,
+        "Cohort": run.cohort + (" (phantoms: synthetic scans)" if run.is_phantom else ""),
+        "Test scans": f"{len(run.scans)}{patients}, {counted(int(run.scans['slices'].sum()), 'slice')}",
+        "Test sites": ", ".join(sites),
+        "Prepared size": f"{data['size']} x {data['size']} pixels",
+        "Seed": str(run.config["seed_everything"]),
+    }
+
+
+def report_all(folders: Sequence[Path], runs: Path) -> Path:
+    """Report every run, then all side by side; one that cannot be reported is named and left out.
+
+    Raises:
+        ValueError: No run could be reported.
+    """
+    shown: dict[str, Run] = {}
+    for folder in tqdm(folders, "reports", unit="run", disable=None):
+        name = folder.parent.relative_to(runs.resolve()).as_posix()
+        try:
+            run = read_run(folder)
+            started = time.monotonic()
+            tqdm.write(f"{report_run(run)} ({time.monotonic() - started:.0f} s)")
+        except (ValueError, OSError) as error:
+            tqdm.write(f"error: {name} is left out: {error}", file=sys.stderr)
+            continue
+        shown[name] = run
+    if not shown:
+        raise ValueError(
+            f"{runs}: none of {len(folders)} finished runs could be reported; train one (make train EXP=...)"
+        )
+    links = {name: f"../{name}/{run.folder.name}/report/index.html" for name, run in shown.items()}
+    report = write_index(shown, runs / "report", links)
+    log_report(report.folder, "all", time.strftime("%Y-%m-%d_%H-%M-%S"), report.pictures, report.tables)
+    return report.folder / "index.html"
+
+
+def wanted_runs(names: Sequence[str], runs: Path) -> list[Path]:
+    """The named runs, or all finished ones but the trials of sweeps, which have a report of their own.
+
+    Raises:
+        ValueError: There is no such run.
+    """
+    if names:
+        return [find_run(name, runs).resolve() for name in names]
+    trials = (runs / SWEEPS).resolve()
+    return [folder for folder in finished_runs(runs) if trials not in folder.parents]
+
+
+def list_without_masks(folders: Sequence[Path]) -> list[Path]:
+    """The runs whose masks have to be made before they are reported; what is wrong with a run its report will say."""
+    wanted = []
+    for folder in folders:
+        with contextlib.suppress(ValueError):
+            if not masks_are_current(read_run(folder)):
+                wanted.append(folder)
+    return wanted
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.report", description=__doc__)
+    parser.add_argument("run", nargs="*", help="run folders or experiments; by default all finished runs")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
+    parser.add_argument("--sweep", metavar="NAME", help="report a sweep instead")
+    parser.add_argument(
+        "--without-masks", action="store_true", help="only list the runs whose masks must be made first"
+    )
+    options = parser.parse_args(args)
+    try:
+        if options.sweep:
+            pages = [write_sweep(options.runs / SWEEPS / options.sweep, options.runs)]
+        else:
+            folders = wanted_runs(options.run, options.runs)
+            if options.without_masks:
+                waiting = list_without_masks(folders)
+                if waiting:
+                    print(f"{counted(len(waiting), 'run')} to test again first, to save the masks", file=sys.stderr)
+                print(*waiting, sep="\n")
+                return 0
+            pages = (
+                [report_run(read_run(folder)) for folder in folders]
+                if options.run
+                else [report_all(folders, options.runs)]
+            )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(*(f"report: {page}" for page in pages), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

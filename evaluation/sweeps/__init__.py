@@ -1,0 +1,1 @@
+"""Sweep files and what is drawn of a sweep."""

@@ -1,0 +1,258 @@
+"""A W&B sweep file: what it searches, which trial comes next, and the command of a trial.
+
+python -m evaluation.sweeps.sweep_file experiments/sweeps/unet_em_prior.yaml    warns of a metric not to choose by
+"""
+
+import argparse
+import itertools
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Parameters = dict[str, Any]
+Known = Sequence[tuple[Parameters, float | None]]  # parameters of a trial, and its value where it is finished
+
+TEST = "test/"
+METHODS = ("grid", "random", "bayes")
+MACROS = ("${env}", "${interpreter}", "${program}", "${args}")
+TRIES = 100  # draws for a point that was not tried yet, before the space counts as used up
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep file says.
+
+    Attributes:
+        name: Shown beside the progress.
+        program: What `${program}` stands for.
+        method: `grid`, `random` or `bayes`.
+        metric: Name of the figure that trials are chosen by: a column of metrics.csv, or `test/<key>` of metrics.json.
+        goal: `maximize` or `minimize`.
+        parameters: Specification by the name of the option, as in the file.
+        command: The parts of a trial's command, with W&B's macros.
+        run_cap: How many trials a random or bayes search makes; None for a grid.
+    """
+
+    name: str
+    program: str
+    method: str
+    metric: str
+    goal: Literal["maximize", "minimize"]
+    parameters: Mapping[str, Mapping[str, Any]]
+    command: Sequence[str]
+    run_cap: int | None
+
+    def grid(self) -> list[Parameters] | None:
+        """Every point of a grid, the last parameter fastest; None for other methods."""
+        if self.method != "grid":
+            return None
+        axes = [_listed(specification) for specification in self.parameters.values()]
+        return [dict(zip(self.parameters, point, strict=True)) for point in itertools.product(*axes)]
+
+    @property
+    def size(self) -> int:
+        """How many trials there are."""
+        grid = self.grid()
+        return int(self.run_cap or 0) if grid is None else len(grid)
+
+    @property
+    def search_space(self) -> Any:
+        """What the order of trials depends on: nothing for a grid, whose points stand for themselves."""
+        return None if self.method == "grid" else [self.method, self.metric, self.goal, self.parameters]
+
+    def expand(self, parameters: Parameters, more: Sequence[str]) -> list[str]:
+        """The command of a trial as `wandb agent` would make it, with more options before the trial's own."""
+        own = [f"--{name}={value}" for name, value in parameters.items()]
+        stands_for = dict(zip(MACROS, ([], [sys.executable], [self.program], [*more, *own]), strict=True))
+        return [piece for part in self.command for piece in stands_for.get(part, [part])]
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read a sweep file.
+
+    Raises:
+        ValueError: There is none, or it asks for something that cannot be run without a server.
+    """
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: not found; expected a W&B sweep file; {path.parent} has: {there}")
+    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    said = said if isinstance(said, dict) else {}
+    missing = [key for key in ("program", "method", "metric", "parameters", "command") if not said.get(key)]
+    if missing:
+        raise ValueError(f"{path}: has no {', '.join(missing)}; expected all of a sweep file's keys")
+    method, metric = said["method"], said["metric"]
+    _check(path, said)
+    return Sweep(
+        name=str(said.get("name", path.stem)),
+        program=str(said["program"]),
+        method=method,
+        metric=str(metric["name"]),
+        goal=metric["goal"],
+        parameters=said["parameters"],
+        command=[str(part) for part in said["command"]],
+        run_cap=None if method == "grid" else int(said["run_cap"]),
+    )
+
+
+def metric_warning(path: Path) -> str:
+    """Return what speaks against the metric of a sweep file, one sentence; empty where nothing does.
+
+    Raises:
+        ValueError: There is no such file, or it names no metric.
+    """
+    content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        name = str(content["metric"]["name"])
+    except (TypeError, KeyError):
+        raise ValueError(f"{path}: no sweep file with a metric; expected metric: with a name and a goal") from None
+    if not name.startswith(TEST):
+        return ""
+    return (
+        f"{path}: the metric {name} is a figure of the test scans; choosing a trial by it tunes on them, and its "
+        "test figures no longer say how it does on new scans; name a figure of validation, such as val/dice"
+    )
+
+
+def best_sentence(trials: pd.DataFrame, parameters: Sequence[str], metric: str) -> str:
+    """Return which trial is best and by what.
+
+    Args:
+        trials: trials.csv; the best trial has the metric's name in the column `best_by`.
+        parameters: The columns that were searched.
+        metric: The sweep's metric.
+    """
+    best = trials[trials["best_by"] == metric]
+    if best.empty:
+        return f"no trial has a value of {metric}, so none is the best"
+    row = best.iloc[0]
+    named = ", ".join(f"{name} {row[name]}" for name in parameters)
+    doubt = "; it was chosen on test scans, so its figures flatter it" if metric.startswith(TEST) else ""
+    return f"best by {metric}: {named} ({row[metric.removeprefix(TEST)]:.4f}){doubt}"
+
+
+def _check(path: Path, said: Mapping[str, Any]) -> None:
+    method, metric, command = said["method"], said["metric"], [str(part) for part in said["command"]]
+    if method not in METHODS:
+        raise ValueError(f"{path}: method is {method!r}; expected one of {', '.join(METHODS)}")
+    if not isinstance(metric, dict) or "name" not in metric or metric.get("goal") not in ("maximize", "minimize"):
+        raise ValueError(f"{path}: metric is {metric!r}; expected a name, and a goal of maximize or minimize")
+    strange = [part for part in command if part.startswith("${") and part not in MACROS]
+    if strange or "${args}" not in command:
+        found = f"has {strange[0]}" if strange else "lacks ${args}"
+        raise ValueError(f"{path}: command {found}; expected ${{args}}, and no macros but {', '.join(MACROS)}")
+    if method != "grid" and not (isinstance(said.get("run_cap"), int) and said["run_cap"] > 0):
+        raise ValueError(f"{path}: run_cap is {said.get('run_cap')!r}; expected how many trials {method} makes")
+    if "early_terminate" in said:
+        raise ValueError(f"{path}: early_terminate needs the W&B server; take it out, or use `make sweep`")
+    for name, specification in said["parameters"].items():
+        _check_parameter(path, name, specification, method)
+
+
+def _check_parameter(path: Path, name: str, specification: Any, method: str) -> None:
+    where = f"{path}: parameter {name}"
+    if not isinstance(specification, dict) or "parameters" in specification:
+        raise ValueError(f"{where} is {specification!r}; expected value, values, or min and max (nested keys: a.b.c)")
+    values = _listed(specification)
+    if any(value is None for value in values):
+        raise ValueError(f"{where} has a null, which arrives as the text 'None'; expected numbers, texts or booleans")
+    if not values and method == "grid":
+        raise ValueError(f"{where} has no values; expected value or values in a grid")
+    try:
+        distribution_of(specification)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _listed(specification: Mapping[str, Any]) -> list[Any]:
+    return list(specification.get("values", [specification["value"]] if "value" in specification else []))
+
+
+def distribution_of(specification: Mapping[str, Any]) -> BaseDistribution:
+    """A parameter's distribution, chosen as W&B chooses it where the file names none.
+
+    Raises:
+        ValueError: It is none of those that can be drawn from here.
+    """
+    if listed := _listed(specification):
+        if "probabilities" in specification:
+            raise ValueError("has probabilities; expected values that are all as likely")
+        return CategoricalDistribution(listed)
+    low, high = specification.get("min"), specification.get("max")
+    if not all(isinstance(bound, int | float) and math.isfinite(bound) for bound in (low, high)):
+        raise ValueError(f"min is {low!r}, max is {high!r}; expected numbers (write 1.0e-4, not 1e-4)")
+    assert low is not None
+    assert high is not None
+    whole = isinstance(low, int) and isinstance(high, int)
+    kind = specification.get("distribution", "int_uniform" if whole else "uniform")
+    if "distribution" not in specification and isinstance(low, int) != isinstance(high, int):
+        raise ValueError(f"min is {low!r}, max is {high!r}; expected both whole, or both with a decimal point")
+    if not low < high or (kind == "log_uniform_values" and low <= 0):
+        raise ValueError(f"min is {low!r}, max is {high!r}; expected min below max, and above 0 on a log scale")
+    if kind == "int_uniform":
+        return IntDistribution(int(low), int(high))
+    if kind in ("uniform", "q_uniform", "log_uniform_values"):
+        step = float(specification.get("q", 1.0)) if kind == "q_uniform" else None
+        return FloatDistribution(float(low), float(high), log=kind == "log_uniform_values", step=step)
+    raise ValueError(f"distribution is {kind!r}; expected uniform, int_uniform, q_uniform or log_uniform_values")
+
+
+def propose(sweep: Sweep, known: Known) -> Parameters | None:
+    """The next trial: a pure function of what was started before, so that a stopped search goes on as it would have.
+
+    Args:
+        sweep: What is searched.
+        known: Every trial that was started, in that order; the value is None while it runs, and when it failed.
+
+    Returns:
+        Parameters that none of the trials has; None when the search is over.
+    """
+    taken = [parameters for parameters, _ in known]
+    grid = sweep.grid()
+    if grid is not None:
+        return next((point for point in grid if point not in taken), None)
+    if len(known) < sweep.size:
+        for attempt in range(TRIES):
+            drawn = _draw(sweep, known, seed=len(known) * TRIES + attempt)
+            if drawn not in taken:
+                return drawn
+    return None
+
+
+def _draw(sweep: Sweep, known: Known, seed: int) -> Parameters:
+    """One point by optuna: at random, or by its tree-structured Parzen estimator over the finished trials."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    bayes = sweep.method == "bayes"
+    sampler = optuna.samplers.TPESampler(seed=seed) if bayes else optuna.samplers.RandomSampler(seed=seed)
+    study = optuna.create_study(sampler=sampler, direction=sweep.goal)
+    space = {name: distribution_of(specification) for name, specification in sweep.parameters.items()}
+    for parameters, value in known:
+        if value is not None:
+            study.add_trial(optuna.trial.create_trial(params=parameters, distributions=space, value=value))
+    return dict(study.ask(space).params)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.sweeps.sweep_file", description=__doc__)
+    parser.add_argument("sweep", type=Path, help="a W&B sweep file")
+    try:
+        warning = metric_warning(parser.parse_args(args).sweep)
+    except (ValueError, yaml.YAMLError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

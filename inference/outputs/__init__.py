@@ -1,0 +1,1 @@
+"""A segmented scan to files, one module a format."""

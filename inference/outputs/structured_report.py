@@ -1,0 +1,151 @@
+"""Measurements of a segmented DICOM scan -> structured report (TID 1500), beside its DICOM SEG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import highdicom
+import pydicom
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    ComprehensiveSR,
+    ContainerContentItem,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    ObservationContext,
+    ObserverContext,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from inference.outputs.dicom_seg import LUNG, PRODUCT, Segment, algorithm_parameters, find_segments, new_series
+from inference.result import ModelCard, Result
+
+SERIES_NUMBER = 8002
+CT_OF_CHEST = Code("169069000", "SCT", "CT of chest")
+QUALITATIVE = Code("C0034375", "UMLS", "Qualitative Evaluations")
+MILLILITRE = Code("ml", "UCUM", "milliliter")
+SCHEME = "99GRGLASS"
+SCHEME_ITEM = CodingSchemeIdentificationItem(
+    designator=SCHEME, name="Concepts of the Ground Glass software", responsible_organization=PRODUCT
+)
+# Of the whole lungs, by key of the measurements. No public coding scheme has these concepts.
+LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
+    "infection_ml": (Code("infection_ml", SCHEME, "Volume of infected lung"), MILLILITRE),
+    "severity_score": (Code("severity_score", SCHEME, "Infected share of the lung volume"), codes.UCUM.NoUnits),
+    "consolidation_score": (
+        Code("consolidation_score", SCHEME, "Consolidated share of the lung volume"),
+        codes.UCUM.NoUnits,
+    ),
+    "wal_percent": (Code("wal_percent", SCHEME, "Well-aerated lung"), codes.UCUM.Percent),
+}
+
+
+def write_measurements_report(result: Result, segmentation_path: str | Path, path: str | Path) -> None:
+    """Write the measurements of a scan as Comprehensive SR, template TID 1500.
+
+    One group for each segment holds its volume; the lungs' also hold the infected volume and the scores. What is
+    undefined is left out. Flags stand as text among the qualitative evaluations. Patient, study and references are
+    those of the segmentation.
+
+    Args:
+        result: The segmented scan.
+        segmentation_path: Its masks, as `inference.outputs.dicom_seg.write_segmentation` has written them.
+        path: The file to write.
+    """
+    segmentation = pydicom.dcmread(segmentation_path, stop_before_pixels=True)
+    report = MeasurementReport(
+        observation_context=_observer(result.model),
+        procedure_reported=CT_OF_CHEST,
+        imaging_measurements=list(_groups(result, segmentation)),
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    if result.flags:
+        report[0].ContentSequence.append(_flags(result.flags))
+    structured = ComprehensiveSR(
+        evidence=[segmentation, *_sources(segmentation)],
+        content=report[0],
+        is_complete=True,
+        coding_schemes=[SCHEME_ITEM],
+        **new_series("measurements", SERIES_NUMBER, result),
+    )
+    structured.save_as(path)
+
+
+def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeasurementsAndQualitativeEvaluations]:
+    series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
+    for segment, item in zip(find_segments(result.masks), segmentation.SegmentSequence, strict=True):
+        measurements = list(_measurements(result, segment))
+        if not measurements:
+            continue
+        yield VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=TrackingIdentifier(uid=item.TrackingUID, identifier=item.TrackingID),
+            referenced_segment=ReferencedSegment(
+                segmentation.SOPClassUID,
+                segmentation.SOPInstanceUID,
+                int(item.SegmentNumber),
+                source_series=SourceSeriesForSegmentation(series),
+            ),
+            finding_type=segment.code,
+            finding_sites=[FindingSite(LUNG)],
+            algorithm_id=_algorithm(result.model),
+            measurements=measurements,
+        )
+
+
+def _measurements(result: Result, segment: Segment) -> Iterator[Measurement]:
+    if result.scan.spacing_known:
+        yield Measurement(codes.SCT.Volume, int(segment.mask.sum()) * result.scan.voxel_ml, MILLILITRE)
+    for key, (name, unit) in LUNG_MEASUREMENTS.items() if segment.code == LUNG else ():
+        value = result.measurements.get(key)
+        if value is not None:
+            yield Measurement(name, value, unit)
+
+
+def _algorithm(model: ModelCard) -> AlgorithmIdentification:
+    parameters = [f"{name}: {value}" for name, value in algorithm_parameters(model).items()]
+    return AlgorithmIdentification(name=PRODUCT, version=model.version, parameters=parameters)
+
+
+def _observer(model: ModelCard) -> ObservationContext:
+    # The same software is the same observer, so the same version has the same UID everywhere.
+    device = DeviceObserverIdentifyingAttributes(
+        uid=generate_uid(entropy_srcs=[PRODUCT, model.version]), name=PRODUCT, model_name=PRODUCT
+    )
+    return ObservationContext(
+        observer_device_context=ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    )
+
+
+def _flags(flags: Sequence[str]) -> ContainerContentItem:
+    container = ContainerContentItem(name=CodedConcept.from_code(QUALITATIVE), relationship_type=CONTAINS)
+    texts = [TextContentItem(CodedConcept.from_code(codes.DCM.Comment), flag.strip(), CONTAINS) for flag in flags]
+    container.ContentSequence = highdicom.sr.ContentSequence(texts)
+    return container
+
+
+CONTAINS = RelationshipTypeValues.CONTAINS
+
+
+def _sources(segmentation: Dataset) -> Iterator[Dataset]:
+    """Name the source's files as far as evidence needs it."""
+    for series in segmentation.ReferencedSeriesSequence:
+        for reference in series.ReferencedInstanceSequence:
+            source = Dataset()
+            source.StudyInstanceUID, source.SeriesInstanceUID = segmentation.StudyInstanceUID, series.SeriesInstanceUID
+            source.SOPClassUID = reference.ReferencedSOPClassUID
+            source.SOPInstanceUID = reference.ReferencedSOPInstanceUID
+            yield source

@@ -1,0 +1,79 @@
+"""A segmented scan -> its files, all of them or none."""
+
+import json
+import os
+import shutil
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ct.files.formats import is_volume_file
+from ct.files.write import write_mask
+from ct.refusal import Sentence
+from inference.outputs.dicom_seg import write_segmentation
+from inference.outputs.scan_page import write_scan_page
+from inference.outputs.structured_report import write_measurements_report
+from inference.result import Result
+
+NUMBERS, PAGE = "measurements.json", "report.html"
+SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
+FLAGGED = "flagged: the result may be wrong, see measurements.json"
+
+
+def write_outputs(result: Result, out: Path) -> Result:
+    """Write every output of a scan; the folder appears whole or not at all.
+
+    Args:
+        result: The segmented scan.
+        out: The folder to make.
+
+    Returns:
+        The result with what writing it brought up among its warnings.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Named after the scan, so that what a killed run left is taken away when the scan is tried again.
+    temporary = out.with_name(f".{out.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name, mask in result.masks.items():
+            write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
+        if is_dicom(result):
+            result = replace(result, warnings=result.warnings + write_dicom(result, temporary))
+        text = json.dumps(numbers(result), indent=2, allow_nan=False)
+        (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
+        write_scan_page(result, temporary / PAGE)
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return result
+
+
+def write_dicom(result: Result, folder: Path) -> tuple[Sentence, ...]:
+    """Write the segmentation and the structured report of a scan that was read from DICOM; return what is odd."""
+    with warnings.catch_warnings():
+        # The patient's and the study's tags are passed on as the scanner wrote them, also where they bend the standard.
+        warnings.filterwarnings("ignore", category=UserWarning, module="pydicom|highdicom")
+        odd = write_segmentation(result, folder / SEGMENTATION)
+        write_measurements_report(result, folder / SEGMENTATION, folder / REPORT)
+    return odd
+
+
+def is_dicom(result: Result) -> bool:
+    """Whether the scan was read from DICOM, whose headers the DICOM outputs refer to."""
+    return not (result.scan.slice_names or is_volume_file(result.source))
+
+
+def numbers(result: Result) -> dict[str, Any]:
+    """What measurements.json says; nothing in it comes from names or headers of files."""
+    return {
+        "name": result.name,
+        **result.measurements,
+        "flags": list(result.flags),
+        "lung_source": result.lung_source,
+        "verdict": "repaired" if result.scan.repairs else "pass",
+        "repairs": [repair.public for repair in result.scan.repairs],
+        "warnings": [warning.public for warning in result.warnings],
+        "model": asdict(result.model) | {"card": result.model.card_line},
+    }

@@ -1,0 +1,183 @@
+"""A scan and its lungs to masks on its own grid, by one model or several."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cohort.prepare.prepare_scan import PreparedScan, prepare_scan
+from ct.patterns import GROUPS, OPACITY_GROUPS
+from ct.scan import Scan
+from inference.result import Masks
+from lightning_modules.base import SegmentationModule
+from lightning_modules.features import pooled_features
+from training.precision import fastest_precision
+from training.training_set import lung_histogram
+
+# A GPU is busy with many slices only; a CPU is as fast with few, which need less memory.
+CPU_BATCH_SIZE, GPU_BATCH_SIZE = 4, 16
+GROUP = "group_"
+NO_FLIP: tuple[int, ...] = ()
+FLIPS: tuple[tuple[int, ...], ...] = (NO_FLIP, (-1,), (-2,), (-2, -1))  # axes of (B, C, H, W) that are reversed
+
+Maps = dict[str, NDArray[np.float32]]
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Masks of a scan and how sure the answer is.
+
+    Attributes:
+        masks: (Z, Y, X) on the scan's canonical grid, as in `inference.result.Result`.
+        entropy_bits: Mean over the lungs of the entropy of a voxel's class.
+        shares: By finding, the share of the lungs in every single answer (members x flips).
+        lung_histogram: Of the lungs' HU as the first member saw them, as `training.training_set` counts them.
+        features: float32 (N, C), the first member's deepest features of every slice with lung.
+    """
+
+    masks: Masks
+    entropy_bits: float
+    shares: dict[str, list[float]]
+    lung_histogram: NDArray[np.int64]
+    features: NDArray[np.float32]
+
+
+def segment_scan(
+    scan: Scan,
+    lung: NDArray[np.bool_],
+    modules: Sequence[SegmentationModule],
+    flips: bool = False,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Segment a scan on its canonical grid.
+
+    Args:
+        scan: The scan.
+        lung: bool (Z, Y, X) on its canonical grid.
+        modules: Trained modules of one task and one prepared size; probabilities are averaged over them.
+        flips: Average over the four ways to mirror a slice too.
+        progress: Told the share that is done.
+
+    Returns:
+        Masks: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the multi-class
+        task lungs, infection (groups 2 to 4) and uint8 groups, the code of the likeliest inside the lungs.
+    """
+    answers = [(module, flip) for module in modules for flip in (FLIPS if flips else FLIPS[:1])]
+    prepared = prepare_scan(scan, lung, size=modules[0].size)
+    inside = prepared.lung > 0
+    mean: Maps = {}
+    shares: dict[str, list[float]] = {}
+    for number, (module, flip) in enumerate(answers):
+        with pooled_features(module.network) as seen:
+            answer = _probabilities(prepared, module, flip, _part(progress, number / len(answers), len(answers)))
+        if number == 0:
+            features = torch.cat(seen).cpu().numpy()
+        for finding, share in _shares(answer, inside).items():
+            shares.setdefault(finding, []).append(share)
+        _add(mean, answer, 1 / len(answers))
+    entropy, histogram = _entropy_bits(mean, inside), lung_histogram(prepared.hu, inside)
+    return Segmentation(_masks(prepared, mean, lung), entropy, shares, histogram, features)
+
+
+def _part(progress: Progress | None, start: float, parts: int) -> Progress:
+    return lambda share: progress(start + share / parts) if progress else None
+
+
+def _add(mean: Maps, answer: Maps, weight: float) -> None:
+    for name, probability in answer.items():
+        probability *= weight
+        if name in mean:
+            mean[name] += probability
+        else:
+            mean[name] = probability
+
+
+def _probabilities(
+    prepared: PreparedScan, module: SegmentationModule, flip: tuple[int, ...], progress: Progress
+) -> Maps:
+    """float32 (Z', size, size) by name, on the prepared grid; slices without lung are 0 and not computed."""
+    found: Maps = {}
+    for rows, x in _inputs(prepared, module, progress):
+        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, fastest_precision() == "bf16-mixed"):
+            answer = module.segment(x.flip(flip))
+        for name, probability in answer.items():
+            out = found.setdefault(name, np.zeros(prepared.hu.shape, dtype=np.float32))
+            out[rows.numpy()] = probability[:, 0].float().flip(flip).cpu().numpy()
+    return found
+
+
+def _inputs(
+    prepared: PreparedScan, module: SegmentationModule, progress: Progress
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Rows of slices with lung, and the network's input of each batch of them."""
+    context = module.hparams["context"]
+    volume, lung = torch.from_numpy(prepared.hu), torch.from_numpy(prepared.lung > 0)
+    rows = torch.nonzero(lung.flatten(1).any(1))[:, 0]
+    offsets = torch.arange(-(context // 2), context // 2 + 1)
+    done = 0
+    for z in torch.split(rows, CPU_BATCH_SIZE if module.device.type == "cpu" else GPU_BATCH_SIZE):
+        stack = volume[(z[:, None] + offsets).clamp(0, len(volume) - 1)]
+        yield z, module.network_input(stack.to(module.device), lung[z][:, None].to(module.device))
+        done += len(z)
+        progress(done / len(rows))
+
+
+def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_]) -> Masks:
+    """Masks on the canonical grid."""
+    masks: Masks = {"lungs": lung}
+    outer, likeliest = lung, np.zeros(lung.shape if any(name.startswith(GROUP) for name in mean) else 0, np.float32)
+    for name, probability in mean.items():
+        # Interpolated as a probability and cut afterwards: smoother than a nearest-neighbour mask.
+        slices = prepared.transform.restore_slices(probability)
+        if name.startswith(GROUP):
+            groups = masks.setdefault("groups", np.zeros(lung.shape, np.uint8))
+            for codes, best, inside, level in zip(groups, likeliest, lung, slices, strict=True):
+                codes[inside & (level > best)] = int(name.removeprefix(GROUP))
+                np.maximum(best, level, out=best)
+        else:
+            found = np.zeros(lung.shape, np.bool_)
+            for target, inside, level in zip(found, outer, slices, strict=True):
+                np.logical_and(inside, level > 0.5, out=target)
+            masks[name] = outer = found
+    return masks
+
+
+def _shares(answer: Maps, lung: NDArray[np.bool_]) -> dict[str, float]:
+    """Share of the lungs that one answer gives each finding, on the prepared grid."""
+    inside = {name: probability[lung] for name, probability in answer.items()}
+    findings, outer = {}, np.ones(int(lung.sum()), np.bool_)
+    for name, probability in inside.items():
+        if not name.startswith(GROUP):
+            outer = outer & (probability > 0.5)
+            findings[name] = outer
+    groups = {int(name.removeprefix(GROUP)): p for name, p in inside.items() if name.startswith(GROUP)}
+    if groups:
+        likeliest = np.array(list(groups))[np.argmax(np.stack(list(groups.values())), 0)]
+        findings |= {f"{GROUP}{group}": likeliest == group for group in OPACITY_GROUPS}
+    return {name: float(mask.mean()) for name, mask in findings.items()}
+
+
+def _entropy_bits(mean: Maps, lung: NDArray[np.bool_]) -> float:
+    """Mean entropy of a voxel's class inside the lungs.
+
+    The classes are the groups, or where findings are nested (consolidation is infection) none, each without the next,
+    and the innermost.
+    """
+    if any(name.startswith(GROUP) for name in mean):
+        levels = [mean[f"{GROUP}{group}"][lung] for group in GROUPS if f"{GROUP}{group}" in mean]
+    else:
+        nested = [np.ones(int(lung.sum()), np.float32)]
+        for probability in mean.values():
+            nested.append(np.minimum(nested[-1], probability[lung]))
+        inner = [*nested[1:], np.zeros_like(nested[0])]
+        levels = [outside - inside for outside, inside in zip(nested, inner, strict=True)]
+    total = np.maximum(sum(levels), np.float32(1e-12))
+    shares = [level / total for level in levels]
+    terms = [np.where(share > 0, -share * np.log2(np.maximum(share, 1e-12)), 0).mean() for share in shares]
+    entropy = float(sum(terms))
+    assert math.isfinite(entropy)
+    return max(entropy, 0.0)

@@ -1,0 +1,80 @@
+"""Readers of the phantom: hard contours drawn from the fuzzy truth, by people who disagree in border and in class."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
+from phantom.grid import Frame, Volume, smooth_noise
+from phantom.lesions import EFFUSION, LYMPH_NODE
+
+# A reader draws smooth outlines: the occupancy is blurred by this much in plane before it is cut.
+HAND_SMOOTHNESS_MM = 3.4
+INFECTION_CUT = 0.36
+CONSOLIDATION_CUT = 0.42
+
+
+class Hand(NamedTuple):
+    """How a reader draws.
+
+    Attributes:
+        bias: How generous: by how much smaller a filled fraction of a voxel is enough to be outlined.
+        wobble: Standard deviation of the same from place to place (over 30 mm).
+        taste: Standard deviation of how much one pattern is preferred to another, in its logarithm.
+    """
+
+    bias: float = 0.0
+    wobble: float = 0.05
+    taste: float = 0.25
+
+
+CAREFUL = Hand()
+
+
+def read_contours(
+    truth: dict[int, Volume], lungs: NDArray[np.uint8], frame: Frame, seed: int, manner: Hand = CAREFUL
+) -> NDArray[np.int8]:
+    """Draw one reader's pattern map. Vessels and bronchograms inside a lesion are not spared, as people do it.
+
+    Args:
+        truth: fraction of each voxel per pattern code, (Z, Y, X).
+        lungs: (Z, Y, X) 1 = left, 2 = right lung, 0 elsewhere.
+        frame: the voxel grid.
+        seed: which reader; the same seed draws the same contours.
+        manner: how the reader draws.
+
+    Returns:
+        int8 (Z, Y, X) class codes of paper L3: 0, 1, 2 (lungs), 3, 4 and 5..10.
+    """
+    rng = np.random.default_rng([seed, 0x5EAD])
+    drawn = {code: _by_hand(frame, truth[code]) for code in truth}
+    hand = manner.wobble * smooth_noise(rng, frame, 30) + rng.normal(0, 0.02) + manner.bias
+    nothing = np.zeros(frame.shape, np.float32)
+    infection = sum((drawn[code] for code in INFECTION_CODES), nothing)
+    dense = sum((drawn[code] for code in CONSOLIDATION_CODES), nothing)
+    is_dense = (dense + hand > CONSOLIDATION_CUT) & (dense > 0.05) & (lungs > 0)
+    is_infected = ((infection + hand > INFECTION_CUT) & (infection > 0.05) & (lungs > 0)) | is_dense
+
+    codes = lungs.astype(np.int8)
+    # Fluid and nodes lie beside the lungs, so they never compete with the infection.
+    codes[(drawn[EFFUSION] > 0.5) & (lungs == 0)] = EFFUSION
+    codes[(drawn[LYMPH_NODE] > 0.5) & (lungs == 0)] = LYMPH_NODE
+    faint = tuple(code for code in INFECTION_CODES if code not in CONSOLIDATION_CODES)
+    for group, region in ((faint, is_infected & ~is_dense), (CONSOLIDATION_CODES, is_dense)):
+        codes[region] = _favourite(rng, frame, drawn, group, manner.taste)[region]
+    return codes
+
+
+def _by_hand(frame: Frame, occupancy: Volume) -> Volume:
+    sigma = [0.0, HAND_SMOOTHNESS_MM / frame.spacing_mm[1], HAND_SMOOTHNESS_MM / frame.spacing_mm[2]]
+    return gaussian_filter(occupancy.astype(np.float32), sigma)
+
+
+def _favourite(
+    rng: np.random.Generator, frame: Frame, drawn: dict[int, Volume], group: tuple[int, ...], taste: float
+) -> NDArray[np.int8]:
+    """The pattern of a group that the reader would name at each voxel: taste differs by reader and by place."""
+    scores = [drawn[code] * np.exp(rng.normal(0, 0.8 * taste) + taste * smooth_noise(rng, frame, 50)) for code in group]
+    return np.array(group, np.int8)[np.argmax(np.stack(scores), axis=0)]

@@ -1,0 +1,254 @@
+"""Synthetic cohort of chest CT scans with known truth: several sites, readers and file formats, made from a seed.
+
+    python -m phantom --out cohorts/phantom --seed 0 [--tiny] [--size 128 --readers 6]
+
+The phantom goes through the same door as a hospital's data: real DICOM series and NIfTI files, radiology reports and a
+cohort.csv. Beside them, truth/<scan_id>.npz keeps what no reader knows.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ct.files.write import write_dicom_series, write_scan_nifti
+from ct.patterns import CONSOLIDATION_CODES, UNLABELLED
+from machine.command_line import run_command
+from phantom.grid import Frame
+from phantom.patient import SITES, Phantom, Site, make_phantom
+from phantom.plan import DEFAULT_COHORT, TINY_COHORT, ScanPlan, plan_cohort
+from phantom.reader_panel import Hand
+from phantom.report_texts import report_text
+
+__all__ = ["SITES", "Phantom", "Site", "make_phantom", "write_cohort"]
+
+COLUMNS = (
+    "scan_id",
+    "patient_id",
+    "site",
+    "image",
+    "lung_mask",
+    "infection_mask",
+    "pattern_mask",
+    "readers",
+    "report",
+    "has_consolidation",
+    "split",
+)
+# A patient who is to have consolidation is drawn again until a reader finds this much.
+LEAST_CONSOLIDATION_ML = 25.0
+# Tastes of the further readers of a scan: how generous they are with borders.
+READER_BIASES = (0.1, -0.1, 0.03)
+# How much the readers of a panel differ, and how each draws: about as far apart as those of paper L3, of whom the best
+# model's opacity IOU of 0.758 is slightly more than what they reach against their own average (section 5).
+PANEL_BIAS_SD = 0.15
+PANEL_HAND = Hand(wobble=0.4, taste=0.4)
+# With a panel, readers label a part of the training slices only, and of some of those a part (paper L3, section 2).
+LABELLED_SLICES, PARTLY_LABELLED = 0.7, 0.2
+
+
+def write_cohort(
+    out: Path, seed: int = 0, tiny: bool = False, size: int | None = None, jobs: int | None = None, readers: int = 0
+) -> Path:
+    """Write the phantom cohort, whole or not at all.
+
+    Args:
+        out: folder to make; it may exist only if it is empty or holds this very cohort.
+        seed: the patients; the same seed gives the same bytes whatever the number of processes.
+        tiny: 8 scans of 8 slices for tests instead of the default 56.
+        size: columns of an image (default 64; 32 when tiny).
+        jobs: processes (default: one per core).
+        readers: a panel of so many readers, each of whom labels some scans, training scans only in part, while a few
+            scans are labelled by all (paper L3); 0 gives every scan to one reader and some test scans to two or three
+            more.
+
+    Returns:
+        Path of cohort.csv.
+
+    Raises:
+        ValueError: `out` holds something else.
+    """
+    size = size or (32 if tiny else 64)
+    recipe = {"seed": seed, "tiny": tiny, "size": size, "readers": readers, "recipe_sha256": _recipe_hash()}
+    if _is_written(out, recipe):
+        return out / "cohort.csv"
+    plans = list(plan_cohort(TINY_COHORT if tiny else DEFAULT_COHORT, size, 8 if tiny else None, readers))
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    partial.mkdir(parents=True)
+    try:
+        rows = _write_scans(plans, seed, partial, jobs or os.cpu_count() or 1)
+        with open(partial / "cohort.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        (partial / "phantom.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+        partial.replace(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return out / "cohort.csv"
+
+
+def _recipe_hash() -> str:
+    """Hash of the phantom's own source: a folder made by another recipe is another cohort."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def _is_written(out: Path, recipe: dict[str, object]) -> bool:
+    """Whether `out` already holds this cohort; ValueError if it holds something else."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    note = out / "phantom.json"
+    found = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+    if found != recipe:
+        what = (
+            "something else than a phantom cohort" if found is None else f"a phantom cohort made differently ({found})"
+        )
+        raise ValueError(
+            f"{out} holds {what}, expected nothing or {recipe}: choose another --out or remove that folder."
+        )
+    return True
+
+
+def _write_scans(plans: list[ScanPlan], seed: int, folder: Path, jobs: int) -> list[dict[str, str]]:
+    bar = {"total": len(plans), "desc": "phantom scans", "unit": "scan", "file": sys.stderr, "disable": None}
+    if jobs == 1:
+        return list(tqdm(map(_write_scan, plans, repeat(seed), repeat(folder)), **bar))
+    with ProcessPoolExecutor(min(jobs, len(plans))) as pool:
+        return list(tqdm(pool.map(_write_scan, plans, repeat(seed), repeat(folder)), **bar))
+
+
+def _write_scan(plan: ScanPlan, seed: int, folder: Path) -> dict[str, str]:
+    """Write the files of one scan and return its row of cohort.csv."""
+    phantom, codes = _draw_patient(plan, seed)
+    site = SITES[plan.site]
+    row = dict.fromkeys(COLUMNS, "") | {"scan_id": plan.scan_id, "patient_id": plan.patient_id, "site": plan.site}
+    row |= {"split": plan.split, "image": _write_image(plan, phantom, site, folder)}
+
+    def mask(name: str, values: NDArray[np.generic]) -> str:
+        place = f"masks/{plan.scan_id}_{name}.nii.gz"
+        affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
+        write_scan_nifti(values.astype(np.uint8), affine, folder / place, site.axes)
+        return place
+
+    if plan.has_lung_mask:
+        row["lung_mask"] = mask("lungs", phantom.lungs)
+    if plan.panel:
+        row |= _panel_masks(plan, phantom, seed, mask)
+    else:
+        row["infection_mask"] = mask("infection", codes >= 5)
+        row["pattern_mask"] = mask("patterns", codes)
+        others = ((number, READER_BIASES[number]) for number in range(plan.further_readers))
+        row["readers"] = ";".join(
+            mask(f"reader{n + 2}", phantom.reader(100 * plan.number + n + 2, Hand(bias))[0]) for n, bias in others
+        )
+    row["report"] = f"reports/{plan.scan_id}.txt"
+    (folder / "reports").mkdir(exist_ok=True)
+    text = report_text(codes, np.random.default_rng([seed, plan.number, 1]))
+    (folder / row["report"]).write_text(text, encoding="utf-8")
+    row["has_consolidation"] = str(int(phantom.has_consolidation)) if plan.states_label else ""
+    _write_truth(phantom, folder / "truth" / f"{plan.scan_id}.npz")
+    return row
+
+
+def _panel_masks(
+    plan: ScanPlan, phantom: Phantom, seed: int, write: Callable[[str, NDArray[np.generic]], str]
+) -> dict[str, str]:
+    """The columns of a scan that a panel labels: one reader's mask, and all readers' where it is in the study."""
+    own = plan.number % plan.panel
+    bias = np.random.default_rng([seed, 0xB1A5]).normal(0, PANEL_BIAS_SD, plan.panel)
+    bias -= bias.mean()  # as a whole, the panel draws what a careful reader draws
+    who = range(plan.panel) if plan.in_study else [own]
+    hands = [PANEL_HAND._replace(bias=float(value)) for value in bias]
+    drawn = {reader: phantom.reader(100 * plan.number + reader, hands[reader])[0] for reader in who}
+    if plan.split == "train" and not plan.in_study:
+        drawn[own] = _partly_labelled(drawn[own], np.random.default_rng([seed, plan.number, 2]))
+    places = {reader: write(f"reader{reader + 1}", codes) for reader, codes in drawn.items()}
+    return {"pattern_mask": places[own], "readers": ";".join(places.values()) if plan.in_study else ""}
+
+
+def _partly_labelled(codes: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int8]:
+    """Leave some slices without labels, and a quarter of some others."""
+    codes = codes.copy()
+    for plane in codes:
+        if rng.random() > LABELLED_SLICES:
+            plane[:] = UNLABELLED
+        elif rng.random() < PARTLY_LABELLED:
+            rows, columns = (slice(None, n // 2) if rng.random() < 0.5 else slice(n // 2, None) for n in plane.shape)
+            plane[rows, columns] = UNLABELLED
+    return codes
+
+
+def _draw_patient(plan: ScanPlan, seed: int) -> tuple[Phantom, NDArray[np.int8]]:
+    """The scan and its first reader's pattern map."""
+    burden = 0.0 if plan.kind == "healthy" else float(np.random.default_rng([seed, plan.number]).uniform(0.6, 1.4))
+    positive = plan.kind == "consolidated"
+    for attempt in range(50):
+        phantom = make_phantom((seed, plan.number, attempt), plan.site, positive, burden, plan.size, plan.slices)
+        codes, _ = phantom.reader(100 * plan.number)
+        found_ml = np.isin(codes, CONSOLIDATION_CODES).sum() * np.prod(phantom.spacing_mm) / 1000
+        if not positive or (phantom.has_consolidation and found_ml >= LEAST_CONSOLIDATION_ML):
+            return phantom, codes
+    raise AssertionError(f"no consolidation in 50 draws of {plan.scan_id}")
+
+
+def _write_image(plan: ScanPlan, phantom: Phantom, site: Site, folder: Path) -> str:
+    affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
+    if site.file_format == "dicom":
+        place = f"images/{plan.scan_id}"
+        write_dicom_series(phantom.hu, affine, folder / place, plan.patient_id, f"phantom of site {plan.site}")
+    else:
+        place = f"images/{plan.scan_id}.{site.file_format}"
+        write_scan_nifti(phantom.hu, affine, folder / place, site.axes)
+    return place
+
+
+def _write_truth(phantom: Phantom, path: Path) -> None:
+    """Keep the fuzzy truth on the canonical grid: hard `lungs`, and as fractions 0..255 the others."""
+    path.parent.mkdir(exist_ok=True)
+    fractions = {"vessels": phantom.vessels, "lung_fraction": phantom.lung_fraction} | {
+        f"pattern_{code}": part for code, part in phantom.occupancy.items()
+    }
+    stored: dict[str, Any] = {
+        name: np.round(part.astype(np.float32) * 255).astype(np.uint8) for name, part in fractions.items()
+    }
+    np.savez_compressed(path, lungs=phantom.lungs, spacing_mm=np.array(phantom.spacing_mm), **stored)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m phantom", description="Write a synthetic cohort of chest CT scans."
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="which patients (default 0)")
+    parser.add_argument("--size", type=int, default=None, help="columns of an image (default 64, tiny 32)")
+    parser.add_argument("--jobs", type=int, default=None, help="processes (default: one per core)")
+    parser.add_argument("--readers", type=int, default=0, help="a panel of so many readers, for the study of paper L3")
+    parser.add_argument("--tiny", action="store_true", help="8 small scans for tests")
+    chosen = parser.parse_args(args)
+    try:
+        existed = chosen.out.exists() and any(chosen.out.iterdir())
+        table = write_cohort(chosen.out, chosen.seed, chosen.tiny, chosen.size, chosen.jobs, chosen.readers)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{table}: already there, nothing done." if existed else f"{table}: written.")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,133 @@
+import json
+import os
+import zlib
+
+import numpy as np
+import pytest
+from prepare_harness import index_of, write_scans
+
+import cohort.prepare.prepare_cohort as prepare
+import cohort.prepare.sources as sources
+from cohort.prepare.checksums import OTHER_VERSION, find_damage, write_record
+from cohort.prepare.prepare_cohort import prepare_cohort
+from cohort.prepare.sources import FORMAT_VERSION
+from datamodules.infection import InfectionData
+
+
+@pytest.fixture
+def cohort(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SETTLED_NS", 0)  # or nothing that was just written would count as unchanged
+    return write_scans(tmp_path)
+
+
+def flip(file, at, bit=0):
+    """Change one bit and nothing that the file system tells, as a bad disk does."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1 << bit
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def contents(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("*/*.*")}
+
+
+@pytest.mark.parametrize(("scan", "name", "at"), [("a", "hu", -1), ("a", "patterns", 300), ("b", "lung", 128)])
+def test_a_flipped_bit_is_noticed_said_and_mended(cohort, tmp_path, capsys, scan, name, at):
+    out = tmp_path / "out"
+    prepare_cohort(cohort, out, size=40)
+    whole = contents(out)
+    flip(out / scan / f"{name}.npy", at)
+    assert contents(out) != whole
+    capsys.readouterr()
+    assert prepare_cohort(cohort, out, size=40).fresh == 1
+    said = capsys.readouterr().err
+    assert (
+        f"1 prepared scans in {out} do not hold what was written ({scan}/{name}.npy); they are prepared again" in said
+    )
+    assert contents(out) == whole
+    capsys.readouterr()
+    assert prepare_cohort(cohort, out, size=40).fresh == 0
+    assert "prepared again" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace('"spacing_known": true', '"spacing_known": false'),
+        lambda text: text.replace('"lung_pixels": [', '"lung_pixels": [ 1,'),
+        lambda text: text[:100],
+        lambda text: "[]",
+        lambda text: text.replace('"array_crc32"', '"array_crc33"'),
+    ],
+)
+def test_a_damaged_scan_json_is_noticed(cohort, tmp_path, capsys, damage):
+    out = tmp_path / "out"
+    prepare_cohort(cohort, out, size=40)
+    whole = contents(out)
+    file = out / "a" / "scan.json"
+    damaged = damage(file.read_text())
+    assert damaged != file.read_text()
+    file.write_text(damaged)
+    assert prepare_cohort(cohort, out, size=40).fresh == 1
+    assert "(a/scan.json)" in capsys.readouterr().err
+    assert contents(out) == whole
+
+
+def test_a_lost_array_and_many_damaged_scans_are_listed_briefly(tmp_path):
+    for number in range(7):
+        folder = tmp_path / f"s{number}"
+        folder.mkdir()
+        np.save(folder / "hu.npy", np.arange(10 + number, dtype=np.int16))
+        write_record({"format_version": 5, "key": "K", "spacing_mm": [0.1, 1 / 3, 5.0]}, folder)
+    assert find_damage(tmp_path.iterdir(), 5, jobs=2) == {}
+    (tmp_path / "s3" / "hu.npy").unlink()
+    flip(tmp_path / "s6" / "hu.npy", 140)
+    expected = {tmp_path / "s3": "hu.npy", tmp_path / "s6": "hu.npy"}
+    assert find_damage(sorted(tmp_path.iterdir()), 5, jobs=2) == expected
+    assert set(find_damage(tmp_path.iterdir(), 6, jobs=2).values()) == {OTHER_VERSION}
+
+
+def test_what_an_older_version_prepared_is_prepared_again_and_said(cohort, tmp_path, capsys):
+    out = tmp_path / "out"
+    prepare_cohort(cohort, out, size=40)
+    whole = contents(out)
+    for file in out.glob("*/scan.json"):
+        record = json.loads(file.read_text())
+        del record["array_crc32"], record["record_crc32"]
+        file.write_text(json.dumps(record | {"format_version": FORMAT_VERSION - 1, "key": "that of before"}))
+    capsys.readouterr()
+    assert prepare_cohort(cohort, out, size=40).fresh == 3
+    said = capsys.readouterr().err
+    assert f"3 scans in {out} were prepared by another version and are prepared again" in said
+    assert "warning" not in said
+    assert contents(out) == whole
+
+
+def test_a_damaged_scan_whose_source_has_turned_bad_is_refused(cohort, tmp_path):
+    out = tmp_path / "out"
+    prepare_cohort(cohort, out, size=40)
+    flip(out / "a" / "hu.npy", 1000)
+    (tmp_path / "a.nii.gz").write_bytes(b"broken")
+    done = prepare_cohort(cohort, out, size=40)
+    assert done.refused == 1
+    assert list(index_of(out)) == ["b", "c"]
+
+
+def test_the_checksums_are_those_of_the_files(cohort, tmp_path):
+    out = tmp_path / "out"
+    prepare_cohort(cohort, out, size=40)
+    record = json.loads((out / "a" / "scan.json").read_text())
+    assert record["array_crc32"] == {file.stem: zlib.crc32(file.read_bytes()) for file in (out / "a").glob("*.npy")}
+
+
+def test_training_verifies_once(cohort, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(prepare, "find_damage", lambda *args: calls.append(args) or {})
+    data = InfectionData(str(cohort), str(tmp_path / "prepared"), size=40, num_workers=2)
+    data.prepare_data()
+    data.setup("fit")
+    data.prepare_data()  # the test after the training
+    next(iter(data.val_dataloader()))
+    assert len(calls) == 1

@@ -1,0 +1,112 @@
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+import cohort.prepare.prepare_scan as prepare_scan_module
+from cohort.prepare.prepare_cohort import prepare_cohort
+from ct.files.read import read_scan
+from ct.files.write import write_scan_nifti
+
+AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A cohort of five scans of differing content, one of them broken, one repaired."""
+    lines = ["scan_id,patient_id,site,image,lung_mask,infection_mask,split"]
+    for number in range(5):
+        hu = np.random.default_rng(number).integers(-900, 60, (20, 60, 60)).astype(np.int16)
+        hu[:, :4] = -3024 if number == 2 else -1000
+        lung = np.zeros(hu.shape, dtype=np.uint8)
+        lung[:, 10:50, 10:25] = lung[:, 10:50, 35:50] = 1
+        write_scan_nifti(hu, AFFINE, tmp_path / f"{number}.nii.gz")
+        write_scan_nifti(lung, AFFINE, tmp_path / f"{number}_lung.nii.gz")
+        lines.append(f"s{number},p{number},X,{number}.nii.gz,{number}_lung.nii.gz,{number}_lung.nii.gz,train")
+    (tmp_path / "3.nii.gz").write_bytes((tmp_path / "3.nii.gz").read_bytes()[:5000])
+    path = tmp_path / "cohort.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def tree(folder):
+    """Return the sha256 of every file below a folder that is not hidden."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    names = {file: file.relative_to(folder) for file in files}
+    return {
+        str(name): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file, name in names.items()
+        if not any(part.startswith(".") for part in name.parts)
+    }
+
+
+def in_own_group(cohort, out):
+    os.setpgid(0, 0)
+    # The bars' lock is shared by forks: a process that is killed while it holds it would stop this one for ever.
+    tqdm.set_lock(threading.RLock())
+    prepare_cohort(cohort, out, size=48, jobs=2)
+
+
+def start(cohort, out):
+    process = multiprocessing.get_context("fork").Process(target=in_own_group, args=(cohort, out))
+    process.start()
+    return process
+
+
+def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(cohort, tmp_path):
+    began = time.monotonic()
+    undisturbed = start(cohort, tmp_path / "whole")
+    undisturbed.join()
+    duration = time.monotonic() - began
+    assert undisturbed.exitcode == 0
+    moments = random.Random(0)
+    killed = 0
+    for _ in range(6):
+        process = start(cohort, tmp_path / "killed")
+        # On a busy machine one may take far less time than the first: until one was killed, it is early.
+        time.sleep(moments.uniform(0.02, 0.9 * duration) if killed else 0.02)
+        if process.is_alive():
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+    assert killed >= 1
+    done = prepare_cohort(cohort, tmp_path / "killed", size=48, jobs=1)
+    assert [one.verdict for one in done.verdicts] == ["pass", "pass", "repaired", "refused", "pass"]
+    expected = tree(tmp_path / "whole")
+    assert len(expected) == 4 * 4 + 2
+    assert tree(tmp_path / "killed") == expected
+    assert not list((tmp_path / "killed").glob(".tmp-*"))
+    assert prepare_cohort(cohort, tmp_path / "killed", size=48).fresh == 0
+
+
+def test_when_the_parent_alone_is_killed_the_next_run_waits_for_what_still_works(cohort, tmp_path, monkeypatch, capfd):
+    marks, gate = tmp_path / "marks", tmp_path / "gate"
+    marks.mkdir()
+
+    def read_when_the_gate_is_open(path, name, *more):
+        (marks / name).touch()
+        while not gate.exists():
+            time.sleep(0.01)
+        return read_scan(path, name, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare_scan_module, "read_scan", read_when_the_gate_is_open)
+        process = start(cohort, tmp_path / "out")
+        while len(list(marks.iterdir())) < 2:
+            time.sleep(0.01)
+        process.kill()
+        process.join()
+    threading.Timer(0.3, gate.touch).start()
+    done = prepare_cohort(cohort, tmp_path / "out", size=48)
+    assert "another command is still at work" in capfd.readouterr().err
+    # The two scans in work were finished by the orphans; the next run took them as they were.
+    assert done.fresh == 2
+    prepare_cohort(cohort, tmp_path / "fresh", size=48)
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")

@@ -1,0 +1,75 @@
+import os
+import signal
+import time
+
+import pytest
+
+from cohort.prepare.workers import Died, run_each
+
+
+def square(item):
+    return item * item, os.getpid()
+
+
+def test_every_item_runs_once_in_a_process_of_its_own():
+    results = dict(run_each(range(7), square, 3))
+    assert {item: value for item, (value, _) in results.items()} == {item: item**2 for item in range(7)}
+    assert len({process for _, process in results.values()} | {os.getpid()}) == 8
+    assert list(run_each([], square, 2)) == []
+
+
+def test_as_many_run_at_once_as_there_are_jobs():
+    def work(_):
+        began = time.monotonic()
+        time.sleep(0.3)
+        return began, time.monotonic()
+
+    spans = [span for _, span in run_each(range(4), work, 2)]
+    assert max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans) == 2
+
+
+def test_the_dead_are_tried_again_alone_after_the_others(tmp_path):
+    def work(item):
+        with (tmp_path / "log").open("a") as log:
+            log.write(item)
+        if item == "k":
+            os.kill(os.getpid(), signal.SIGTERM)
+        if item == "e":
+            os._exit(7)
+        if item == "o" and (tmp_path / "log").read_text().count("o") == 1:
+            os.kill(os.getpid(), signal.SIGKILL)  # as when memory runs out because of what runs beside it
+        return item.upper()
+
+    results = list(run_each("kaeob", work, 2))
+    assert dict(results) == {
+        "a": "A",
+        "b": "B",
+        "o": "O",
+        "k": Died("killed by SIGTERM"),
+        "e": Died("ended with exit code 7"),
+    }
+    assert sorted((tmp_path / "log").read_text()[:5]) == sorted("kaeob")
+    assert (tmp_path / "log").read_text()[5:] == "".join(item for item, _ in results[2:])
+
+
+def test_a_result_that_is_larger_than_a_pipe_arrives():
+    assert next(run_each([10**6], bytes, 1)) == (10**6, bytes(10**6))
+
+
+def test_closing_ends_what_still_runs(tmp_path):
+    def work(item):
+        if item:
+            (tmp_path / "began").touch()
+            time.sleep(30)
+        return os.getpid()
+
+    results = run_each([1, 0], work, 2)
+    next(results)
+    began = time.monotonic()
+    results.close()
+    assert time.monotonic() - began < 10
+
+
+def test_an_error_in_the_loop_reaches_the_caller():
+    with pytest.raises(AttributeError):
+        list(run_each([1], None.work, 1))

@@ -1,0 +1,198 @@
+from pathlib import Path
+
+import pytest
+
+from cohort.table import CohortRow, read_cohort, weak_label_of, write_cohort
+
+HEADER = "scan_id,patient_id,site,image,lung_mask,readers,report,has_consolidation,split,grey_low_hu,grey_high_hu\n"
+
+
+def write(folder, body, header=HEADER):
+    for name in ("a.nii.gz", "b.nii.gz", "r1.nii", "r2.nii", "s.png"):
+        (folder / name).touch()
+    (folder / "report.txt").write_text("No consolidation.", encoding="utf-8")
+    path = folder / "cohort.csv"
+    path.write_text(header + body, encoding="utf-8")
+    return path
+
+
+def test_a_sound_cohort_is_read(tmp_path):
+    path = write(
+        tmp_path,
+        "one,p1,A,a.nii.gz,b.nii.gz,r1.nii; r2.nii,report.txt,1,train,,\n\ntwo,p2,B,s.png,,,report.txt,,,-1100,260\n",
+    )
+    one, two = read_cohort(path).rows
+    assert one.image == tmp_path / "a.nii.gz"
+    assert one.lung_mask == tmp_path / "b.nii.gz"
+    assert [reader.name for reader in one.readers] == ["r1.nii", "r2.nii"]
+    assert (one.has_consolidation, one.split, one.grey_low_hu) == (1, "train", None)
+    assert (two.has_consolidation, two.split, two.grey_low_hu, two.grey_high_hu) == (None, "", -1100.0, 260.0)
+    assert (weak_label_of(one), weak_label_of(two)) == (1, 0)
+
+
+def test_weak_label_without_column_and_report_is_unknown():
+    assert weak_label_of(CohortRow("a", "p", "s", Path("a"))) == -1
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path):
+    path = write(tmp_path, "one,p1,A,a.nii.gz,,,,,,,\n")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_cohort(path).rows[0].scan_id == "one"
+
+
+def test_all_wrong_cells_are_listed_at_once(tmp_path):
+    path = write(
+        tmp_path,
+        "one,p1,A,missing.nii.gz,,,,yes,train,,\n"
+        "../x,,A,a.nii.gz,nolung.nii,,,,training,,\n"
+        "One,p1,A,a.nii.gz,,,,,test,,\n"
+        "four,p4,A,s.png,,,,,,,\n"
+        "five,p5,A,s.png,,,,,,300,-1000\n"
+        "six,p6,A,a.nii.gz,,,,,,-1000,\n"
+        "seven,p7,A,a.nii.gz,,,,,,air,200\n",
+    )
+    with pytest.raises(ValueError, match="row 2") as caught:
+        read_cohort(path)
+    lines = str(caught.value).splitlines()
+    expected = [
+        "row 2, column 'image': found 'missing.nii.gz'",
+        "row 2, column 'has_consolidation': found 'yes', expected 0, 1 or blank",
+        "row 3, column 'patient_id': found a blank cell",
+        "row 3, column 'scan_id': found '../x'",
+        "row 3, column 'lung_mask': found 'nolung.nii'",
+        "row 3, column 'split': found 'training', expected train, val, test or blank",
+        "row 4, column 'scan_id': found 'One', which row 2 has too",
+        "row 4, column 'split': found 'test' for patient 'p1', who is in 'train' in row 2",
+        "row 5, column 'grey_low_hu': found a blank cell",
+        "row 5, column 'grey_high_hu': found a blank cell",
+        "row 6, column 'grey_high_hu': found -1000.0, expected more than grey_low_hu",
+        "row 7, column 'grey_high_hu': found a blank cell, expected the HU of this grey value, because the other",
+        "row 8, column 'grey_low_hu': found 'air', expected a number of HU",
+    ]
+    for fragment in expected:
+        assert any(fragment in line for line in lines), fragment
+    assert len(lines) == len(expected)
+    assert all(line.startswith(str(path)) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [("1.0", 1), ("0.0", 0), ("1.", 1), (" 1 ", 1), ("", None), ("nan", None), ("NA", None), ("<NA>", None)],
+)
+def test_labels_as_pandas_and_r_write_them(tmp_path, cell, label):
+    (row,) = read_cohort(write(tmp_path, f"one,p1,A,a.nii.gz,NA,nan,,{cell},nan,NA,NaN\n")).rows
+    assert row.has_consolidation == label
+    assert (row.lung_mask, row.readers, row.split, row.grey_low_hu, row.grey_high_hu) == (None, (), "", None, None)
+
+
+@pytest.mark.parametrize("cell", ["True", "0.5", "2.0", "-1", "yes", "inf", "01.0x"])
+def test_other_labels_are_refused(tmp_path, cell):
+    with pytest.raises(ValueError, match=r"row 2, column 'has_consolidation': found .*, expected 0, 1 or blank"):
+        read_cohort(write(tmp_path, f"one,p1,A,a.nii.gz,,,,{cell},,,\n"))
+
+
+def test_patients_without_a_name_do_not_count_as_one_but_a_site_may_be_called_na(tmp_path):
+    rows = read_cohort(write(tmp_path, "one,nan,NA,a.nii.gz,,,,,,,\ntwo,p,NA,a.nii.gz,,,,,,,\n")).rows
+    assert [(row.patient_id, row.site) for row in rows] == [("nan", "NA"), ("p", "NA")]
+    with pytest.raises(ValueError, match=r"row 2, column 'patient_id': found 'nan', .* in 2 rows") as caught:
+        read_cohort(write(tmp_path, "one,nan,A,a.nii.gz,,,,,,,\ntwo,NA,A,a.nii.gz,,,,,,,\n"))
+    assert "row 3, column 'patient_id': found 'NA'" in str(caught.value)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_cohort_as_a_german_spreadsheet_saves_it(tmp_path, separator):
+    cells = ["one", "p1", "A", "s.png", "", '"r1.nii;r2.nii"', "report.txt", "1", "train", "-1000,0", "260,5"]
+    path = write(tmp_path, separator.join(cells) + "\n", "\ufeff" + HEADER.replace(",", separator))
+    (row,) = read_cohort(path).rows
+    assert [reader.name for reader in row.readers] == ["r1.nii", "r2.nii"]
+    assert (row.site, row.split, row.has_consolidation) == ("A", "train", 1)
+    assert (row.grey_low_hu, row.grey_high_hu) == (-1000.0, 260.5)
+
+
+def test_thousands_are_not_taken_for_decimals(tmp_path):
+    header = HEADER.replace(",", ";")
+    for cell in ("-1.024", "-1,024"):
+        with pytest.raises(ValueError, match=r"row 2, column 'grey_low_hu': found .*without separators of thousands"):
+            read_cohort(write(tmp_path, f"one;p1;A;s.png;;;;;;{cell};260\n", header))
+
+
+def test_readers_without_quotes_in_a_file_of_semicolons(tmp_path):
+    body = "one;p1;A;a.nii.gz;;r1.nii;r2.nii;;;;;\n"
+    with pytest.raises(ValueError, match=r"row 2: found \+1 cells .*a cell that holds ';' needs quotes"):
+        read_cohort(write(tmp_path, body, HEADER.replace(",", ";")))
+
+
+@pytest.mark.parametrize(
+    ("header", "fragment"),
+    [
+        ("scan_id,patient_id,image\n", "column 'site' is missing"),
+        ("scan_id,patient_id,site,image,infection_masks\n", "expected 'infection_mask'"),
+        ("scan_id,patient_id,site,image,site\n", "column 'site' appears twice"),
+        ("scan_id,patient_id;site;image\n", "separated by commas and by semicolons"),
+    ],
+)
+def test_wrong_headers(tmp_path, header, fragment):
+    with pytest.raises(ValueError, match=fragment):
+        read_cohort(write(tmp_path, "one,p,A,a.nii.gz\n", header))
+
+
+def test_missing_empty_and_ragged_files(tmp_path):
+    with pytest.raises(ValueError, match="no such cohort file"):
+        read_cohort(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="holds no scans"):
+        read_cohort(write(tmp_path, ""))
+    with pytest.raises(ValueError, match="row 2: found -1 cells against the header"):
+        read_cohort(write(tmp_path, "one,p1,A,a.nii.gz,,,,,,\n"))
+    (tmp_path / "cohort.csv").write_bytes(b"scan_id,patient_id,site,image\n\xff,p,A,a.nii.gz\n")
+    with pytest.raises(ValueError, match="UTF-8"):
+        read_cohort(tmp_path / "cohort.csv")
+
+
+def test_a_volume_may_declare_its_greys(tmp_path):
+    (row,) = read_cohort(write(tmp_path, "one,p1,A,a.nii.gz,,,,,,-1024,-769\n")).rows
+    assert (row.grey_low_hu, row.grey_high_hu) == (-1024.0, -769.0)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    source = write(
+        tmp_path,
+        'one,p1,A,a.nii.gz,b.nii.gz,r1.nii;r2.nii,report.txt,1,train,,\ntwo,p2,"B, north",s.png,,,,0,,-1100.25,260\n',
+    )
+    rows = read_cohort(source).rows
+    written = write_cohort(rows, tmp_path / "new" / "deep" / "cohort.csv")
+    assert written.read_text(encoding="utf-8").splitlines() == [
+        HEADER.strip(),
+        "one,p1,A,../../a.nii.gz,../../b.nii.gz,../../r1.nii;../../r2.nii,../../report.txt,1,train,,",
+        'two,p2,"B, north",../../s.png,,,,0,,-1100.25,260',
+    ]
+    assert [child.name for child in written.parent.iterdir()] == ["cohort.csv"]
+    again = write_cohort(read_cohort(written).rows, tmp_path / "again.csv")
+    assert read_cohort(again).rows == rows
+
+
+def test_only_columns_in_use_are_written(tmp_path):
+    path = write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii.gz")], tmp_path / "c.csv")
+    assert path.read_text(encoding="utf-8") == "scan_id,patient_id,site,image\na,p,S,a.nii.gz\n"
+
+
+def test_relative_paths_survive_linked_folders_and_keep_linked_names(tmp_path):
+    store, real, elsewhere = tmp_path / "store", tmp_path / "deep" / "er" / "real", tmp_path / "link"
+    store.mkdir()
+    real.mkdir(parents=True)
+    elsewhere.symlink_to(real)
+    (store / "4f2a").touch()
+    (store / "scan.nii.gz").symlink_to(store / "4f2a")
+    path = write_cohort([CohortRow("a", "p", "S", store / "scan.nii.gz")], elsewhere / "c.csv")
+    (row,) = read_cohort(path).rows
+    assert row.image.name == "scan.nii.gz"
+    assert row.image.samefile(store / "scan.nii.gz")
+
+
+def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path):
+    path = write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii")], tmp_path / "c.csv")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="no scan to write"):
+        write_cohort([], path)
+    with pytest.raises(ValueError, match="separates the readers"):
+        write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii", readers=(tmp_path / "r;1.nii",))], path)
+    assert path.read_bytes() == before

@@ -1,0 +1,196 @@
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from places import ROOT
+from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+from evaluation.sweeps.sweep_file import Sweep, best_sentence, distribution_of, main, propose, read_sweep
+
+SWEEPS = sorted((ROOT / "experiments" / "sweeps").glob("*.yaml"))
+GOOD: dict[str, Any] = {
+    "program": "train.py",
+    "method": "grid",
+    "metric": {"name": "test/dice", "goal": "maximize"},
+    "parameters": {"x": {"values": [1, 2]}},
+    "command": ["${program}", "${args}"],
+}
+
+
+def read(path: Path, **others: Any) -> Sweep:
+    (path / "s.yaml").write_text(yaml.safe_dump(GOOD | others, sort_keys=False))
+    return read_sweep(path / "s.yaml")
+
+
+def history(sweep: Sweep, value: Any, known: list[Any] | None = None) -> list[Any]:
+    known = list(known or [])
+    while (parameters := propose(sweep, known)) is not None:
+        known.append((parameters, value(parameters)))
+    return known
+
+
+def test_a_grid_is_every_combination_once(tmp_path: Path) -> None:
+    sweep = read(
+        tmp_path, parameters={"a.b": {"values": [1, 2.5]}, "c": {"value": "k"}, "d": {"values": [True, False]}}
+    )
+    expected = [{"a.b": b, "c": c, "d": d} for b, c, d in itertools.product([1, 2.5], ["k"], [True, False])]
+    assert [parameters for parameters, _ in history(sweep, lambda _: None)] == expected
+    assert sweep.size == 4
+    assert propose(sweep, [(point, None) for point in expected[:2] + expected[3:]]) == expected[2]
+
+
+def test_a_trial_gets_what_an_agent_would_give_it(tmp_path: Path) -> None:
+    command = ["${env}", "${program}", "fit", "--config=a.yaml", "${args}", "--last=1"]
+    parameters = {"model.b2": 8.5, "lr": 1e-05, "flag": False, "name": "phi1", "n": 3}
+    wandb_args = create_sweep_command_args({"args": {name: {"value": v} for name, v in parameters.items()}})["args"]
+    expanded = read(tmp_path, command=command).expand(parameters, ["--more=2"])
+    assert expanded == ["train.py", "fit", "--config=a.yaml", "--more=2", *wandb_args, "--last=1"]
+    assert "--lr=1e-05" in wandb_args
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_a_stopped_search_proposes_what_it_would_have(tmp_path: Path, method: str) -> None:
+    sweep = read(
+        tmp_path, method=method, run_cap=14, parameters={"x": {"min": -1.0, "max": 1.0}, "k": {"values": [1, 2]}}
+    )
+    whole = history(sweep, lambda p: p["x"])
+    assert len(whole) == 14
+    assert len({p["x"] for p, _ in whole}) == 14
+    assert all(-1 <= p["x"] <= 1 and p["k"] in (1, 2) for p, _ in whole)
+    for stopped in (3, 12):
+        assert history(sweep, lambda p: p["x"], whole[:stopped]) == whole
+
+
+@pytest.mark.parametrize(("goal", "sign"), [("maximize", 1), ("minimize", -1)])
+def test_bayes_learns_where_random_does_not(tmp_path: Path, goal: str, sign: int) -> None:
+    # The optimum is at 0.3: the late proposals of a search that learns are nearer to it.
+    miss = {}
+    for method in ("bayes", "random"):
+        metric = {"name": "test/dice", "goal": goal}
+        sweep = read(tmp_path, method=method, metric=metric, run_cap=30, parameters={"x": {"min": 0.0, "max": 1.0}})
+        miss[method] = np.median(
+            [abs(p["x"] - 0.3) for p, _ in history(sweep, lambda p: -sign * (p["x"] - 0.3) ** 2)[15:]]
+        )
+    assert miss["bayes"] < 0.1 < miss["random"]
+
+
+def test_failed_trials_count_but_teach_nothing(tmp_path: Path) -> None:
+    sweep = read(tmp_path, method="bayes", run_cap=3, parameters={"x": {"min": 0.0, "max": 1.0}})
+    assert len(history(sweep, lambda _: None)) == 3
+
+
+def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
+    sweep = read(tmp_path, method="random", run_cap=50, parameters={"x": {"values": [1, 2, 3]}})
+    assert sorted(p["x"] for p, _ in history(sweep, lambda _: 0.0)) == [1, 2, 3]
+
+
+def test_draws_follow_the_distribution(tmp_path: Path) -> None:
+    space = {
+        "log": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1.0},
+        "steps": {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.25},
+        "whole": {"min": 1, "max": 3},
+    }
+    drawn = [p for p, _ in history(read(tmp_path, method="random", run_cap=120, parameters=space), lambda _: None)]
+    assert 1e-3 < np.median([p["log"] for p in drawn]) < 1e-1  # 1e-2 is in the middle; of a uniform one 0.5 would be
+    assert {p["steps"] for p in drawn} == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert {p["whole"] for p in drawn} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("bounds", [(1, 5), (1.0, 5.0)])
+def test_the_distribution_is_the_one_that_wandb_chooses(bounds: tuple[float, float]) -> None:
+    specification = dict(zip(("min", "max"), bounds, strict=True))
+    filled = _validate_config_and_fill_distribution({"parameters": {"x": specification}})["parameters"]["x"]
+    assert distribution_of(specification) == distribution_of(filled)
+    assert filled["distribution"] == ("uniform" if isinstance(bounds[0], float) else "int_uniform")
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_wandb_takes_our_files(path: Path) -> None:
+    said = yaml.safe_load(path.read_text())
+    assert set(_validate_config_and_fill_distribution(said)) == set(said)
+    assert {"project", "program", "method", "metric", "parameters", "command"} <= set(said)
+    assert "${args}" in said["command"]
+
+
+@pytest.mark.parametrize(
+    ("others", "sentence"),
+    [
+        ({"method": "simplex"}, "method is 'simplex'; expected one of grid, random, bayes"),
+        ({"parameters": {}}, "has no parameters; expected all of a sweep file's keys"),
+        ({"metric": "dice"}, "metric is 'dice'; expected a name, and a goal"),
+        ({"metric": {"name": "d", "goal": "max"}}, "expected a name, and a goal of maximize or minimize"),
+        ({"command": ["${program}"]}, "command lacks ${args}"),
+        ({"command": ["${program}", "${args}", "${args_json}"]}, "command has ${args_json}"),
+        ({"method": "random"}, "run_cap is None; expected how many trials random makes"),
+        ({"method": "bayes", "run_cap": 0}, "run_cap is 0"),
+        ({"early_terminate": {"type": "hyperband"}}, "early_terminate needs the W&B server"),
+        ({"parameters": {"x": {"values": [1, None]}}}, "parameter x has a null, which arrives as the text 'None'"),
+        ({"parameters": {"x": {"parameters": {"y": {"value": 1}}}}}, "nested keys: a.b.c"),
+        ({"parameters": {"x": 3}}, "parameter x is 3; expected value, values, or min and max"),
+        ({"parameters": {"x": {"min": 0.0, "max": 1.0}}}, "parameter x has no values"),
+        ({"parameters": {"x": {"values": [1, 2], "probabilities": [0.5, 0.5]}}}, "parameter x: has probabilities"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_sentence(tmp_path: Path, others: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=r"s\.yaml: ") as caught:
+        read(tmp_path, **others)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("specification", "sentence"),
+    [
+        ({"min": "1e-4", "max": 1.0}, "write 1.0e-4, not 1e-4"),
+        ({"min": 0, "max": 1.0}, "both whole, or both with a decimal point"),
+        ({"min": 1.0, "max": 1.0}, "expected min below max"),
+        ({"min": 0.0, "max": 1.0, "distribution": "log_uniform_values"}, "above 0 on a log scale"),
+        ({"min": 0.0, "max": 1.0, "distribution": "normal"}, "distribution is 'normal'"),
+        ({"min": 0.0}, "max is None"),
+    ],
+)
+def test_a_range_that_cannot_be_drawn_from_is_refused(specification: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match="expected") as caught:
+        distribution_of(specification)
+    assert sentence in str(caught.value)
+
+
+def test_a_missing_file_names_those_beside_it(tmp_path: Path) -> None:
+    read(tmp_path)
+    with pytest.raises(ValueError, match=r"t\.yaml: not found; expected a W&B sweep file; .* has: s$"):
+        read_sweep(tmp_path / "t.yaml")
+
+
+@pytest.mark.parametrize(("name", "warned"), [("test/dice", True), ("val/dice", False), ("latest/x", False)])
+def test_a_metric_of_the_test_scans_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, warned: bool
+) -> None:
+    for_the_server = {"metric": {"name": name, "goal": "maximize"}, "early_terminate": {"type": "hyperband"}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(GOOD | for_the_server))
+    assert main([str(tmp_path / "s.yaml")]) == 0
+    text = capsys.readouterr().err
+    assert text.count("\n") == warned
+    assert ("warning: " in text and "choosing a trial by it tunes on them" in text) == warned
+
+
+@pytest.mark.parametrize("content", [None, "", "metric: dice\n", "a: [\n"])
+def test_a_sweep_file_without_a_metric_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "s.yaml").write_text(content)
+    assert main([str(tmp_path / "s.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_the_best_trial_is_named_with_its_parameters() -> None:
+    trials = pd.DataFrame({"b2": [8.0, 9.5], "val/dice": [0.61, 0.67], "dice": [0.7, 0.6], "best_by": ["", "val/dice"]})
+    assert best_sentence(trials, ["b2"], "val/dice") == "best by val/dice: b2 9.5 (0.6700)"
+    flattered = best_sentence(trials.assign(best_by=["test/dice", ""]), ["b2"], "test/dice")
+    assert flattered.startswith("best by test/dice: b2 8.0 (0.7000); it was chosen on test scans")
+    assert "no trial has a value of val/iou" in best_sentence(trials, ["b2"], "val/iou")

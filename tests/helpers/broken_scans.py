@@ -1,0 +1,73 @@
+"""Scans that the gate must refuse, each with a part of the reason."""
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from body_parts import head_ct
+from dicom_harness import edit
+
+from ct.files.dicom.export import write_dicom_series
+from ct.files.write import write_scan_nifti
+from phantom.grid import Frame
+from phantom.write_phantom import make_phantom
+
+
+def phantom_series(folder: Path, seed: int = 0) -> Path:
+    phantom = make_phantom(seed, "B", positive=False, size=32, slices=10)
+    write_dicom_series(phantom.hu, Frame(phantom.hu.shape, phantom.spacing_mm).affine, folder)
+    return folder
+
+
+def phantom_nifti(path: Path, change=lambda hu: hu, seed: int = 1) -> Path:
+    phantom = make_phantom(seed, "A", positive=False, size=32, slices=10)
+    write_scan_nifti(change(phantom.hu), Frame(phantom.hu.shape, phantom.spacing_mm).affine, path)
+    return path
+
+
+def broken_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Twelve broken scans, and a part of the reason that each must be refused for."""
+    found: dict[str, tuple[Path, str]] = {}
+
+    def series(name: str, change, reason: str, only: int | None = None) -> None:
+        edit(phantom_series(folder / name), change, only)
+        found[name] = folder / name, reason
+
+    series("mr", lambda d: setattr(d, "Modality", "MR"), "MR")
+    series("localizer", lambda d: setattr(d, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer")
+    series("no_rescale", lambda d: delattr(d, "RescaleIntercept"), "Rescale")
+    series("tilted", lambda d: setattr(d, "ImagePositionPatient", tilted(d)), "tilt")
+    phantom_series(folder / "gap")
+    sorted((folder / "gap").glob("*.dcm"))[4].unlink()
+    found["gap"] = folder / "gap", "missing"
+    (folder / "empty").mkdir()
+    found["empty"] = folder / "empty", "no DICOM file"
+    whole = phantom_nifti(folder / "cut.nii.gz").read_bytes()
+    (folder / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    found["truncated"] = folder / "cut.nii.gz", "cut"
+    grey = phantom_nifti(folder / "grey.nii", lambda hu: ((hu.clip(-1024, 400) + 1024) / 5.6).astype(np.int16))
+    found["grey"] = grey, "grey_low_hu"
+    nan = nibabel.load(phantom_nifti(folder / "whole.nii"))
+    values = nan.get_fdata()
+    values[2, 3, 4] = np.nan
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), nan.affine), folder / "nan.nii")
+    found["nan"] = folder / "nan.nii", "NaN"
+    found["constant"] = phantom_nifti(folder / "constant.nii", lambda hu: np.full_like(hu, -1000)), "constant"
+    found["pixdim"] = zero_pixdim(phantom_nifti(folder / "pixdim.nii.gz")), "pixdim"
+    hu, spacing = head_ct()
+    write_scan_nifti(hu, Frame(hu.shape, spacing).affine, folder / "head.nii.gz")
+    found["head"] = folder / "head.nii.gz", "chest"
+    return found
+
+
+def tilted(dataset) -> list[float]:
+    x, y, z = (float(value) for value in dataset.ImagePositionPatient)
+    return [x, y + 0.2 * z, z]
+
+
+def zero_pixdim(path: Path) -> Path:
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[80:92] = bytes(12)  # pixdim[1..3] of a NIfTI-1 header
+    path.write_bytes(gzip.compress(bytes(raw)))
+    return path

@@ -1,0 +1,24 @@
+"""How the tests call train.py: with the arguments of `make train`, in this process."""
+
+import os
+from pathlib import Path
+
+from places import ROOT
+
+from train import main
+
+EXPERIMENTS = ROOT / "experiments"
+
+
+def experiment_args(name: str, cohort: Path, work: Path, *more: str) -> list[str]:
+    """The arguments with which `make train` calls train.py."""
+    configs = [f"--config={EXPERIMENTS / 'base.yaml'}", f"--config={EXPERIMENTS / name}.yaml"]
+    places = [f"--runs={work / 'runs'}", f"--data.cohort={cohort}", f"--data.prepared={work / 'prepared'}"]
+    return [*configs, *places, *more]
+
+
+def train_in_process(name: str, cohort: Path, work: Path, *more: str) -> Path:
+    """Run an experiment through train.py's main and return its run folder."""
+    os.environ.pop("GROUND_GLASS_RUN", None)  # a process makes one run; a test process makes several
+    main(["fit", *experiment_args(name, cohort, work, *more)])
+    return (work / "runs" / name / "latest").resolve()

@@ -1,0 +1,119 @@
+"""metrics.csv, and how the history of a run that goes on stays one."""
+
+import csv
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from machine.whole_file import whole_file
+
+Row = dict[str, Any]
+
+
+class History(Logger):
+    """A row of metrics.csv for everything logged; the file is whole at any time, and a run that goes on adds to it.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder, self.path = folder, folder / "metrics.csv"
+        self._columns: list[str] = []
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.folder)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row: Row = {key: float(value) for key, value in metrics.items()} | {"step": step}
+        if "epoch" in row:
+            row["epoch"] = int(row["epoch"])
+        if row.keys() <= set(self._columns):
+            with self.path.open("a", newline="") as file:
+                file.write(_text([row], self._columns))
+        else:
+            self._write([*self.rows(), row])
+
+    def rows(self) -> list[Row]:
+        """What was logged so far, as text."""
+        text = self.path.read_bytes().decode() if self.path.is_file() else ""
+        whole = io.StringIO(text[: text.rfind("\n") + 1], newline="")  # a crash of the machine may cut the last line
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(whole)]
+
+    def keep_before(self, step: int) -> list[Row]:
+        """Forget what was logged at `step` or later, and return the rest."""
+        kept = [row for row in self.rows() if int(row["step"]) < step]
+        if kept:
+            self._write(kept)
+        else:
+            self.path.unlink(missing_ok=True)
+        return kept
+
+    def _write(self, rows: list[Row]) -> None:
+        self._columns = sorted(set().union(*rows))
+        with whole_file(self.path) as passing, passing.open("w", newline="") as file:
+            file.write(",".join(self._columns) + "\r\n" + _text(rows, self._columns))
+
+
+def _text(rows: list[Row], columns: list[str]) -> str:
+    buffer = io.StringIO()
+    csv.DictWriter(buffer, columns).writerows(rows)
+    return buffer.getvalue()
+
+
+class ContinueHistory(Callback):
+    """Cut the history of a run at the checkpoint from which it goes on, in metrics.csv and in W&B.
+
+    W&B cannot add to an offline run: syncing a second folder of the same run replaces what the first one sent. So a run
+    that goes on starts a new folder with the same id, logs the kept rows again, and drops the old folder.
+
+    Args:
+        folder: The run folder.
+        history: The logger of its metrics.csv.
+    """
+
+    def __init__(self, folder: Path, history: History) -> None:
+        self.folder, self.history = folder, history
+        self._steps = 0
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        self._steps = checkpoint["global_step"]
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        rows = self.history.keep_before(self._steps)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger) and logger.experiment.offline:
+                _replay(rows, logger)
+                _drop_older(self.folder / "wandb", logger.experiment)
+
+
+def _replay(rows: list[Row], logger: WandbLogger) -> None:
+    for row in rows:
+        numbers = {key: float(value) for key, value in row.items() if key != "step"}
+        logger.log_metrics(numbers, int(row["step"]))
+
+
+def _drop_older(folder: Path, run: Any) -> None:
+    for old in folder.glob(f"offline-run-*-{run.id}"):
+        if old != Path(run.dir).parent:
+            shutil.rmtree(old)

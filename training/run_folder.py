@@ -1,0 +1,227 @@
+"""The run folder: which one a training uses, whose it is while it lives, and when it becomes the latest."""
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from pytorch_lightning import Callback
+from pytorch_lightning.utilities import rank_zero_only
+
+from ct.refusal import Refusal
+from machine.file_lock import FileLock, try_lock
+from machine.latest import mark_latest
+from machine.whole_file import write_json
+from training.launched_ranks import chosen_by_rank_0
+
+VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
+DIVERGED = "diverged.txt"  # says why a run ended that would end there again
+OWNER = ".run"  # holds the run's id, and the lock of the process that writes the folder
+STATE = ".state.json"  # its number among the runs of the experiment, and whether it is finished
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that this process may write to.
+
+    Attributes:
+        folder: runs/<experiment>/<timestamp>; the time is a name and decides nothing, since clocks are set.
+        lock: Keeps other processes away for as long as it is open; None in ranks other than the first.
+        resumed: Whether it was there before.
+    """
+
+    folder: Path
+    lock: FileLock | None
+    resumed: bool = False
+
+    @property
+    def id(self) -> str:
+        """Eight characters that name the run for ever, wherever its folder goes."""
+        return (self.folder / OWNER).read_text()
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Where training left off, newest first; they need not exist."""
+        return [self.folder / "last.ckpt", self.folder / "previous.ckpt"]
+
+
+_open: list[Run] = []
+
+
+def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> Run:
+    """The newest unfinished run of the same configuration that no process works on, or a new one with config.yaml.
+
+    Args:
+        runs: Folder of all runs.
+        experiment: Its name.
+        config: The resolved configuration, YAML.
+        fresh: Never continue a run.
+
+    Raises:
+        ValueError: If the same configuration diverged before, and none of its runs is finished or can go on.
+    """
+    if VARIABLE in os.environ:
+        return Run(Path(os.environ[VARIABLE]), None)
+
+    def choose() -> str:
+        home = Path(runs) / experiment
+        again = not fresh and "WANDB_SWEEP_ID" not in os.environ  # a trial is never another's
+        run = (_unfinished(home, config) if again else None) or _new(home, config)
+        os.environ[VARIABLE] = str(run.folder)
+        _open.append(run)
+        return str(run.folder)
+
+    folder = chosen_by_rank_0(choose)
+    return _open[-1] if _open else Run(Path(folder), None)
+
+
+def close_run() -> None:
+    """Let others have the folder, and this process make another run."""
+    while _open:
+        lock = _open.pop().lock
+        assert lock is not None
+        lock.close()
+        os.environ.pop(VARIABLE, None)
+
+
+def discard_run() -> None:
+    """Remove the folder of a run that cannot begin; that of one which would have gone on stays."""
+    for run in _open:
+        if not run.resumed:
+            shutil.rmtree(run.folder)
+
+
+def _unfinished(home: Path, config: str) -> Run | None:
+    folders = sorted(_runs(home), key=lambda folder: (_number(folder), folder.name), reverse=True)
+    diverged = []
+    for folder in folders:
+        if _finished(folder) or not _same(folder, config):
+            continue
+        if (folder / DIVERGED).is_file():
+            diverged.append(folder)
+        elif (lock := _lock(folder)) is not None:
+            return Run(folder, lock, resumed=True)
+        else:
+            print(f"{folder} has the same configuration and is still running: this is another run", file=sys.stderr)
+    if diverged and not any(_finished(folder) and _same(folder, config) for folder in folders):
+        reason = (diverged[0] / DIVERGED).read_text(encoding="utf-8")
+        raise Refusal(
+            "{folder} has the same configuration and diverged: {reason}; FRESH=1 tries it again",
+            folder=diverged[0],
+            reason=reason,
+        )
+    return None
+
+
+def _new(home: Path, config: str) -> Run:
+    """A folder with its id and config.yaml, whole or not at all."""
+    home.mkdir(parents=True, exist_ok=True)
+    moment = datetime.now()
+    while True:
+        try:
+            passing = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+        except OSError as error:  # of the folder, not of a name that nobody has seen
+            raise OSError(error.errno, error.strerror, str(home)) from None
+        passing.chmod(0o755)
+        (passing / OWNER).write_text(secrets.token_hex(4))
+        (passing / "config.yaml").write_text(config)
+        number = 1 + max(map(_number, _runs(home)), default=0)
+        write_json({"number": number, "finished": False}, passing / STATE)
+        folder = home / moment.strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
+        try:
+            passing.rename(folder)
+        except OSError as error:
+            shutil.rmtree(passing)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            # Another process made one of this very millisecond, or the clock went back to it, or stands still.
+            moment += timedelta(milliseconds=1)
+            continue
+        lock = _lock(folder)
+        if lock is not None:  # else somebody who looked for a run to go on with was faster
+            return Run(folder, lock)
+
+
+def _runs(home: Path) -> list[Path]:
+    return [path.parent for path in home.glob(f"*/{OWNER}") if not path.parent.is_symlink()]
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / STATE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _number(folder: Path) -> int:
+    """Later runs of an experiment have higher numbers; 0 for runs that are older than this rule."""
+    return int(_state(folder).get("number", 0))
+
+
+def _finished(folder: Path) -> bool:
+    """Tested, and marked as the latest: a kill between the two leaves a run to finish."""
+    return bool(_state(folder).get("finished", (folder / "metrics.json").is_file()))
+
+
+def _same(folder: Path, config: str) -> bool:
+    return bool(yaml.safe_load((folder / "config.yaml").read_text()) == yaml.safe_load(config))
+
+
+def _lock(folder: Path) -> FileLock | None:
+    """The folder's lock, or None where another process has it."""
+    lock = try_lock(folder / OWNER)
+    if lock is not None:
+        lock.keep_from_children()  # loader workers outlive a killed trainer by seconds
+    return lock
+
+
+class KeepVerdicts(Callback):
+    """Write verdicts.csv into the run folder: which scans of the cohort this run could use, and which not.
+
+    Why not stands in the verdicts.csv of the prepared folder, which names files, and those may bear a patient's name.
+    A run that goes on must find the scans that it began with.
+
+    Args:
+        folder: The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        kept, verdicts = self.folder / "verdicts.csv", _without_reasons(Path(trainer.datamodule.verdicts_csv))
+        if kept.is_file() and kept.read_text(encoding="utf-8") != verdicts:
+            raise Refusal(
+                "{path} differs from {file}: the cohort has changed since this run began, so it cannot "
+                "go on as it would have; start over with FRESH=1",
+                path=kept,
+                file=trainer.datamodule.verdicts_csv,
+            )
+        kept.write_text(verdicts, encoding="utf-8")
+
+
+def _without_reasons(verdicts_csv: Path) -> str:
+    columns = ["scan_id", "site", "split", "verdict"]
+    return pd.read_csv(verdicts_csv, dtype=str, usecols=columns)[columns].to_csv(index=False)
+
+
+class MarkLatest(Callback):
+    """Let runs/<experiment>/latest name this run once it is finished, so that it never names a broken one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        mark_latest(self.folder)
+        write_json(_state(self.folder) | {"finished": True}, self.folder / STATE)
+        (self.folder / "previous.ckpt").unlink(missing_ok=True)

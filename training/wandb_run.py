@@ -1,0 +1,244 @@
+"""The W&B run of a training: whose it is, and the little that it is told, all of it from a list of what may be."""
+
+import contextlib
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import wandb
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
+from pytorch_lightning.utilities import rank_zero_only
+
+from cohort.table import SPLITS
+from ct.refusal import Sentence, sentence_of
+from machine.command_line import cause_for_users
+from machine.latest import through_latest
+from machine.network import START_TIMEOUT_S, bounds, started, unhindered
+
+PROJECT = Path(__file__).resolve().parents[1]
+STEP = "trainer/global_step"
+
+# What of an experiment's configuration goes to W&B; what is not named here stays here, since a path may bear a
+# patient's name. `optimizer` and `lr_scheduler` are classes of the user's choice: `may_leave` looks at every value too.
+TOLD = re.compile(
+    r"""experiment|seed_everything|(optimizer|lr_scheduler)\.\w+
+    |model\.(class_path|network|channels|context|encoder_weights|supervision|prior|b1|b2|k2|dice_over|labels|target
+        |weighting|window_hu|mean_hu|std_hu|augmentation
+        |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px))
+    |data\.(class_path|size|context|batch_size|weakly_labelled|balanced|num_workers|prepare_jobs)
+    |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches
+        |(min|max)_(epochs|steps)|limit_(train|val|test)_batches|overfit_batches|fast_dev_run|val_check_interval
+        |check_val_every_n_epoch|gradient_clip_(val|algorithm)|deterministic|benchmark|log_every_n_steps)
+    |trainer\.callbacks\.\w+\.(class_path|every|batch_size|logging_interval)""",
+    re.VERBOSE,
+)
+# Files that an experiment starts from: W&B learns which they were by their content.
+FILES = ("model.init_weights", "model.noise_model", "model.pretrained")
+WORD = re.compile(r"[\w.+-]{1,80}")
+
+
+def wandb_loggers(folder: Path, experiment: str, run_id: str) -> list[Logger]:
+    """W&B online when the user is logged in, else offline: no question and no error. None where it is disabled.
+
+    Args:
+        folder: The run folder.
+        experiment: Its name.
+        run_id: The W&B run to write, unless a sweep's agent has named one.
+    """
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return []
+    logged_in = wandb.Settings().api_key or os.environ.get("WANDB_API_KEY") or _key_in_netrc()
+    offline = os.environ.get("WANDB_MODE") == "offline" or not logged_in
+    os.environ.setdefault("WANDB_SILENT", "true")
+    # The folder must exist, or wandb falls back to a temporary one.
+    rank_zero_only(folder.mkdir)(parents=True, exist_ok=True)
+    logger = PatientLogger(
+        name=f"{experiment}/{folder.name}",
+        save_dir=folder,
+        id=os.environ.get("WANDB_RUN_ID", run_id),
+        project="ground-glass",
+        offline=offline,
+        group=experiment,
+        settings=_settings(),
+    )
+    logger._wandb_init.pop("anonymous")  # W&B warns of it, though nobody has set it
+    return [logger]
+
+
+class PatientLogger(WandbLogger):
+    """A run that is online, or offline where the server does not take it; a network that fails later ends nothing."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        def start() -> Any:
+            return super(PatientLogger, self).experiment
+
+        def start_offline() -> Any:
+            self._offline = True
+            return start()
+
+        if self._experiment is not None or self._offline:
+            return start()
+        return started(start, start_offline, Path(self.save_dir or "."))
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        with unhindered():
+            super().log_metrics(*args, **kwargs)
+
+    def log_image(self, *args: Any, **kwargs: Any) -> None:
+        with unhindered():
+            super().log_image(*args, **kwargs)
+
+    def log_table(self, *args: Any, **kwargs: Any) -> None:
+        with unhindered():
+            super().log_table(*args, **kwargs)
+
+
+def _settings() -> wandb.Settings:
+    # By itself wandb sends the command line, the program's place, the host, the git remote and all that is printed.
+    return wandb.Settings(
+        console="off",
+        disable_code=True,
+        disable_git=True,
+        host="-",
+        program="train.py",
+        save_code=False,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_save_requirements=False,
+        **bounds(),
+    )
+
+
+def _key_in_netrc() -> bool:
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    return path.is_file() and "api.wandb.ai" in path.read_text()
+
+
+class DescribeRun(Callback):
+    """Tell W&B what was run: configuration, code, split; and which figure is best at its highest.
+
+    It waits for the fit to start, when every rank has been launched: ranks would inherit a W&B run that is older than
+    they are, and break. The module offers `monitor`; the data `slice_table`.
+
+    Args:
+        config: The resolved configuration of the experiment, as config.yaml holds it.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        about = told(self.config) | {"git_commit": git_commit(), "split_sha256": split_hash(trainer.datamodule)}
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams(about)
+                if pl_module.monitor:
+                    logger.experiment.define_metric(pl_module.monitor, summary="max", step_metric=STEP, step_sync=True)
+
+
+class KeepModel(Callback):
+    """Keep best.ckpt in W&B as the artifact `model-<run id>` (an experiment's option: list it in trainer.callbacks).
+
+    An offline run's file notes where best.ckpt lies, so that `wandb sync` can send it.
+    """
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                artifact = wandb.Artifact(f"model-{logger.experiment.id}", "model", metadata={"task": pl_module.task})
+                # Nobody changes it after the training: no second copy is needed until it is sent.
+                artifact.add_file(str(trainer.ckpt_path), name="best.ckpt", policy="immutable")
+                with unhindered():
+                    logger.experiment.log_artifact(artifact)
+
+
+def why_it_failed(error: BaseException) -> Sentence | None:
+    """Return the reason that ends a training, in both wordings; None where somebody asked for its end."""
+    cause = cause_for_users(error)
+    if cause is not None:
+        return sentence_of(cause)
+    if isinstance(error, SystemExit) and error.code == 2:
+        return Sentence("an option or its value was refused; the log of the training says which")
+    return None if isinstance(error, SystemExit | KeyboardInterrupt) else sentence_of(error)
+
+
+@rank_zero_only
+def record_failure(why: Sentence) -> None:
+    """Say in the W&B run of this process why it failed, and end the run as a failed one.
+
+    A trial of a sweep that fails before its run begins begins it here, under the id by which the agent waits for it.
+
+    Args:
+        why: The reason; W&B gets its public wording.
+    """
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return
+    # Whatever else goes wrong here, such as a network that is gone, must not hide the reason from the user.
+    with contextlib.suppress(Exception):
+        run = wandb.run
+        if run is None and "WANDB_SWEEP_ID" in os.environ:
+            settings = _settings()
+            settings.init_timeout = START_TIMEOUT_S
+            run = wandb.init(project="ground-glass", settings=settings)
+        if run is not None:
+            run.summary["error"] = why.public
+            run.finish(exit_code=1)
+
+
+def told(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a resolved configuration W&B may know, flat, under the keys of the command line (`model.prior`)."""
+    flat = dict(flatten(config))
+    # Not every experiment needs each file that it names: hard labels leave the noise model unread.
+    named = {key: through_latest(flat[key]) for key in FILES if flat.get(key)}
+    files = {f"{key}_sha256": _sha256(path.read_bytes()) for key, path in named.items() if path.is_file()}
+    return {key: value for key, value in flat.items() if TOLD.fullmatch(key) and may_leave(value)} | files
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a configuration under its dotted key; a list of classes goes by the classes' names."""
+    for key, value in config.items():
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            value = {item["class_path"].rpartition(".")[2]: item for item in value}
+        if isinstance(value, dict):
+            yield from flatten(value, prefix if key == "init_args" else f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def may_leave(value: Any) -> bool:
+    """Whether a value is plain: a number, a word, nothing, or a list of these."""
+    if isinstance(value, list | tuple):
+        return all(map(may_leave, value))
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and bool(WORD.fullmatch(value)))
+
+
+def git_commit() -> str:
+    """The commit of this code, with "-changed" where files differ from it; "unknown" outside a repository."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *command], cwd=PROJECT, capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{commit}-changed" if changes else commit
+
+
+def split_hash(data: Any) -> str:
+    """12 hex digits that stand for which usable scan is in which split; `data` offers `slice_table(split)`."""
+    assigned = sorted((scan_id, split) for split in SPLITS for scan_id in data.slice_table(split).scans["scan_id"])
+    return _sha256(repr(assigned).encode())
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -1,0 +1,64 @@
+"""Reading checkpoints: weights only, checked for what they are."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ct.refusal import Refusal
+from machine.latest import through_latest
+from training.checkpoint_file import load_checkpoint_file
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint of this project on the CPU without running any code that is in it.
+
+    Raises:
+        ValueError: If there is no such file, or it is no checkpoint of this project.
+    """
+    path = through_latest(path)
+    if not path.is_file():
+        stage = path.parts[-3] if len(path.parts) >= 3 and path.parts[-2] == "latest" else "<experiment>"
+        raise Refusal("there is no checkpoint {path}; train it first: make train EXP={stage}", path=path, stage=stage)
+    checkpoint = load_checkpoint_file(path)
+    if "ground_glass" not in checkpoint:
+        raise Refusal(
+            "{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder", path=path
+        )
+    return checkpoint
+
+
+def network_weights(checkpoint: dict[str, Any], prefix: str = "network.") -> dict[str, torch.Tensor]:
+    """The weights of one network of a checkpoint."""
+    state = checkpoint["state_dict"]
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def load_network_weights(path: str | Path, task: str, *networks: nn.Module) -> None:
+    """Copy the network of a checkpoint of a given task into networks of the same shape.
+
+    Raises:
+        ValueError: If the checkpoint is of another task or another network size.
+    """
+    checkpoint = read_checkpoint(path)
+    about = checkpoint["ground_glass"]
+    if about["task"] != task:
+        raise Refusal(
+            "{path} holds a model for {other!r}, this experiment starts from one for {task!r}; give it a "
+            "best.ckpt of an {task} experiment",
+            path=path,
+            other=about["task"],
+            task=task,
+        )
+    for network in networks:
+        try:
+            network.load_state_dict(network_weights(checkpoint))
+        except RuntimeError as error:
+            found = {key: about["arguments"].get(key) for key in ("network", "channels", "context")}
+            raise Refusal(
+                "the network in {path} ({found}) has another shape than this experiment's; set the same "
+                "model.network, model.channels and model.context in both",
+                path=path,
+                found=found,
+            ) from error

@@ -50,7 +50,7 @@ def cause_for_users(error: BaseException | None) -> ValueError | OSError | None:
     while error is not None:
         if isinstance(error, OSError) and error.filename is not None and error.errno in ADVICE:
             return error
-        if isinstance(error, ValueError) and raised_by_us(error):
+        if isinstance(error, ValueError) and _raised_by_us(error):
             return error
         error = error.__cause__ or error.__context__
     return None
@@ -63,8 +63,7 @@ def _sentence(error: ValueError | OSError) -> str:
     return str(error)
 
 
-def raised_by_us(error: ValueError) -> bool:
-    """Tell whether an error is for users: a ValueError that a library raises on its own is a bug of ours."""
+def _raised_by_us(error: ValueError) -> bool:
     file = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
     return PROJECT in file.parents and "site-packages" not in file.parts
 

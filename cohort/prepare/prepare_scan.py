@@ -24,7 +24,6 @@ from ct.patterns import infection_of
 from ct.refusal import Refusal, Sentence
 from ct.resample import Transform, plan_transform
 from ct.scan import Scan
-from machine.command_line import raised_by_us
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +109,7 @@ def try_row(row: CohortRow, out_dir: Path, size: int) -> Outcome:
             reason=f"{file}: cannot be read ({why}); expected a readable file; look at its rights and its disk"
         )
     except Exception as error:
-        if isinstance(error, ValueError) and raised_by_us(error):
+        if isinstance(error, Refusal):
             return Outcome(reason=_with_file(str(error), row))
         sentence = f"(a bug: please report) {type(error).__name__}: {error}"
         return Outcome(reason=sentence, bug=traceback.format_exc())

@@ -66,14 +66,14 @@ cohort: cohorts/phantom/cohort.csv  ## make the phantom cohort: synthetic CT of 
 cohorts/%/cohort.csv: | $(INSTALLED)
 	$(PY) launch.py cohort --data.cohort=$@
 
-# What can be imported is what ct/import_*.py can read; each says in its head where the data comes from and its traps.
+# What can be imported is what cohort/importers/ can read, a file each, which says in its head where the data comes from and its traps.
 .PHONY: import check-import
 import: check-import $(INSTALLED)  ## FROM=<data set> FOLDER=<as downloaded> [OUT=cohorts/<data set> ARGS=]: make a cohort of a public data set
-	$(PY) -m ct.import_$(FROM) --folder $(call quoted,$(FOLDER)) --out $(call quoted,$(or $(OUT),cohorts/$(FROM))) $(ARGS)
+	$(PY) -m cohort.importers.$(FROM) --folder $(call quoted,$(FOLDER)) --out $(call quoted,$(or $(OUT),cohorts/$(FROM))) $(ARGS)
 
 check-import:
-	@test -f "ct/import_$(FROM).py" || { echo "error: name a data set: make import FROM=<one of these> FOLDER=<folder>"; \
-		for f in ct/import_*.py; do n=$${f#ct/import_}; \
+	@test -f "cohort/importers/$(FROM).py" || { echo "error: name a data set: make import FROM=<one of these> FOLDER=<folder>"; \
+		for f in cohort/importers/[a-z]*.py; do n=$${f##*/}; \
 			printf '  %-16s %s\n' "$${n%.py}" "$$(sed -n '1s/"""//gp' $$f)"; done; exit 2; }
 	@test -n $(call quoted,$(FOLDER)) || { echo "error: name the folder of $(FROM) as downloaded: FOLDER=<folder>"; exit 2; }
 

@@ -35,17 +35,17 @@ OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "GROUN
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # The cohorts that can be made, by the name of their folder. A word like $MEDSEG is the user's own folder.
 COHORTS = {
-    "phantom": ["phantom.write_phantom"],
-    "tiny": ["phantom.write_phantom", "--tiny"],
-    "tiny_panel": ["phantom.write_phantom", "--tiny", "--readers=3"],
+    "phantom": ["phantom"],
+    "tiny": ["phantom", "--tiny"],
+    "tiny_panel": ["phantom", "--tiny", "--readers=3"],
     # For paper L3: pixels fine enough for crazy paving, and a panel of six readers.
-    "opacity": ["phantom.write_phantom", "--size=128", "--readers=6"],
+    "opacity": ["phantom", "--size=128", "--readers=6"],
     "medseg": [
         *("cohort.importers.medseg_slices", "--folder", "$MEDSEG", "--grey-low-hu=-1100", "--grey-high-hu=260"),
         *("--groups=experiments/medseg_groups.csv", "--transpose", "--whole-image"),
     ],
     # Grey to HU is an approximation.
-    "covid20": ["cohort.importers.slice_folder", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
+    "covid20": ["cohort.importers.grey_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
 }
 FOLDERS = {"MEDSEG": "<folder with images/ and masks/>", "COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}
 

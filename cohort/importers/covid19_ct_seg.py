@@ -22,8 +22,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cohort.importers.dataset_files import check_pairs, find_folder, look_for_folder, recode_mask, volumes_in
-from cohort.importers.importing import new_cohort, run_importer
+from cohort.dataset_files import check_pairs, find_folder, look_for_folder, recode_mask, volumes_in
+from cohort.importing import new_cohort, run_importer
 from cohort.table import CohortRow
 from machine.command_line import run_command
 

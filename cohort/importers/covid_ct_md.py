@@ -26,8 +26,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from cohort.csv_table import parse_whole_number, read_csv_table
-from cohort.importers.dataset_files import folders_in, inner_folders
-from cohort.importers.importing import new_cohort, run_importer
+from cohort.dataset_files import folders_in, inner_folders
+from cohort.importing import new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.files.dicom.file_set import find_dicom_files
 from ct.files.dicom.tags import numbers, read_dataset, text, whole_number

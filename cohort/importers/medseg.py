@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cohort.importers.dataset_files import check_pairs, find_folder, read_groups, recode_mask, volumes_in
-from cohort.importers.importing import new_cohort, run_importer
+from cohort.dataset_files import check_pairs, find_folder, read_groups, recode_mask, volumes_in
+from cohort.importing import new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.patterns import CONSOLIDATION_CODES
 from machine.command_line import run_command

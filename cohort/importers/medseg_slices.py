@@ -30,9 +30,9 @@ from nibabel.filebasedimages import ImageFileError
 from PIL import Image
 from tqdm import tqdm
 
-from cohort.importers.dataset_files import check_pairs, find_folder, is_visible, look_for_folder, read_groups, recode
-from cohort.importers.importing import new_cohort, run_importer
+from cohort.dataset_files import check_pairs, find_folder, is_visible, look_for_folder, read_groups, recode
 from cohort.importers.medseg import CODE_OF_VALUE
+from cohort.importing import new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.files.formats import NIFTI_SUFFIXES
 from ct.files.images import SLICE_IMAGE_SUFFIXES

@@ -18,8 +18,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cohort.importers.dataset_files import find_folder, volumes_in
-from cohort.importers.importing import new_cohort, run_importer
+from cohort.dataset_files import find_folder, volumes_in
+from cohort.importing import new_cohort, run_importer
 from cohort.table import CohortRow
 from machine.command_line import run_command
 

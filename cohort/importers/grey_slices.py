@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cohort.csv_table import parse_whole_number, read_csv_table
-from cohort.importers.importing import new_cohort, run_importer
+from cohort.importing import new_cohort, run_importer
 from cohort.splits import assign_splits
 from cohort.table import SPLITS, CohortRow
 from machine.command_line import run_command
@@ -138,7 +138,7 @@ def _copy_images(source: Path, folders: Sequence[str], files_of_case: dict[str, 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m cohort.importers.slice_folder", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cohort.importers.grey_slices", description=__doc__)
     parser.add_argument("--folder", required=True, type=Path, help="holds ct/, cases.csv and lungs/, covid/ if any")
     parser.add_argument("--out", required=True, type=Path, help="where cases/ and cohort.csv go")
     parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")

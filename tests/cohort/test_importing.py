@@ -1,7 +1,7 @@
 import pytest
 from tiny_chest import chest, save
 
-from cohort.importers.importing import new_cohort
+from cohort.importing import new_cohort
 from cohort.table import CohortRow, read_cohort
 
 

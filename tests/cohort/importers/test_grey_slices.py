@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from places import SHARED_DATA
 
-from cohort.importers.slice_folder import import_slices, main, parse_split
+from cohort.importers.grey_slices import import_slices, main, parse_split
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.table import read_cohort
 

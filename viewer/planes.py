@@ -11,8 +11,9 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from ct.colours import rgb_of
 from ct.scan import Scan
-from viewer.findings import Layer
+from inference.layers import Layer
 
 # The browser keeps three or four bytes for every voxel.
 MOST_PIXELS = 256
@@ -73,7 +74,7 @@ def pack(scan: Scan, layers: Sequence[Layer], truth: Sequence[Layer], name: str)
         "start": _start(layers, truth, step),
         "windows": WINDOWS_HU,
         "layers": [
-            {"name": name, "rgb": classes[name].rgb, "strength": STRENGTH if number else LUNG_STRENGTH}
+            {"name": name, "rgb": rgb_of(classes[name].colour), "strength": STRENGTH if number else LUNG_STRENGTH}
             for number, name in enumerate(names)
         ],
         "reader": bool(truth),

@@ -19,8 +19,7 @@ from tqdm import tqdm
 from cohort.prepare.prepare_cohort import prepare_cohort, prepared_folder
 from cohort.prepare.prepared_index import pixel_size_mm
 from ct.borders import nearest_border
-from ct.colours import COLOUR_OF_GROUP
-from ct.patterns import GROUPS, NAME_OF_GROUP, groups_of
+from ct.classes import L3
 from losses.noise import (
     HALF_MM_BINS,
     NoiseModel,
@@ -54,7 +53,7 @@ def study_slices(prepared: Path) -> Iterator[tuple[NDArray[np.int8], NDArray[np.
             "name their masks in the column 'readers' of cohort.csv"
         )
     for scan in tqdm(study.itertuples(), "reader study", len(study), unit="scan", leave=False, disable=None):
-        readers = groups_of(np.load(prepared / str(scan.folder) / "readers.npy"))
+        readers = L3.leaves_of(np.load(prepared / str(scan.folder) / "readers.npy"))
         spacing = pixel_size_mm(float(scan.spacing_y_mm), float(scan.spacing_x_mm), readers.shape[-1])
         for plane in readers.transpose(1, 0, 2, 3):
             if (plane >= 0).any():
@@ -67,7 +66,7 @@ def estimate(prepared: Path) -> NoiseModel:
     Raises:
         ValueError: There are too few readers' labels (see `losses.noise.fit_noise_model`).
     """
-    classes = len(GROUPS)
+    classes = len(L3.indices)
     slices = list(study_slices(prepared))
     counts = np.zeros((classes, classes, HALF_MM_BINS, classes), np.int64)
     for labels, borders, _ in slices:
@@ -89,23 +88,23 @@ def estimate(prepared: Path) -> NoiseModel:
 
 def draw(model: NoiseModel, path: Path) -> None:
     """Draw the curves: for each class that one reader names, what another says by the distance to the border."""
-    shown = [c for c in GROUPS if model.count[c].sum()]
+    shown = [c for c in L3.indices if model.count[c].sum()]
     figure, axes = plt.subplots(1, len(shown), figsize=(3.0 * len(shown), 3.0), sharey=True, squeeze=False)
     distance_mm = np.arange(HALF_MM_BINS) / 2 + 0.25
     near = distance_mm <= 30
     for axis, c in zip(axes[0], shown, strict=True):
-        others = [k for k in GROUPS if k != c and model.count[c, k] > 0]
+        others = [k for k in L3.indices if k != c and model.count[c, k] > 0]
         weights = model.count[c, others].astype(float)
         mean = np.average(model.mean[c, others], axis=0, weights=weights) if others else model.mean[c, c]
-        for j, style in zip(GROUPS, ("-", "--", "-.", ":", "-"), strict=True):
-            label = f"{j} {NAME_OF_GROUP[j]}"
-            axis.plot(distance_mm[near], mean[near, j], style, color=COLOUR_OF_GROUP[j], label=label)
-        axis.set(title=f"one reader says {c}\n{NAME_OF_GROUP[c]}", xlabel="distance to the border (mm)", ylim=(0, 1))
+        for j, style in zip(L3.indices, ("-", "--", "-.", ":", "-"), strict=True):
+            label = f"{j} {L3.leaves[j].name}"
+            axis.plot(distance_mm[near], mean[near, j], style, color=L3.leaves[j].colour, label=label)
+        axis.set(title=f"one reader says {c}\n{L3.leaves[c].name}", xlabel="distance to the border (mm)", ylim=(0, 1))
         axis.title.set_fontsize(9)
     axes[0, 0].set_ylabel("another reader says")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     pairs = f"{model.count.sum():,} pairs of pixels; residuals correlate over {model.correlation_mm:.1f} mm"
-    figure.legend(handles, labels, loc="lower center", ncols=len(GROUPS), frameon=False, title=pairs, fontsize=8)
+    figure.legend(handles, labels, loc="lower center", ncols=len(L3.indices), frameon=False, title=pairs, fontsize=8)
     figure.tight_layout(rect=(0, 0.2, 1, 1))
     figure.savefig(path, dpi=120)
     plt.close(figure)

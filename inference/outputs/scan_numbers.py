@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from inference.overlays import Finding
+from ct.classes import Finding
 from pages.page import cell
 
 ZONES = ("upper", "middle", "lower")

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.outputs.profile import heights, mask_of, profile
+from ct.classes import Finding
+from inference.layers import findings_of, mask_of
+from inference.outputs.profile import heights, profile
 from inference.outputs.scan_numbers import scores, shown_percent, table_of, tiles, zones
 from inference.outputs.scan_pictures import WINDOW_HU, Painter
 from inference.outputs.slice_viewer import VIEWER_SCRIPT, legend, slice_viewer, stack
-from inference.overlays import Finding, findings_of
 from inference.result import Result
 from pages.line_chart import Line, axes_of, line_chart
 from pages.page import Alarm, Drawing, Item, Note, Section, Table, page
@@ -34,7 +35,7 @@ def write_scan_page(result: Result, path: str | Path) -> None:
         result: The segmented scan; its lungs are not empty.
         path: Where to.
     """
-    findings = findings_of(result.masks)
+    findings = list(findings_of(result.masks, result.classes))
     sections = [
         Section("Measurements", _measurements(result, findings)),
         Section("Slices", _slices(result, findings)),
@@ -99,7 +100,10 @@ def _slices(result: Result, findings: list[Finding]) -> list[Item]:
     painter = Painter(result)
     size = painter.size_for(chosen.tolist())
     pictures = [painter.plane(0, int(z), size) for z in chosen]
-    height, shares = heights(result), {finding.name: profile(result.masks, finding) for finding in findings}
+    height, shares = (
+        heights(result),
+        {finding.name: profile(result.masks, result.classes, finding) for finding in findings},
+    )
     lines = [Line(one.name, one.colour, height[inside], shares[one.name][inside]) for one in findings]
     axes, unit = axes_of(lines), "cm" if result.scan.spacing_known else "slices"
     said = [_said(int(z), result, height, shares) for z in chosen]
@@ -115,7 +119,7 @@ def _slices(result: Result, findings: list[Finding]) -> list[Item]:
     )
     about = "From the lowest slice of the lungs to the highest; a gap where a slice has hardly any lung."
     return [
-        Drawing(legend(result.masks) + viewer, "Axial slices", caption),
+        Drawing(legend(result.masks, result.classes) + viewer, "Axial slices", caption),
         Drawing(chart, "Along the body axis", about),
     ]
 
@@ -130,7 +134,7 @@ def _said(z: int, result: Result, height: FloatArray, shares: dict[str, FloatArr
 
 def _fullest(result: Result) -> tuple[int, int, int]:
     """The axial, the coronal and the sagittal plane with the most opacity, or else with the most lung."""
-    whole = mask_of(result.masks, findings_of(result.masks)[0])
+    whole = mask_of(result.masks, result.classes, result.classes.findings[0].key)
     seen = whole if whole.any() else result.masks["lungs"]
     z, y, x = (int(seen.sum(axis=other, dtype=np.int64).argmax()) for other in ((1, 2), (0, 2), (0, 1)))
     return z, y, x
@@ -145,7 +149,13 @@ def _planes(result: Result) -> list[Item]:
         for axis, (name, place) in enumerate(zip(names, _fullest(result), strict=True))
     )
     caption = "The plane with the most opacity each. Head up, or front up; in the sagittal plane the front is left."
-    return [Drawing(f'{legend(result.masks)}<div class="planes">{views}</div>', "Axial, coronal, sagittal", caption)]
+    return [
+        Drawing(
+            f'{legend(result.masks, result.classes)}<div class="planes">{views}</div>',
+            "Axial, coronal, sagittal",
+            caption,
+        )
+    ]
 
 
 def _doubts(result: Result) -> list[Item]:

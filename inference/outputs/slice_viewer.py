@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from html import escape
 
+from ct.classes import ClassSet
+from inference.layers import legend_of
 from inference.outputs.scan_pictures import PlanePicture
-from inference.overlays import colours_of, layers_of
 from inference.result import Masks
 
 # Shown without the script too: then the slice that the viewer starts with is a picture, and the controls stay away.
@@ -67,11 +68,10 @@ def stack(picture: PlanePicture, says: str, most_rem: float = SMALLER_REM) -> st
     )
 
 
-def legend(masks: Masks) -> str:
+def legend(masks: Masks, classes: ClassSet) -> str:
     """The colours of the overlay and what they mean."""
-    colours = colours_of(masks)
     named = "".join(
-        f'<span><i class="swatch" style="background: {colours[group]}"></i>{escape(name)}</span>'
-        for group, name in layers_of(masks).items()
+        f'<span><i class="swatch" style="background: {colour}"></i>{escape(name)}</span>'
+        for name, colour in legend_of(masks, classes)
     )
     return f'<div class="legend">{named}</div>'

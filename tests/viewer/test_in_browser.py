@@ -21,7 +21,8 @@ from browser import CHROMIUM
 from places import ROOT
 
 from cohort.table import read_cohort
-from ct.colours import COLOUR_OF, rgb_of
+from ct.classes import COLOUR_OF
+from ct.colours import rgb_of
 from ct.files.read import read_scan
 from ct.scan import Scan
 from inference.predict import main as predict

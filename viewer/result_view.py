@@ -23,6 +23,7 @@ from viewer.planes import pack, show_planes, step_of
 from viewer.visit import plain
 
 REPORT_PIXELS_HIGH = 900
+SHOWN_REASONS = 2
 DETAILS = "Details are below, in *About this result*."
 MOUSE = (
     "Click: the place that all planes show. Wheel: next slice. Drag with the right button: window. "
@@ -81,13 +82,19 @@ def _show_answer(shown: Segmented, scan: str, model: str) -> None:
     st.header(plain(f"{scan}, segmented by {model}"), anchor=False)
     st.caption(plain(f"Model: {result.model.card_line}{flips}."))
     if result.flags:
-        reasons = "; ".join(dict.fromkeys(plain(headline(flag)) for flag in result.flags))
-        st.warning(f"**This result may be wrong:** {reasons}. {DETAILS}", icon=":material/flag:")
+        st.warning(f"**This result may be wrong:** {reasons(result.flags)}. {DETAILS}", icon=":material/flag:")
     st.html(tiles(result.measurements, findings_of(result.masks, result.classes)))
     show_planes(shown.packet, shown.name)
     st.caption(f"{MOUSE}{_coarser(result.scan)}")
     if shown.drawn:
         st.caption(plain(f"Agreement with the reader (Dice): {_agreements(shown)}."))
+
+
+def reasons(flags: Sequence[str]) -> str:
+    """The first two reasons of a doubtful answer, and how many more there are: the picture has to fit below them."""
+    heads = list(dict.fromkeys(plain(headline(flag)) for flag in flags))
+    more = [f"and {len(heads) - SHOWN_REASONS} more"] if len(heads) > SHOWN_REASONS else []
+    return "; ".join([*heads[:SHOWN_REASONS], *more])
 
 
 def headline(flag: str) -> str:

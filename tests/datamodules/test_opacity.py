@@ -77,10 +77,10 @@ def test_statistics_are_those_of_the_labelled_training_slices(data: OpacityData)
 def test_statistics_do_not_depend_on_the_number_of_processes_and_are_kept(data: OpacityData) -> None:
     results = []
     for jobs in (1, 2):
-        (data.prepared / "statistics_-900_200.json").unlink(missing_ok=True)
+        (data.prepared / "statistics_-900_200_l3.json").unlink(missing_ok=True)
         results.append(training_statistics(data.prepared, (-900, 200), jobs))
     assert results[0] == results[1]
-    cache = data.prepared / "statistics_-900_200.json"
+    cache = data.prepared / "statistics_-900_200_l3.json"
     before = cache.stat().st_mtime_ns
     assert training_statistics(data.prepared, (-900, 200)) == results[0]
     assert cache.stat().st_mtime_ns == before

@@ -12,7 +12,7 @@ from drawn_result import CONSOLIDATION, INFECTION, VOXEL_ML, make_result, make_s
 from open_page import opened
 from PIL import Image
 
-from ct.classes import COLOUR_OF, EM
+from ct.classes import COLOUR_OF, EM, L3
 from ct.colours import rgb_of
 from ct.refusal import Sentence
 from inference.layers import findings_of
@@ -191,10 +191,10 @@ def test_groups_have_their_own_colours_and_names(tmp_path: Path) -> None:
     groups[INFECTION] = 3
     groups[CONSOLIDATION] = 4
     masks = {"lungs": masks["lungs"], "infection": masks["infection"], "groups": groups}
-    overlay = picture(Painter(make_result(masks=masks)).plane(0, 3).overlay)
+    overlay = picture(Painter(make_result(masks=masks, classes=L3)).plane(0, 3).overlay)
     assert (count(overlay, SEPTAL), count(overlay, DENSE)) == (80 - 24, 24)
     html = written(
-        tmp_path, masks=masks, measurements={"lung_ml": 80.0, "group_3_ml": 4.0, "group_4_ml": None}
+        tmp_path, masks=masks, classes=L3, measurements={"lung_ml": 80.0, "group_3_ml": 4.0, "group_4_ml": None}
     ).read_text()
     assert "<span>ground glass with septal lines</span><b>4.0 ml</b><span>5.0 % of the lungs</span>" in html
     assert ">pure ground glass</span>" in html

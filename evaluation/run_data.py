@@ -55,7 +55,9 @@ class Run:
     @property
     def task(self) -> str:
         """`infection` (stage 1 of paper EM), `consolidation` (stage 2) or `opacity` (paper L3)."""
-        return next((task for task in ("consolidation", "infection") if f"{task}_tp" in self.scans), "opacity")
+        if "wal_truth" in self.scans:
+            return "opacity"
+        return "consolidation" if "consolidation_tp" in self.scans else "infection"
 
     @property
     def findings(self) -> tuple[str, ...]:

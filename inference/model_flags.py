@@ -12,7 +12,7 @@ from pages.page import counted
 # flagged by their entropy). Consolidation: 0.72 by EM, 0.42 by EM of two epochs; on test scans 0.49 with the prior
 # phi1, which the paper shows to be poor, and 0.51 by the threshold that needs no model.
 LEAST_DICE = 0.5
-# Beside what a model is judged by first. Kinds of ground glass are left out: readers themselves agree on them no better.
+# Beside what a model is judged by first. Kinds of ground glass are left out: readers agree on them no better.
 JUDGED = ("infection", "consolidation", "opacity")
 # Of n exchangeable patients and a new one, the new one lies farthest out with a probability of 1 / (n + 1): with 19 or
 # more, a scan like the training scans is flagged once in twenty at most by each distance. Seen on the phantom, patients

@@ -10,8 +10,8 @@ from matplotlib.colors import to_hex
 from places import ROOT
 
 from callbacks.log_slices import draw_panels, draw_slices, shown_in
-from ct.classes import COLOUR_OF, EM, L3
-from ct.colours import name_of, rgb_of
+from ct.classes import COLOUR_OF, EM, FOLDER, L3, read_class_set
+from ct.colours import BESIDE_CLASSES, name_of, rgb_of
 from evaluation.report.drawing import LINE_COLOURS
 from evaluation.report.general_figures import forest
 from evaluation.report.worst_scans import Failure, draw_failures
@@ -59,10 +59,17 @@ def test_red_beside_green_would_fail() -> None:
 def test_what_stands_for_a_thing_stands_for_no_other() -> None:
     same = {"opacity": "infection", "group_4": "consolidation", "background": "threshold"}
     same |= {"infection_without_consolidation": "infection"}
-    colours = [colour for thing, colour in COLOUR_OF.items() if thing not in same]
+    things = {leaf.key for classes in (EM, L3) for leaf in classes.leaves} | {"infection", "opacity", *BESIDE_CLASSES}
+    colours = [COLOUR_OF[thing] for thing in things - set(same)]
     assert len(set(colours)) == len(colours)
     assert all(COLOUR_OF[thing] == COLOUR_OF[other] for thing, other in same.items())
     assert not {colour.upper() for colour in LINE_COLOURS} & set(COLOUR_OF.values())
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_no_two_leaves_of_a_class_set_have_one_colour(name: str) -> None:
+    colours = [leaf.colour for leaf in read_class_set(name).leaves]
+    assert len(set(colours)) == len(colours)
 
 
 def test_the_docs_name_the_colours_that_are_drawn() -> None:

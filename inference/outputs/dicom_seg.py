@@ -81,16 +81,16 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]
     Frames lie on the scan's grid, carry the patient's identity and refer to the slices (or frames) of the source.
 
     Args:
-        result: The segmented scan; its `source` is a DICOM file or folder.
+        result: The segmented scan, read from DICOM.
         path: The file to write.
 
     Returns:
         A sentence if UIDs of the source could not be passed on, so that an archive may not show the results with it.
 
     Raises:
-        ValueError: The source is no DICOM CT volume, or has changed since it was read.
+        ValueError: A file of the source cannot be read any more.
     """
-    slices = source_slices(result.source, result.scan)
+    slices = source_slices(result.scan)
     segments = find_segments(result.masks, result.classes)
     segmentation = _nested(segments)(
         source_images=[one.stand_in for one in slices],

@@ -1,12 +1,13 @@
 """The scans of one patient over time: how much the volumes changed since the first of them."""
 
 import pandas as pd
+from markupsafe import Markup
 
 from inference.overlays import findings_in
 from pages.line_chart import Line, line_chart
 
 
-def follow_up_chart(scans: pd.DataFrame) -> str:
+def follow_up_chart(scans: pd.DataFrame) -> Markup:
     """Draw the change of every finding's volume since the first scan.
 
     Args:
@@ -24,7 +25,7 @@ def follow_up_chart(scans: pd.DataFrame) -> str:
         if pd.notna(change[:1]).all():
             lines.append(Line(finding.name, finding.colour, across, change))
     if len(scans) < 2 or not lines:
-        return ""
+        return Markup()
     return line_chart(lines, "days since the first scan" if dated else "scan", "change (ml)", points=True)
 
 

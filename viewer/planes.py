@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("solid.js", "planes.js")
 _planes = st.components.v2.component(
     "planes",
-    html='<div class="planes"></div>',
+    html=(HERE / "templates" / "planes.html").read_text(encoding="utf-8"),
     css=(HERE / "planes.css").read_text(encoding="utf-8"),
     js="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
 )

@@ -1,13 +1,14 @@
 """The scans of one patient over time: how much the volumes changed since the first of them."""
 
 import pandas as pd
+from markupsafe import Markup
 
 from ct.classes import ClassSet
 from inference.layers import findings_in
 from pages.line_chart import Line, line_chart
 
 
-def follow_up_chart(scans: pd.DataFrame, classes: ClassSet) -> str:
+def follow_up_chart(scans: pd.DataFrame, classes: ClassSet) -> Markup:
     """Draw the change of every finding's volume since the first scan.
 
     Args:
@@ -26,7 +27,7 @@ def follow_up_chart(scans: pd.DataFrame, classes: ClassSet) -> str:
         if pd.notna(change[:1]).all():
             lines.append(Line(finding.name, finding.colour, across, change))
     if len(scans) < 2 or not lines:
-        return ""
+        return Markup()
     return line_chart(lines, "days since the first scan" if dated else "scan", "change (ml)", points=True)
 
 

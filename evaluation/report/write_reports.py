@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ct.classes import L3
 from evaluation.find_run import find_run
 from evaluation.report import em_sections, opacity_sections, sections
 from evaluation.report.log_report import log_report
@@ -69,7 +70,8 @@ def sections_of(report: ReportFolder, run: Run) -> list[tuple[str, Callable[[], 
     paper: list[tuple[str, Callable[[], None]]] = []
     if run.has_masks and run.task == "opacity":
         paper = [("groups", lambda: opacity_sections.results(report, comparable(run)))]
-        paper += [("readers", lambda: opacity_sections.readers(report, run))]
+        if run.classes == L3:  # whose readers the study is of
+            paper += [("readers", lambda: opacity_sections.readers(report, run))]
     elif run.has_masks:
         paper = [("severity", lambda: em_sections.severity(report, run))]
         if run.task == "consolidation":

@@ -15,8 +15,9 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Text
 from report_harness import SCANS, make_run
 
+from evaluation.report import report_folder
 from evaluation.report.em_sections import results_table
-from evaluation.report.write_reports import main, report_folder
+from evaluation.report.write_reports import main
 from evaluation.run_data import read_run
 
 EVERY_RUN = {"sites", "per_site", "human_ceiling", "volumes", "surface", "surface_scans", "calibration", "by_spacing"}
@@ -210,7 +211,7 @@ def test_a_run_without_masks_is_listed_and_gets_a_short_report(
     (run.folder / "masks" / "a.npz").unlink()
     assert main(arguments) == 0
     page = (run.folder / "report" / "index.html").read_text()
-    assert "masks of this run&#x27;s test scans are missing" in page
+    assert "masks of this run&#39;s test scans are missing" in page
     assert [path.name for path in (run.folder / "report" / "figures").glob("*.png")] == ["curves.png"]
     assert f"{len(SCANS)}, 16 slices" in page
 

@@ -61,13 +61,14 @@ STAGE_2 = {
 def box(tmp_path: Path) -> Path:
     """A checkout with nothing in it but the launcher, two experiments and the stand-ins."""
     home = tmp_path / "a box"
-    files = {"train.py": TRAIN, "evaluation/readers/noise_model.py": MAKER, "phantom/write_phantom.py": MAKER}
+    files = {"train.py": TRAIN, "evaluation/readers/noise_model.py": MAKER, "phantom/__main__.py": MAKER}
     files |= {"training/wandb_run.py": WANDB_RUN}
     files |= {"experiments/base.yaml": "", "experiments/stage1.yaml": "experiment: stage1\n"}
     files |= {"experiments/stage2.yaml": yaml.safe_dump(STAGE_2)}
     for name, text in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
+    (home / "ct").mkdir()
     for name in ("launch.py", "ct/refusal.py"):
         shutil.copy(ROOT / name, home / name)
     shutil.copytree(ROOT / "machine", home / "machine")

@@ -15,8 +15,9 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Text
 from report_harness import SCANS, make_run
 
+from evaluation.report import report_folder
 from evaluation.report.em_sections import results_table
-from evaluation.report.write_reports import main, report_folder
+from evaluation.report.write_reports import main
 from evaluation.run_data import read_run
 
 EVERY_RUN = {"sites", "per_site", "human_ceiling", "volumes", "surface", "surface_scans", "calibration", "by_spacing"}

@@ -1,9 +1,5 @@
-"""A W&B sweep file: what it searches, and the command of a trial.
+"""A W&B sweep file: what it searches, and the command of a trial."""
 
-python -m evaluation.sweeps.sweep_file experiments/sweeps/unet_em_prior.yaml    warns of a metric not to choose by
-"""
-
-import argparse
 import itertools
 import math
 import sys
@@ -81,11 +77,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         ValueError: There is none, or it asks for something that cannot be run without a server.
     """
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: not found; expected a W&B sweep file; {path.parent} has: {there}")
-    said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    said = said if isinstance(said, dict) else {}
+    said = read_content(path)
     missing = [key for key in ("program", "method", "metric", "parameters", "command") if not said.get(key)]
     if missing:
         raise ValueError(f"{path}: has no {', '.join(missing)}; expected all of a sweep file's keys")
@@ -103,13 +95,29 @@ def read_sweep(path: Path) -> Sweep:
     )
 
 
+def read_content(path: Path) -> dict[str, Any]:
+    """Return what a sweep file holds, unchecked.
+
+    Raises:
+        ValueError: There is none, or it is no YAML.
+    """
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: not found; expected a W&B sweep file; {path.parent} has: {there}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: no YAML ({' '.join(str(error).split())}); expected a W&B sweep file") from None
+    return content if isinstance(content, dict) else {}
+
+
 def metric_warning(path: Path) -> str:
     """Return what speaks against the metric of a sweep file, one sentence; empty where nothing does.
 
     Raises:
         ValueError: There is no such file, or it names no metric.
     """
-    content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    content = read_content(path)
     try:
         name = str(content["metric"]["name"])
     except (TypeError, KeyError):
@@ -186,21 +194,3 @@ def distribution_of(specification: Mapping[str, Any]) -> BaseDistribution:
         step = float(specification.get("q", 1.0)) if kind == "q_uniform" else None
         return FloatDistribution(float(low), float(high), log=kind == "log_uniform_values", step=step)
     raise ValueError(f"distribution is {kind!r}; expected uniform, int_uniform, q_uniform or log_uniform_values")
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.sweeps.sweep_file", description=__doc__)
-    parser.add_argument("sweep", type=Path, help="a W&B sweep file")
-    try:
-        warning = metric_warning(parser.parse_args(args).sweep)
-    except (ValueError, yaml.YAMLError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if warning:
-        print(f"warning: {warning}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,7 @@ from places import ROOT
 from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from evaluation.sweeps.sweep_file import Sweep, distribution_of, main, read_sweep
+from evaluation.sweeps.sweep_file import Sweep, distribution_of, metric_warning, read_sweep
 
 SWEEPS = sorted((ROOT / "experiments" / "sweeps").glob("*.yaml"))
 GOOD: dict[str, Any] = {
@@ -108,23 +108,10 @@ def test_a_missing_file_names_those_beside_it(tmp_path: Path) -> None:
         read_sweep(tmp_path / "t.yaml")
 
 
-@pytest.mark.parametrize(("name", "warned"), [("test/dice", True), ("val/dice", False), ("latest/x", False)])
-def test_a_metric_of_the_test_scans_is_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, warned: bool
-) -> None:
-    for_the_server = {"metric": {"name": name, "goal": "maximize"}, "early_terminate": {"type": "hyperband"}}
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(GOOD | for_the_server))
-    assert main([str(tmp_path / "s.yaml")]) == 0
-    text = capsys.readouterr().err
-    assert text.count("\n") == warned
-    assert ("warning: " in text and "choosing a trial by it tunes on them" in text) == warned
-
-
 @pytest.mark.parametrize("content", [None, "", "metric: dice\n", "a: [\n"])
-def test_a_sweep_file_without_a_metric_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
-) -> None:
+def test_a_sweep_file_without_a_metric_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "s.yaml").write_text(content)
-    assert main([str(tmp_path / "s.yaml")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(ValueError, match=r"s\.yaml: .*expected") as caught:
+        metric_warning(tmp_path / "s.yaml")
+    assert "\n" not in str(caught.value)

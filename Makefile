@@ -194,11 +194,14 @@ compare: $(INSTALLED)  ## A=<run or experiment> B=<run or experiment>: paired te
 	@$(call MASKS_OF,--runs $(call quoted,$(RUNS)) $(call quoted,$(A)) $(call quoted,$(B)))
 	$(PY) -m evaluation.compare --runs $(call quoted,$(RUNS)) $(call quoted,$(A)) $(call quoted,$(B))
 
-test: $(INSTALLED)  ## run the tests but for the slow ones
-	$(PY) -m pytest -m "not slow" $(ARGS)
+# Several files at a time; all tests of a file in one process, which shares what it trained.
+PYTEST = $(PY) -m pytest --numprocesses=$(JOBS) --dist=loadfile
+
+test: $(INSTALLED)  ## [JOBS=2]: run the tests but for the slow ones
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(INSTALLED)  ## run all tests, also those that kill, resume and start several processes
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: $(INSTALLED)  ## check style and types
 	$(PY) -m ruff check .

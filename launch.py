@@ -42,7 +42,7 @@ COHORTS = {
     "opacity": ["phantom", "--size=128", "--readers=6"],
     "medseg": [
         *("cohort.importers.medseg_slices", "--folder", "$MEDSEG", "--grey-low-hu=-1100", "--grey-high-hu=260"),
-        *("--groups=experiments/medseg_groups.csv", "--transpose", "--whole-image"),
+        *("--groups=cohort/importers/medseg_neighbours.csv", "--transpose", "--whole-image"),
     ],
     # Grey to HU is an approximation.
     "covid20": ["cohort.importers.grey_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
@@ -182,7 +182,7 @@ def _make_noise_model(cohort: Path, settings: Settings) -> Path:
     """The reader noise model beside the cohort that it is estimated from."""
     path = cohort.with_name("noise_model.npz")
     command = ["-m", "evaluation.readers.noise_model", "--cohort", str(cohort), "--out", str(path)]
-    command += ["--size", str(settings.config.get("data.size", 256))]
+    command += ["--size", str(settings.config.get("data.size", 256)), "--classes", settings.get("data.classes") or "l3"]
     failure = Sentence("the reader noise model could not be estimated")
     source = path.with_name("noise_model.sha256")  # of the cohort's table; what is newer by a clock may be older
     digest = hashlib.sha256(cohort.read_bytes()).hexdigest() if cohort.is_file() else ""

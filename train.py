@@ -52,6 +52,11 @@ class ExperimentCLI(LightningCLI):
         seen, given = self.model.hparams["context"], self.datamodule.context
         if seen != given:
             raise ValueError(f"model.context is {seen} and data.context is {given}; set the same number in both")
+        if self.model.classes != self.datamodule.classes:
+            sets = self.model.classes.name, self.datamodule.classes.name
+            raise ValueError(
+                f"model.classes is {sets[0]} and data.classes is {sets[1]}; set the same class set in both"
+            )
         self.save_config_callback = None  # the run folder has the configuration from its beginning
         chosen = [*progress_bar(settings.trainer), *(settings.trainer.callbacks or [])]
         if self.subcommand == "fit":

@@ -1,4 +1,4 @@
-"""The confusion matrix of the groups of paper L3, as a picture."""
+"""The confusion matrix of the classes of the multi-class task, as a picture."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from ct.patterns import GROUPS, NAME_OF_GROUP
+from ct.classes import ClassSet
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -19,14 +19,14 @@ from matplotlib import pyplot as plt
 class DrawConfusion(Callback):
     """Write figures/group_confusion.png beside the tested checkpoint, and to W&B.
 
-    The module offers `group_confusion`, int64 (6, 5): truth (last row unknown) x prediction over the lungs.
+    The module offers `group_confusion`, int64 (C + 1, C): truth (last row unknown) x prediction, and `classes`.
     """
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         path = Path(trainer.ckpt_path).parent / "figures" / "group_confusion.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure = draw_confusion(pl_module.group_confusion)
+        figure = draw_confusion(pl_module.group_confusion, pl_module.classes)
         figure.savefig(path, dpi=120)
         plt.close(figure)
         for logger in trainer.loggers:
@@ -34,11 +34,12 @@ class DrawConfusion(Callback):
                 logger.log_image("test/group_confusion", [str(path)])
 
 
-def draw_confusion(table: NDArray[np.int64]) -> Any:
-    """Draw the shares of each true group that were called each group.
+def draw_confusion(table: NDArray[np.int64], classes: ClassSet) -> Any:
+    """Draw the shares of each true class that were called each class.
 
     Args:
-        table: (6, 5) as above.
+        table: (C + 1, C) as above.
+        classes: What they are.
 
     Returns:
         A matplotlib figure.
@@ -48,11 +49,15 @@ def draw_confusion(table: NDArray[np.int64]) -> Any:
     share = np.divide(known, total, out=np.full(known.shape, np.nan), where=total > 0)
     figure, axis = plt.subplots(figsize=(6.2, 5.2), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [f"{group} {NAME_OF_GROUP[group]}" for group in GROUPS]
-    axis.set_xticks(range(len(GROUPS)), names, rotation=30, ha="right")
+    names = [f"{index} {leaf.name}" for index, leaf in enumerate(classes.leaves)]
+    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
     voxels = [f"{name}\n(n = {count:,})" for name, count in zip(names, total[:, 0], strict=True)]
-    axis.set_yticks(range(len(GROUPS)), voxels)
-    axis.set(xlabel="model", ylabel="reader", title="share of the reader's voxels inside the lungs")
+    axis.set_yticks(range(len(names)), voxels)
+    axis.set(
+        xlabel="model",
+        ylabel="reader",
+        title="share of the reader's voxels" + ("" if classes.outside else " inside the lungs"),
+    )
     for (row, column), value in np.ndenumerate(share):
         text = "-" if np.isnan(value) else f"{value:.2f}"
         axis.text(column, row, text, ha="center", va="center", color="white" if value > 0.5 else "black")

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from scipy.special import rel_entr
 from tqdm import tqdm
 
-from ct.patterns import GROUP_OF_CODE, GROUPS, OPACITY_GROUPS
+from ct.classes import L3
 from ct.refusal import Refusal
 from ct.resample import Transform
 from metrics.reliability import BINS, expected_calibration_error, reliability
@@ -48,7 +48,7 @@ class FuzzyTruth(Callback):
             best = p.argmax(1)[:, None]
             pairs = {
                 "fuzzy/ece": [np.take_along_axis(part, best, 1)[:, 0] for part in (p, q)],
-                "fuzzy/opacity_ece": [part[:, list(OPACITY_GROUPS)].sum(1) for part in (p, q)],
+                "fuzzy/opacity_ece": [part[:, list(L3.opacities)].sum(1) for part in (p, q)],
             }
             for name, pair in pairs.items():
                 said, painted = (torch.from_numpy(part[None]) for part in pair)
@@ -77,10 +77,10 @@ def read_truth(cohort: Path, scan_id: str, prepared: Path) -> NDArray[np.float64
     transform = Transform.from_dict(json.loads((prepared / "scan.json").read_text(encoding="utf-8"))["transform"])
     with np.load(path) as file:
         lung = transform.apply_fraction(file["lung_fraction"] / 255)
-        fractions = np.zeros((len(lung), len(GROUPS), *lung.shape[1:]))
-        for code, group in GROUP_OF_CODE.items():
-            if group in OPACITY_GROUPS:
-                fractions[:, group] += transform.apply_fraction(file[f"pattern_{code}"] / 255)
+        fractions = np.zeros((len(lung), len(L3.indices), *lung.shape[1:]))
+        for index in L3.opacities:
+            for code in L3.leaves[index].codes:
+                fractions[:, index] += transform.apply_fraction(file[f"pattern_{code}"] / 255)
     fractions = fractions.clip(0, 1)
     opaque = fractions.sum(1)
     fractions[:, 1] = (lung - opaque).clip(min=0)

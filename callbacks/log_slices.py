@@ -12,8 +12,8 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from scipy import ndimage
 
-from ct.colours import COLOUR_OF, NAME_OF_COLOUR, rgb_of
-from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
+from ct.classes import ClassSet, Finding, Leaf
+from ct.colours import name_of, rgb_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -21,12 +21,8 @@ from matplotlib.lines import Line2D
 
 LUNG_WINDOW_HU = (-1000, 350)
 LEAST_PIXELS = 256  # of a panel's height: on a smaller one an outline would hide what it goes round
-# What is outlined, from the common to the rare, with what it is called; a picture shows what the model has.
-OUTLINES = {"infection": "infection", "consolidation": "consolidation"} | {
-    f"group_{group}": f"group {group}: {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS
-}
-
-Masks = dict[str, NDArray[np.bool_]]  # (N, H, W) each, names of `OUTLINES`
+Masks = dict[str, NDArray[np.bool_]]  # (N, H, W) each, by the key of a finding or leaf, from the common to the rare
+Shown = dict[str, Leaf | Finding]
 
 
 class LogSlices(Callback):
@@ -49,19 +45,21 @@ class LogSlices(Callback):
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if loggers:
-            self._to_wandb(loggers, trainer, "val", *self._segmented(trainer, pl_module, "val"))
+            hu, truth, prediction = self._segmented(trainer, pl_module, "val")
+            self._to_wandb(loggers, trainer, "val", hu, truth, prediction, shown_in(truth, pl_module.classes))
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         hu, truth, prediction = self._segmented(trainer, pl_module, "test")
+        shown = shown_in(truth, pl_module.classes)
         titles = trainer.datamodule.slice_table("test").per_slice("scan_id")[self.rows["test"]]
-        figure = draw_slices(hu, truth, prediction, list(titles))
+        figure = draw_slices(hu, truth, prediction, list(titles), shown)
         path = self.folder / "figures" / "overlays.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=100)
         plt.close(figure)
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        self._to_wandb(loggers, trainer, "test", hu, truth, prediction)
+        self._to_wandb(loggers, trainer, "test", hu, truth, prediction, shown)
 
     def _segmented(self, trainer: Any, module: Any, split: str) -> tuple[NDArray[np.int16], Masks, Masks]:
         """HU (N, H, W) of the slices of a split, and the masks of the readers and of the model."""
@@ -74,14 +72,21 @@ class LogSlices(Callback):
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             prediction = module.prediction(batch)
         hu = batch["image"][:, batch["image"].shape[1] // 2].cpu().numpy()
-        return hu, outlines(module.truth(batch)), outlines(prediction)
+        return hu, outlines(module.truth(batch), module.classes), outlines(prediction, module.classes)
 
     def _to_wandb(
-        self, loggers: list[Any], trainer: Any, split: str, hu: NDArray[np.int16], truth: Masks, prediction: Masks
+        self,
+        loggers: list[Any],
+        trainer: Any,
+        split: str,
+        hu: NDArray[np.int16],
+        truth: Masks,
+        prediction: Masks,
+        shown: Shown,
     ) -> None:
         # W&B draws masks in colours of its own choice, so the outlines are part of the pictures.
-        pictures = list(draw_panels(hu, truth, prediction))
-        colours = ", ".join(f"{NAME_OF_COLOUR[name]}: {OUTLINES[name]}" for name in truth)
+        pictures = list(draw_panels(hu, truth, prediction, shown))
+        colours = ", ".join(f"{name_of(each.colour)}: {each.name}" for each in shown.values())
         captions = [
             f"{place}; CT, reader, model; {colours}"
             for place in captions_of(trainer.datamodule.slice_table(split), self.rows[split])
@@ -96,7 +101,11 @@ class LogSlices(Callback):
         for scan in chosen:
             candidates = np.flatnonzero(table.scan == scan)
             batches = data.batches(split, candidates, 64)
-            rows.append(candidates[np.concatenate([_interest(module.truth(batch)) for batch in batches]).argmax()])
+            rows.append(
+                candidates[
+                    np.concatenate([_interest(module.truth(batch), module.classes) for batch in batches]).argmax()
+                ]
+            )
         return np.array(rows)
 
 
@@ -106,13 +115,14 @@ def captions_of(table: Any, rows: NDArray[np.int64]) -> list[str]:
     return [f"{site} {patient} z{z}" for site, patient, z in zip(sites, patients, table.z[rows], strict=True)]
 
 
-def draw_panels(hu: NDArray[np.int16], truth: Masks, prediction: Masks) -> NDArray[np.uint8]:
+def draw_panels(hu: NDArray[np.int16], truth: Masks, prediction: Masks, shown: Shown) -> NDArray[np.uint8]:
     """CT, CT with the reader's outlines, CT with the model's, beside each other; the rarer finding on top.
 
     Args:
         hu: (N, H, W).
-        truth: (N, H, W) by name, names of `OUTLINES`.
-        prediction: (N, H, W) by name.
+        truth: (N, H, W) by key.
+        prediction: (N, H, W) by key.
+        shown: What the keys stand for.
 
     Returns:
         uint8 (N, rows, columns, 3).
@@ -125,7 +135,7 @@ def draw_panels(hu: NDArray[np.int16], truth: Masks, prediction: Masks) -> NDArr
         for name, mask in masks.items():
             inside = _enlarged(mask, larger)
             edge = inside & ~ndimage.binary_erosion(inside, np.ones((1, 3, 3), bool))
-            panel[edge] = rgb_of(COLOUR_OF[name])
+            panel[edge] = rgb_of(shown[name].colour)
     return np.concatenate(panels, axis=2)
 
 
@@ -133,17 +143,23 @@ def _enlarged(images: NDArray[Any], times: int) -> NDArray[Any]:
     return images.repeat(times, axis=1).repeat(times, axis=2)
 
 
-def outlines(masks: dict[str, torch.Tensor]) -> Masks:
-    """Masks (B, H, W) by name, the multi-class `groups` taken apart; names of `OUTLINES` only."""
-    groups = masks.get("groups")
-    if groups is not None:
-        masks = masks | {f"group_{group}": groups == group for group in OPACITY_GROUPS}
-    return {name: (masks[name] > 0).cpu().numpy() for name in OUTLINES if name in masks}
+def outlines(masks: dict[str, torch.Tensor], classes: ClassSet) -> Masks:
+    """Return what is outlined, (B, H, W) by key: the leaves that `groups` tells apart, or else findings."""
+    leaves = masks.get("groups")
+    if leaves is None:
+        return {each.key: (masks[each.key] > 0).cpu().numpy() for each in classes.findings if each.key in masks}
+    return {classes.leaves[index].key: (leaves == index).cpu().numpy() for index in classes.sought}
 
 
-def _interest(truth: dict[str, torch.Tensor]) -> NDArray[np.float64]:
+def shown_in(masks: Masks, classes: ClassSet) -> Shown:
+    """Return what the keys of masks stand for."""
+    known: Shown = {leaf.key: leaf for leaf in classes.leaves} | {each.key: each for each in classes.findings}
+    return {key: known[key] for key in masks}
+
+
+def _interest(truth: dict[str, torch.Tensor], classes: ClassSet) -> NDArray[np.float64]:
     """(B,): the more of the rarest finding, the higher; of two alike the one with more of the next."""
-    sizes = [mask.sum((1, 2)) for mask in outlines(truth).values()]
+    sizes = [mask.sum((1, 2)) for mask in outlines(truth, classes).values()]
     return np.asarray(sum(size * 1e5**rank for rank, size in enumerate(sizes)))
 
 
@@ -152,14 +168,16 @@ def draw_slices(
     truth: dict[str, NDArray[np.bool_]],
     prediction: dict[str, NDArray[np.bool_]],
     titles: list[str],
+    shown: Shown,
 ) -> Any:
     """A row per slice: CT, CT with the reader's outlines, CT with the model's.
 
     Args:
         hu: (N, H, W).
-        truth: (N, H, W) by name, names of `OUTLINES`.
-        prediction: (N, H, W) by name.
+        truth: (N, H, W) by key.
+        prediction: (N, H, W) by key.
         titles: N titles.
+        shown: What the keys stand for.
 
     Returns:
         A matplotlib figure.
@@ -172,9 +190,9 @@ def draw_slices(
             axis.set(xticks=[], yticks=[])
             for name, mask in masks.items():
                 if mask[column].any():
-                    axis.contour(mask[column], levels=[0.5], colors=COLOUR_OF[name], linewidths=1)
+                    axis.contour(mask[column], levels=[0.5], colors=shown[name].colour, linewidths=1)
     for axis, label in zip(axes[:, 0], ("CT", "reader", "model"), strict=True):
         axis.set_ylabel(label)
-    handles = [Line2D([], [], color=COLOUR_OF[name], label=OUTLINES[name]) for name in truth]
+    handles = [Line2D([], [], color=each.colour, label=each.name) for each in shown.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""The result files of a run: metrics.json and scans.csv."""
+"""The result files of a run: metrics.json, scans.csv, and classes.json, which says what its findings are."""
 
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class WriteResults(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         pl_module.test_scans.to_csv(self.folder / "scans.csv", index=False)
         write_json(pl_module.test_metrics, self.folder / "metrics.json")
+        write_json(pl_module.classes.plain(), self.folder / "classes.json")
         figures = {f"test/{key}": value for key, value in pl_module.test_metrics.items() if value is not None}
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):  # metrics.csv holds the course of training, metrics.json these

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,8 +19,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from cohort.prepare.prepare_cohort import prepare_cohort, prepared_folder
-from ct.patterns import GROUPS, groups_of
+from ct.classes import L3, ClassSet
 from machine.command_line import run_command
+from machine.whole_file import write_json
 
 Counts = npt.NDArray[np.int64]
 
@@ -45,7 +45,9 @@ class Statistics:
     labelled_pixels: int
 
 
-def training_statistics(prepared: Path, window_hu: tuple[float, float], jobs: int = 1) -> Statistics:
+def training_statistics(
+    prepared: Path, window_hu: tuple[float, float], jobs: int = 1, classes: ClassSet = L3
+) -> Statistics:
     """Statistics of the train split; kept beside the arrays, and computed again only when these changed.
 
     Everything is counted in whole numbers (a histogram of HU), so the figures do not depend on the number of processes.
@@ -54,6 +56,7 @@ def training_statistics(prepared: Path, window_hu: tuple[float, float], jobs: in
         prepared: Folder of the prepared scans.
         window_hu: HU are clipped to (low, high), whole numbers.
         jobs: Processes.
+        classes: Whose leaves are counted; the scans were prepared with them.
 
     Returns:
         The statistics.
@@ -65,13 +68,13 @@ def training_statistics(prepared: Path, window_hu: tuple[float, float], jobs: in
     if (low, high) != tuple(window_hu) or low >= high:
         raise ValueError(f"the window is {window_hu} HU; expected two whole numbers, the lower one first")
     folders = _train_folders(prepared)
-    cache = prepared / f"statistics_{low}_{high}.json"
-    key = _key(folders)
+    cache = prepared / f"statistics_{low}_{high}_{classes.name}.json"
+    key = _key(folders, classes)
     if cache.is_file():
         stored = json.loads(cache.read_text(encoding="utf-8"))
         if stored.pop("key") == key:
             return Statistics(**stored | {"group_frequency": tuple(stored["group_frequency"])})
-    count = partial(_count, low=low, high=high)
+    count = partial(_count, low=low, high=high, classes=classes)
     with ProcessPoolExecutor(min(jobs, len(folders))) as pool:
         parts = pool.map(count, folders) if jobs > 1 else map(count, folders)
         histogram, groups, slices = _total(
@@ -80,9 +83,7 @@ def training_statistics(prepared: Path, window_hu: tuple[float, float], jobs: in
     if not slices:
         raise ValueError(f"{prepared}: no training scan has a labelled pixel; expected a pattern_mask for some of them")
     found = _statistics(histogram, groups, slices, low)
-    temporary = cache.with_name(f".{cache.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"key": key} | asdict(found), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(cache)
+    write_json({"key": key} | asdict(found), cache)
     return found
 
 
@@ -94,23 +95,23 @@ def _train_folders(prepared: Path) -> list[Path]:
     return [prepared / row["folder"] for row in rows]
 
 
-def _key(folders: Sequence[Path]) -> str:
-    """Hash of what the arrays were made from."""
+def _key(folders: Sequence[Path], classes: ClassSet) -> str:
+    """Hash of what the arrays were made from, and of what is counted in them."""
     keys = [json.loads((folder / "scan.json").read_text(encoding="utf-8"))["key"] for folder in folders]
-    return hashlib.sha256(" ".join(keys).encode()).hexdigest()
+    return hashlib.sha256(" ".join([*keys, repr(classes)]).encode()).hexdigest()
 
 
-def _count(folder: Path, low: int, high: int) -> tuple[Counts, Counts, int]:
+def _count(folder: Path, low: int, high: int, classes: ClassSet) -> tuple[Counts, Counts, int]:
     """Histogram of HU, pixels of each group and number of the slices with a label; others are not read."""
     patterns, hu = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("patterns", "hu"))
-    histogram, groups = np.zeros(high - low + 1, np.int64), np.zeros(len(GROUPS), np.int64)
+    histogram, groups = np.zeros(high - low + 1, np.int64), np.zeros(len(classes.leaves), np.int64)
     slices = 0
     for codes, plane in zip(patterns, hu, strict=True):
-        found = groups_of(codes)
+        found = classes.leaves_of(codes)
         labelled = found[found >= 0]
         if labelled.size:
             slices += 1
-            groups += np.bincount(labelled, minlength=len(GROUPS))
+            groups += np.bincount(labelled, minlength=len(classes.leaves))
             histogram += np.bincount(plane.clip(low, high).ravel().astype(np.int64) - low, minlength=len(histogram))
     return histogram, groups, slices
 

@@ -1,4 +1,4 @@
-"""One colour for one thing, in every figure, picture, page, viewer and DICOM file; no other module names one of these.
+"""The palette of every figure, picture, page, viewer and DICOM file; class sets name its colours, no other module does.
 
 The colours are those of Okabe and Ito, "Color Universal Design" (2008), and grey: people with every kind of colour
 vision tell them apart. The papers draw ground glass green and consolidation red, which one man in twelve confuses;
@@ -16,29 +16,19 @@ PALETTE: dict[str, str] = {
     "purple": "#CC79A7",
     "grey": "#999999",
 }
-# Each differs from all that it is drawn beside. Yellow and sky blue are for the CT, the others for white paper too.
-# Infection without consolidation is drawn as infection: only a model that tells the groups apart has pure ground glass.
-NAME_OF_COLOUR: dict[str, str] = {
-    "lungs": "blue",
-    "infection": "green",
-    "opacity": "green",  # what paper L3 calls the infection
-    "consolidation": "vermilion",
-    "group_2": "orange",
-    "group_3": "purple",
-    "group_4": "vermilion",
-    "threshold": "black",
-    "reader": "yellow",
-    "model": "sky blue",
-    "background": "black",
-    "unlabelled": "grey",
+# What is drawn beside classes, whose colours stand in their class sets (`ct.classes`). Yellow and sky blue are for the
+# CT, the others for white paper too.
+BESIDE_CLASSES: dict[str, str] = {
+    "threshold": PALETTE["black"],
+    "reader": PALETTE["yellow"],
+    "model": PALETTE["sky blue"],
+    "unlabelled": PALETTE["grey"],
 }
-COLOUR_OF: dict[str, str] = {thing: PALETTE[name] for thing, name in NAME_OF_COLOUR.items()}
-# Of the groups of `ct.patterns` as a model of paper L3 tells them apart.
-COLOUR_OF_GROUP: dict[int, str] = {
-    -1: COLOUR_OF["unlabelled"],
-    0: COLOUR_OF["background"],
-    1: COLOUR_OF["lungs"],
-} | {group: COLOUR_OF[f"group_{group}"] for group in (2, 3, 4)}
+
+
+def name_of(colour: str) -> str:
+    """Return the name of a colour of the palette."""
+    return next(name for name, code in PALETTE.items() if code == colour)
 
 
 def rgb_of(colour: str) -> tuple[int, int, int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ct.refusal import Refusal, Sentence
+
+if TYPE_CHECKING:
+    from ct.files.dicom.frames import Frame
 
 Affine = npt.NDArray[np.float64]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
@@ -47,6 +50,7 @@ class Scan:
         spacing_known: False for slice images, whose pixels have no size in mm.
         slice_names: For slice images, the file name without suffix of each slice.
         grey_hu: The HU of grey 0 and grey 255 where they were declared: slice images, and volumes of grey values.
+        frames: For DICOM, the frame behind each slice, in the order of the last axis of `source`.
     """
 
     hu: npt.NDArray[np.int16]
@@ -58,6 +62,7 @@ class Scan:
     spacing_known: bool = True
     slice_names: tuple[str, ...] = field(default=())
     grey_hu: tuple[float, float] | None = None
+    frames: tuple[Frame, ...] = field(default=(), repr=False)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from batch import SliceBatch
 from cohort.prepare.prepare_cohort import PreparedCohort, prepare_cohort, prepared_folder
 from cohort.table import SPLITS
+from ct.classes import EM, ClassSet
 from ct.refusal import Refusal
 from datamodules.samplers import EpochSampler, evaluation_share
 from datamodules.slices import SliceDataset, SliceTable
@@ -42,6 +43,7 @@ class SliceData(LightningDataModule):
         batch_size: Slices per batch and process.
         num_workers: Loader processes; 0 reads in the training process.
         prepare_jobs: Processes that prepare scans.
+        classes: Whose codes the pattern masks hold.
 
     Attributes:
         left_out: What of the training scans is not `usable`, as a user would say it.
@@ -58,6 +60,7 @@ class SliceData(LightningDataModule):
         batch_size: int,
         num_workers: int,
         prepare_jobs: int,
+        classes: ClassSet = EM,
     ) -> None:
         super().__init__()
         _check_numbers(1, size=size, context=context, batch_size=batch_size, prepare_jobs=prepare_jobs)
@@ -66,7 +69,8 @@ class SliceData(LightningDataModule):
             raise ValueError(f"data.context is {context}; expected an odd number: a slice and as many on either side")
         self.cohort, self.size, self.context, self.batch_size = Path(cohort), size, context, batch_size
         self.num_workers, self.prepare_jobs = num_workers, prepare_jobs
-        self.prepared = prepared_folder(self.cohort, size, prepared)
+        self.classes = classes
+        self.prepared = prepared_folder(self.cohort, size, prepared, classes)
         self._result: PreparedCohort | None = None
         self._tables: dict[str, SliceTable] = {}
 
@@ -95,7 +99,7 @@ class SliceData(LightningDataModule):
         """Prepare what is not yet prepared (one process does; the others wait) and say if scans were refused."""
         if self._result is not None:  # the test after the training; refused scans would be tried again
             return
-        self._result = prepare_cohort(self.cohort, self.prepared, size=self.size, jobs=self.prepare_jobs)
+        self._result = prepare_cohort(self.cohort, self.prepared, self.size, self.prepare_jobs, self.classes)
         if self._result.refused:
             print(
                 f"warning: {self._result.refused} of {len(self._result.verdicts)} scans of {self.cohort} were refused "

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from batch import SliceBatch
 from cohort.table import SPLITS
-from ct.patterns import consolidation_of
+from ct.classes import CONSOLIDATION, EM
 from ct.refusal import Refusal, word_of
 from datamodules.slice_file import array_shape, read_slice, read_slices
 
@@ -174,4 +174,4 @@ class SliceDataset(Dataset[SliceBatch]):
         if self.of_scan(row, "has_infection_mask"):
             read_slices(self.file(row, "infection"), z, out[:1])
         if self.of_scan(row, "has_pattern_mask"):
-            out[1] = consolidation_of(read_slice(self.file(row, "patterns"), z))
+            out[1] = EM.shows(CONSOLIDATION, read_slice(self.file(row, "patterns"), z))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.tables import FINDINGS, KEYS, finding_rows, markdown, text
+from evaluation.tables import KEYS, finding_rows, markdown, text
 from machine.command_line import run_command
 from machine.latest import through_latest
 from metrics.summary import Metrics, overlap_figures, tables_of
@@ -35,9 +35,8 @@ def pooled_metrics(scans: pd.DataFrame) -> Metrics:
     if len(twice):
         raise ValueError(f"scan {twice.iloc[0]!r} is in the test split of two folds; expected each scan once")
     figures: Metrics = {"scans": len(scans), "slices": int(scans["slices"].sum())}
-    for name in FINDINGS:
-        if f"{name}_tp" in scans:
-            figures |= overlap_figures(name, tables_of(scans, name), scans)
+    for name in (column.removesuffix("_tp") for column in map(str, scans) if column.endswith("_tp")):
+        figures |= overlap_figures(name, tables_of(scans, name), scans)
     return figures
 
 

@@ -1,8 +1,9 @@
 """A finished run as the report reads it: its files, the masks of its test scans, and truth beside prediction."""
 
+import json
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from cohort.csv_table import read_csv_table
 from cohort.prepare.prepare_cohort import prepared_folder
 from cohort.table import REQUIRED_COLUMNS
-from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS
+from ct.classes import EM, L3, ClassSet, class_set
 from evaluation.tables import read_metrics
 from machine.latest import LATEST, latest_run, through_latest
 from metrics.summary import Metrics
@@ -22,11 +23,8 @@ from metrics.summary import Metrics
 Arrays = dict[str, NDArray[Any]]
 
 FILES = ("config.yaml", "metrics.json", "scans.csv")
-FINDINGS_OF_TASK = {
-    "infection": ("infection",),
-    "consolidation": ("infection", "consolidation", "threshold"),
-    "opacity": ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS)),
-}
+CLASSES = "classes.json"
+FINDINGS_OF_TASK = {"infection": ("infection",), "consolidation": ("infection", "consolidation", "threshold")}
 REAL_SCANS = "real scans"
 PHANTOM = "phantom.json"  # stands in the folder of a cohort that `phantom.write_phantom` made
 THRESHOLD_HU = -200  # paper EM, section III-B
@@ -57,12 +55,25 @@ class Run:
     @property
     def task(self) -> str:
         """`infection` (stage 1 of paper EM), `consolidation` (stage 2) or `opacity` (paper L3)."""
-        return next(task for task in ("opacity", "consolidation", "infection") if f"{task}_tp" in self.scans)
+        if "wal_truth" in self.scans:
+            return "opacity"
+        return "consolidation" if "consolidation_tp" in self.scans else "infection"
 
     @property
     def findings(self) -> tuple[str, ...]:
         """What scans.csv judges the run by."""
-        return FINDINGS_OF_TASK[self.task]
+        if self.task != "opacity":
+            return FINDINGS_OF_TASK[self.task]
+        leaves = (self.classes.leaves[index].key for index in self.classes.sought)
+        return (self.classes.findings[0].figures, *leaves)
+
+    @cached_property
+    def classes(self) -> ClassSet:
+        """What the run looks for; a run of before class sets looks for what its paper does."""
+        path = self.folder / CLASSES
+        if path.is_file():
+            return class_set(json.loads(path.read_text(encoding="utf-8")))
+        return L3 if self.task == "opacity" else EM
 
     @property
     def is_phantom(self) -> bool:
@@ -136,24 +147,25 @@ class Run:
         if finding not in self.findings:
             raise ValueError(f"{self.folder}: has no finding '{finding}'; expected one of {', '.join(self.findings)}")
         arrays = self.arrays(scan_id)
-        truth, prediction = _truth(arrays, finding), _prediction(arrays, finding)
-        inside = arrays["lung"] > 0
+        truth, prediction = _truth(arrays, finding, self.classes), _prediction(arrays, finding, self.classes)
+        outside = finding != "threshold" and {*self.classes.indices_of(finding)} <= {*self.classes.outside}
+        inside = (arrays["lung"] > 0) | outside
         return np.where(inside, truth, -1).astype(np.int8), prediction & inside
 
 
-def _truth(arrays: Arrays, finding: str) -> NDArray[np.int8]:
+def _truth(arrays: Arrays, finding: str, classes: ClassSet) -> NDArray[np.int8]:
     if "truth_groups" not in arrays:
         return arrays["truth_infection" if finding == "infection" else "truth_consolidation"]
     groups = arrays["truth_groups"]
-    return np.where(groups < 0, -1, np.isin(groups, GROUPS_OF_FINDING[finding])).astype(np.int8)
+    return np.where(groups < 0, -1, np.isin(groups, classes.indices_of(finding))).astype(np.int8)
 
 
-def _prediction(arrays: Arrays, finding: str) -> NDArray[np.bool_]:
+def _prediction(arrays: Arrays, finding: str, classes: ClassSet) -> NDArray[np.bool_]:
     if finding == "threshold":
         return (arrays["hu"] > THRESHOLD_HU) & (arrays["infection"] > 0)
     if finding in arrays:
         return np.asarray(arrays[finding] > 0)
-    return np.isin(arrays["groups"], GROUPS_OF_FINDING[finding])
+    return np.isin(arrays["groups"], classes.indices_of(finding))
 
 
 @lru_cache(maxsize=1)  # the findings of a scan are asked for one after the other

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from rich import print as rich_print
 from rich.table import Table
 
-from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
+from ct.classes import L3
 from machine.command_line import run_command
 from machine.latest import through_latest
 
@@ -41,7 +41,8 @@ FINDINGS = {
     "threshold_best": "best threshold",
     "threshold_smoothed": "best smoothed threshold",
     "opacity": "opacity (groups 2 to 4)",
-} | {f"group_{group}": f"group {group}: {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS}
+} | {f"group_{group}": f"group {group}: {L3.leaves[group].name}" for group in L3.opacities}
+DICE = "/dice_mean"
 SEVERITY = "severity/pearson_r"
 
 
@@ -61,12 +62,23 @@ def finding_rows(metrics: Metrics, consolidation: str = "consolidation") -> list
         consolidation: label of the model's own consolidation row.
     """
     rows = []
-    for finding, label in (FINDINGS | {"consolidation": consolidation}).items():
-        if f"{finding}/dice_mean" in metrics:
-            hu = metrics.get(f"{finding}/hu")
-            figures = {column: metrics.get(f"{finding}/{key}") for column, key in KEYS.items()}
-            rows.append(Row(label if hu is None else f"{label} ({hu:.0f} HU)", figures))
+    for finding in findings_of(metrics):
+        label = consolidation if finding == "consolidation" else label_of(finding)
+        hu = metrics.get(f"{finding}/hu")
+        figures = {column: metrics.get(f"{finding}/{key}") for column, key in KEYS.items()}
+        rows.append(Row(label if hu is None else f"{label} ({hu:.0f} HU)", figures))
     return rows
+
+
+def findings_of(metrics: Metrics) -> list[str]:
+    """Return the findings that a run has figures of: the papers' in their order, then others as they come."""
+    present = [key.removesuffix(DICE) for key in metrics if key.endswith(DICE) and not key.startswith("site/")]
+    return [finding for finding in FINDINGS if finding in present] + [key for key in present if key not in FINDINGS]
+
+
+def label_of(finding: str) -> str:
+    """Return what tables call a finding; of another class set than the papers' its key says it."""
+    return FINDINGS.get(finding, finding.replace("_", " "))
 
 
 def text(column: str, value: float | int | None) -> str:
@@ -105,10 +117,9 @@ def study_records(study: Study) -> list[dict[str, Any]]:
     """One record per experiment, seed and finding, with the figures of `KEYS`; the rows of study.csv."""
     records: list[dict[str, Any]] = []
     for experiment, seed, metrics in study:
-        for finding in FINDINGS:
-            if f"{finding}/dice_mean" in metrics:
-                figures = {column: metrics.get(f"{finding}/{key}") for column, key in KEYS.items()}
-                records.append({"experiment": experiment, "seed": seed, "finding": finding, **figures})
+        for finding in findings_of(metrics):
+            figures = {column: metrics.get(f"{finding}/{key}") for column, key in KEYS.items()}
+            records.append({"experiment": experiment, "seed": seed, "finding": finding, **figures})
         if SEVERITY in metrics:
             figures = {"n": metrics.get(f"{SEVERITY}_n"), "r": metrics[SEVERITY]}
             records.append({"experiment": experiment, "seed": seed, "finding": "severity", **figures})
@@ -133,7 +144,10 @@ def study_table(study: Study) -> str:
         main = [by_seed.get(seed, {}).get("r" if finding == "severity" else "Dice") for seed in seeds]
         others = [_mean([record.get(column) for record in by_seed.values()]) for column in means]
         figures = zip(["Dice"] * (len(seeds) + 1) + list(means), [*main, _mean(main), *others], strict=True)
-        row = [FINDINGS.get(finding, "severity (Pearson's r)"), *(text(column, value) for column, value in figures)]
+        row = [
+            "severity (Pearson's r)" if finding == "severity" else label_of(finding),
+            *(text(column, value) for column, value in figures),
+        ]
         if row not in shown:
             shown.append(row)
             rows.append([experiment, *row])

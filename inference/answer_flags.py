@@ -6,17 +6,20 @@ volumes; 6 patients of COVID-19-CT-Seg and 50 slices of MedSeg, in HU as far as 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
+from ct.classes import ClassSet
 from ct.lungs.classical import COARSE_MM
 from ct.mask_shapes import open_by_ball
-from ct.patterns import GROUPS
 from ct.refusal import Sentence
 from ct.resample import coarser_grid
 from ct.scan import Scan
-from inference.result import Masks, shown_finding
+from inference.measure import dense_of
+from inference.result import Masks
 
 GREYS = Sentence("HU are declared greys, so whether what was found has the HU of what it is called was not judged")
 
@@ -48,13 +51,14 @@ MOST_RANGE, LEAST_RANGE = 0.5, 0.01
 
 
 def answer_flags(
-    scan: Scan, masks: Masks, measured: Measured, shares: Mapping[str, Sequence[float]]
+    scan: Scan, masks: Masks, classes: ClassSet, measured: Measured, shares: Mapping[str, Sequence[float]]
 ) -> tuple[str, ...]:
     """Look for what makes an answer implausible.
 
     Args:
         scan: The scan.
         masks: What was found, as in `inference.result.Result`.
+        classes: What it is.
         measured: Its measurements, with the entropy. Means of HU are judged where HU were measured, not declared.
         shares: By finding, the share of the lungs in every single answer that was averaged.
 
@@ -63,9 +67,16 @@ def answer_flags(
         the rest, consolidation no denser than ground glass, infection in specks and shells, answers that differ, and a
         network that is undecided.
     """
-    densities = () if scan.grey_hu else (*_infection_hu(measured), *_consolidation_hu(measured))
-    shapes = _thin(scan, masks, measured) if scan.spacing_known else ()
-    return (*_nearly_all(measured), *densities, *shapes, *_different(shares), *_undecided(masks, measured))
+    densities = (
+        ()
+        if scan.grey_hu
+        else (
+            *_infection_hu(measured, classes),
+            *_consolidation_hu(measured, dense_of(classes, "groups" in masks)),
+        )
+    )
+    shapes = _thin(scan, masks[classes.findings[0].key], measured) if scan.spacing_known else ()
+    return (*_nearly_all(measured), *densities, *shapes, *_different(shares, classes), *_undecided(masks, measured))
 
 
 def _nearly_all(measured: Measured) -> Iterator[str]:
@@ -74,8 +85,9 @@ def _nearly_all(measured: Measured) -> Iterator[str]:
         yield f"implausible: {share:.0%} of the lungs is called infected, more than {MOST_SHARE:.0%}; look at the masks"
 
 
-def _infection_hu(measured: Measured) -> Iterator[str]:
-    share, hu, lung_hu = (measured[key] for key in ("severity_score", "infection_mean_hu", "lung_mean_hu"))
+def _infection_hu(measured: Measured, classes: ClassSet) -> Iterator[str]:
+    outermost = f"{classes.findings[0].key}_mean_hu"
+    share, hu, lung_hu = (measured[key] for key in ("severity_score", outermost, "lung_mean_hu"))
     if share is None or hu is None or lung_hu is None or share < JUDGED_SHARE:
         return
     if not hu >= AERATED_HU:
@@ -92,8 +104,7 @@ def _infection_hu(measured: Measured) -> Iterator[str]:
             )
 
 
-def _consolidation_hu(measured: Measured) -> Iterator[str]:
-    key = next((name for name in ("consolidation", f"group_{GROUPS[-1]}") if f"{name}_mean_hu" in measured), "")
+def _consolidation_hu(measured: Measured, key: str) -> Iterator[str]:
     share, hu = measured.get("consolidation_score"), measured.get(f"{key}_mean_hu")
     if share is not None and hu is not None and share >= JUDGED_SHARE and not hu >= DENSE_HU:
         yield (
@@ -102,13 +113,13 @@ def _consolidation_hu(measured: Measured) -> Iterator[str]:
         )
 
 
-def _thin(scan: Scan, masks: Masks, measured: Measured) -> Iterator[str]:
+def _thin(scan: Scan, infected: NDArray[Any], measured: Measured) -> Iterator[str]:
     """Infection in pieces that are nowhere as thick as a lesion is: specks, and shells along the lungs' border."""
     share = measured["severity_score"]
     if share is None or share < SHAPED_SHARE:
         return
     grid = coarser_grid(scan.hu.shape, scan.spacing_mm, COARSE_MM)
-    infection = grid.apply_mask(masks["infection"]) > 0
+    infection = grid.apply_mask(infected) > 0
     pieces, count = ndimage.label(infection, np.ones((3, 3, 3)))
     thick = np.unique(pieces[open_by_ball(infection, LEAST_RADIUS_MM, grid.spacing_mm)])
     thin = float((infection & ~np.isin(pieces, thick)).sum() / max(1, int(infection.sum())))
@@ -119,13 +130,14 @@ def _thin(scan: Scan, masks: Masks, measured: Measured) -> Iterator[str]:
         )
 
 
-def _different(shares: Mapping[str, Sequence[float]]) -> Iterator[str]:
+def _different(shares: Mapping[str, Sequence[float]], classes: ClassSet) -> Iterator[str]:
     for finding, values in shares.items():
         low, high = np.min(values), np.max(values)  # unlike those of Python, NaN where any is
         if not high - low <= max(LEAST_RANGE, MOST_RANGE * float(np.mean(values))):
             yield (
-                f"the answers that were averaged (of members or flips) disagree: {shown_finding(finding)} is {low:.1%} "
-                f"to {high:.1%} of the lungs; expected a range of at most {MOST_RANGE:.0%} of the mean"
+                "the answers that were averaged (of members or flips) disagree: "
+                f"{classes.name_of(finding)} is {low:.1%} to {high:.1%} of the lungs; expected a range of at most "
+                f"{MOST_RANGE:.0%} of the mean"
             )
 
 

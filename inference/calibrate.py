@@ -13,9 +13,9 @@ from tqdm import tqdm
 from cohort.prepare.prepare_cohort import SPLIT_SEED
 from cohort.splits import assign_splits
 from cohort.table import CohortRow, read_cohort
+from ct.classes import ClassSet
 from ct.files.read import read_mask, read_pattern_mask
 from ct.lungs.find import METHODS
-from ct.patterns import CONSOLIDATION_CODES, OPACITY_GROUPS, groups_of, infection_of
 from ct.refusal import Refusal
 from ct.scan import Scan
 from inference.load import CHECKPOINTS, checkpoints_in
@@ -74,14 +74,14 @@ def _scores(segmenter: Segmenter, row: CohortRow) -> dict[str, float]:
     if not result.scan.spacing_known:
         return {}
     scores = {}
-    for finding, truth_ml in true_volumes(row, result.scan).items():
+    for finding, truth_ml in true_volumes(row, result.scan, result.classes).items():
         ml, lung_ml = result.measurements.get(f"{finding}_ml"), result.measurements["lung_ml"]
         if ml is not None and lung_ml is not None:
             scores[finding] = abs(truth_ml - ml) / unit_ml(ml, lung_ml)
     return scores
 
 
-def true_volumes(row: CohortRow, scan: Scan) -> dict[str, float]:
+def true_volumes(row: CohortRow, scan: Scan, classes: ClassSet) -> dict[str, float]:
     """What the reader marked, in ml by finding, inside the lung mask where the cohort gives one.
 
     A pattern mask with unlabelled voxels in the lungs leaves its volumes unknown, so it gives none.
@@ -89,11 +89,10 @@ def true_volumes(row: CohortRow, scan: Scan) -> dict[str, float]:
     lung = np.ones(scan.hu.shape, np.bool_) if row.lung_mask is None else read_mask(row.lung_mask, scan) != 0
     masks = {}
     if row.pattern_mask is not None:
-        codes = read_pattern_mask(row.pattern_mask, scan)
+        codes = read_pattern_mask(row.pattern_mask, scan, classes=classes)
         if not (codes[lung] < 0).any():
-            groups = groups_of(codes)
-            masks = {f"group_{group}": groups == group for group in OPACITY_GROUPS}
-            masks |= {"infection": infection_of(codes) > 0, "consolidation": np.isin(codes, CONSOLIDATION_CODES)}
+            shown = (*classes.told_apart, *classes.findings)
+            masks = {finding.key: classes.shows(finding.key, codes) > 0 for finding in shown}
     if row.infection_mask is not None:
         masks["infection"] = read_mask(row.infection_mask, scan) != 0
     return {finding: float((mask & lung).sum()) * scan.voxel_ml for finding, mask in masks.items()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ct.classes import EM, L3, ClassSet, class_set
 from ct.refusal import Refusal, Word
 from inference.result import Member
 from lightning_modules.base import SegmentationModule
@@ -71,15 +72,22 @@ def training_set_of(checkpoint: dict[str, Any]) -> TrainingSet | None:
     return None if described is None else TrainingSet.from_dict(described)
 
 
+def classes_of(about: dict[str, Any]) -> ClassSet:
+    """What a checkpoint's model looks for; one of before class sets looks for what its paper does."""
+    values = about["arguments"].get("classes")
+    return class_set(values) if values else L3 if about["task"] == OpacityModule.task else EM
+
+
 def member_of(checkpoint: dict[str, Any]) -> Member:
     """How many scans a checkpoint was trained on, and how good it was on validation, as far as it says."""
     about = checkpoint["ground_glass"]
     counts, figures = about.get("trained_on", {}), about.get("validation", {})
-    findings = [key.removesuffix(DICE) for key in figures if key.endswith(DICE)]
+    findings, classes = [key.removesuffix(DICE) for key in figures if key.endswith(DICE)], classes_of(about)
     return Member(
         training_scans=counts.get("scans"),
         training_patients=counts.get("patients"),
         training_sites=counts.get("sites"),
         validation_dice={finding: figures[finding + DICE] for finding in findings},
         validation_scans={finding: figures[f"{finding}{DICE}_n"] for finding in findings},
+        names={finding: classes.name_of(finding) for finding in findings},
     )

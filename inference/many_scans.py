@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ct.classes import ClassSet
 from ct.refusal import Refusal, Sentence, cause_of, origin_of, sentence_of
 from inference.follow_up import follow_up
 from inference.outputs.index_page import write_index
@@ -87,7 +88,7 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
                 reasons[source.name] = _reason(error)
                 bar.write(f"{source.name} failed: {reasons[source.name]}")
     write_private(sources, out, reasons, left_out)
-    rows = _tables(sources, reasons, out)
+    rows = _tables(sources, reasons, out, segmenter.classes)
     flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
     before = len(sources) - len(waiting)
     return Summary(out, len(rows), before, flagged, len(reasons), Counter(left_out.values()))
@@ -126,7 +127,7 @@ def _is_done(folder: Path, segmenter: Segmenter) -> bool:
     return True
 
 
-def _tables(sources: Sequence[Source], reasons: dict[str, Sentence], out: Path) -> pd.DataFrame:
+def _tables(sources: Sequence[Source], reasons: dict[str, Sentence], out: Path, classes: ClassSet) -> pd.DataFrame:
     """Write measurements.csv, failed.csv, follow_up.csv and index.html; the first of them."""
     rows = pd.DataFrame([_row(out / each.name) for each in sources if each.name not in reasons])
     failed = pd.DataFrame([(name, reason.public) for name, reason in reasons.items()], columns=["name", "reason"])
@@ -135,7 +136,7 @@ def _tables(sources: Sequence[Source], reasons: dict[str, Sentence], out: Path) 
     visits = follow_up(sources, rows) if len(rows) else None
     if visits is not None:
         visits.to_csv(out / "follow_up.csv", index=False)
-    write_index(out, rows, failed, visits)
+    write_index(out, rows, failed, classes, visits)
     return rows
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct.classes import CONSOLIDATION, ClassSet
 from ct.lungs.sides import LEFT, sides_of_slices
-from ct.patterns import GROUPS, OPACITY_GROUPS
 from ct.scan import Scan
 from inference.result import Masks, Measurements
 
@@ -15,33 +15,42 @@ THIRDS = ("lower", "middle", "upper")  # from the foot, as z runs
 AIR_HU = -1000.0
 
 
-def _codes_of_findings(masks: Masks) -> dict[str, tuple[int, ...]]:
-    """The findings that masks can tell, each with the codes of `_codes` that belong to it."""
+def _codes_of_findings(masks: Masks, classes: ClassSet) -> dict[str, tuple[int, ...]]:
+    """The findings inside the lungs that masks can tell, each with the codes of `_codes` that belong to it."""
     if "groups" in masks:
-        infected = {"infection": tuple(group + len(GROUPS) for group in GROUPS)}
-        return infected | {f"group_{group}": (group, group + len(GROUPS)) for group in OPACITY_GROUPS}
+        leaves, unions = len(classes.leaves), _unions(masks, classes)
+        every = range(leaves << len(unions))
+        of_union = {key: tuple(c for c in every if c // leaves >> bit & 1) for bit, key in enumerate(unions)}
+        inside = (index for index in classes.sought if classes.leaves[index].in_lungs)
+        return of_union | {classes.leaves[i].key: tuple(c for c in every if c % leaves == i) for i in inside}
     names = [name for name in masks if name != "lungs"]
     return {name: tuple(range(number, len(names) + 1)) for number, name in enumerate(names, 1)}
 
 
-def measure(scan: Scan, masks: Masks) -> Measurements:
+def _unions(masks: Masks, classes: ClassSet) -> list[str]:
+    return [finding.key for finding in classes.findings if finding.key in masks]
+
+
+def measure(scan: Scan, masks: Masks, classes: ClassSet) -> Measurements:
     """Measure a segmented scan on its own grid.
 
-    Severity and consolidation score are equations 14 and 15 of paper EM; with groups (paper L3) consolidation is group
-    4, and `wal_percent` is the well-aerated share of the lungs. Regions are the lungs and the thirds of each lung's
+    Severity, the share of the outermost finding, and consolidation score are equations 14 and 15 of paper EM;
+    `wal_percent` is the well-aerated share of the lungs (paper L3). What lies outside the lungs has a volume, a density
+    and a mass, and no share of them. Regions are the lungs and the thirds of each lung's
     own height. Mass is that of tissue with the density of water at 0 HU and none at -1000 HU: the sum over voxels of
     (HU + 1000) / 1000 g/ml, air below that counting as none.
 
     Args:
         scan: The scan.
         masks: Its masks, as in `inference.result.Result`; lungs are not empty.
+        classes: What they show.
 
     Returns:
         By name; `_ml` and `_g` are None where the spacing is unknown, mean HU where there is no finding, shares where
         a region has no lung.
     """
-    voxels, hu_sum, mass_hu = _tables(scan, masks)
-    findings = _codes_of_findings(masks)
+    voxels, hu_sum, mass_hu = _tables(scan, masks, classes)
+    findings = _codes_of_findings(masks, classes)
     ml = scan.voxel_ml if scan.spacing_known else None
     total, lung = voxels.sum((0, 1)), voxels.sum()
     found: Measurements = {"lung_ml": _times(lung, ml), "lung_mean_hu": float(hu_sum.sum() / lung)}
@@ -51,7 +60,7 @@ def measure(scan: Scan, masks: Masks) -> Measurements:
         found[f"{name}_ml"] = _times(count, ml)
         found[f"{name}_mean_hu"] = float(hu_sum.sum((0, 1))[list(codes)].sum() / count) if count else None
         found[f"{name}_mass_g"] = _times(density, ml)
-    found |= _scores(total, findings, "groups" in masks)
+    found |= _outside(scan, masks, classes, ml) | _scores(total, findings, classes, "groups" in masks)
     for region, (side, thirds) in _regions().items():
         found |= _of_region(region, voxels[side, thirds].sum(0), findings, ml)
     return found
@@ -61,16 +70,37 @@ def _times(count: Any, ml: float | None) -> float | None:
     return None if ml is None else float(count) * ml
 
 
-def _scores(total: NDArray[np.int64], findings: dict[str, tuple[int, ...]], groups: bool) -> Measurements:
+def _outside(scan: Scan, masks: Masks, classes: ClassSet, ml: float | None) -> Measurements:
+    """Volume, mean HU and mass of each leaf that is looked for outside the lungs."""
+    found: Measurements = {}
+    for index in classes.outside if "groups" in masks else ():
+        hu = scan.hu[masks["groups"] == index].astype(np.float64)
+        key = classes.leaves[index].key
+        found[f"{key}_ml"] = _times(hu.size, ml)
+        found[f"{key}_mean_hu"] = float(hu.mean()) if hu.size else None
+        found[f"{key}_mass_g"] = _times((np.maximum(hu, AIR_HU) - AIR_HU).sum() / 1000, ml)
+    return found
+
+
+def _scores(
+    total: NDArray[np.int64], findings: dict[str, tuple[int, ...]], classes: ClassSet, told_apart: bool
+) -> Measurements:
     lung = int(total.sum())
-    severity = float(total[list(findings["infection"])].sum() / lung)
+    severity = float(total[list(findings[classes.findings[0].key])].sum() / lung)
     scores: Measurements = {"severity_score": severity}
-    dense = findings.get(f"group_{GROUPS[-1]}") if groups else findings.get("consolidation")
-    if dense is not None:
-        scores["consolidation_score"] = float(total[list(dense)].sum() / lung)
-    if groups:
+    dense = dense_of(classes, told_apart)
+    if dense in findings:
+        scores["consolidation_score"] = float(total[list(findings[dense])].sum() / lung)
+    if told_apart:
         scores["wal_percent"] = 100 * (1 - severity)
     return scores
+
+
+def dense_of(classes: ClassSet, told_apart: bool) -> str:
+    """Key of consolidation as it is measured: a finding, or the leaf that it is; empty where it is not looked for."""
+    if not classes.has(CONSOLIDATION):
+        return ""
+    return classes.finding(CONSOLIDATION).leaves[0] if told_apart else CONSOLIDATION
 
 
 def _regions() -> dict[str, tuple[int, list[int]]]:
@@ -92,15 +122,17 @@ def _of_region(
     return found
 
 
-def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+def _tables(
+    scan: Scan, masks: Masks, classes: ClassSet
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Voxels, sum of HU and sum of HU above air, each (2 sides, 3 thirds, codes); slice by slice, to need no memory."""
-    codes = max(max(of_finding) for of_finding in _codes_of_findings(masks).values()) + 1
+    codes = max(max(of_finding) for of_finding in _codes_of_findings(masks, classes).values()) + 1
     lungs = masks["lungs"].astype(np.bool_, copy=False)
     by_slice = np.zeros((3, len(lungs), len(SIDES), codes))
     for z, (inside, sides) in enumerate(zip(lungs, sides_of_slices(lungs, scan.spacing_mm), strict=True)):
         at = np.flatnonzero(inside)  # `take` is faster than a mask as an index
         row = (sides.take(at) == LEFT).astype(np.intp)  # in the order of `SIDES`
-        code = _codes(masks, z, at) + codes * row
+        code = _codes(masks, classes, z, at) + codes * row
         hu = scan.hu[z].take(at).astype(np.float64)
         for table, weight in zip(by_slice[:, z], (None, hu, np.maximum(hu, AIR_HU) - AIR_HU), strict=True):
             table.flat = np.bincount(code, weight, table.size)
@@ -113,13 +145,14 @@ def _tables(scan: Scan, masks: Masks) -> tuple[NDArray[np.int64], NDArray[np.flo
     return tables[0].astype(np.int64), tables[1], tables[2]
 
 
-def _codes(masks: Masks, z: int, at: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """Codes of some pixels of a slice: how many of the nested findings hold a pixel, or its group and infection.
+def _codes(masks: Masks, classes: ClassSet, z: int, at: NDArray[np.intp]) -> NDArray[np.uint8]:
+    """Codes of some pixels of a slice: how many of the nested findings hold a pixel, or its leaf and its unions.
 
-    Three groups can be likelier together than the lungs are, and each alone less likely: then infection has no group.
+    Three leaves can be likelier together than the lungs are, and each alone less likely: then a union has no leaf.
     """
     if "groups" in masks:
-        return (masks["groups"][z].take(at) + len(GROUPS) * (masks["infection"][z].take(at) > 0)).astype(np.uint8)
+        unions = [(masks[key][z].take(at) > 0) << bit for bit, key in enumerate(_unions(masks, classes))]
+        return (masks["groups"][z].take(at) + len(classes.leaves) * np.sum(unions, axis=0)).astype(np.uint8)
     nested = [mask[z].take(at) for name, mask in masks.items() if name != "lungs"]
     return np.sum(nested, axis=0, dtype=np.uint8)
 

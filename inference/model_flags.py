@@ -1,9 +1,10 @@
 """Whether a model is good enough to be believed, and whether its training can tell what is unlike it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ct.classes import EM, L3
 from ct.refusal import Sentence, word_of
-from inference.result import Member, ModelCard, shown_finding
+from inference.result import Member, ModelCard
 from pages.page import counted
 
 # Below it more than two voxels are wrong for each that is right (Dice = 2 right / (2 right + wrong)). Infection on the
@@ -11,7 +12,7 @@ from pages.page import counted
 # flagged by their entropy). Consolidation: 0.72 by EM, 0.42 by EM of two epochs; on test scans 0.49 with the prior
 # phi1, which the paper shows to be poor, and 0.51 by the threshold that needs no model.
 LEAST_DICE = 0.5
-# Groups of ground glass are left out: readers themselves agree on them no better.
+# Beside what a model is judged by first. Kinds of ground glass are left out: readers agree on them no better.
 JUDGED = ("infection", "consolidation", "opacity")
 # Of n exchangeable patients and a new one, the new one lies farthest out with a probability of 1 / (n + 1): with 19 or
 # more, a scan like the training scans is flagged once in twenty at most by each distance. Seen on the phantom, patients
@@ -48,13 +49,21 @@ def _named(card: ModelCard) -> Iterator[tuple[Sentence, Member]]:
         yield Sentence("model {number}: ", number=number) if len(card.members) > 1 else Sentence(""), member
 
 
+def _judged(member: Member) -> Sequence[str]:
+    return [finding for rank, finding in enumerate(member.validation_dice) if rank == 0 or finding in JUDGED]
+
+
+def _name(member: Member, finding: str) -> str:
+    return member.names.get(finding, finding)
+
+
 def _flags(member: Member) -> Iterator[str]:
-    for finding in JUDGED:
+    for finding in _judged(member):
         dice = member.validation_dice.get(finding)
         if dice is not None and not dice >= LEAST_DICE:
             scans = counted(member.validation_scans[finding], "validation scan")
             yield (
-                f"a poor model: its Dice of {shown_finding(finding)} was {dice:.2f} over {scans}, less than "
+                f"a poor model: its Dice of {_name(member, finding)} was {dice:.2f} over {scans}, less than "
                 f"{LEAST_DICE}: more than two voxels wrong for each right one"
             )
     patients = member.training_patients
@@ -69,7 +78,7 @@ def _warnings(member: Member) -> Iterator[Sentence]:
     if not member.validation_dice:
         yield NOT_VALIDATED
     for finding, dice in member.validation_dice.items():
-        if dice is None and finding in JUDGED:
-            shown = word_of(shown_finding(finding), [shown_finding(each) for each in JUDGED])
+        if dice is None and finding in _judged(member):
+            shown = word_of(_name(member, finding), [*JUDGED, *EM.names, *L3.names])
             text = "no validation scan had {finding}, so nobody knows how well the model finds it"
             yield Sentence(text, finding=shown)

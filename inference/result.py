@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
+from ct.classes import ClassSet
 from ct.refusal import Sentence
 from ct.scan import Scan
 from pages.page import counted
@@ -31,6 +31,7 @@ class Member:
         validation_dice: By finding, the mean Dice over the validation scans that have it; None where none has it. Empty
             where the checkpoint does not say.
         validation_scans: By finding, how many these are.
+        names: What people call these findings.
     """
 
     training_scans: int | None = None
@@ -38,6 +39,7 @@ class Member:
     training_sites: int | None = None
     validation_dice: Mapping[str, float | None] = field(default_factory=dict)
     validation_scans: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -60,7 +62,7 @@ class Member:
             scans = counted(self.validation_scans.get(finding, 0), "scan")
             known = dice is not None and math.isfinite(dice)
             figure = f"{dice:.2f} over {scans}" if known else "undefined (no scan has it)"
-            shown.append(f"{shown_finding(finding)} Dice {figure}")
+            shown.append(f"{self.names.get(finding, finding)} Dice {figure}")
         return shown
 
 
@@ -104,12 +106,13 @@ class Result:
             repeats it.
         scan: The scan, in canonical orientation.
         masks: (Z, Y, X) on the scan's canonical grid: bool `lungs`, `infection` and, for stage 2, `consolidation`, each
-            inside the one before; for the multi-class task uint8 `groups` (codes of `ct.patterns.GROUPS`).
+            inside the one before; for the multi-class task its unions, and uint8 `groups`, indices of leaves.
         measurements: By name, units in names; None where it is undefined or needs an unknown spacing.
         lung_source: "file", "classical" or "lungmask".
         warnings: What is odd about the lungs, and what nobody knows of the model, a sentence each.
         flags: Why the result may be wrong although nothing failed, a sentence each; every output shows them.
         model: The model.
+        classes: What the model looks for.
     """
 
     name: str
@@ -121,27 +124,4 @@ class Result:
     warnings: tuple[Sentence, ...]
     flags: tuple[str, ...]
     model: ModelCard
-
-
-def shown_finding(key: str) -> str:
-    """A finding as people call it: "infection", "consolidation", or the name of a group."""
-    group = key.removeprefix("group_")
-    return NAME_OF_GROUP[int(group)] if group.isdigit() else key
-
-
-def masks_by_group(masks: Masks) -> dict[int, NDArray[np.bool_]]:
-    """What was found as groups of `ct.patterns` that share no voxel: what outputs fill, each in its group's colour.
-
-    Args:
-        masks: As in `Result`, or one plane of each.
-
-    Returns:
-        bool by group: the groups 2 to 4; or infection as the first of them, without consolidation, which is the last.
-    """
-    if "groups" in masks:
-        return {group: masks["groups"] == group for group in OPACITY_GROUPS}
-    infection = masks["infection"] > 0
-    if "consolidation" not in masks:
-        return {OPACITY_GROUPS[0]: infection}
-    dense = masks["consolidation"] > 0
-    return {OPACITY_GROUPS[0]: infection & ~dense, OPACITY_GROUPS[-1]: dense}
+    classes: ClassSet

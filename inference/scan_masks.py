@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from cohort.prepare.prepare_scan import PreparedScan, prepare_scan
-from ct.patterns import GROUPS, OPACITY_GROUPS
+from ct.classes import ClassSet
 from ct.scan import Scan
 from inference.result import Masks
 from lightning_modules.base import SegmentationModule
@@ -19,7 +19,7 @@ from training.training_set import lung_histogram
 
 # A GPU is busy with many slices only; a CPU is as fast with few, which need less memory.
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 4, 16
-GROUP = "group_"
+LEAF = "group_"  # what the names of probabilities of single leaves begin with
 NO_FLIP: tuple[int, ...] = ()
 FLIPS: tuple[tuple[int, ...], ...] = (NO_FLIP, (-1,), (-2,), (-2, -1))  # axes of (B, C, H, W) that are reversed
 
@@ -64,11 +64,11 @@ def segment_scan(
 
     Returns:
         Masks: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the multi-class
-        task lungs, infection (groups 2 to 4) and uint8 groups, the code of the likeliest inside the lungs.
+        task lungs, the unions of leaves, and uint8 groups, the index of the likeliest leaf.
     """
     answers = [(module, flip) for module in modules for flip in (FLIPS if flips else FLIPS[:1])]
     prepared = prepare_scan(scan, lung, size=modules[0].size)
-    inside = prepared.lung > 0
+    inside, classes = prepared.lung > 0, modules[0].classes
     mean: Maps = {}
     shares: dict[str, list[float]] = {}
     for number, (module, flip) in enumerate(answers):
@@ -76,11 +76,11 @@ def segment_scan(
             answer = _probabilities(prepared, module, flip, _part(progress, number / len(answers), len(answers)))
         if number == 0:
             features = torch.cat(seen).cpu().numpy()
-        for finding, share in _shares(answer, inside).items():
+        for finding, share in _shares(answer, inside, classes).items():
             shares.setdefault(finding, []).append(share)
         _add(mean, answer, 1 / len(answers))
     entropy, histogram = _entropy_bits(mean, inside), lung_histogram(prepared.hu, inside)
-    return Segmentation(_masks(prepared, mean, lung), entropy, shares, histogram, features)
+    return Segmentation(_masks(prepared, mean, lung, classes), entropy, shares, histogram, features)
 
 
 def _part(progress: Progress | None, start: float, parts: int) -> Progress:
@@ -99,7 +99,7 @@ def _add(mean: Maps, answer: Maps, weight: float) -> None:
 def _probabilities(
     prepared: PreparedScan, module: SegmentationModule, flip: tuple[int, ...], progress: Progress
 ) -> Maps:
-    """float32 (Z', size, size) by name, on the prepared grid; slices without lung are 0 and not computed."""
+    """float32 (Z', size, size) by name, on the prepared grid; slices where nothing can be are 0 and not computed."""
     found: Maps = {}
     for rows, x in _inputs(prepared, module, progress):
         with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, fastest_precision() == "bf16-mixed"):
@@ -113,10 +113,11 @@ def _probabilities(
 def _inputs(
     prepared: PreparedScan, module: SegmentationModule, progress: Progress
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows of slices with lung, and the network's input of each batch of them."""
+    """Rows of slices where something can be found, and the network's input of each batch of them."""
     context = module.hparams["context"]
     volume, lung = torch.from_numpy(prepared.hu), torch.from_numpy(prepared.lung > 0)
-    rows = torch.nonzero(lung.flatten(1).any(1))[:, 0]
+    everywhere = bool(module.classes.outside)
+    rows = torch.nonzero(lung.flatten(1).any(1) | everywhere)[:, 0]
     offsets = torch.arange(-(context // 2), context // 2 + 1)
     done = 0
     for z in torch.split(rows, CPU_BATCH_SIZE if module.device.type == "cpu" else GPU_BATCH_SIZE):
@@ -126,18 +127,21 @@ def _inputs(
         progress(done / len(rows))
 
 
-def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_]) -> Masks:
+def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_], classes: ClassSet) -> Masks:
     """Masks on the canonical grid."""
     masks: Masks = {"lungs": lung}
-    outer, likeliest = lung, np.zeros(lung.shape if any(name.startswith(GROUP) for name in mean) else 0, np.float32)
+    outer, likeliest = lung, np.zeros(lung.shape if any(name.startswith(LEAF) for name in mean) else 0, np.float32)
     for name, probability in mean.items():
         # Interpolated as a probability and cut afterwards: smoother than a nearest-neighbour mask.
         slices = prepared.transform.restore_slices(probability)
-        if name.startswith(GROUP):
-            groups = masks.setdefault("groups", np.zeros(lung.shape, np.uint8))
-            for codes, best, inside, level in zip(groups, likeliest, lung, slices, strict=True):
-                codes[inside & (level > best)] = int(name.removeprefix(GROUP))
-                np.maximum(best, level, out=best)
+        if name.startswith(LEAF):
+            index = int(name.removeprefix(LEAF))
+            leaves = masks.setdefault("groups", np.zeros(lung.shape, np.uint8))
+            for numbers, best, inside, level in zip(leaves, likeliest, lung, slices, strict=True):
+                here = _where(classes, index, inside)
+                better = here & (level > best)
+                numbers[better] = index
+                np.maximum(best, level, out=best, where=here)
         else:
             found = np.zeros(lung.shape, np.bool_)
             for target, inside, level in zip(found, outer, slices, strict=True):
@@ -146,29 +150,37 @@ def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_]) -> Masks
     return masks
 
 
-def _shares(answer: Maps, lung: NDArray[np.bool_]) -> dict[str, float]:
-    """Share of the lungs that one answer gives each finding, on the prepared grid."""
+def _where(classes: ClassSet, index: int, lung: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where a leaf can be: inside the lungs, or outside them; background in both, if anything is looked for there."""
+    if index == 0:
+        return np.ones_like(lung) if classes.outside else lung
+    return lung if classes.leaves[index].in_lungs else ~lung & (index in classes.outside)
+
+
+def _shares(answer: Maps, lung: NDArray[np.bool_], classes: ClassSet) -> dict[str, float]:
+    """Share of the lungs that one answer gives each finding inside them, on the prepared grid."""
     inside = {name: probability[lung] for name, probability in answer.items()}
     findings, outer = {}, np.ones(int(lung.sum()), np.bool_)
     for name, probability in inside.items():
-        if not name.startswith(GROUP):
+        if not name.startswith(LEAF):
             outer = outer & (probability > 0.5)
             findings[name] = outer
-    groups = {int(name.removeprefix(GROUP)): p for name, p in inside.items() if name.startswith(GROUP)}
-    if groups:
-        likeliest = np.array(list(groups))[np.argmax(np.stack(list(groups.values())), 0)]
-        findings |= {f"{GROUP}{group}": likeliest == group for group in OPACITY_GROUPS}
+    leaves = {int(name.removeprefix(LEAF)): p for name, p in inside.items() if name.startswith(LEAF)}
+    if leaves:
+        can_be = [index for index in leaves if index == 0 or classes.leaves[index].in_lungs]
+        likeliest = np.array(can_be)[np.argmax(np.stack([leaves[index] for index in can_be]), 0)]
+        findings |= {classes.leaves[index].key: likeliest == index for index in classes.sought if index in can_be}
     return {name: float(mask.mean()) for name, mask in findings.items()}
 
 
 def _entropy_bits(mean: Maps, lung: NDArray[np.bool_]) -> float:
     """Mean entropy of a voxel's class inside the lungs.
 
-    The classes are the groups, or where findings are nested (consolidation is infection) none, each without the next,
+    The classes are the leaves, or where findings are nested (consolidation is infection) none, each without the next,
     and the innermost.
     """
-    if any(name.startswith(GROUP) for name in mean):
-        levels = [mean[f"{GROUP}{group}"][lung] for group in GROUPS if f"{GROUP}{group}" in mean]
+    if any(name.startswith(LEAF) for name in mean):
+        levels = [probability[lung] for name, probability in mean.items() if name.startswith(LEAF)]
     else:
         nested = [np.ones(int(lung.sum()), np.float32)]
         for probability in mean.values():

@@ -62,6 +62,9 @@ class Segmenter:
                 "the checkpoints are of different tasks ({tasks}); an ensemble needs one task",
                 tasks=", ".join(sorted(tasks)),
             )
+        self.classes = self.modules[0].classes
+        if any(module.classes != self.classes for module in self.modules):
+            raise Refusal("the checkpoints look for different classes; an ensemble needs one class set")
         sizes = {module.size for module in self.modules}
         if len(sizes) > 1:
             raise Refusal(
@@ -115,7 +118,7 @@ class Segmenter:
             scan, lungs.mask, self.modules, self.flips, lambda share: told("segment", 0.3 + 0.5 * share)
         )
         told("measure", 0.8)
-        measured = measure(scan, found.masks)
+        measured = measure(scan, found.masks, self.classes)
         measured |= {"entropy_in_lungs_bits": found.entropy_bits} | spread(found.shares, measured["lung_ml"])
         warnings = [*lungs.warnings, *([GREYS] if scan.grey_hu else []), *model_warnings(self.card)]
         if not self.training:
@@ -133,9 +136,10 @@ class Segmenter:
             lung_source=lungs.source,
             warnings=tuple(warnings),
             flags=(
-                *answer_flags(scan, found.masks, measured, found.shares),
+                *answer_flags(scan, found.masks, self.classes, measured, found.shares),
                 *find_flags(scan, lungs.mask, found.lung_histogram, found.features, self.training),
                 *model_flags(self.card),
             ),
             model=self.card,
+            classes=self.classes,
         )

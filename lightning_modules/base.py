@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from batch import SliceBatch
+from ct.classes import EM, ClassSet
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
 from lightning_modules.each_slice import each_slice
 from lightning_modules.features import pooled_features
@@ -36,7 +37,8 @@ class SegmentationModule(LightningModule):
     """Mechanics of a slice segmenter; subclasses hold the maths of their paper.
 
     A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares once `monitor` and `findings`
-    (by which it is judged, its own first), and knows the labels that it learns from (`labels`, `shows_finding`).
+    (by which it is judged, its own first), knows the labels that it learns from (`labels`, `shows_finding`), and says
+    what it looks for (`classes`).
 
     Args:
         augmentation: How training batches are augmented.
@@ -45,6 +47,7 @@ class SegmentationModule(LightningModule):
     monitor: str | None
     task: str
     findings: tuple[str, ...]
+    classes: ClassSet = EM
     size: int
     network: nn.Module
 

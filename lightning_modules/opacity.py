@@ -1,7 +1,7 @@
-"""Paper L3: groups of opacities learned from the distribution of what readers say."""
+"""The multi-class task: classes learned from the distribution of what readers say (paper L3)."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch import SliceBatch
-from ct.patterns import GROUPS, OPACITY_GROUPS
+from ct.classes import class_set, read_class_set
 from ct.refusal import Word
 from lightning_modules.augment import Augmentation, affine_grid, vary_acquisition, warp
 from lightning_modules.base import SegmentationModule
@@ -24,13 +24,7 @@ from metrics.summary import Metrics
 from networks.by_name import Name, build_network
 from training.weights import load_network_weights
 
-OPAQUE = slice(OPACITY_GROUPS[0], OPACITY_GROUPS[-1] + 1)
 AIR_HU = -1024.0
-
-
-def opacity_of(groups: Tensor) -> Tensor:
-    """1 where groups are opacities, 0 where not, -1 where unlabelled; same shape and type."""
-    return torch.where(groups < 0, groups, (groups >= OPACITY_GROUPS[0]).to(groups))  # they are ordered
 
 
 class OpacityModule(SegmentationModule):
@@ -41,6 +35,8 @@ class OpacityModule(SegmentationModule):
         channels: Channels after the first convolution of the UNet.
         context: Adjacent slices in the input (paper L3: 1).
         encoder_weights: See `networks.by_name`; None downloads nothing.
+        classes: What is told apart: a name of experiments/classes, the path of a file like those, or, in a
+            checkpoint, its plain values. The data need the same.
         pretrained: Checkpoint of this task to start from (fine-tuning); empty starts from random weights.
         labels: `soft`: votes of several readers, else the noise model; `hard`: the label as it stands.
         noise_model: File of the reader noise model for singly labelled slices, needed for soft labels.
@@ -53,7 +49,6 @@ class OpacityModule(SegmentationModule):
     """
 
     task = "opacity"
-    findings = ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS))
     monitor = "val/opacity_iou"
     hu_mean: Tensor
     hu_std: Tensor
@@ -65,6 +60,7 @@ class OpacityModule(SegmentationModule):
         channels: int = 32,
         context: int = 1,
         encoder_weights: str | None = None,
+        classes: str | dict[str, Any] = "l3",
         pretrained: str = "",
         labels: Literal["soft", "hard"] = "soft",
         noise_model: str = "",
@@ -78,19 +74,27 @@ class OpacityModule(SegmentationModule):
         super().__init__(augmentation or Augmentation())
         if std_hu is not None and not 0 < std_hu < math.inf:
             raise ValueError(f"model.std_hu is {std_hu}; expected a positive number of HU")
+        self.classes = read_class_set(classes) if isinstance(classes, str) else class_set(classes)
+        self.findings = (self.outermost, *(self.classes.leaves[index].key for index in self.classes.sought))
         self.save_hyperparameters(
             "network", "channels", "context", "labels", "target", "weighting", "window_hu", logger=False
         )
+        self.hparams["classes"] = self.classes.plain()
         self.given = mean_hu, std_hu
-        self.network = build_network(network, context, len(GROUPS), channels, encoder_weights).to(
+        self.network = build_network(network, context, len(self.classes.leaves), channels, encoder_weights).to(
             memory_format=torch.channels_last
         )
-        self.targets = SoftTargets(len(GROUPS), noise_model if labels == "soft" else "")
+        self.targets = SoftTargets(len(self.classes.leaves), noise_model if labels == "soft" else "")
         # Filled from the training set in `setup`, or by a checkpoint.
-        for name, value in (("hu_mean", 0.0), ("hu_std", 1.0), ("class_frequency", [0.0] * len(GROUPS))):
+        for name, value in (("hu_mean", 0.0), ("hu_std", 1.0), ("class_frequency", [0.0] * len(self.classes.leaves))):
             self.register_buffer(name, torch.tensor(value))
         if pretrained:
             load_network_weights(pretrained, self.task, self.network)
+
+    @property
+    def outermost(self) -> str:
+        """What the names of the outermost finding's figures begin with."""
+        return self.classes.findings[0].figures
 
     def setup(self, stage: str) -> None:
         """Refuse a training without labels; take the training set's statistics, where the experiment gives none."""
@@ -105,10 +109,10 @@ class OpacityModule(SegmentationModule):
         return {Word("a pattern mask (pattern_mask)"): scans["has_pattern_mask"].to_numpy() == 1}
 
     def shows_finding(self, target: NDArray[np.int8]) -> bool:
-        return bool((target[0] >= OPACITY_GROUPS[0]).any())
+        return bool(np.isin(target[0], self.classes.sought).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, context, H, W), normalised -> probability of every group, float32 (B, 5, H, W)."""
+        """x (B, context, H, W), normalised -> probability of every leaf, float32 (B, C, H, W)."""
         return self.network(x).float().softmax(1)
 
     # -- data, on the device -------------------------------------------------------------------------------------------
@@ -159,16 +163,27 @@ class OpacityModule(SegmentationModule):
         logits, label = self.network(self.vary(batch)), batch["target"]
         loss = soft_label_loss(logits, target, label >= 0, self.class_frequency, self.hparams["weighting"])
         with torch.no_grad():  # more than half of the probability, without the probabilities
-            opaque = logits[:, OPAQUE].float().logsumexp(1) > logits[:, : OPAQUE.start].float().logsumexp(1)
-        self.log_step(batch, opaque, opacity_of(label[:, 0]), loss)
+            inside, rest = (logits[:, leaves].float().logsumexp(1) for leaves in self._in_and_out())
+        self.log_step(batch, inside > rest, self.opaque(label[:, 0]), loss)
         return loss
+
+    def opaque(self, leaves: Tensor) -> Tensor:
+        """1 where a leaf belongs to the outermost finding, 0 where not, -1 where unlabelled; same shape and type."""
+        member = torch.zeros(len(self.classes.leaves), dtype=leaves.dtype, device=leaves.device)
+        member[list(self.classes.opacities)] = 1
+        return torch.where(leaves < 0, leaves, member[leaves.clamp(min=0).long()])
+
+    def _in_and_out(self) -> tuple[list[int], list[int]]:
+        """Indices of the outermost finding's leaves, and of the others."""
+        inside = list(self.classes.opacities)
+        return inside, [index for index in self.classes.indices if index not in inside]
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
 
     def new_tables(self, slices: int) -> dict[str, nn.Module]:
         return {
             "opacity": ScanConfusion(slices),
-            "groups": ScanConfusion(slices, len(GROUPS)),
+            "groups": ScanConfusion(slices, len(self.classes.leaves)),
             "reliability": SliceSums(slices, BINS, 3),
             "group_reliability": SliceSums(slices, BINS, 3),
             "loss": SliceSums(slices, 2),
@@ -177,14 +192,14 @@ class OpacityModule(SegmentationModule):
     def update_tables(self, batch: SliceBatch) -> None:
         logits = self.network(batch["x"]).float()
         probability = logits.softmax(1)
-        opacity = probability[:, OPAQUE].sum(1)
+        opacity = probability[:, self._in_and_out()[0]].sum(1)
         label, lung, rows = batch["target"][:, 0], batch["lung"][:, 0], batch["slice_index"]
-        opaque = opacity_of(label)
+        opaque, region = self.opaque(label), self.region(lung)
         self.table("opacity").update(opacity > 0.5, opaque, lung, rows)
-        confidence, group = probability.max(1)
-        self.table("groups").update(group, label, lung, rows)
+        confidence, leaf = self.allowed(probability, lung).max(1)
+        self.table("groups").update(leaf, label, region, rows)
         self.table("reliability").update(reliability(opacity, opaque, lung & (label >= 0)), rows)
-        right = reliability(confidence, group == label, lung & (label >= 0))
+        right = reliability(confidence, leaf == label, region & (label >= 0))
         self.table("group_reliability").update(right, rows)
         divergence = soft_label_divergence(logits, batch["mean"], self.class_frequency, self.hparams["weighting"])
         valid = label >= 0
@@ -194,13 +209,27 @@ class OpacityModule(SegmentationModule):
     def summary(self, split: str) -> tuple[Metrics, pd.DataFrame]:
         tables = self.confusion_tables()
         self.group_confusion: NDArray[np.int64] = tables["groups"].sum(0)
-        return summarise_groups(tables, self.data.slice_table(split).described)
+        return summarise_groups(tables, self.data.slice_table(split).described, self.classes)
+
+    def region(self, lung: Tensor) -> Tensor:
+        """Where leaves are told apart: the lungs, or everything where a leaf is looked for outside them."""
+        return torch.ones_like(lung) if self.classes.outside else lung
+
+    def allowed(self, probability: Tensor, lung: Tensor) -> Tensor:
+        """Probability (B, C, H, W), 0 where a leaf cannot be: inside the lungs (B, H, W), or outside them."""
+        if not self.classes.outside:
+            return probability
+        inside = torch.tensor([leaf.in_lungs for leaf in self.classes.leaves], device=lung.device)
+        can_be = inside[:, None, None] == lung[:, None]
+        can_be[:, 0] = True  # background is everywhere
+        return probability * can_be
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.validate()
-        keys = {"dice": "opacity/dice_mean", "iou": "opacity/iou_pooled", "opacity_iou": "opacity/iou_pooled"}
-        keys |= {"relative_volume": "opacity/relative_volume", "loss": "test/loss"}
-        keys |= {f"group_{group}_iou": f"group_{group}/iou_pooled" for group in OPACITY_GROUPS}
+        outer = self.outermost
+        keys = {"dice": f"{outer}/dice_mean", "iou": f"{outer}/iou_pooled", "opacity_iou": f"{outer}/iou_pooled"}
+        keys |= {"relative_volume": f"{outer}/relative_volume", "loss": "test/loss"}
+        keys |= {f"{key}_iou": f"{key}/iou_pooled" for key in self.findings[1:]}
         self.log_figures({f"val/{short}": metrics[key] for short, key in keys.items()})
 
     # -- pictures, saved masks and new scans ---------------------------------------------------------------------------
@@ -210,11 +239,15 @@ class OpacityModule(SegmentationModule):
 
     def prediction(self, batch: SliceBatch) -> dict[str, Tensor]:
         probability, lung = self(batch["x"]), batch["lung"][:, 0]
-        opacity = probability[:, OPAQUE].sum(1) > 0.5
-        return {"groups": probability.argmax(1) * lung, "opacity": opacity & lung}
+        opacity = probability[:, self._in_and_out()[0]].sum(1) > 0.5
+        return {"groups": self.allowed(probability, lung).argmax(1) * self.region(lung), self.outermost: opacity & lung}
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
-        """x (B, context, H, W) -> probabilities (B, 1, H, W): `infection` (groups 2 to 4) and each `group_<n>`."""
+        """x (B, context, H, W) -> probabilities (B, 1, H, W): unions of leaves by key, and each leaf as `group_<n>`."""
         probability = self(x)
-        groups = {f"group_{group}": probability[:, group : group + 1] for group in GROUPS}
-        return {"infection": probability[:, OPAQUE].sum(1, keepdim=True)} | groups
+        unions = {
+            finding.key: probability[:, list(self.classes.indices_of(finding.key))].sum(1, keepdim=True)
+            for finding in self.classes.findings
+            if len(finding.leaves) > 1
+        }
+        return unions | {f"group_{index}": probability[:, index : index + 1] for index in self.classes.indices}

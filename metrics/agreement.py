@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.patterns import GROUPS, OPACITY_GROUPS, UNLABELLED
+from ct.classes import L3, UNLABELLED
 
 Groups = NDArray[np.int8]
 Bools = NDArray[np.bool_]
@@ -47,7 +47,7 @@ class Disagreement(NamedTuple):
     entropy: float
 
 
-def calls_of(groups: Groups, wanted: Collection[int] = OPACITY_GROUPS) -> Calls:
+def calls_of(groups: Groups, wanted: Collection[int] = L3.opacities) -> Calls:
     """Where each reader says one of the `wanted` groups; by default opacity, groups 2 to 4.
 
     Args:
@@ -127,10 +127,10 @@ def average_map(calls: Calls) -> Bools:
 def votes_of(groups: Groups) -> NDArray[np.uint8]:
     """uint8 (5, ...): how many of the R readers (at most 255) say each group; all 0 where nobody labelled."""
     assert len(groups) <= np.iinfo(np.uint8).max, "more readers than uint8 can count"
-    return np.stack([(groups == group).sum(0, dtype=np.uint8) for group in GROUPS])
+    return np.stack([(groups == group).sum(0, dtype=np.uint8) for group in L3.indices])
 
 
-def mean_map(votes: NDArray[np.uint8], wanted: Collection[int] = OPACITY_GROUPS) -> Figures:
+def mean_map(votes: NDArray[np.uint8], wanted: Collection[int] = L3.opacities) -> Figures:
     """float64 (...): share of the readers who say one of the `wanted` groups, of those who labelled the pixel."""
     voters = votes.sum(0, dtype=np.int16)
     share = np.full(voters.shape, np.nan)
@@ -138,7 +138,7 @@ def mean_map(votes: NDArray[np.uint8], wanted: Collection[int] = OPACITY_GROUPS)
     return share
 
 
-def deviation_map(votes: NDArray[np.uint8], wanted: Collection[int] = OPACITY_GROUPS) -> Figures:
+def deviation_map(votes: NDArray[np.uint8], wanted: Collection[int] = L3.opacities) -> Figures:
     """float64 (...): standard deviation (over R, not R - 1) of the readers' 0 / 1 maps of the `wanted` groups."""
     share = mean_map(votes, wanted)
     return np.sqrt(share * (1 - share))
@@ -146,7 +146,7 @@ def deviation_map(votes: NDArray[np.uint8], wanted: Collection[int] = OPACITY_GR
 
 def entropy_map(votes: NDArray[np.uint8]) -> Figures:
     """float64 (...): Shannon entropy in nats of the readers' groups; NaN where fewer than two readers labelled."""
-    share = np.stack([mean_map(votes, (group,)) for group in GROUPS])
+    share = np.stack([mean_map(votes, (group,)) for group in L3.indices])
     # 0 * log(0) is 0; shares of NaN stay NaN.
     entropy: Figures = -(share * np.log(np.where(share == 0, 1, share))).sum(0)
     return np.where(votes.sum(0, dtype=np.int16) > 1, entropy + 0.0, np.nan)
@@ -154,7 +154,7 @@ def entropy_map(votes: NDArray[np.uint8]) -> Figures:
 
 def disagreement(votes: NDArray[np.uint8]) -> Disagreement:
     """Sums over the contested pixels of votes (5, ...); divide by `pixels` for shares and the mean entropy."""
-    voters, opaque = votes.sum(0, dtype=np.int16), votes[list(OPACITY_GROUPS)].sum(0, dtype=np.int16)
+    voters, opaque = votes.sum(0, dtype=np.int16), votes[list(L3.opacities)].sum(0, dtype=np.int16)
     contested = (opaque > 0) & (voters > 1)
     return Disagreement(
         int(np.count_nonzero(contested)),

@@ -1,13 +1,14 @@
-"""Figures of paper L3 from the tables of a run: metrics.json and scans.csv of the multi-class task."""
+"""Figures of the multi-class task from the tables of a run: metrics.json and scans.csv."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ct.patterns import OPACITY_GROUPS
+from ct.classes import CONSOLIDATION, L3, ClassSet
 from metrics.reliability import expected_calibration_error
 from metrics.summary import Metrics, number, over_all_and_sites, overlap_columns, overlap_figures, pearson, per_scan
 
@@ -30,29 +31,31 @@ def one_against_rest(table: NDArray[np.int64], group: int) -> NDArray[np.int64]:
     return np.stack([columns[..., :-1, :].sum(-2) - positive, positive, unknown], -2)
 
 
-def summarise_groups(tables: Tables, slices: pd.DataFrame) -> tuple[Metrics, pd.DataFrame]:
+def summarise_groups(tables: Tables, slices: pd.DataFrame, classes: ClassSet = L3) -> tuple[Metrics, pd.DataFrame]:
     """All figures of a test run, over everything and for each site.
 
     Args:
-        tables: opacity (num_slices, 3, 2), summed probability of the opacity groups > 0.5; groups (num_slices, 6, 5),
-            by argmax; both over the lungs. reliability and group_reliability (num_slices, BINS, 3) of the summed
-            probability and of the confidence in the predicted group, over the lungs.
+        tables: opacity (num_slices, 3, 2), summed probability of the outermost finding's leaves > 0.5, over the lungs;
+            groups (num_slices, C + 1, C), the likeliest leaf, over the lungs, and beyond where a leaf lies outside
+            them. reliability and group_reliability (num_slices, BINS, 3) of the summed probability and of the
+            confidence in the predicted leaf.
             loss (num_slices, 2): sum over valid pixels and their number.
         slices: One row per slice with the columns scan_id, site, voxel_ml and weak_label.
+        classes: What the leaves are.
 
     Returns:
         (metrics, scans) as `metrics.summary.summarise` gives them.
     """
-    scans = _scans(tables, slices)
-    return over_all_and_sites(_figures, tables, slices, scans), scans
+    scans = _scans(tables, slices, classes)
+    return over_all_and_sites(partial(_figures, classes=classes), tables, slices, scans), scans
 
 
-def _binary_tables(tables: Tables) -> dict[str, NDArray[np.int64]]:
-    groups = {f"group_{group}": one_against_rest(tables["groups"], group) for group in OPACITY_GROUPS}
-    return {"opacity": tables["opacity"]} | groups
+def _binary_tables(tables: Tables, classes: ClassSet) -> dict[str, NDArray[np.int64]]:
+    alone = {classes.leaves[index].key: one_against_rest(tables["groups"], index) for index in classes.sought}
+    return {classes.findings[0].figures: tables["opacity"]} | alone
 
 
-def _scans(tables: Tables, slices: pd.DataFrame) -> pd.DataFrame:
+def _scans(tables: Tables, slices: pd.DataFrame, classes: ClassSet) -> pd.DataFrame:
     first = slices.groupby("scan_id", sort=False).first()
     columns: dict[str, Any] = {"scan_id": first.index, "site": first["site"].to_numpy()}
     columns["slices"] = per_scan(np.ones(len(slices), np.int64), slices)
@@ -66,24 +69,27 @@ def _scans(tables: Tables, slices: pd.DataFrame) -> pd.DataFrame:
     columns["severity_predicted"] = labelled[..., 1].sum(1) / share
     columns["wal_truth"] = 100 * (1 - columns["severity_truth"])
     columns["wal_predicted"] = 100 * (1 - columns["severity_predicted"])
-    columns["consolidation_score"] = per_scan(tables["groups"], slices)[:, :-1, -1].sum(1) / share
+    columns["consolidation_score"] = np.full(len(first), np.nan)
+    if classes.has(CONSOLIDATION):
+        dense = list(classes.indices_of(CONSOLIDATION))
+        columns["consolidation_score"] = per_scan(tables["groups"], slices)[:, :-1, dense].sum((1, 2)) / share
     weak_label = first["weak_label"].astype("Int64").reset_index(drop=True)
     columns["has_consolidation"] = weak_label.mask(weak_label < 0)
-    for name, table in _binary_tables(tables).items():
+    for name, table in _binary_tables(tables, classes).items():
         columns |= overlap_columns(name, per_scan(table, slices))
     return pd.DataFrame(columns)
 
 
-def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metrics:
+def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame, classes: ClassSet) -> Metrics:
     figures: Metrics = {"scans": len(scans), "slices": len(slices)}
-    for name, table in _binary_tables(tables).items():
+    for name, table in _binary_tables(tables, classes).items():
         figures |= overlap_figures(name, table, slices)
     r, n = pearson(scans["wal_truth"].to_numpy(float), scans["wal_predicted"].to_numpy(float))
     loss, pixels = tables["loss"].sum(0)
     return figures | {
         "wal/pearson_r": r,
         "wal/pearson_r_n": n,
-        "opacity/ece": number(expected_calibration_error(tables["reliability"].sum(0))),
+        f"{classes.findings[0].figures}/ece": number(expected_calibration_error(tables["reliability"].sum(0))),
         "groups/ece": number(expected_calibration_error(tables["group_reliability"].sum(0))),
         "test/loss": number(loss / pixels) if pixels else None,
     }

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
 
-from ct.patterns import UNLABELLED
+from ct.classes import UNLABELLED
 
 sitk: Any = SimpleITK  # its annotations are incomplete
 # Readers who agree at all converge within a few dozen iterations; SimpleITK's own limit is never.

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import ArrayLike
+
+from pages.rendering import TEMPLATES
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 12, 46
@@ -56,7 +60,23 @@ def axes_of(lines: Sequence[Line]) -> Axes:
     return Axes(x_range, y_range, _step(*x_range, whole=bool((x == x.round()).all())), step)
 
 
-def line_chart(lines: Sequence[Line], x_label: str, y_label: str, points: bool = False, here: bool = False) -> str:
+class Trace(NamedTuple):
+    """One line as it is drawn.
+
+    Attributes:
+        name: What it shows.
+        colour: As CSS has it.
+        dash: Lengths of its strokes and gaps.
+        runs: Points without a gap between them, across and down.
+    """
+
+    name: str
+    colour: str
+    dash: str
+    runs: list[list[tuple[float, float]]]
+
+
+def line_chart(lines: Sequence[Line], x_label: str, y_label: str, points: bool = False, here: bool = False) -> Markup:
     """Draw lines.
 
     Args:
@@ -67,26 +87,35 @@ def line_chart(lines: Sequence[Line], x_label: str, y_label: str, points: bool =
         here: Whether to draw an upright line of the class `here`, at first at the left end, for a script to move.
 
     Returns:
-        A legend and an <svg> that take their colours of text and axes from the page.
+        A legend and an SVG that take their colours of text and axes from the page.
     """
     axes = axes_of(lines)
-    parts = _grid(axes)
-    for number, line in enumerate(lines):
-        parts += _drawn(line, DASHES[number % len(DASHES)], axes, points)
-    if here:
-        parts.append(f'<line class="here" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>'
+    return TEMPLATES.render(
+        "line_chart.html",
+        width=WIDTH,
+        height=HEIGHT,
+        left=LEFT,
+        right=WIDTH - RIGHT,
+        top=TOP,
+        bottom=HEIGHT - BOTTOM,
+        x_label=x_label,
+        y_label=y_label,
+        x_ticks=[(x, axes.across(x)) for x in _ticks(*axes.x, axes.x_step)],
+        y_ticks=[(y, axes.down(y)) for y in _ticks(*axes.y, axes.y_step)],
+        traces=[_trace(line, DASHES[number % len(DASHES)], axes) for number, line in enumerate(lines)],
+        points=points,
+        here=here,
     )
-    parts.append(f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{escape(y_label)}</text>')
-    label = f"{y_label} over {x_label}"
-    return (
-        _legend(lines)
-        + f'<svg class="chart whole" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+
+
+def _trace(line: Line, dash: str, axes: Axes) -> Trace:
+    places = zip(np.ravel(line.x).astype(float), np.ravel(line.y).astype(float), strict=True)
+    runs = [
+        [(axes.across(x), axes.down(y)) for x, y in run]
+        for finite, run in groupby(places, key=lambda place: bool(np.isfinite(place[1])))
+        if finite
+    ]
+    return Trace(line.name, line.colour, dash, runs)
 
 
 def _step(low: float, high: float, whole: bool = False) -> float:
@@ -99,44 +128,3 @@ def _step(low: float, high: float, whole: bool = False) -> float:
 
 def _ticks(low: float, high: float, step: float) -> list[float]:
     return [float(step * number) for number in range(int(np.ceil(low / step - 1e-9)), int(high / step + 1e-9) + 1)]
-
-
-def _grid(axes: Axes) -> list[str]:
-    parts = []
-    for y in _ticks(*axes.y, axes.y_step):
-        at, kind = f"{axes.down(y):.1f}", "axis" if y == 0 else "grid"
-        parts.append(f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at}" dy=".35em" text-anchor="end">{y:g}</text>')
-    for x in _ticks(*axes.x, axes.x_step):
-        at = f"{axes.across(x):.1f}"
-        parts.append(f'<line class="axis" x1="{at}" x2="{at}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 5}"/>')
-        parts.append(f'<text x="{at}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{x:g}</text>')
-    return parts
-
-
-def _legend(lines: Sequence[Line]) -> str:
-    return (
-        '<div class="legend">'
-        + "".join(_named(line, dash) for line, dash in zip(lines, DASHES * 2, strict=False))
-        + "</div>"
-    )
-
-
-def _named(line: Line, dash: str) -> str:
-    stroke = f'<line class="line" style="stroke: {line.colour}" stroke-dasharray="{dash}" x2="30" y1="4" y2="4"/>'
-    return f'<span><svg class="chart" width="30" height="8">{stroke}</svg>{escape(line.name)}</span>'
-
-
-def _drawn(line: Line, dash: str, axes: Axes, points: bool) -> list[str]:
-    found, pen = [], "M"
-    marks = []
-    for x, y in zip(np.ravel(line.x).astype(float), np.ravel(line.y).astype(float), strict=True):
-        if not np.isfinite(y):
-            pen = "M"
-            continue
-        across, down = f"{axes.across(x):.1f}", f"{axes.down(y):.1f}"
-        found.append(f"{pen}{across} {down}")
-        marks.append(f'<circle class="point" style="stroke: {line.colour}" cx="{across}" cy="{down}" r="4"/>')
-        pen = "L"
-    path = f'<path class="line" style="stroke: {line.colour}" stroke-dasharray="{dash}" d="{"".join(found)}"/>'
-    return [path, *(marks if points else [])]

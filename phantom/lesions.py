@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from ct.patterns import INFECTION_CODES, NAME_OF_CODE
+from ct.classes import L3
 from phantom.anatomy import Anatomy
 from phantom.grid import Frame, Volume, paint, smooth_noise, tubes
 
-_CODE_OF_NAME = {name: code for code, name in NAME_OF_CODE.items()}
+_CODE_OF_NAME = {name: code for code, name in L3.name_of_code.items()}
 EFFUSION = _CODE_OF_NAME["pleural effusion"]
 LYMPH_NODE = _CODE_OF_NAME["lymphadenopathy"]
 GROUND_GLASS = _CODE_OF_NAME["pure ground-glass opacity"]
@@ -23,7 +23,7 @@ CRAZY_PAVING = _CODE_OF_NAME["crazy paving"]
 ORGANIZING = _CODE_OF_NAME["organizing pneumonia pattern"]
 ATOLL = _CODE_OF_NAME["atoll sign"]
 CONSOLIDATION = _CODE_OF_NAME["consolidation"]
-TRUTH_PATTERNS = (EFFUSION, LYMPH_NODE, *INFECTION_CODES)
+TRUTH_PATTERNS = (EFFUSION, LYMPH_NODE, *L3.codes_of("infection"))
 
 
 @dataclass

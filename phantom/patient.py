@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
+from ct.classes import L3
 from phantom.anatomy import FIELD_OF_VIEW_MM, Anatomy, build_anatomy
 from phantom.grid import Frame, Volume, paint
 from phantom.lesions import (
@@ -93,7 +93,7 @@ class Phantom:
         """
         truth = {code: occupancy.astype(np.float32) for code, occupancy in self.occupancy.items()}
         codes = read_contours(truth, self.lungs, Frame(self.hu.shape, self.spacing_mm), seed, manner)
-        return codes, np.isin(codes, INFECTION_CODES).astype(np.uint8)
+        return codes, np.isin(codes, L3.codes_of("infection")).astype(np.uint8)
 
 
 def make_phantom(
@@ -135,7 +135,7 @@ def make_phantom(
     hu = paint(tissue, content, left + right)
     lungs = np.where(left + right > 0.5, np.where(left >= right, 1, 2), 0).astype(np.uint8)
     share = left + right
-    truth = {code: canvas.occupancy.get(code, np.zeros_like(share)) * share for code in INFECTION_CODES}
+    truth = {code: canvas.occupancy.get(code, np.zeros_like(share)) * share for code in L3.codes_of("infection")}
     truth |= {EFFUSION: fluid, LYMPH_NODE: nodes}
     return Phantom(
         hu=_acquire(rng, frame, SITES[site], hu),
@@ -144,7 +144,7 @@ def make_phantom(
         lung_fraction=share.astype(np.float16),
         occupancy={code: truth[code].astype(np.float16) for code in TRUTH_PATTERNS},
         vessels=(vessels * share).astype(np.float16),
-        has_consolidation=any(bool((truth[code] > 0.5).any()) for code in CONSOLIDATION_CODES),
+        has_consolidation=any(bool((truth[code] > 0.5).any()) for code in L3.codes_of("consolidation")),
     )
 
 
@@ -173,7 +173,7 @@ def _frame(rng: np.random.Generator, site: Site, size: int, slices: int | None) 
 
 def _engorged(anatomy: Anatomy, canvas: Canvas) -> Volume:
     """Vessels as painted: swollen in ground glass, hidden in consolidation, which is about as dense as blood."""
-    infected, dense = canvas.sum_of(INFECTION_CODES), canvas.sum_of(CONSOLIDATION_CODES)
+    infected, dense = canvas.sum_of(L3.codes_of("infection")), canvas.sum_of(L3.codes_of("consolidation"))
     return np.minimum(anatomy.vessels * (1 + ENGORGEMENT * (infected - dense)), 1.0) * (1 - 0.8 * dense)
 
 

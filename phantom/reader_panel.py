@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
+from ct.classes import L3
 from phantom.grid import Frame, Volume, smooth_noise
 from phantom.lesions import EFFUSION, LYMPH_NODE
 
@@ -52,8 +52,8 @@ def read_contours(
     drawn = {code: _by_hand(frame, truth[code]) for code in truth}
     hand = manner.wobble * smooth_noise(rng, frame, 30) + rng.normal(0, 0.02) + manner.bias
     nothing = np.zeros(frame.shape, np.float32)
-    infection = sum((drawn[code] for code in INFECTION_CODES), nothing)
-    dense = sum((drawn[code] for code in CONSOLIDATION_CODES), nothing)
+    infection = sum((drawn[code] for code in L3.codes_of("infection")), nothing)
+    dense = sum((drawn[code] for code in L3.codes_of("consolidation")), nothing)
     is_dense = (dense + hand > CONSOLIDATION_CUT) & (dense > 0.05) & (lungs > 0)
     is_infected = ((infection + hand > INFECTION_CUT) & (infection > 0.05) & (lungs > 0)) | is_dense
 
@@ -61,8 +61,8 @@ def read_contours(
     # Fluid and nodes lie beside the lungs, so they never compete with the infection.
     codes[(drawn[EFFUSION] > 0.5) & (lungs == 0)] = EFFUSION
     codes[(drawn[LYMPH_NODE] > 0.5) & (lungs == 0)] = LYMPH_NODE
-    faint = tuple(code for code in INFECTION_CODES if code not in CONSOLIDATION_CODES)
-    for group, region in ((faint, is_infected & ~is_dense), (CONSOLIDATION_CODES, is_dense)):
+    faint = tuple(code for code in L3.codes_of("infection") if code not in L3.codes_of("consolidation"))
+    for group, region in ((faint, is_infected & ~is_dense), (L3.codes_of("consolidation"), is_dense)):
         codes[region] = _favourite(rng, frame, drawn, group, manner.taste)[region]
     return codes
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
+from ct.classes import L3
 from phantom.lesions import EFFUSION, LYMPH_NODE
 
 _STATED = (
@@ -44,7 +44,7 @@ def report_text(codes: NDArray[np.int8], rng: np.random.Generator) -> str:
     Returns:
         A few sentences; exactly one of them is about consolidation.
     """
-    infection, dense = np.isin(codes, INFECTION_CODES), np.isin(codes, CONSOLIDATION_CODES)
+    infection, dense = np.isin(codes, L3.codes_of("infection")), np.isin(codes, L3.codes_of("consolidation"))
     faint = infection & ~dense
     findings = [_say(rng, _GROUND_GLASS, faint)] if faint.any() else []
     if not infection.any():

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from ct.classes import L3, UNLABELLED
 from ct.files.write import write_dicom_series, write_scan_nifti
-from ct.patterns import CONSOLIDATION_CODES, UNLABELLED
 from machine.command_line import run_command
 from phantom.grid import Frame
 from phantom.patient import SITES, Phantom, Site, make_phantom
@@ -199,7 +199,7 @@ def _draw_patient(plan: ScanPlan, seed: int) -> tuple[Phantom, NDArray[np.int8]]
     for attempt in range(50):
         phantom = make_phantom((seed, plan.number, attempt), plan.site, positive, burden, plan.size, plan.slices)
         codes, _ = phantom.reader(100 * plan.number)
-        found_ml = np.isin(codes, CONSOLIDATION_CODES).sum() * np.prod(phantom.spacing_mm) / 1000
+        found_ml = np.isin(codes, L3.codes_of("consolidation")).sum() * np.prod(phantom.spacing_mm) / 1000
         if not positive or (phantom.has_consolidation and found_ml >= LEAST_CONSOLIDATION_ML):
             return phantom, codes
     raise AssertionError(f"no consolidation in 50 draws of {plan.scan_id}")

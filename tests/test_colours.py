@@ -9,13 +9,14 @@ import pytest
 from matplotlib.colors import to_hex
 from places import ROOT
 
-from callbacks.log_slices import draw_panels, draw_slices
-from ct.colours import COLOUR_OF, NAME_OF_COLOUR, rgb_of
+from callbacks.log_slices import draw_panels, draw_slices, shown_in
+from ct.classes import COLOUR_OF, EM, FOLDER, L3, read_class_set
+from ct.colours import BESIDE_CLASSES, name_of, rgb_of
 from evaluation.report.drawing import LINE_COLOURS
 from evaluation.report.general_figures import forest
 from evaluation.report.worst_scans import Failure, draw_failures
+from inference.layers import findings_in, findings_of
 from inference.outputs.slice_viewer import legend
-from inference.overlays import findings_in, findings_of
 
 # Linear RGB as seen without one kind of cone (Machado, Oliveira and Fernandes 2009, severity 1).
 VISION = {
@@ -57,26 +58,34 @@ def test_red_beside_green_would_fail() -> None:
 
 def test_what_stands_for_a_thing_stands_for_no_other() -> None:
     same = {"opacity": "infection", "group_4": "consolidation", "background": "threshold"}
-    colours = [colour for thing, colour in COLOUR_OF.items() if thing not in same]
+    same |= {"infection_without_consolidation": "infection"}
+    things = {leaf.key for classes in (EM, L3) for leaf in classes.leaves} | {"infection", "opacity", *BESIDE_CLASSES}
+    colours = [COLOUR_OF[thing] for thing in things - set(same)]
     assert len(set(colours)) == len(colours)
     assert all(COLOUR_OF[thing] == COLOUR_OF[other] for thing, other in same.items())
     assert not {colour.upper() for colour in LINE_COLOURS} & set(COLOUR_OF.values())
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
+def test_no_two_leaves_of_a_class_set_have_one_colour(name: str) -> None:
+    colours = [leaf.colour for leaf in read_class_set(name).leaves]
+    assert len(set(colours)) == len(colours)
+
+
 def test_the_docs_name_the_colours_that_are_drawn() -> None:
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "docs" / "predict.md").read_text(), re.MULTILINE)
     said = dict(rows)
-    of_groups = ", ".join(NAME_OF_COLOUR[f"group_{group}"] for group in (2, 3, 4))
-    marked = f"{NAME_OF_COLOUR['reader']}; {NAME_OF_COLOUR['model']}"
+    of_groups = ", ".join(name_of(COLOUR_OF[f"group_{group}"]) for group in (2, 3, 4))
+    marked = f"{name_of(COLOUR_OF['reader'])}; {name_of(COLOUR_OF['model'])}"
     for thing in ("lungs", "consolidation", "threshold"):
-        assert said[thing] == NAME_OF_COLOUR[thing]
-    assert [colour for text, colour in rows if text.startswith("infection (")] == [NAME_OF_COLOUR["infection"]]
+        assert said[thing] == name_of(COLOUR_OF[thing])
+    assert [colour for text, colour in rows if text.startswith("infection (")] == [name_of(COLOUR_OF["infection"])]
     assert [colour for text, colour in rows if text.startswith("pure ground glass,")] == [of_groups]
     assert [colour for text, colour in rows if text.startswith("what a reader marked")] == [marked]
 
 
 def test_no_other_file_names_a_colour_of_a_thing() -> None:
-    allowed = {"ct/colours.py", "pages/style.py"}  # the second: a page's own ink and paper
+    allowed = {"ct/colours.py", "pages/page.css"}  # the second: a page's own ink and paper
     pattern = re.compile(r"\"tab:\w+\"|\"(red|green|blue|orange|purple|brown|yellow|cyan)\"|#[0-9a-fA-F]{6}\b")
     named = {}
     for room in ("callbacks", "ct", "evaluation", "inference", "pages", "viewer"):
@@ -97,7 +106,7 @@ def masks() -> dict[str, np.ndarray]:
 def test_pictures_for_wandb_are_outlined_in_the_colours() -> None:
     hu = np.full((1, 128, 128), -800, np.int16)
     nothing = {name: np.zeros_like(mask) for name, mask in masks().items()}
-    (picture,) = draw_panels(hu, masks(), nothing)
+    (picture,) = draw_panels(hu, masks(), nothing, shown_in(masks(), EM))
     assert picture.shape == (256, 3 * 256, 3)
     ct, reader, model = np.split(picture, 3, axis=1)
     grey = round((-800 + 1000) / 1350 * 255 - 0.5)
@@ -112,7 +121,7 @@ def test_pictures_for_wandb_are_outlined_in_the_colours() -> None:
 
 def test_figures_draw_and_label_in_the_colours() -> None:
     hu = np.full((1, 128, 128), -800, np.int16)
-    figure = draw_slices(hu, masks(), masks(), ["a"])
+    figure = draw_slices(hu, masks(), masks(), ["a"], shown_in(masks(), EM))
     (legend,) = figure.legends
     assert {text.get_text(): to_hex(line.get_color()).upper() for text, line in _entries(legend)} == {
         name: COLOUR_OF[name] for name in ("infection", "consolidation")
@@ -146,18 +155,19 @@ def test_what_was_missed_is_the_reader_s_and_what_is_false_is_the_model_s() -> N
 def test_numbers_and_curves_of_pages_have_the_colour_of_their_finding() -> None:
     empty = np.zeros((1, 2, 2), bool)
     nested = {"lungs": empty, "infection": empty, "consolidation": empty}
-    for found in (findings_of(nested), findings_of(nested | {"groups": empty}), findings_in(["infection_ml"])):
+    grouped = findings_of(nested | {"groups": empty}, L3)
+    for found in (findings_of(nested, EM), grouped, findings_in(["infection_ml"], EM)):
         assert all(finding.colour == COLOUR_OF[finding.key] for finding in found)
 
 
 def test_pages_explain_the_colours_that_they_draw() -> None:
     empty = np.zeros((1, 2, 2), bool)
     nested = {"lungs": empty, "infection": empty, "consolidation": empty}
-    for masks_of, things in (
-        (nested, ("lungs", "infection", "consolidation")),
-        (nested | {"groups": empty}, ("lungs", "group_2", "group_3", "group_4")),
+    for masks_of, classes, things in (
+        (nested, EM, ("lungs", "infection", "consolidation")),
+        (nested | {"groups": empty}, L3, ("lungs", "group_2", "group_3", "group_4")),
     ):
-        assert re.findall(r"background: (#\w+)", legend(masks_of)) == [COLOUR_OF[thing] for thing in things]
+        assert re.findall(r"background: (#\w+)", legend(masks_of, classes)) == [COLOUR_OF[thing] for thing in things]
 
 
 def _entries(legend):  # type: ignore[no-untyped-def]

@@ -22,7 +22,7 @@ TRIALS = [
     {"optimizer.lr": 3e-05, "model.augmentation.flip": False, "data.batch_size": 4, "model.dice_over": "batch"},
     {"optimizer.lr": 1e-2, "model.augmentation.flip": True, "data.batch_size": 8, "model.dice_over": "image"},
 ]
-STOPS = 10
+STOPS = 6
 SOON_S = 10.0
 
 
@@ -94,7 +94,7 @@ def value_of(config: dict[str, Any], name: str) -> Any:
 
 
 def test_a_stop_from_the_agent_ends_every_rank(cohort: Path, tmp_path: Path) -> None:
-    """Ten times: while the ranks start, and anywhere in the training."""
+    """While the ranks start, and anywhere in the training."""
     home, random_of = tmp_path / "runs" / "smoke_infection", random.Random(0)
     asked: dict[str, int] = {}
 

@@ -1,22 +1,18 @@
 """The two pages of the viewer; Streamlit runs this file for every visitor and every click."""
 
-from pathlib import Path
-
 import streamlit as st
 
-from viewer.first_screen import DOES, MARK, PRODUCT, PURPOSE
+from viewer.first_screen import PRODUCT, branded
 from viewer.options import Options, read_options
 
 STARTING = "The viewer is starting; this takes some seconds once."
-STYLE = Path(__file__).with_name("page.css")
-HEADER = f'<header class="{MARK}"><b>{PRODUCT}</b> <span>{DOES}</span> <small>{PURPOSE}</small></header>'
 
 
 def main() -> None:
     """Show the page that the visitor picked."""
     options = read_options()
     st.set_page_config(page_title=PRODUCT, layout="wide")
-    st.html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>{HEADER}")
+    st.html(branded("app"))
     pages = [
         st.Page(lambda: show_scan(options), title="Segment a scan", url_path="scan"),
         st.Page(lambda: show_runs(options), title="Compare runs", url_path="runs"),

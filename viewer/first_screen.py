@@ -4,28 +4,20 @@ import re
 from pathlib import Path
 
 import streamlit
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
+from pages.rendering import Templates
+
 PRODUCT = "Ground Glass"
 DOES = "Finds lung opacities in a chest CT, measures them, and shows where they are."
 PURPOSE = "For research. No medical device: no diagnosis or treatment may rest on it."
-# In the page of the app: where it is, the page has come.
-MARK = "product"
 PATHS = ("/", "/scan", "/runs")
 SHELL = Path(streamlit.__file__).with_name("static") / "index.html"
-SCREEN = f"""
-<style>
-  :root {{ color-scheme: light dark; }}
-  #first-screen {{ position: fixed; inset: 0; display: flex; flex-direction: column; justify-content: center;
-    padding: 0 1.5rem; max-width: 34rem; margin: auto; font: 16px/1.5 system-ui, sans-serif; }}
-  #first-screen h1 {{ font-size: 2rem; margin: 0; }} #first-screen p {{ margin: .4rem 0; }}
-  body:has(.{MARK}) #first-screen {{ display: none; }}
-</style>
-<div id="first-screen" role="status"><h1>{PRODUCT}</h1><p>{DOES}</p><p>{PURPOSE}</p><p>Loading&hellip;</p></div>
-<noscript>{PRODUCT} needs JavaScript.</noscript>
-"""
+HERE = Path(__file__).parent
+TEMPLATES = Templates(HERE / "templates")
 
 
 def routes() -> list[Route]:
@@ -44,6 +36,17 @@ def first_screen(shell: str) -> str:
     Args:
         shell: Its index.html.
     """
-    titled = re.sub("<title>.*?</title>", f"<title>{PRODUCT}</title>", shell)
+    titled = re.sub("(?<=<title>).*?(?=</title>)", PRODUCT, shell)
     bare = re.sub("<noscript>.*?</noscript>", "", titled, flags=re.DOTALL)
-    return bare.replace("<body>", f"<body>{SCREEN}", 1)
+    before, body, after = bare.partition("<body>")
+    return f"{before}{body}{branded('first_screen')}{after}"
+
+
+def branded(name: str) -> Markup:
+    """Return a template with its style that says what the product is and does.
+
+    Args:
+        name: Of the template and of the style, without their suffixes.
+    """
+    style = Markup((HERE / name).with_suffix(".css").read_text(encoding="utf-8"))
+    return TEMPLATES.render(f"{name}.html", style=style, product=PRODUCT, does=DOES, purpose=PURPOSE)

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ct.classes import Finding
 from inference.outputs.scan_numbers import SIDES, ZONES, scores, shown_ml, shown_percent, table_of
-from inference.overlays import Finding
 
 UNKNOWN = "-"
 Measured = Mapping[str, float | None]

@@ -11,8 +11,9 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from ct.colours import rgb_of
 from ct.scan import Scan
-from viewer.findings import Layer
+from inference.layers import Layer
 
 # The browser keeps three or four bytes for every voxel.
 MOST_PIXELS = 256
@@ -26,7 +27,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("solid.js", "planes.js")
 _planes = st.components.v2.component(
     "planes",
-    html='<div class="planes"></div>',
+    html=(HERE / "templates" / "planes.html").read_text(encoding="utf-8"),
     css=(HERE / "planes.css").read_text(encoding="utf-8"),
     js="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
 )
@@ -73,7 +74,7 @@ def pack(scan: Scan, layers: Sequence[Layer], truth: Sequence[Layer], name: str)
         "start": _start(layers, truth, step),
         "windows": WINDOWS_HU,
         "layers": [
-            {"name": name, "rgb": classes[name].rgb, "strength": STRENGTH if number else LUNG_STRENGTH}
+            {"name": name, "rgb": rgb_of(classes[name].colour), "strength": STRENGTH if number else LUNG_STRENGTH}
             for number, name in enumerate(names)
         ],
         "reader": bool(truth),

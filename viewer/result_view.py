@@ -12,18 +12,18 @@ from uuid import uuid4
 import streamlit as st
 
 from ct.scan import Scan
-from inference.outputs.profile import mask_of
+from inference.layers import Layer, findings_of, mask_of
 from inference.outputs.scan_numbers import tiles
 from inference.outputs.scan_page import LUNG_SOURCES
 from inference.outputs.write_outputs import PAGE
-from inference.overlays import findings_of
 from inference.result import Masks, Result
-from viewer.findings import Layer, agreement, layers_of
+from viewer.findings import agreement, all_layers
 from viewer.measured import ABOUT, region_table, scores_table, volumes_table
 from viewer.planes import pack, show_planes, step_of
 from viewer.visit import plain
 
 REPORT_PIXELS_HIGH = 900
+SHOWN_REASONS = 2
 DETAILS = "Details are below, in *About this result*."
 MOUSE = (
     "Click: the place that all planes show. Wheel: next slice. Drag with the right button: window. "
@@ -50,12 +50,12 @@ class Segmented:
     @cached_property
     def layers(self) -> list[Layer]:
         """What the model found, the lungs first."""
-        return layers_of(self.result.masks)
+        return all_layers(self.result.masks, self.result.classes)
 
     @cached_property
     def drawn(self) -> list[Layer]:
         """The same of the reader, without lungs."""
-        return layers_of(self.truth) if self.truth else []
+        return all_layers(self.truth, self.result.classes) if self.truth else []
 
     @cached_property
     def packet(self) -> bytes:
@@ -82,13 +82,19 @@ def _show_answer(shown: Segmented, scan: str, model: str) -> None:
     st.header(plain(f"{scan}, segmented by {model}"), anchor=False)
     st.caption(plain(f"Model: {result.model.card_line}{flips}."))
     if result.flags:
-        reasons = "; ".join(dict.fromkeys(plain(headline(flag)) for flag in result.flags))
-        st.warning(f"**This result may be wrong:** {reasons}. {DETAILS}", icon=":material/flag:")
-    st.html(tiles(result.measurements, findings_of(result.masks)))
+        st.warning(f"**This result may be wrong:** {reasons(result.flags)}. {DETAILS}", icon=":material/flag:")
+    st.html(tiles(result.measurements, findings_of(result.masks, result.classes)))
     show_planes(shown.packet, shown.name)
     st.caption(f"{MOUSE}{_coarser(result.scan)}")
     if shown.drawn:
         st.caption(plain(f"Agreement with the reader (Dice): {_agreements(shown)}."))
+
+
+def reasons(flags: Sequence[str]) -> str:
+    """The first two reasons of a doubtful answer, and how many more there are: the picture has to fit below them."""
+    heads = list(dict.fromkeys(plain(headline(flag)) for flag in flags))
+    more = [f"and {len(heads) - SHOWN_REASONS} more"] if len(heads) > SHOWN_REASONS else []
+    return "; ".join([*heads[:SHOWN_REASONS], *more])
 
 
 def headline(flag: str) -> str:
@@ -103,13 +109,13 @@ def _coarser(scan: Scan) -> str:
 
 def _agreements(shown: Segmented) -> str:
     """Of each finding that both tell."""
-    result, truth = shown.result, shown.truth
-    found = {finding.key for finding in findings_of(result.masks)}
-    return "; ".join(
-        f"{finding.name} {agreement(mask_of(truth, finding), mask_of(result.masks, finding), result.scan)}"
-        for finding in findings_of(truth)
-        if finding.key in found
+    truth, masks, classes = shown.truth, shown.result.masks, shown.result.classes
+    both = [finding for finding in findings_of(truth, classes) if finding in findings_of(masks, classes)]
+    figures = (
+        agreement(mask_of(truth, classes, each.key), mask_of(masks, classes, each.key), shown.result.scan)
+        for each in both
     )
+    return "; ".join(f"{finding.name} {figure}" for finding, figure in zip(both, figures, strict=True))
 
 
 # A fragment: another tab draws the tabs again, and nothing else.
@@ -129,7 +135,7 @@ def _show_tabs(shown: Segmented) -> None:
 
 
 def _show_numbers(result: Result) -> None:
-    measured, findings = result.measurements, findings_of(result.masks)
+    measured, findings = result.measurements, findings_of(result.masks, result.classes)
     for rows in (volumes_table(measured, findings), region_table(measured, findings), scores_table(measured)):
         if len(rows):
             st.table(rows.map(plain))

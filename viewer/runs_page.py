@@ -15,7 +15,7 @@ from evaluation.report.side_by_side import Runs, same_test
 from evaluation.report.worst_scans import draw_failures, failure, most_false, worst_scans
 from evaluation.run_data import Run, read_run
 from evaluation.statistics import between, per_site_table
-from evaluation.tables import CAPTION, FINDINGS, KEYS, finding_rows, text
+from evaluation.tables import CAPTION, KEYS, finding_rows, findings_of, label_of, text
 from pages.page import cell, counted
 from viewer.models import newest_runs, run_label
 from viewer.site_bars import ALL, BAR_FIGURES, NO_INTERVALS, draw_sites, site_figures
@@ -90,7 +90,7 @@ def _show_part(part: Runs) -> None:
     st.table(runs_table(part, intervals).map(plain), hide_index=True)
     st.caption(f"{CAPTION} {INTERVALS}{_without(part, intervals)}")
     left, right = st.columns(2)
-    finding = left.selectbox("Finding", first.findings, format_func=lambda name: FINDINGS[name])
+    finding = left.selectbox("Finding", first.findings, format_func=label_of)
     figure = right.selectbox("Figure", BAR_FIGURES, format_func=lambda key: BAR_FIGURES[key])
     rows = site_figures(part, intervals, finding, figure)
     if rows["value"].notna().any():
@@ -129,7 +129,7 @@ def runs_table(part: Mapping[str, Run], intervals: Mapping[str, pd.DataFrame]) -
     rows = []
     for name, run in part.items():
         ends = intervals.get(name, NO_INTERVALS)
-        keys = [finding for finding in FINDINGS if f"{finding}/dice_mean" in run.metrics]
+        keys = findings_of(run.metrics)
         for key, row in zip(keys, finding_rows(run.metrics), strict=True):
             here = ends[(ends["site"] == ALL) & (ends["finding"] == key)].set_index("figure")
             figures = {

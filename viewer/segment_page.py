@@ -92,7 +92,9 @@ def _ask(question: Question) -> Answer:
 def _segment(question: Question, work: Path, out: Path, tell: Callable[[str, float], None]) -> Segmented:
     example = question.scan.bring(work)
     result = segment(question.model.checkpoint, question.flips, example.source, out, example.name, tell)
-    return Segmented(result, read_truth(result.scan, example.patterns, example.infection, result.masks), out)
+    return Segmented(
+        result, read_truth(result.scan, example.patterns, example.infection, result.masks, result.classes), out
+    )
 
 
 def _show(answer: Answer, picked: Question | None) -> None:

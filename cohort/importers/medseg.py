@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cohort.dataset_files import check_pairs, find_folder, read_groups, recode_mask, volumes_in
 from cohort.importing import new_cohort, run_importer
 from cohort.table import CohortRow
-from ct.patterns import CONSOLIDATION_CODES
+from ct.classes import L3
 from machine.command_line import run_command
 
 SITE = "radiopaedia"
@@ -65,7 +65,7 @@ def import_medseg(folder: str | Path, out_dir: str | Path, groups: str | Path | 
                     image=image,
                     lung_mask=lungs[name],
                     pattern_mask=target,
-                    has_consolidation=int(not codes.isdisjoint(CONSOLIDATION_CODES)),
+                    has_consolidation=int(not codes.isdisjoint(L3.codes_of("consolidation"))),
                 )
             )
     return Path(out_dir) / "cohort.csv"

@@ -34,10 +34,10 @@ from cohort.dataset_files import check_pairs, find_folder, is_visible, look_for_
 from cohort.importers.medseg import CODE_OF_VALUE
 from cohort.importing import new_cohort, run_importer
 from cohort.table import CohortRow
+from ct.classes import L3
 from ct.files.formats import NIFTI_SUFFIXES
 from ct.files.images import SLICE_IMAGE_SUFFIXES
 from ct.files.volume_file import DAMAGE
-from ct.patterns import CONSOLIDATION_CODES
 from machine.command_line import run_command
 
 SITE = "sirm"
@@ -96,7 +96,7 @@ def import_medseg_slices(
                     image=image,
                     lung_mask=_save(np.full_like(codes, 255), everything) if whole_image else None,
                     pattern_mask=target,
-                    has_consolidation=int(np.isin(codes, CONSOLIDATION_CODES).any()),
+                    has_consolidation=int(np.isin(codes, L3.codes_of("consolidation")).any()),
                     grey_low_hu=grey_low_hu,
                     grey_high_hu=grey_high_hu,
                 )

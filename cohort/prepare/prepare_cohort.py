@@ -29,6 +29,7 @@ from cohort.prepare.workers import Died, run_each
 from cohort.pseudonyms import cohort_salt
 from cohort.splits import assign_splits
 from cohort.table import CohortRow, read_cohort, weak_label_of
+from ct.classes import L3, ClassSet, read_class_set
 from ct.refusal import Refusal, Sentence
 from machine.command_line import run_command
 from machine.file_lock import locked
@@ -75,15 +76,18 @@ class PreparedCohort:
         return self.out_dir / VERDICTS
 
 
-def prepared_folder(cohort: str | Path, size: int, root: str | Path = "prepared") -> Path:
+def prepared_folder(cohort: str | Path, size: int, root: str | Path = "prepared", classes: ClassSet = L3) -> Path:
     """Return the folder in which a cohort is prepared at a size; training looks there too."""
     resolved = Path(cohort).resolve()
     # Two cohorts may share a folder name: the hash of the path keeps their arrays apart.
     key = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
-    return Path(root) / f"{resolved.parent.name}-{size}-{key}"
+    other = "" if classes.reading == L3.reading else f"-{classes.name}-{classes.reading}"
+    return Path(root) / f"{resolved.parent.name}-{size}-{key}{other}"
 
 
-def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256, jobs: int = 2) -> PreparedCohort:
+def prepare_cohort(
+    cohort_csv: str | Path, out_dir: str | Path, size: int = 256, jobs: int = 2, classes: ClassSet = L3
+) -> PreparedCohort:
     """Prepare every scan of a cohort; what is already prepared from the same bytes with the same parameters is kept.
 
     Writes one folder per usable scan, verdicts.csv with what became of every scan and why, and index.csv with the
@@ -95,6 +99,7 @@ def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256,
         out_dir: Where the prepared folders go.
         size: Pixels along each side in plane.
         jobs: Processes that work at the same time.
+        classes: Whose codes the pattern masks hold.
 
     Returns:
         The verdicts and the folders.
@@ -115,7 +120,7 @@ def prepare_cohort(cohort_csv: str | Path, out_dir: str | Path, size: int = 256,
         _remove_damaged(rows, out, jobs)
         labels, reasons = _weak_labels(rows)
         outcomes = {scan_id: Outcome(reason=reason) for scan_id, reason in reasons.items()}
-        outcomes |= _prepare_all([row for row in rows if row.scan_id not in reasons], out, size, jobs)
+        outcomes |= _prepare_all([row for row in rows if row.scan_id not in reasons], out, size, jobs, classes)
         records = _settle(rows, outcomes, out)
         verdicts = tuple(_verdict(row, outcomes[row.scan_id], records, cohort.path.parent) for row in rows)
         done = PreparedCohort(out, rows, verdicts, sum(outcome.fresh for outcome in outcomes.values()))
@@ -162,13 +167,13 @@ def _remove_damaged(rows: Sequence[CohortRow], out: Path, jobs: int) -> None:
         print(f"{count} scans in {out} were prepared by another version and are prepared again", file=sys.stderr)
 
 
-def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int) -> dict[str, Outcome]:
+def _prepare_all(rows: Sequence[CohortRow], out: Path, size: int, jobs: int, classes: ClassSet) -> dict[str, Outcome]:
     """Prepare what is not there yet and return what became of each row."""
     outcomes = {row.scan_id: Outcome() for row in rows}
-    todo = [row for row in rows if not is_current(row, out, size)]
+    todo = [row for row in rows if not is_current(row, out, size, classes)]
     if todo:
         print(estimate(todo, size).text(out, jobs), file=sys.stderr)
-    results = run_each(todo, partial(try_row, out_dir=out, size=size), jobs)
+    results = run_each(todo, partial(try_row, out_dir=out, size=size, classes=classes), jobs)
     bar = tqdm(
         total=len(rows),
         initial=len(rows) - len(todo),
@@ -265,11 +270,13 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--cohort", type=Path, default=PHANTOM, help="the cohort.csv")
     parser.add_argument("--out", type=Path, help="folder for the prepared scans; if blank, where training looks")
     parser.add_argument("--size", type=int, default=256, help="pixels along each side in plane")
+    parser.add_argument("--classes", default="l3", help="class set of pattern masks, of experiments/classes (l3)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that work at the same time")
     options = parser.parse_args(args)
-    out = options.out or prepared_folder(options.cohort, options.size)
     try:
-        done = prepare_cohort(options.cohort, out, options.size, options.jobs)
+        classes = read_class_set(options.classes)
+        out = options.out or prepared_folder(options.cohort, options.size, classes=classes)
+        done = prepare_cohort(options.cohort, out, options.size, options.jobs, classes)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -18,9 +18,9 @@ from cohort.leakage import volume_hash
 from cohort.prepare.checksums import write_record
 from cohort.prepare.sources import FORMAT_VERSION, hash_content, prepared_key, remember, stamp_of
 from cohort.table import CohortRow
+from ct.classes import INFECTION, L3, ClassSet
 from ct.files.read import read_mask, read_pattern_mask, read_scan
 from ct.lungs.find import Lungs, find_lungs
-from ct.patterns import infection_of
 from ct.refusal import Refusal, Sentence
 from ct.resample import Transform, plan_transform
 from ct.scan import Scan
@@ -95,10 +95,10 @@ class OutputError(OSError):
     """The prepared scan cannot be written; that says nothing about the scan."""
 
 
-def try_row(row: CohortRow, out_dir: Path, size: int) -> Outcome:
+def try_row(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3) -> Outcome:
     """Prepare one scan like `prepare_row`, with every error told in the outcome."""
     try:
-        return Outcome(fresh=prepare_row(row, out_dir, size))
+        return Outcome(fresh=prepare_row(row, out_dir, size, classes))
     except OutputError as error:
         return Outcome(stop=str(error))
     except MemoryError:
@@ -123,13 +123,14 @@ def _with_file(sentence: str, row: CohortRow) -> str:
     return f"{row.image}: {sentence.removeprefix(f'{row.scan_id}: ')}"
 
 
-def prepare_row(row: CohortRow, out_dir: Path, size: int) -> bool:
+def prepare_row(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3) -> bool:
     """Prepare one scan of a cohort into `out_dir/<scan_id>` unless it is there already.
 
     Args:
         row: The cohort's row.
         out_dir: The folder of all prepared scans.
         size: Pixels along each side in plane.
+        classes: Whose codes its pattern masks hold.
 
     Returns:
         True when the folder was written, False when it was up to date.
@@ -139,11 +140,11 @@ def prepare_row(row: CohortRow, out_dir: Path, size: int) -> bool:
         OSError: A file cannot be read.
         OutputError: The folder cannot be written.
     """
-    stamp = stamp_of(row, size)
-    content = hash_content(row, size)
+    stamp = stamp_of(row, size, classes)
+    content = hash_content(row, size, classes)
     fresh = prepared_key(out_dir / row.scan_id) != content.key
     if fresh:
-        arrays, record = _make(row, size)
+        arrays, record = _make(row, size, classes)
     try:
         if fresh:
             origin = {"format_version": FORMAT_VERSION, "key": content.key, "source_sha256": content.image_sha256}
@@ -154,18 +155,19 @@ def prepare_row(row: CohortRow, out_dir: Path, size: int) -> bool:
     return fresh
 
 
-def _make(row: CohortRow, size: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+def _make(row: CohortRow, size: int, classes: ClassSet) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Read a row's files and return the arrays and what scan.json tells of them."""
     scan = _read_scan(row)
     transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
     # One mask after the other: on the scan's own grid each is as large as half the scan.
     repairs = list(scan.repairs)
-    masks = {name: transform.apply_mask(mask) for name, mask in _read_masks(row, scan, repairs)}
+    masks = {name: transform.apply_mask(mask) for name, mask in _read_masks(row, scan, repairs, classes)}
     lungs = find_lungs(scan, row.lung_mask)
     prepared = PreparedScan(transform.apply_hu(scan.hu), transform.apply_mask(lungs.mask), masks, transform)
     arrays: dict[str, npt.NDArray[Any]] = {"hu": prepared.hu, "lung": prepared.lung, **masks}
     if row.readers:
-        readers = (read_pattern_mask(path, scan, repairs, "mask of a reader") for path in row.readers)
+        role = "mask of a reader"
+        readers = (read_pattern_mask(path, scan, repairs, role, classes) for path in row.readers)
         arrays["readers"] = np.stack([transform.apply_mask(codes) for codes in readers])
     return arrays, _record(replace(scan, repairs=(*repairs, *lungs.repairs)), prepared, lungs)
 
@@ -189,12 +191,14 @@ def _read_scan(row: CohortRow) -> Scan:
     return read_scan(row.image, row.scan_id, row.site, (row.grey_low_hu, row.grey_high_hu))
 
 
-def _read_masks(row: CohortRow, scan: Scan, repairs: list[Sentence]) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
+def _read_masks(
+    row: CohortRow, scan: Scan, repairs: list[Sentence], classes: ClassSet
+) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
     if row.pattern_mask is not None:
-        patterns = read_pattern_mask(row.pattern_mask, scan, repairs)
+        patterns = read_pattern_mask(row.pattern_mask, scan, repairs, classes=classes)
         yield "patterns", patterns
-        if row.infection_mask is None:
-            yield "infection", infection_of(patterns)
+        if row.infection_mask is None and classes.has(INFECTION):
+            yield "infection", classes.shows(INFECTION, patterns)
     if row.infection_mask is not None:
         yield "infection", (read_mask(row.infection_mask, scan, repairs, "infection mask") != 0).astype(np.int8)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cohort.table import CohortRow
+from ct.classes import L3, ClassSet
 from ct.files.formats import files_of_volume
 from machine.whole_file import write_text
 
@@ -43,12 +44,13 @@ def files_of(path: Path) -> list[tuple[str, Path]]:
     return sorted((file.relative_to(path).as_posix(), file) for file in files if file.is_file())
 
 
-def hash_content(row: CohortRow, size: int) -> Content:
+def hash_content(row: CohortRow, size: int, classes: ClassSet = L3) -> Content:
     """Read everything that a row is prepared from and hash it.
 
     Args:
         row: The cohort's row.
         size: Pixels along each side in plane, a parameter of what is prepared.
+        classes: Whose codes its pattern masks hold, another one.
 
     Returns:
         The hashes.
@@ -56,7 +58,7 @@ def hash_content(row: CohortRow, size: int) -> Content:
     Raises:
         OSError: A file cannot be read.
     """
-    digest = hashlib.sha256(_parameters(row, size))
+    digest = hashlib.sha256(_parameters(row, size, classes))
     image: list[bytes] = []
     for role, name, file in _roles(row):
         with file.open("rb") as stream:
@@ -69,18 +71,18 @@ def hash_content(row: CohortRow, size: int) -> Content:
     return Content(digest.hexdigest(), of_image.hex())
 
 
-def is_current(row: CohortRow, out_dir: Path, size: int) -> bool:
+def is_current(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3) -> bool:
     """Tell without reading the sources that a scan is prepared from them as they are now; False is "perhaps not"."""
     try:
         stamp, key = _stamp_file(row, out_dir).read_text(encoding="utf-8").split()
-        return key == prepared_key(out_dir / row.scan_id) and stamp == stamp_of(row, size)[0]
+        return key == prepared_key(out_dir / row.scan_id) and stamp == stamp_of(row, size, classes)[0]
     except (OSError, ValueError):
         return False
 
 
-def stamp_of(row: CohortRow, size: int) -> tuple[str, int]:
+def stamp_of(row: CohortRow, size: int, classes: ClassSet = L3) -> tuple[str, int]:
     """Hash size, times and inode of every source file, and return the time in ns of the last change among them."""
-    digest = hashlib.sha256(_parameters(row, size))
+    digest = hashlib.sha256(_parameters(row, size, classes))
     newest = 0
     for role, name, file in _roles(row):
         stat = file.stat()
@@ -117,8 +119,10 @@ def _roles(row: CohortRow) -> list[tuple[int, str, Path]]:
     return [(role, name, file) for role, path in enumerate(sources) if path for name, file in files_of(path)]
 
 
-def _parameters(row: CohortRow, size: int) -> bytes:
-    return json.dumps([FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu]).encode()
+def _parameters(row: CohortRow, size: int, classes: ClassSet) -> bytes:
+    parameters = [FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu]
+    # What was prepared before there were class sets was read as those of both papers are.
+    return json.dumps(parameters if classes.reading == L3.reading else [*parameters, classes.reading]).encode()
 
 
 def _stamp_file(row: CohortRow, out_dir: Path) -> Path:

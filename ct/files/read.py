@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ct.checks import check_hu
+from ct.classes import L3, UNLABELLED, ClassSet
+from ct.files.dicom.frames import Frame
 from ct.files.dicom.volume import read_dicom
 from ct.files.formats import VOLUME, is_volume_file, read_volume, volume_stem
 from ct.files.images import is_slice_image, read_image_mask, read_slice_images
 from ct.files.volume_file import StoredVolume, row_blocks, to_numbers
 from ct.grid_checks import check_voxels, place_mask
-from ct.patterns import MAX_CODE, MIN_CODE, UNLABELLED
 from ct.refusal import Refusal, Sentence, Word, word_of
 from ct.scan import Affine, Grid, Scan, canonical_view
 
@@ -58,13 +59,14 @@ def read_scan(
                 "{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it", source=source
             )
         return read_slice_images(source, *grey_hu, scan_id, site)
-    stored, repairs = _read_stored(source, grey_hu)
+    stored, repairs, frames = _read_stored(source, grey_hu)
     values, affine = _canonical(source, stored)
     grid = Grid((stored.values.shape[0], stored.values.shape[1], stored.values.shape[2]), stored.affine)
     z_mm, y_mm, x_mm = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
     check_voxels(values.shape, (z_mm, y_mm, x_mm), str(source))
     hu, value_repairs = check_hu(values, str(source), (stored.slope, stored.intercept), grey_hu)
-    return Scan(hu, affine, grid, scan_id or volume_stem(source), site, repairs + value_repairs, grey_hu=grey_hu)
+    name = scan_id or volume_stem(source)
+    return Scan(hu, affine, grid, name, site, repairs + value_repairs, grey_hu=grey_hu, frames=frames)
 
 
 def read_mask(
@@ -139,45 +141,47 @@ def _copy_codes(source: Path, stored: StoredVolume, values: npt.NDArray[Any], ta
 
 
 def read_pattern_mask(
-    path: str | Path, scan: Scan, repairs: list[Sentence] | None = None, role: str = "pattern mask"
+    path: str | Path,
+    scan: Scan,
+    repairs: list[Sentence] | None = None,
+    role: str = "pattern mask",
+    classes: ClassSet = L3,
 ) -> npt.NDArray[np.int8]:
-    """Read a mask of the class codes -1..10 of paper L3; 255, as 8-bit files store it, is -1.
+    """Read a mask of class codes; 255, as 8-bit files store it, is -1 (unlabelled).
 
     Args:
         path: As for `read_mask`.
         scan: The scan it belongs to.
         repairs: As for `read_mask`.
         role: As for `read_mask`.
+        classes: Whose codes it holds.
 
     Returns:
         int8 (Z, Y, X) on the scan's canonical grid.
 
     Raises:
-        ValueError: As for `read_mask`, or another value is found.
+        ValueError: As for `read_mask`, or another code is found.
     """
     codes = read_mask(path, scan, repairs, role)
     codes[codes == UNLABELLED_IN_8_BIT] = UNLABELLED
-    if codes.min() < MIN_CODE or codes.max() > MAX_CODE:
-        raise Refusal(
-            "{path}: pattern codes from {lowest} to {highest}; expected {least}..{most}",
-            path=path,
-            lowest=codes.min(),
-            highest=codes.max(),
-            least=MIN_CODE,
-            most=MAX_CODE,
-        )
+    try:
+        classes.check_codes(codes)
+    except Refusal as error:
+        raise Refusal("{path}: {error}", path=path, error=error.sentence) from None
     return codes.astype(np.int8)
 
 
-def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[StoredVolume, tuple[Sentence, ...]]:
+def _read_stored(
+    path: Path, grey_hu: tuple[float, float] | None
+) -> tuple[StoredVolume, tuple[Sentence, ...], tuple[Frame, ...]]:
     if not is_volume_file(path):
         if grey_hu is not None:
             raise Refusal(
                 "{path}: grey_low_hu and grey_high_hu are declared, but DICOM has its own rescale; leave both blank",
                 path=path,
             )
-        values, affine, repairs = read_dicom(path)
-        return StoredVolume(values, affine), repairs
+        values, affine, repairs, frames = read_dicom(path)
+        return StoredVolume(values, affine), repairs, frames
     stored = read_volume(path)
     if min(stored.values.shape) < 2:
         raise Refusal(
@@ -185,4 +189,4 @@ def _read_stored(path: Path, grey_hu: tuple[float, float] | None) -> tuple[Store
             path=path,
             shape=stored.values.shape,
         )
-    return stored, ()
+    return stored, (), ()

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ct.patterns import GROUPS_OF_FINDING, OPACITY_GROUPS, groups_of
+from ct.classes import L3
 from metrics.agreement import (
     Counts,
     Disagreement,
@@ -34,7 +34,7 @@ Bools = NDArray[np.bool_]
 Row = Mapping[Any, Any]
 
 FEWEST_READERS = 2
-FINDINGS = ("opacity", *(f"group_{group}" for group in OPACITY_GROUPS))
+FINDINGS = ("opacity", *(f"group_{group}" for group in L3.opacities))
 
 
 class Overlaps(NamedTuple):
@@ -202,7 +202,7 @@ def count_scan(codes: Groups, lung: Groups, model: Bools | None, row: Row) -> Sc
     overlaps, slices, parts = [], [], []
     opaque, labelled = np.zeros(len(codes), np.int64), 0
     for z in range(codes.shape[1]):
-        groups = groups_of(codes[:, z])
+        groups = L3.leaves_of(codes[:, z])
         calls = calls_of(groups)
         overlaps.append(count_overlaps(groups, None if model is None else model[z]))
         slices.append(disagreement(votes_of(groups)))
@@ -230,7 +230,7 @@ def count_overlaps(groups: Groups, model: Bools | None) -> Overlaps:
         model: bool (...), the model's opacity; None without one.
     """
     calls = calls_of(groups)
-    pairs = np.stack([pairwise_counts(calls_of(groups, GROUPS_OF_FINDING[finding])) for finding in FINDINGS])
+    pairs = np.stack([pairwise_counts(calls_of(groups, L3.indices_of(finding))) for finding in FINDINGS])
     average = np.stack([average_counts(calls, with_self) for with_self in (True, False)])
     if model is None:
         return Overlaps(pairs, average, np.zeros_like(average[0]), np.zeros_like(average))
@@ -252,7 +252,7 @@ def count_staple(groups: Groups, model: Bools) -> StapleCounts:
     calls, group = calls_of(groups), multi_label_staple(groups)
     found = staple(calls.positive)
     consensus, everywhere = found.probability >= 0.5, np.ones(groups.shape[1], bool)
-    opaque = np.isin(group, OPACITY_GROUPS)
+    opaque = np.isin(group, L3.opacities)
     same = [(np.count_nonzero(opaque), np.count_nonzero(opaque & (own == group))) for own in groups]
     return StapleCounts(
         np.stack([overlap_counts(own, consensus, everywhere) for own in calls.positive]),

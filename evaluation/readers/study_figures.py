@@ -12,8 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ct.colours import COLOUR_OF, COLOUR_OF_GROUP
-from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, groups_of
+from ct.classes import COLOUR_OF, L3
 from evaluation.readers.study_counts import ScanCounts, read_model
 from evaluation.readers.study_tables import WITH_SELF, WITHOUT_SELF, average_iou, model_iou, pairwise_iou, readers_table
 from evaluation.report.drawing import WINDOW_HU
@@ -22,11 +21,11 @@ from pages.page import counted
 
 # Light where readers agree, dark where they do not; readable without colour.
 DISAGREEMENT_COLOURS = "PuBu"
-MOST_ENTROPY = float(np.log(len(GROUPS)))
+MOST_ENTROPY = float(np.log(len(L3.indices)))
 # The columns of the maps: title, groups, colour. Opacity is all three groups together.
 COLUMNS = [
-    ("opacity", OPACITY_GROUPS, COLOUR_OF["opacity"]),
-    *((NAME_OF_GROUP[group], (group,), COLOUR_OF_GROUP[group]) for group in OPACITY_GROUPS),
+    ("opacity", L3.opacities, COLOUR_OF["opacity"]),
+    *((L3.leaves[group].name, (group,), L3.leaves[group].colour) for group in L3.opacities),
 ]
 MARGIN_PIXELS = 4
 
@@ -140,7 +139,7 @@ def _draw_place(figure: Any, scan: ScanCounts, z: int, predictions: Path | None)
     """Two rows of panels; returns the images that the colour scales belong to, by what they show."""
     folder = Path(scan.row["folder"])
     codes = np.load(folder / "readers.npy", mmap_mode="r")
-    groups, lung = groups_of(codes[:, z]), np.load(folder / "lung.npy", mmap_mode="r")[z] > 0
+    groups, lung = L3.leaves_of(codes[:, z]), np.load(folder / "lung.npy", mmap_mode="r")[z] > 0
     hu = np.load(folder / "hu.npy", mmap_mode="r")[z]
     model = read_model(predictions, scan.row["scan_id"], codes.shape[1:]) if predictions else None
     calls, votes = calls_of(groups), votes_of(groups)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cohort.prepare.prepare_cohort import prepare_cohort, prepared_folder
-from ct.patterns import NAME_OF_GROUP, OPACITY_GROUPS
+from ct.classes import L3
 from evaluation.readers.study_counts import ScanCounts, count_study
 from evaluation.readers.study_figures import draw_maps, draw_matrix, most_contested
 from evaluation.readers.study_tables import Metrics, pairs_table, readers_table, scans_table, summarise
@@ -38,8 +38,8 @@ LINES = [
     Line("two readers, opacity IOU, least", "pairwise_iou_min", ""),
     Line("two readers, opacity IOU, most", "pairwise_iou_max", ""),
     *(
-        Line(f"two readers, {NAME_OF_GROUP[group]} IOU, mean over pairs", f"group_{group}_pairwise_iou_mean", "pairs")
-        for group in OPACITY_GROUPS
+        Line(f"two readers, {L3.leaves[group].name} IOU, mean over pairs", f"group_{group}_pairwise_iou_mean", "pairs")
+        for group in L3.opacities
     ),
     Line("reader and average of all, opacity IOU", "average_iou_mean", "readers"),
     Line("reader and average of the others, opacity IOU (human ceiling)", "ceiling_iou", "readers"),

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 DOTS_PER_INCH = 150
 WINDOW_HU = (-1000, 350)  # the lung window of paper L3
 
-# The findings in the order in which figures show them; their colours are in `ct.colours`.
+# The findings in the order in which figures show them; their colours are in `ct.classes`.
 FINDING_MARKER: dict[str, str] = {
     "infection": "o",
     "consolidation": "s",
@@ -22,6 +22,18 @@ FINDING_MARKER: dict[str, str] = {
     "group_3": "v",
     "group_4": "s",
 }
+
+
+def marker_of(finding: str) -> str:
+    """Return the marker of a finding; those of other class sets than the papers' take what there is."""
+    return FINDING_MARKER.get(finding) or MARKERS[sum(map(ord, finding)) % len(MARKERS)]
+
+
+def rank_of(finding: str) -> int:
+    """Return where a finding stands in a figure that shows several; unknown ones come last."""
+    return list(FINDING_MARKER).index(finding) if finding in FINDING_MARKER else len(FINDING_MARKER)
+
+
 # One per line of a figure, beside its colour, so that it can be read in black and white.
 MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINE_STYLES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))

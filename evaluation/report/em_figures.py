@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ct.colours import COLOUR_OF
-from evaluation.report.drawing import FINDING_MARKER, LINE_COLOURS, MARKERS, WINDOW_HU
+from ct.classes import COLOUR_OF
+from evaluation.report.drawing import LINE_COLOURS, MARKERS, WINDOW_HU, marker_of
 from evaluation.report.worst_scans import crop_to
 from evaluation.run_data import Run
 from evaluation.statistics import FEWEST, fit_gamma, mann_whitney, pearson_interval
@@ -244,7 +244,7 @@ def draw_fpr_by_dilation(table: pd.DataFrame) -> Any:
             rows["dilation"],
             rows["fpr"],
             color=COLOUR_OF[finding],
-            marker=FINDING_MARKER[finding],
+            marker=marker_of(finding),
             markerfacecolor="white",
             linestyle="--" if method == "threshold" else "-",
             label="threshold (-200 HU)" if method == "threshold" else str(method),

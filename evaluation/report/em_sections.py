@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from ct.colours import NAME_OF_COLOUR
+from ct.classes import COLOUR_OF
+from ct.colours import name_of
 from evaluation.report.em_figures import (
     choose_places,
     draw_fpr_by_dilation,
@@ -112,8 +113,8 @@ def consolidation(report: ReportFolder, runs: Mapping[str, Run]) -> None:
         "overlays",
         overlays(runs, choose_places(run, PLACES)),
         "Overlays",
-        f"Figure 5 of paper EM. Dashed {NAME_OF_COLOUR['infection']}: infection without consolidation "
-        f"(the paper's ground glass), solid {NAME_OF_COLOUR['consolidation']}: consolidation.",
+        f"Figure 5 of paper EM. Dashed {name_of(COLOUR_OF['infection'])}: infection without consolidation "
+        f"(the paper's ground glass), solid {name_of(COLOUR_OF['consolidation'])}: consolidation.",
     )
     dilated = fpr_by_dilation(run)
     report.figure(

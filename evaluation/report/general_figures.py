@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 
-from ct.colours import COLOUR_OF
-from evaluation.report.drawing import FINDING_MARKER, HATCHES, LINE_COLOURS, MARKERS
+from ct.classes import COLOUR_OF
+from evaluation.report.drawing import HATCHES, LINE_COLOURS, MARKERS, marker_of, rank_of
 from evaluation.statistics import FEWEST, BlandAltman, between
 from pages.page import counted
 
@@ -34,7 +34,7 @@ def forest(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
     shown = table[table["figure"].isin(FOREST_FIGURES)]
     shown = shown[shown.groupby(["finding", "site"])["value"].transform("count") > 0]  # no row that is empty
     rows = list(dict.fromkeys(zip(shown["finding"], shown["site"], strict=True)))
-    rows.sort(key=lambda row: list(FINDING_MARKER).index(row[0]))
+    rows.sort(key=lambda row: rank_of(row[0]))
     figure, axes = plt.subplots(
         1, len(FOREST_FIGURES), figsize=(9.6, 0.3 * len(rows) + 1.9), sharey=True, layout="constrained"
     )
@@ -69,7 +69,7 @@ def _draw_interval(axis: Any, place: int, row: tuple[str, str], figures: Any) ->
     axis.plot(
         figures["value"],
         place,
-        marker=FINDING_MARKER[finding],
+        marker=marker_of(finding),
         markersize=8 if whole else 6,
         color=colour,
         markerfacecolor=colour if whole else "white",
@@ -84,7 +84,7 @@ def _draw_ceiling(axis: Any, rows: Sequence[tuple[str, str]], ceiling: pd.DataFr
 
 
 def _finding_handle(finding: str) -> Line2D:
-    colour, marker = COLOUR_OF[finding], FINDING_MARKER[finding]
+    colour, marker = COLOUR_OF[finding], marker_of(finding)
     return Line2D([], [], color=colour, marker=marker, label=finding.replace("_", " "))
 
 
@@ -152,7 +152,7 @@ def draw_calibration(curves: Mapping[str, pd.DataFrame], errors: Mapping[str, fl
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfectly calibrated")
     for finding, curve in curves.items():
         known = curve[curve["voxels"] > 0]
-        style = {"color": COLOUR_OF[finding], "marker": FINDING_MARKER[finding], "markerfacecolor": "white"}
+        style = {"color": COLOUR_OF[finding], "marker": marker_of(finding), "markerfacecolor": "white"}
         label = f"{finding}: ECE {errors[finding]:.4f}, n = {known['voxels'].sum():,.0f} voxels"
         upper.plot(known["mean_predicted"], known["share_true"], label=label, **style)
         lower.plot(known["mean_predicted"], known["voxels"], **style)
@@ -234,7 +234,7 @@ def draw_by_lesion_size(table: pd.DataFrame) -> Any:
                 range(len(sizes)),
                 rows[name],
                 color=COLOUR_OF[finding],
-                marker=FINDING_MARKER[finding],
+                marker=marker_of(finding),
                 markerfacecolor="white",
                 label=f"{finding.replace('_', ' ')}, n = {', '.join(f'{n:.0f}' for n in rows['lesions'].fillna(0))}",
             )

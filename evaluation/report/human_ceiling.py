@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ct.patterns import GROUPS_OF_FINDING, UNLABELLED, groups_of
+from ct.classes import UNLABELLED
 from evaluation.run_data import Run
 from metrics.agreement import Counts, Figures, average_counts, calls_of, iou
 
@@ -52,10 +52,11 @@ def _count(run: Run, row: dict[Any, Any]) -> dict[str, tuple[Counts, Counts]]:
     """Of each finding two int64 (R, 3): each reader, and the model, against the average of the other readers."""
     arrays = run.arrays(row["scan_id"])
     codes = np.load(Path(row["folder"]) / "readers.npy", mmap_mode="r")[:, arrays["z"]]
-    groups = np.where(arrays["lung"] > 0, groups_of(codes), UNLABELLED)
+    groups = np.where(arrays["lung"] > 0, run.classes.leaves_of(codes), UNLABELLED)
     counts = {}
     for finding in run.findings:
-        calls, judged = calls_of(groups, GROUPS_OF_FINDING[finding]), run.pair(row["scan_id"], finding)[1]
+        leaves = run.classes.indices_of("consolidation" if finding == "threshold" else finding)
+        calls, judged = calls_of(groups, leaves), run.pair(row["scan_id"], finding)[1]
         counts[finding] = (average_counts(calls, False), average_counts(calls, False, judged))
     return counts
 

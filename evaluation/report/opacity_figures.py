@@ -9,8 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ct.colours import COLOUR_OF_GROUP
-from ct.patterns import GROUPS, NAME_OF_GROUP, OPACITY_GROUPS, UNLABELLED
+from ct.classes import L3, UNLABELLED
 from evaluation.readers.study_figures import draw_cells
 from evaluation.report.drawing import LINE_COLOURS, MARKERS, WINDOW_HU
 from evaluation.report.opacity_table import COLUMNS, PAPER
@@ -54,11 +53,11 @@ def _float(value: float | int | None) -> float:
 
 def group_confusion(run: Run) -> NDArray[np.int64]:
     """Voxels inside the lungs of all test scans, truth x prediction: int64 (5, 5); unlabelled ones are left out."""
-    table = np.zeros((len(GROUPS), len(GROUPS)), np.int64)
+    table = np.zeros((len(L3.indices), len(L3.indices)), np.int64)
     for scan_id in run.scans["scan_id"]:
         arrays = run.arrays(scan_id)
         counted = (arrays["lung"] > 0) & (arrays["truth_groups"] != UNLABELLED)
-        codes = arrays["truth_groups"][counted].astype(np.int64) * len(GROUPS) + arrays["groups"][counted]
+        codes = arrays["truth_groups"][counted].astype(np.int64) * len(L3.indices) + arrays["groups"][counted]
         table += np.bincount(codes, minlength=table.size).reshape(table.shape)
     return table
 
@@ -74,7 +73,7 @@ def draw_confusion(table: NDArray[np.int64]) -> Any:
     """
     total = table.sum(1, keepdims=True)
     share = np.divide(table, total, out=np.full(table.shape, np.nan), where=total > 0)
-    names = [NAME_OF_GROUP[group].replace("with septal", "with\nseptal") for group in GROUPS]
+    names = [L3.leaves[group].name.replace("with septal", "with\nseptal") for group in L3.indices]
     voxels = [f"{name}\n(n = {count:,} voxels)" for name, count in zip(names, total[:, 0], strict=True)]
     figure, axis = plt.subplots(figsize=(6.6, 5.2), layout="constrained")
     image = draw_cells(axis, share, voxels, names, "")
@@ -115,7 +114,7 @@ def choose_places(run: Run) -> list[Place]:
     """
     sizes = {scan_id: _sizes(run, scan_id) for scan_id in run.scans["scan_id"]}
     places: list[Place] = []
-    for number, why in enumerate([*(f"most {NAME_OF_GROUP[group]}" for group in OPACITY_GROUPS), "most wrong voxels"]):
+    for number, why in enumerate([*(f"most {L3.leaves[group].name}" for group in L3.opacities), "most wrong voxels"]):
         shown = {place.scan_id for place in places}
         candidates = [scan_id for scan_id in sizes if scan_id not in shown] or list(sizes)
         best = max(candidates, key=lambda scan_id: int(sizes[scan_id][number].max()))
@@ -128,7 +127,7 @@ def _sizes(run: Run, scan_id: str) -> NDArray[np.int64]:
     """int64 (4, Z): voxels of groups 2, 3 and 4 of the label, and wrong ones, of each slice inside the lungs."""
     arrays = run.arrays(scan_id)
     truth, lung = arrays["truth_groups"], arrays["lung"] > 0
-    groups = [((truth == group) & lung).sum((1, 2)) for group in OPACITY_GROUPS]
+    groups = [((truth == group) & lung).sum((1, 2)) for group in L3.opacities]
     opaque = np.maximum(truth, LUNGS), np.maximum(arrays["groups"], LUNGS)
     return np.stack([*groups, ((opaque[0] != opaque[1]) & (truth != UNLABELLED) & lung).sum((1, 2))])
 
@@ -155,8 +154,8 @@ def draw_groups(run: Run, places: Sequence[Place]) -> Any:
     for axis, title in zip(axes[0], ("CT", "label", "prediction"), strict=True):
         axis.set_title(title, fontsize=10)
     handles = [
-        Patch(facecolor=COLOUR_OF_GROUP[group], hatch=HATCH_OF_GROUP.get(group, ""), label=NAME_OF_GROUP[group])
-        for group in (*OPACITY_GROUPS, UNLABELLED)
+        Patch(facecolor=L3.leaves[group].colour, hatch=HATCH_OF_GROUP.get(group, ""), label=L3.leaves[group].name)
+        for group in (*L3.opacities, UNLABELLED)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
@@ -164,8 +163,8 @@ def draw_groups(run: Run, places: Sequence[Place]) -> Any:
 
 def _paint(axis: Any, groups: NDArray[np.int8]) -> None:
     """Fill the groups of opacities, hatched apart for black and white; -1 only tinted."""
-    for group in (*OPACITY_GROUPS, UNLABELLED):
+    for group in (*L3.opacities, UNLABELLED):
         mask = groups == group
         if mask.any():
             hatch, alpha = HATCH_OF_GROUP.get(group, ""), 0.25 if group == UNLABELLED else 0.7
-            axis.contourf(mask, levels=[0.5, 1.5], colors=[COLOUR_OF_GROUP[group]], hatches=[hatch], alpha=alpha)
+            axis.contourf(mask, levels=[0.5, 1.5], colors=[L3.leaves[group].colour], hatches=[hatch], alpha=alpha)

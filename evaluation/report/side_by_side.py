@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from cohort.prepare.prepare_cohort import prepared_folder
-from ct.colours import COLOUR_OF
-from evaluation.report.drawing import FINDING_MARKER
+from ct.classes import COLOUR_OF
+from evaluation.report.drawing import marker_of, rank_of
 from evaluation.report.em_figures import choose_places, overlays, tpr_fpr
 from evaluation.report.em_sections import PLACES, results_table, trade_off
 from evaluation.report.general_figures import CEILING, FOREST_FIGURES
@@ -93,7 +93,7 @@ def draw_runs(rows: pd.DataFrame, ceiling: pd.DataFrame) -> Any:
     """
     wide = rows.pivot(index=["finding", "name"], columns="figure", values=["value", "low", "high"])
     order = list(dict.fromkeys(zip(rows["finding"], rows["name"], strict=True)))
-    order.sort(key=lambda row: list(FINDING_MARKER).index(row[0]))
+    order.sort(key=lambda row: rank_of(row[0]))
     wide = wide.loc[order]
     findings = wide.index.get_level_values("finding")
     wide = wide[~wide.assign(finding=findings).duplicated()].reset_index()
@@ -101,7 +101,7 @@ def draw_runs(rows: pd.DataFrame, ceiling: pd.DataFrame) -> Any:
     for axis, (name, label) in zip(axes, FOREST_FIGURES.items(), strict=True):
         for place, (_, row) in enumerate(wide.iterrows()):
             finding = str(row["finding", ""])
-            style = {"color": COLOUR_OF[finding], "marker": FINDING_MARKER[finding]}
+            style = {"color": COLOUR_OF[finding], "marker": marker_of(finding)}
             axis.plot([row["low", name], row["high", name]], [place, place], color=style["color"], linewidth=2)
             axis.plot(row["value", name], place, markerfacecolor="white", **style)
             human = ceiling.loc[(ceiling["finding"] == finding) & (ceiling["figure"] == name), "reader"]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ct.colours import COLOUR_OF
+from ct.classes import COLOUR_OF
 from evaluation.report.drawing import WINDOW_HU
 from evaluation.run_data import Run
 

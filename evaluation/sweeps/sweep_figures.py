@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from ct.colours import COLOUR_OF
+from ct.classes import COLOUR_OF
 from evaluation.report.drawing import LINE_COLOURS, LINE_STYLES, MARKERS
 from evaluation.report.general_figures import CEILING
 from pages.page import counted

@@ -17,24 +17,22 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from ct.classes import ClassSet, Concept
 from ct.colours import rgb_of
 from ct.files.dicom.tags import keyword
-from ct.patterns import NAME_OF_GROUP
 from ct.refusal import Sentence
 from ct.scan import to_source
+from inference.layers import layers_of, lungs_of
 from inference.outputs.dicom_source import SourceSlice, source_slices
-from inference.overlays import colours_of
-from inference.result import Masks, ModelCard, Result, masks_by_group
+from inference.result import Masks, ModelCard, Result
 
 PRODUCT = "Ground Glass"
 # Far above the numbers that scanners give to their own series of a study.
 SERIES_NUMBER = 8001
 UTF_8 = "ISO_IR 192"
 LUNG = Code("39607008", "SCT", "Lung")
-GROUND_GLASS = Code("1217294009", "SCT", "Ground glass lung opacity")
-CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
+# Of what a class set gives no concept.
 OPACITY = Code("112001", "DCM", "Opacity")
-CODE_OF_GROUP = {1: LUNG, 2: GROUND_GLASS, 3: GROUND_GLASS, 4: CONSOLIDATION}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,30 +44,35 @@ class Segment:
         code: What it is.
         colour: "#rrggbb".
         mask: bool (Z, Y, X) on the scan's canonical grid.
+        in_lungs: Whether it lies inside the lungs.
     """
 
     label: str
     code: Code
     colour: str
     mask: NDArray[np.bool_]
+    in_lungs: bool
 
 
-def find_segments(masks: Masks) -> list[Segment]:
+def find_segments(masks: Masks, classes: ClassSet) -> list[Segment]:
     """Turn masks into segments: the lungs, and findings that share no voxel.
 
     Args:
         masks: As in `inference.result.Result`.
+        classes: What they show.
 
     Returns:
-        The lungs, then the opacity (stage 1), ground glass and consolidation (stage 2), or the groups 2 to 4.
+        The lungs, then the layers of `inference.layers`.
     """
-    colours = colours_of(masks)
-    lungs = Segment(NAME_OF_GROUP[1], LUNG, colours[1], masks["lungs"] > 0)
-    names, kinds = dict(NAME_OF_GROUP), dict(CODE_OF_GROUP)
-    if "groups" not in masks:  # then the first group is all infection that is no consolidation
-        nested = "consolidation" in masks
-        names[2], kinds[2] = ("ground-glass opacity", GROUND_GLASS) if nested else ("opacity", OPACITY)
-    return [lungs] + [Segment(names[at], kinds[at], colours[at], mask) for at, mask in masks_by_group(masks).items()]
+    outside = {classes.leaves[index].key for index in classes.outside}
+    return [
+        Segment(layer.name, _code(layer.concept), layer.colour, layer.mask, layer.key not in outside)
+        for layer in (lungs_of(masks, classes), *layers_of(masks, classes))
+    ]
+
+
+def _code(concept: Concept | None) -> Code:
+    return OPACITY if concept is None else Code(concept.value, concept.scheme, concept.meaning)
 
 
 def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]:
@@ -78,18 +81,18 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]
     Frames lie on the scan's grid, carry the patient's identity and refer to the slices (or frames) of the source.
 
     Args:
-        result: The segmented scan; its `source` is a DICOM file or folder.
+        result: The segmented scan, read from DICOM.
         path: The file to write.
 
     Returns:
         A sentence if UIDs of the source could not be passed on, so that an archive may not show the results with it.
 
     Raises:
-        ValueError: The source is no DICOM CT volume, or has changed since it was read.
+        ValueError: A file of the source cannot be read any more.
     """
-    slices = source_slices(result.source, result.scan)
-    segments = find_segments(result.masks)
-    segmentation = _NestedSegmentation(
+    slices = source_slices(result.scan)
+    segments = find_segments(result.masks, result.classes)
+    segmentation = _nested(segments)(
         source_images=[one.stand_in for one in slices],
         pixel_array=_labels(result, segments),
         segmentation_type="BINARY",
@@ -143,18 +146,25 @@ def algorithm_parameters(model: ModelCard) -> dict[str, str]:
     return used | ensemble | {"card": model.card_line}
 
 
-class _NestedSegmentation(Segmentation):
-    """Binary segments from one array of labels, the first being all voxels with a label.
+def _nested(segments: Sequence[Segment]) -> type[Segmentation]:
+    """Return the class of binary segments from one array of labels: the first holds those inside the lungs too.
 
     highdicom itself takes segments that overlap only as an array each, and sums them in 64 bits to find that they do:
     0.8 GiB more for 300 slices of 512 x 512.
     """
+    in_lungs = np.zeros(256, np.uint8)
+    in_lungs[[number for number, segment in enumerate(segments, start=1) if segment.in_lungs]] = 1
 
-    @staticmethod
-    def _get_segment_pixel_array(
-        pixel_array: NDArray[Any], segment_number: int, *_: object, **__: object
-    ) -> NDArray[np.uint8]:
-        return (pixel_array > 0 if segment_number == 1 else pixel_array == segment_number).astype(np.uint8)
+    class NestedSegmentation(Segmentation):
+        @staticmethod
+        def _get_segment_pixel_array(
+            pixel_array: NDArray[Any], segment_number: int, *_: object, **__: object
+        ) -> NDArray[np.uint8]:
+            if segment_number == 1:
+                return in_lungs[pixel_array]
+            return (pixel_array == segment_number).astype(np.uint8)
+
+    return NestedSegmentation
 
 
 def _labels(result: Result, segments: Sequence[Segment]) -> NDArray[np.uint8]:
@@ -184,7 +194,7 @@ def _descriptions(segments: Sequence[Segment], model: ModelCard) -> list[Segment
             algorithm_identification=algorithm,
             tracking_uid=highdicom.UID(),
             tracking_id=segment.label,
-            anatomic_regions=None if segment.code == LUNG else [LUNG],
+            anatomic_regions=[LUNG] if segment.in_lungs and segment.code != LUNG else None,
             display_color=CIELabColor.from_rgb(*rgb_of(segment.colour)),
         )
         for number, segment in enumerate(segments, start=1)

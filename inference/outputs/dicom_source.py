@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.config import IGNORE
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID, CTImageStorage, generate_uid
 from pydicom.valuerep import DA, TM, PersonName, format_number_as_ds
 
-from ct.files.dicom.file_set import find_dicom_files
 from ct.files.dicom.frames import Frame
-from ct.files.dicom.series import choose_series, read_series
 from ct.files.dicom.tags import read_dataset
 from ct.files.dicom.volume import LPS_TO_RAS
 from ct.refusal import Refusal
@@ -62,46 +60,27 @@ class SourceSlice:
     replaced: tuple[str, ...]
 
 
-def source_slices(source: Path, scan: Scan) -> tuple[SourceSlice, ...]:
-    """Find the DICOM slices of a scan, in the order of its file grid.
+def source_slices(scan: Scan) -> tuple[SourceSlice, ...]:
+    """Describe the DICOM slices of a scan, in the order of its file grid.
 
     UIDs are passed on as the archive knows them, also with leading zeros, which the standard forbids. What else tags of
     the identity lack or cannot say in DICOM is left empty, or replaced if it is an UID, so that the results of an odd
     source can be written.
 
     Args:
-        source: The DICOM file or folder that the scan was read from.
-        scan: The scan.
+        scan: The scan, read from DICOM.
 
     Returns:
-        One for each slice, in the order of the last axis of `scan.source`; identical copies are left out.
+        One for each slice, in the order of the last axis of `scan.source`.
 
     Raises:
-        ValueError: The source is no DICOM CT volume, or is not the one the scan was read from.
+        ValueError: A file cannot be read any more.
     """
-    files, _ = find_dicom_files(source)
-    series, _ = choose_series(source, read_series(source, files))
-    frame_of_slice: dict[int, Frame] = {}
-    for frame in sorted(series.frames, key=lambda frame: (frame.file, frame.index)):
-        frame_of_slice.setdefault(_slice_of(frame, scan.source), frame)
-    if sorted(frame_of_slice) != list(range(scan.source.shape[2])):
-        raise Refusal(
-            "{source}: its {count} slices are not the {expected} that the scan was read from; the files have "
-            "changed since; run the prediction again",
-            source=source,
-            count=len(frame_of_slice),
-            expected=scan.source.shape[2],
-        )
-    return _with_headers([frame_of_slice[index] for index in sorted(frame_of_slice)], scan.source)
-
-
-def _slice_of(frame: Frame, grid: Grid) -> int:
-    index = np.linalg.solve(LPS_TO_RAS @ grid.affine, [*frame.position_mm, 1.0])
-    return int(np.rint(index[2]))
+    return _with_headers(scan.frames, scan.source)
 
 
 def _with_headers(frames: Sequence[Frame], grid: Grid) -> tuple[SourceSlice, ...]:
-    headers = {file: read_dataset(file) for file in {frame.file for frame in frames}}
+    headers = {file: _header(file) for file in {frame.file for frame in frames}}
     shared, replaced = _identity(headers[frames[0].file])
     found = []
     for index, frame in enumerate(frames):
@@ -118,6 +97,16 @@ def _with_headers(frames: Sequence[Frame], grid: Grid) -> tuple[SourceSlice, ...
         odd = replaced if _is_usable(written) else (*replaced, "SOPInstanceUID")
         found.append(SourceSlice(sop_class, instance, number, stand_in, odd))
     return tuple(found)
+
+
+def _header(file: Path) -> FileDataset:
+    try:
+        return read_dataset(file)
+    except Refusal as error:
+        text = (
+            "{file}: cannot be read any more; the files have changed since the scan was read; run the prediction again"
+        )
+        raise Refusal(text, file=file) from error
 
 
 def _placed(grid: Grid, index: int) -> Dataset:

@@ -6,8 +6,9 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from ct.classes import ClassSet
+from inference.layers import findings_in
 from inference.outputs.follow_up_figure import changes_ml, follow_up_chart
-from inference.overlays import findings_in
 from pages.page import Alarm, Drawing, Item, Section, Table, counted, page
 
 REPORT = "report.html"
@@ -23,7 +24,11 @@ SHARES = {"severity_score", "consolidation_score"}
 
 
 def write_index(
-    out: str | Path, rows: pd.DataFrame, failed: pd.DataFrame, follow_up: pd.DataFrame | None = None
+    out: str | Path,
+    rows: pd.DataFrame,
+    failed: pd.DataFrame,
+    classes: ClassSet,
+    follow_up: pd.DataFrame | None = None,
 ) -> Path:
     """Write the index of a batch; it loads nothing and repeats no path and no header of a source.
 
@@ -32,6 +37,7 @@ def write_index(
         rows: measurements.csv: `name`, measurements, `flags` (sentences, empty or missing where there are none), and
             `model`, the line of its card.
         failed: failed.csv: a row for each scan that failed, with `name` and the reason without any path.
+        classes: What the model looks for.
         follow_up: The scans of patients with several, in order of time: `patient` (no name, a number), `name`, `days`
             since the patient's first scan, and volumes.
 
@@ -46,10 +52,10 @@ def write_index(
         about = f"{counted(len(flagged), 'scan')}: the result may be wrong although nothing failed; see below."
         top.append(Alarm("Some results are flagged.", [about]))
     sections = [
-        Section("Scans", [_scans(rows)] if len(rows) else []),
+        Section("Scans", [_scans(rows, classes)] if len(rows) else []),
         Section("Flagged", [_flagged(rows.loc[flagged.index, "name"], flagged)] if len(flagged) else []),
         Section("Failed", [_failed(failed)] if len(failed) else []),
-        Section("Follow-up", _follow_up(follow_up) if follow_up is not None else []),
+        Section("Follow-up", _follow_up(follow_up, classes) if follow_up is not None else []),
     ]
     summary = (
         f"{counted(len(rows), 'scan')} segmented, {len(flagged)} of them flagged; {len(failed)} failed. "
@@ -61,9 +67,11 @@ def write_index(
     return path
 
 
-def _scans(rows: pd.DataFrame) -> Table:
+def _scans(rows: pd.DataFrame, classes: ClassSet) -> Table:
     shown = pd.DataFrame({"scan": rows["name"].astype(str), "flagged": np.where(_flags(rows).ne(""), "yes", "")})
-    volumes = {"lung_ml": "lungs"} | {f"{finding.key}_ml": finding.name for finding in findings_in(rows.columns)}
+    volumes = {"lung_ml": "lungs"} | {
+        f"{finding.key}_ml": finding.name for finding in findings_in(rows.columns, classes)
+    }
     for key, name in ({key: f"{name} (ml)" for key, name in volumes.items()} | SCORES).items():
         if key in rows and rows[key].notna().any():
             shown[name] = rows[key].astype(float) * (100 if key in SHARES else 1)
@@ -89,12 +97,12 @@ def _links(names: "pd.Series[str]") -> dict[str, str]:
     return {str(name): f"{quote(str(name))}/{REPORT}" for name in names}
 
 
-def _follow_up(scans: pd.DataFrame) -> list[Item]:
-    findings = findings_in(scans.columns)
+def _follow_up(scans: pd.DataFrame, classes: ClassSet) -> list[Item]:
+    findings = findings_in(scans.columns, classes)
     items: list[Item] = []
     tables = []
     for patient, own in scans.groupby("patient", sort=False):
-        if chart := follow_up_chart(own):
+        if chart := follow_up_chart(own, classes):
             items.append(Drawing(chart, f"Patient {patient}", f"Change since the first of {len(own)} scans."))
         table = pd.DataFrame({"patient": str(patient), "scan": own["name"].astype(str)})
         if "days" in own:

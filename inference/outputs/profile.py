@@ -3,24 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.overlays import Finding
+from ct.classes import ClassSet, Finding
+from inference.layers import mask_of
 from inference.result import Masks, Result
 
 LEAST_AREA = 0.05  # of the largest slice's lungs: where there is less lung, a share of it says little
 
 
-def mask_of(masks: Masks, finding: Finding) -> NDArray[np.bool_]:
-    """Where a finding is: bool (Z, Y, X)."""
-    if finding.key in masks:
-        return masks[finding.key] > 0
-    groups = masks["groups"]
-    return groups >= 2 if finding.key == "infection" else groups == int(finding.key.removeprefix("group_"))
-
-
-def profile(masks: Masks, finding: Finding) -> NDArray[np.float64]:
+def profile(masks: Masks, classes: ClassSet, finding: Finding) -> NDArray[np.float64]:
     """A finding's share of the lungs in per cent: float64 (Z,), NaN where a slice has hardly any lung."""
     lung = masks["lungs"].sum(axis=(1, 2), dtype=np.int64)
-    found = mask_of(masks, finding).sum(axis=(1, 2), dtype=np.int64)
+    found = mask_of(masks, classes, finding.key).sum(axis=(1, 2), dtype=np.int64)
     shares = np.full(len(lung), np.nan)
     enough = (lung > 0) & (lung >= LEAST_AREA * lung.max())
     shares[enough] = 100 * found[enough] / lung[enough]

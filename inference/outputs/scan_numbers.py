@@ -1,12 +1,14 @@
 """The measurements of one scan as tiles, tables and a picture of the lungs' zones."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from inference.overlays import Finding
+from ct.classes import Finding
+from inference.outputs import TEMPLATES
 from pages.page import cell
 
 ZONES = ("upper", "middle", "lower")
@@ -34,7 +36,7 @@ def shown_ml(volume_ml: float | None) -> str:
     return f"{volume_ml:,.0f} ml" if volume_ml >= 10 or volume_ml == 0 else f"{volume_ml:.1f} ml"
 
 
-def tiles(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> str:
+def tiles(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> Markup:
     """The few numbers that a reader looks for first, large."""
     found = [("lungs", shown_ml(measured.get("lung_ml")), "")]
     for finding in findings:
@@ -46,14 +48,7 @@ def tiles(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> 
         found.append((finding.name, shown, ", ".join([of_lungs, *_uncertain(measured, finding.key)])))
     if measured.get("wal_percent") is not None:
         found.append(("well-aerated lung", shown_percent(_share(measured, "wal_percent", 100)), "of the lungs"))
-    return (
-        '<div class="tiles">'
-        + "".join(
-            f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(more)}</span></div>'
-            for name, value, more in found
-        )
-        + "</div>"
-    )
+    return TEMPLATES.render("tiles.html", tiles=found)
 
 
 def share_of(measured: Mapping[str, float | None], key: str) -> float | None:
@@ -113,38 +108,40 @@ def scores(measured: Mapping[str, float | None]) -> dict[str, str]:
     return {name: cell(measured[key]) for key, name in names.items() if measured.get(key) is not None}
 
 
-def zones(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> str:
+class Zone(NamedTuple):
+    """A finding in a part of a lung.
+
+    Attributes:
+        share: Its share of the part.
+        volume: Its volume; empty where it is unknown.
+        strength: Per cent of the finding's colour that the part is filled with.
+    """
+
+    share: str
+    volume: str
+    strength: float
+
+
+def zones(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> Markup:
     """A table per finding: lungs by sides and thirds, the fuller the more colour; empty where nothing is known."""
-    parts = [
-        _zones(measured, finding)
+    known = [
+        finding
         for finding in findings
-        if measured.get(f"right_{finding.key}_share") is not None
-        or measured.get(f"left_{finding.key}_share") is not None
+        if any(measured.get(f"{side}_{finding.key}_share") is not None for side in SIDES)
     ]
-    return f'<div class="planes">{"".join(parts)}</div>' if parts else ""
+    tables = [(finding, _zones(measured, finding)) for finding in known]
+    return TEMPLATES.render("zones.html", tables=tables, sides=SIDES) if tables else Markup()
 
 
-def _zones(measured: Mapping[str, float | None], finding: Finding) -> str:
-    regions = [f"{side}_{zone}" for side in SIDES for zone in ZONES]
-    most = max((measured.get(f"{region}_{finding.key}_share") or 0.0 for region in regions), default=0.0)
-    rows = "".join(
-        f'<tr><th scope="row">{zone} third</th>'
-        + "".join(_zone(measured, finding, f"{side}_{zone}", most) for side in SIDES)
-        + "</tr>"
-        for zone in ZONES
-    )
-    whole = "".join(_zone(measured, finding, side, 0.0) for side in SIDES)
-    head = "".join(f'<th scope="col">{side} lung</th>' for side in SIDES)
-    return (
-        f"<div><table><caption><b>{escape(finding.name)}</b></caption>"
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}"
-        f'<tr class="total"><th scope="row">whole lung</th>{whole}</tr></tbody></table></div>'
-    )
+def _zones(measured: Mapping[str, float | None], finding: Finding) -> dict[str, list[Zone]]:
+    """The rows of a finding's table, by their names."""
+    regions = {f"{zone} third": [f"{side}_{zone}" for side in SIDES] for zone in ZONES}
+    shares = [measured.get(f"{region}_{finding.key}_share") or 0.0 for row in regions.values() for region in row]
+    rows = {name: [_zone(measured, finding, region, max(shares)) for region in row] for name, row in regions.items()}
+    return rows | {"whole lung": [_zone(measured, finding, side, 0.0) for side in SIDES]}
 
 
-def _zone(measured: Mapping[str, float | None], finding: Finding, region: str, most: float) -> str:
+def _zone(measured: Mapping[str, float | None], finding: Finding, region: str, most: float) -> Zone:
     share, volume_ml = (measured.get(f"{region}_{finding.key}_{what}") for what in ("share", "ml"))
     strength = FULLEST * (share or 0.0) / most if most else 0.0
-    tint = f' style="background: color-mix(in srgb, {finding.colour} {strength:.0f}%, transparent)"' if strength else ""
-    below = f"<br><small>{shown_ml(volume_ml)}</small>" if volume_ml is not None else ""
-    return f"<td{tint}>{shown_percent(share)}{below}</td>"
+    return Zone(shown_percent(share), "" if volume_ml is None else shown_ml(volume_ml), strength)

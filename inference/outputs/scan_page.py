@@ -1,25 +1,28 @@
 """report.html of one scan: numbers, pictures and doubts on one page that opens from disk, without a network."""
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.outputs.profile import heights, mask_of, profile
+from ct.classes import Finding
+from inference.layers import findings_of, mask_of
+from inference.outputs import TEMPLATES
+from inference.outputs.profile import heights, profile
 from inference.outputs.scan_numbers import scores, shown_percent, table_of, tiles, zones
 from inference.outputs.scan_pictures import WINDOW_HU, Painter
-from inference.outputs.slice_viewer import VIEWER_SCRIPT, legend, slice_viewer, stack
-from inference.overlays import Finding, findings_of
+from inference.outputs.slice_viewer import VIEWER_SCRIPT, legend, slice_viewer
 from inference.result import Result
 from pages.line_chart import Line, axes_of, line_chart
 from pages.page import Alarm, Drawing, Item, Note, Section, Table, page
 
 FloatArray = NDArray[np.float64]
 
+STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 MOST_SLICES = 300  # in the slider: a page must stay small enough to be sent
 FOOTER = "Made by Ground Glass, a model, not a physician. For research; no medical device and no diagnosis."
+PLANES = ("axial", "coronal", "sagittal")
 LUNG_SOURCES = {
     "file": "the mask that was given",
     "classical": "found by thresholds and shapes",
@@ -34,17 +37,18 @@ def write_scan_page(result: Result, path: str | Path) -> None:
         result: The segmented scan; its lungs are not empty.
         path: Where to.
     """
-    findings = findings_of(result.masks)
+    findings = list(findings_of(result.masks, result.classes))
     sections = [
         Section("Measurements", _measurements(result, findings)),
         Section("Slices", _slices(result, findings)),
         Section("Three planes", _planes(result)),
         Section("What was repaired, and what is odd", _doubts(result)),
-        Section("Model", [Drawing(_listed(_model(result)))]),
+        Section("Model", [_listed(_model(result))]),
     ]
     flags = [Alarm("Flagged: the result may be wrong although nothing failed.", result.flags)] if result.flags else []
     top: list[Item] = [*flags, Drawing(tiles(result.measurements, findings))]
-    html = page(f"Chest CT: {result.name}", _summary(result), _facts(result), sections, FOOTER, top, [VIEWER_SCRIPT])
+    title, summary, facts = f"Chest CT: {result.name}", _summary(result), _facts(result)
+    html = page(title, summary, facts, sections, FOOTER, top, [VIEWER_SCRIPT], [STYLE])
     Path(path).write_text(html, encoding="utf-8")
 
 
@@ -78,7 +82,7 @@ def _measurements(result: Result, findings: list[Finding]) -> list[Item]:
         )
         items.append(Drawing(drawn, "Sides and zones", caption))
     if scored := scores(measured):
-        items.append(Drawing(_listed(scored)))
+        items.append(_listed(scored))
     if not result.scan.spacing_known:
         items.append(Note("The size of a pixel is unknown, so that there are no volumes."))
     return items
@@ -99,7 +103,10 @@ def _slices(result: Result, findings: list[Finding]) -> list[Item]:
     painter = Painter(result)
     size = painter.size_for(chosen.tolist())
     pictures = [painter.plane(0, int(z), size) for z in chosen]
-    height, shares = heights(result), {finding.name: profile(result.masks, finding) for finding in findings}
+    height, shares = (
+        heights(result),
+        {finding.name: profile(result.masks, result.classes, finding) for finding in findings},
+    )
     lines = [Line(one.name, one.colour, height[inside], shares[one.name][inside]) for one in findings]
     axes, unit = axes_of(lines), "cm" if result.scan.spacing_known else "slices"
     said = [_said(int(z), result, height, shares) for z in chosen]
@@ -115,7 +122,7 @@ def _slices(result: Result, findings: list[Finding]) -> list[Item]:
     )
     about = "From the lowest slice of the lungs to the highest; a gap where a slice has hardly any lung."
     return [
-        Drawing(legend(result.masks) + viewer, "Axial slices", caption),
+        Drawing(legend(result.masks, result.classes) + viewer, "Axial slices", caption),
         Drawing(chart, "Along the body axis", about),
     ]
 
@@ -130,7 +137,7 @@ def _said(z: int, result: Result, height: FloatArray, shares: dict[str, FloatArr
 
 def _fullest(result: Result) -> tuple[int, int, int]:
     """The axial, the coronal and the sagittal plane with the most opacity, or else with the most lung."""
-    whole = mask_of(result.masks, findings_of(result.masks)[0])
+    whole = mask_of(result.masks, result.classes, result.classes.findings[0].key)
     seen = whole if whole.any() else result.masks["lungs"]
     z, y, x = (int(seen.sum(axis=other, dtype=np.int64).argmax()) for other in ((1, 2), (0, 2), (0, 1)))
     return z, y, x
@@ -139,13 +146,11 @@ def _fullest(result: Result) -> tuple[int, int, int]:
 def _planes(result: Result) -> list[Item]:
     if not result.scan.spacing_known or len(result.scan.hu) == 1:
         return []
-    painter, names = Painter(result), ("axial", "coronal", "sagittal")
-    views = "".join(
-        f"<div>{stack(painter.plane(axis, place), f'{name} plane')}<p>{name}</p></div>"
-        for axis, (name, place) in enumerate(zip(names, _fullest(result), strict=True))
-    )
+    painter, places = Painter(result), zip(PLANES, _fullest(result), strict=True)
+    planes = {name: painter.plane(axis, place) for axis, (name, place) in enumerate(places)}
     caption = "The plane with the most opacity each. Head up, or front up; in the sagittal plane the front is left."
-    return [Drawing(f'{legend(result.masks)}<div class="planes">{views}</div>', "Axial, coronal, sagittal", caption)]
+    html = legend(result.masks, result.classes) + TEMPLATES.render("planes.html", planes=planes)
+    return [Drawing(html, "Axial, coronal, sagittal", caption)]
 
 
 def _doubts(result: Result) -> list[Item]:
@@ -173,7 +178,5 @@ def _model(result: Result) -> dict[str, str]:
     }
 
 
-def _listed(facts: dict[str, str]) -> str:
-    return (
-        "<dl>" + "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items()) + "</dl>"
-    )
+def _listed(facts: dict[str, str]) -> Drawing:
+    return Drawing(TEMPLATES.render("facts.html", facts=facts))

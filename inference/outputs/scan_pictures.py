@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ct.colours import rgb_of
-from ct.patterns import GROUPS
-from inference.overlays import LUNGS, colours_of, labels
-from inference.result import Masks, Result
+from inference.layers import label_map, legend_of
+from inference.result import Result
 
 WINDOW_HU = (-1000, 350)  # the lung window of paper L3
 MARGIN_MM = 15.0  # of what is shown around the lungs
@@ -64,12 +63,14 @@ class Painter:
         index: list[Any] = list(self.box)
         index[axis] = place
         plane = tuple(index)
-        hu, codes = self.result.scan.hu[plane], labels(self.result.masks, plane)
+        hu, codes = self.result.scan.hu[plane], label_map(self.result.masks, self.result.classes, plane)
         if axis:
             hu, codes = hu[::-1], codes[::-1]  # z runs to the head, pictures run down
         rows_mm, columns_mm = (mm for number, mm in enumerate(self.result.scan.spacing_mm) if number != axis)
         aspect = hu.shape[1] * columns_mm / (hu.shape[0] * rows_mm)
-        return PlanePicture(_jpeg(hu, aspect, *size), _png(codes, self.result.masks), aspect)
+        return PlanePicture(
+            _jpeg(hu, aspect, *size), _png(codes, legend_of(self.result.masks, self.result.classes)), aspect
+        )
 
     def size_for(self, slices: Sequence[int]) -> tuple[int, int]:
         """The best of `SIZES` at which axial slices take no more than `SLICES_BYTES` of text together."""
@@ -106,10 +107,10 @@ def _jpeg(hu: NDArray[np.int16], aspect: float, longest_px: int, quality: int) -
     return base64.b64encode(kept.getvalue()).decode("ascii")
 
 
-def _png(codes: NDArray[np.uint8], masks: Masks) -> str:
-    image, colours = Image.fromarray(codes, "P"), colours_of(masks)
-    image.putpalette([channel for group in GROUPS for channel in rgb_of(colours[group])])
-    alpha = bytes(0 if group == 0 else 255 if group == LUNGS else FILLED for group in GROUPS)
+def _png(numbers: NDArray[np.uint8], legend: Sequence[tuple[str, str]]) -> str:
+    image = Image.fromarray(numbers, "P")
+    image.putpalette([0, 0, 0, *(channel for _, colour in legend for channel in rgb_of(colour))])
+    alpha = bytes([0, 255, *([FILLED] * (len(legend) - 1))])
     kept = io.BytesIO()
     image.save(kept, "PNG", transparency=alpha, bits=4, compress_level=9)
     return base64.b64encode(kept.getvalue()).decode("ascii")

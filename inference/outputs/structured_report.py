@@ -87,7 +87,7 @@ def write_measurements_report(result: Result, segmentation_path: str | Path, pat
 
 def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeasurementsAndQualitativeEvaluations]:
     series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
-    for segment, item in zip(find_segments(result.masks), segmentation.SegmentSequence, strict=True):
+    for segment, item in zip(find_segments(result.masks, result.classes), segmentation.SegmentSequence, strict=True):
         measurements = list(_measurements(result, segment))
         if not measurements:
             continue
@@ -100,7 +100,7 @@ def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeas
                 source_series=SourceSeriesForSegmentation(series),
             ),
             finding_type=segment.code,
-            finding_sites=[FindingSite(LUNG)],
+            finding_sites=[FindingSite(LUNG)] if segment.in_lungs else None,
             algorithm_id=_algorithm(result.model),
             measurements=measurements,
         )

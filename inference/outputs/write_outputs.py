@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ct.files.formats import is_volume_file
 from ct.files.write import write_mask
 from ct.refusal import Sentence
 from inference.outputs.dicom_seg import write_segmentation
@@ -62,7 +61,7 @@ def write_dicom(result: Result, folder: Path) -> tuple[Sentence, ...]:
 
 def is_dicom(result: Result) -> bool:
     """Whether the scan was read from DICOM, whose headers the DICOM outputs refer to."""
-    return not (result.scan.slice_names or is_volume_file(result.source))
+    return bool(result.scan.frames)
 
 
 def numbers(result: Result) -> dict[str, Any]:

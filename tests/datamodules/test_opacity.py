@@ -6,7 +6,7 @@ import pytest
 
 from cohort.training_statistics import training_statistics
 from ct.borders import nearest_border
-from ct.patterns import groups_of
+from ct.classes import L3
 from datamodules.opacity import OpacityData
 
 
@@ -26,11 +26,11 @@ def test_batches_hold_groups_borders_and_votes(data: OpacityData) -> None:
     assert batch["votes"].shape == (len(rows), 5, 32, 32)
     for number, (_, scan) in enumerate(table.scans.iterrows()):
         folder = Path(scan["folder"])
-        groups = groups_of(np.load(folder / "patterns.npy"))[3]
+        groups = L3.leaves_of(np.load(folder / "patterns.npy"))[3]
         np.testing.assert_array_equal(batch["target"][number, 0], groups)
         expected = nearest_border(groups, (scan["spacing_y_mm"], scan["spacing_x_mm"]))
         np.testing.assert_array_equal(batch["border"][number], expected)
-        readers = groups_of(np.load(folder / "readers.npy"))[:, 3]
+        readers = L3.leaves_of(np.load(folder / "readers.npy"))[:, 3]
         for group in range(5):
             np.testing.assert_array_equal(batch["votes"][number, group], (readers == group).sum(0))
         assert batch["votes"][number].sum(0).unique().tolist() == [3]
@@ -65,7 +65,7 @@ def test_statistics_are_those_of_the_labelled_training_slices(data: OpacityData)
         codes = np.load(folder / "patterns.npy")
         labelled = (codes >= 0).any((1, 2))
         hu.append(np.load(folder / "hu.npy")[labelled].clip(-1000, 350).ravel())
-        groups.append(groups_of(codes)[codes >= 0])
+        groups.append(L3.leaves_of(codes)[codes >= 0])
     found = data.statistics(-1000, 350)
     values, seen = np.concatenate(hu).astype(np.float64), np.concatenate(groups)
     assert found.mean_hu == pytest.approx(values.mean(), rel=1e-12)
@@ -77,10 +77,10 @@ def test_statistics_are_those_of_the_labelled_training_slices(data: OpacityData)
 def test_statistics_do_not_depend_on_the_number_of_processes_and_are_kept(data: OpacityData) -> None:
     results = []
     for jobs in (1, 2):
-        (data.prepared / "statistics_-900_200.json").unlink(missing_ok=True)
+        (data.prepared / "statistics_-900_200_l3.json").unlink(missing_ok=True)
         results.append(training_statistics(data.prepared, (-900, 200), jobs))
     assert results[0] == results[1]
-    cache = data.prepared / "statistics_-900_200.json"
+    cache = data.prepared / "statistics_-900_200_l3.json"
     before = cache.stat().st_mtime_ns
     assert training_statistics(data.prepared, (-900, 200)) == results[0]
     assert cache.stat().st_mtime_ns == before

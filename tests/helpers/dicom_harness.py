@@ -64,7 +64,7 @@ def edit(folder: Path, change: Callable[[Dataset], object], only: int | None = N
 
 def read(path: Path):
     """Read with `read_dicom`: canonical HU (Z, Y, X), affine and repairs."""
-    voxels, source, repairs = read_dicom(path)
+    voxels, source, repairs, _ = read_dicom(path)
     hu, canonical = to_canonical(voxels, source)
     return hu, canonical, repairs
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ct.classes import EM
 from ct.scan import Grid, Scan
 from inference.result import Member, ModelCard, Result
 
@@ -39,6 +40,7 @@ def make_result(**changes) -> Result:
         warnings=(),
         flags=(),
         model=CARD,
+        classes=EM,
     )
     return replace(result, **changes)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from cohort.prepare.prepare_cohort import prepared_folder
-from ct.patterns import groups_of
+from ct.classes import L3
 from evaluation.run_data import Run, read_run
 from metrics.group_summary import summarise_groups
 from metrics.summary import INFECTED_CONSOLIDATION, summarise
@@ -81,7 +81,7 @@ def _arrays(scan_id: str, task: str, seed: int, hu: np.ndarray) -> dict[str, np.
     rng, lung = np.random.default_rng(seed), truth != 0
     arrays = {"z": np.arange(SHAPE[0]), "lung": lung.astype(np.int8)}
     if task == "opacity":
-        arrays |= {"truth_groups": groups_of(truth), "groups": np.maximum(groups_of(found), 0)}
+        arrays |= {"truth_groups": L3.leaves_of(truth), "groups": np.maximum(L3.leaves_of(found), 0)}
         masks = {"opacity": found >= 5}
         named = {"infection": found >= 5}
     else:

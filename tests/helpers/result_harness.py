@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ct.classes import EM, L3
 from ct.files.read import read_scan
 from inference.result import Member, ModelCard, Result
 
@@ -38,4 +39,15 @@ def result_of(source: Path, task="consolidation", flags=()) -> Result:
     }
     if task == "consolidation":
         measurements["consolidation_score"] = voxels["consolidation"] / voxels["lungs"]
-    return Result("scan-1", source, scan, masks, measurements, "classical", (), tuple(flags), CARD)
+    return Result(
+        "scan-1",
+        source,
+        scan,
+        masks,
+        measurements,
+        "classical",
+        (),
+        tuple(flags),
+        CARD,
+        L3 if task == "opacity" else EM,
+    )

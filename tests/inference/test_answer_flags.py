@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from ct.classes import EM, L3
 from ct.scan import Grid, Scan
 from inference.answer_flags import answer_flags
 from inference.measure import measure
@@ -29,8 +30,8 @@ def flags_of(
 ) -> tuple[str, ...]:
     masks: Masks = {"lungs": np.ones(scan.hu.shape, bool), "infection": infection}
     masks |= {} if consolidation is None else {"consolidation": consolidation}
-    measured = measure(scan, masks) | {"entropy_in_lungs_bits": entropy}
-    return answer_flags(scan, masks, measured, shares or {})
+    measured = measure(scan, masks, EM) | {"entropy_in_lungs_bits": entropy}
+    return answer_flags(scan, masks, EM, measured, shares or {})
 
 
 def block(*sides: slice) -> np.ndarray:
@@ -100,8 +101,8 @@ def test_the_densest_group_is_judged_as_consolidation() -> None:
     core = block(*(slice(12, 20),) * 3)
     scan.hu[block()] = GLASS
     masks: Masks = {"lungs": lung, "infection": block(), "groups": lung.astype(np.uint8) + block() + np.uint8(2) * core}
-    measured = measure(scan, masks) | {"entropy_in_lungs_bits": 0.9}
-    (flag,) = answer_flags(scan, masks, measured, {})  # soft labels leave a network undecided
+    measured = measure(scan, masks, L3) | {"entropy_in_lungs_bits": 0.9}
+    (flag,) = answer_flags(scan, masks, L3, measured, {})  # soft labels leave a network undecided
     assert "called consolidation has the HU of ground glass, -550" in flag
 
 
@@ -162,6 +163,6 @@ def test_what_is_not_a_number_is_flagged() -> None:
     scan, lung = chest()
     measured = {"severity_score": math.nan, "entropy_in_lungs_bits": math.nan, "lung_mean_hu": math.nan}
     measured |= {"infection_mean_hu": math.nan, "consolidation_mean_hu": None, "consolidation_score": 0.0}
-    flags = answer_flags(scan, {"lungs": lung, "infection": lung}, measured, {"infection": [math.nan]})
+    flags = answer_flags(scan, {"lungs": lung, "infection": lung}, EM, measured, {"infection": [math.nan]})
     assert any("nan% of the lungs" in flag for flag in flags)
     assert any("HU of aerated lung, nan" in flag for flag in flags)

@@ -13,7 +13,7 @@ import pytest
 from harness import ROOT
 
 from inference import many_scans as batch
-from inference.outputs.write_outputs import write_outputs as outputs
+from inference.outputs import write_outputs as outputs
 from inference.predict import main
 from inference.scan_list import Source, named
 from inference.segmenter import Segmenter

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ct.classes import EM, L3
 from ct.scan import Grid, Scan
 from inference.measure import measure, spread
 
@@ -25,7 +26,7 @@ def chest(seed: int = 0) -> tuple[Scan, dict[str, np.ndarray]]:
 
 def test_volumes_density_and_mass_are_those_of_the_voxels() -> None:
     scan, masks = chest()
-    found = measure(scan, masks)
+    found = measure(scan, masks, EM)
     voxel_ml = 2 * 2 * 3 / 1000
     assert found["lung_ml"] == pytest.approx(masks["lungs"].sum() * voxel_ml)
     assert found["lung_mean_hu"] == pytest.approx(scan.hu[masks["lungs"]].mean())
@@ -40,7 +41,7 @@ def test_volumes_density_and_mass_are_those_of_the_voxels() -> None:
 
 def test_regions_are_thirds_of_each_lungs_own_height() -> None:
     scan, masks = chest()
-    found = measure(scan, masks)
+    found = measure(scan, masks, EM)
     rows = {  # canonical x runs from the patient's right to the left
         "right": (slice(2, 11), slice(0, 20)), "left": (slice(3, 9), slice(20, 40)),
         "right_lower": (slice(2, 5), slice(0, 20)), "right_middle": (slice(5, 8), slice(0, 20)),
@@ -58,7 +59,7 @@ def test_groups_are_measured_each_and_together() -> None:
     scan, masks = chest()
     groups = np.where(masks["lungs"], np.random.default_rng(1).integers(0, 5, masks["lungs"].shape), 0).astype(np.uint8)
     infection = masks["infection"]  # as likely three groups may be together where each alone is not
-    found = measure(scan, {"lungs": masks["lungs"], "infection": infection, "groups": groups})
+    found = measure(scan, {"lungs": masks["lungs"], "infection": infection, "groups": groups}, L3)
     for group in (2, 3, 4):
         assert found[f"group_{group}_ml"] == pytest.approx((groups == group).sum() * 0.012)
         assert found[f"group_{group}_mean_hu"] == pytest.approx(scan.hu[groups == group].mean())
@@ -71,7 +72,7 @@ def test_without_spacing_and_without_findings_there_are_no_ml_and_no_density() -
     scan, masks = chest()
     unknown = Scan(scan.hu, scan.affine, scan.source, "x", spacing_known=False)
     nothing = {"lungs": masks["lungs"], "infection": np.zeros_like(masks["lungs"])}
-    found = measure(unknown, nothing)
+    found = measure(unknown, nothing, EM)
     assert (found["lung_ml"], found["infection_mean_hu"], found["infection_mass_g"]) == (None, None, None)
     assert found["severity_score"] == 0
 
@@ -79,7 +80,7 @@ def test_without_spacing_and_without_findings_there_are_no_ml_and_no_density() -
 def test_one_lung_alone_leaves_the_other_undefined() -> None:
     scan, masks = chest()
     one = {name: mask & (np.arange(40) < 20) for name, mask in masks.items()}
-    found = measure(scan, one)
+    found = measure(scan, one, EM)
     assert None in (found["left_infection_share"], found["right_infection_share"])
 
 

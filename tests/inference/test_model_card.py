@@ -27,7 +27,7 @@ def test_the_line_says_what_a_model_was_trained_on_and_how_good_it_is() -> None:
 
 
 def test_one_scan_of_one_site() -> None:
-    line = card(Member(1, 1, 1, {"group_2": 0.5}, {"group_2": 1})).card_line
+    line = card(Member(1, 1, 1, {"group_2": 0.5}, {"group_2": 1}, {"group_2": "pure ground glass"})).card_line
     assert line == "trained on 1 scan of 1 site; validation: pure ground glass Dice 0.50 over 1 scan"
 
 

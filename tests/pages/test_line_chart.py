@@ -8,7 +8,7 @@ from pages.line_chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, axes
 
 
 def drawing(lines: list[Line], **options: bool) -> ElementTree.Element:
-    return ElementTree.fromstring("<div>" + line_chart(lines, "x <mm>", "y", **options) + "</div>")
+    return ElementTree.fromstring(f"<div>{line_chart(lines, 'x <mm>', 'y', **options)}</div>")
 
 
 def ticks(root: ElementTree.Element) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup
 from PIL import Image
 
 from evaluation.report.report_folder import ReportFolder
@@ -17,7 +18,7 @@ def test_text_is_escaped_and_pictures_are_inside(tmp_path: Path) -> None:
     html = page("<t>", "s", {"k<": "v>"}, [Section("one & two", items), Section("empty", [])], "end")
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)" in html
-    assert 'alt="a &quot;b&quot; &lt;c&gt;"' in html
+    assert 'alt="a &#34;b&#34; &lt;c&gt;"' in html
     assert base64.b64encode((tmp_path / "a.png").read_bytes()).decode() in html
     assert 'width="216"' in html  # 300 dots at 150 per inch are two inches
     assert '<a href="#s1">one &amp; two</a>' in html
@@ -55,7 +56,7 @@ def test_a_sortable_table_keeps_all_digits_and_brings_its_script() -> None:
 
 
 def test_what_is_on_top_stands_before_the_contents() -> None:
-    top = [Alarm("Look <here>", ["a < b"]), Drawing("<svg></svg>", "A <title>", "c & d")]
+    top = [Alarm("Look <here>", ["a < b"]), Drawing(Markup("<svg></svg>"), "A <title>", "c & d")]
     html = page("t", "", {}, [Section("s", [Note("n")])], "", top)
     assert (
         html.index("Look &lt;here&gt;</b><ul><li>a &lt; b</li></ul>") < html.index("<svg></svg>") < html.index("<nav>")

@@ -10,8 +10,8 @@ import pytest
 
 from cohort.reports.weak_label import weak_label
 from cohort.table import read_cohort
+from ct.classes import L3
 from ct.files.read import read_mask, read_pattern_mask, read_scan
-from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
 from phantom import plan as phantom_cohort
 from phantom import write_phantom as phantom
 from phantom.grid import Frame
@@ -40,7 +40,7 @@ def test_cohort_is_read_back_as_it_was_made(tiny):
         assert scan.hu.shape == truth["lungs"].shape
         np.testing.assert_allclose(scan.spacing_mm, truth["spacing_mm"], rtol=1e-6)
         codes, infection = read_mask(row.pattern_mask, scan), read_mask(row.infection_mask, scan)
-        np.testing.assert_array_equal(infection > 0, np.isin(codes, INFECTION_CODES))
+        np.testing.assert_array_equal(infection > 0, np.isin(codes, L3.codes_of("infection")))
         if row.lung_mask is not None:
             np.testing.assert_array_equal(read_mask(row.lung_mask, scan), truth["lungs"])
         assert np.median(scan.hu[truth["lungs"] > 0]) < -600, "lungs of the truth lie on the lungs of the image"
@@ -75,7 +75,7 @@ def test_dicom_series_has_a_header_and_the_right_voxels(tiny):
 def test_reports_say_what_the_mask_says(tiny):
     for row in read_cohort(tiny / "cohort.csv").rows:
         truth = np.load(tiny / "truth" / f"{row.scan_id}.npz")
-        positive = any(truth[f"pattern_{code}"].max() > 127 for code in CONSOLIDATION_CODES)
+        positive = any(truth[f"pattern_{code}"].max() > 127 for code in L3.codes_of("consolidation"))
         assert weak_label(row.report.read_text()).value == int(positive)
         assert row.has_consolidation in (None, int(positive))
     codes = np.zeros((4, 8, 8), np.int8)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ct.patterns import CONSOLIDATION_CODES, INFECTION_CODES
+from ct.classes import L3
 from phantom.grid import Frame, tubes
 from phantom.reader_panel import Hand
 from phantom.write_phantom import PANEL_HAND, make_phantom
@@ -63,8 +63,10 @@ def test_canonical_directions():
 
 def test_occupancies_are_fractions_that_share_a_voxel(patients):
     for scan in patients:
-        total = sum(part.astype(np.float32) for code, part in scan.occupancy.items() if code in INFECTION_CODES)
-        assert set(scan.occupancy) == {3, 4, *INFECTION_CODES}
+        total = sum(
+            part.astype(np.float32) for code, part in scan.occupancy.items() if code in L3.codes_of("infection")
+        )
+        assert set(scan.occupancy) == {3, 4, *L3.codes_of("infection")}
         assert min(part.min() for part in scan.occupancy.values()) >= 0
         assert total.max() <= 1.01
         assert scan.vessels.min() >= 0
@@ -73,10 +75,10 @@ def test_occupancies_are_fractions_that_share_a_voxel(patients):
 
 def test_every_pattern_occurs_and_only_positive_patients_consolidate():
     scans = [make_phantom((11, number), "A", number % 2 == 0, size=32, slices=12) for number in range(24)]
-    for code in (3, 4, *INFECTION_CODES):
+    for code in (3, 4, *L3.codes_of("infection")):
         assert max(scan.occupancy[code].max() for scan in scans) > 0.5, code
     for number, scan in enumerate(scans):
-        drawn = np.isin(scan.reader(0)[0], CONSOLIDATION_CODES).any()
+        drawn = np.isin(scan.reader(0)[0], L3.codes_of("consolidation")).any()
         assert scan.has_consolidation == drawn == (number % 2 == 0)
 
 
@@ -103,9 +105,9 @@ def test_reader_draws_the_truth_and_does_not_spare_vessels(patients):
     scores, inside = [], 0
     for scan in patients:
         codes, infection = scan.reader(1)
-        truth = sum(scan.occupancy[code].astype(np.float32) for code in INFECTION_CODES) > 0.5
+        truth = sum(scan.occupancy[code].astype(np.float32) for code in L3.codes_of("infection")) > 0.5
         scores.append(dice(infection > 0, truth))
-        np.testing.assert_array_equal(infection > 0, np.isin(codes, INFECTION_CODES))
+        np.testing.assert_array_equal(infection > 0, np.isin(codes, L3.codes_of("infection")))
         assert not infection[scan.lungs == 0].any()
         inside += ((scan.vessels > 0.6) & (infection > 0)).sum()
     assert np.mean(scores) > 0.8
@@ -139,7 +141,7 @@ def test_as_hard_for_a_threshold_as_the_papers_data(patients):
     scores, true_positive, missed, wrong, on_vessels, dense, infected = [], 0, 0, 0, 0, 0, 0
     for scan in patients:
         codes, infection = scan.reader(0)
-        truth = np.isin(codes, CONSOLIDATION_CODES)
+        truth = np.isin(codes, L3.codes_of("consolidation"))
         found = (scan.hu > -200) & (infection > 0)
         scores.append(dice(found, truth))
         true_positive, missed = true_positive + (found & truth).sum(), missed + (truth & ~found).sum()

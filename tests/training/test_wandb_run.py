@@ -17,7 +17,8 @@ from PIL import Image
 
 from callbacks.write_results import per_site
 from cohort.prepare.prepare_cohort import prepared_folder
-from ct.colours import COLOUR_OF, rgb_of
+from ct.classes import COLOUR_OF
+from ct.colours import rgb_of
 from train import main
 from training.wandb_run import TOLD, flatten, may_leave, split_hash, told
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct.colours import COLOUR_OF, COLOUR_OF_GROUP, rgb_of
+from ct.classes import COLOUR_OF, EM, L3
 from ct.files.write import write_mask
-from ct.patterns import NAME_OF_GROUP
 from ct.scan import Grid, Scan
-from viewer.findings import agreement, layers_of, read_truth
+from viewer.findings import agreement, all_layers, read_truth
 
 
 @pytest.fixture
@@ -27,27 +26,27 @@ def some(*flat: int) -> np.ndarray:
 
 def test_stage_2_is_taken_apart_without_overlap() -> None:
     masks = {"lungs": some(0, 1, 2, 3), "infection": some(1, 2, 3), "consolidation": some(3)}
-    lungs, glass, dense = layers_of(masks)
+    lungs, glass, dense = all_layers(masks, EM)
     assert np.array_equal(glass.mask, some(1, 2))
     assert np.array_equal(dense.mask, some(3))
     names = ["lungs", "infection without consolidation", "consolidation"]
     assert [layer.name for layer in (lungs, glass, dense)] == names
-    assert [layer.rgb for layer in (lungs, glass, dense)] == [
-        rgb_of(COLOUR_OF[name]) for name in ("lungs", "infection", "consolidation")
+    assert [layer.colour for layer in (lungs, glass, dense)] == [
+        COLOUR_OF[name] for name in ("lungs", "infection", "consolidation")
     ]
 
 
 @pytest.mark.parametrize(("number", "group"), [(0, 1), (1, 2), (2, 3), (3, 4)])
 def test_groups_have_their_names_and_colours(number: int, group: int) -> None:
     groups = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 5
-    layer = layers_of({"lungs": groups > 0, "infection": groups > 1, "groups": groups})[number]
-    assert layer.name == NAME_OF_GROUP[group]
-    assert layer.rgb == rgb_of(COLOUR_OF_GROUP[group])
+    layer = all_layers({"lungs": groups > 0, "infection": groups > 1, "groups": groups}, L3)[number]
+    assert layer.name == L3.leaves[group].name
+    assert layer.colour == L3.leaves[group].colour
     assert np.array_equal(layer.mask, groups == group if group > 1 else groups > 0)
 
 
 def test_stage_1_has_one_class() -> None:
-    assert [layer.name for layer in layers_of({"lungs": some(0), "infection": some(0)})] == ["lungs", "infection"]
+    assert [layer.name for layer in all_layers({"lungs": some(0), "infection": some(0)}, EM)] == ["lungs", "infection"]
 
 
 @pytest.fixture
@@ -59,22 +58,22 @@ def patterns(scan: Scan, tmp_path: Path) -> Path:
 
 
 def test_a_reader_s_patterns_become_the_classes_of_the_result(scan: Scan, patterns: Path) -> None:
-    truth = read_truth(scan, patterns, None, {"infection": some(), "consolidation": some()})
+    truth = read_truth(scan, patterns, None, {"infection": some(), "consolidation": some()}, EM)
     assert set(truth) == {"infection", "consolidation"}
     assert np.array_equal(truth["infection"], some(1, 2, 3, 4))
     assert np.array_equal(truth["consolidation"], some(3, 4))
-    groups = read_truth(scan, patterns, None, {"infection": some(), "groups": some()})["groups"]
+    groups = read_truth(scan, patterns, None, {"infection": some(), "groups": some()}, L3)["groups"]
     assert groups.ravel()[:7].tolist() == [0, 2, 3, 4, 4, 0, 0]
-    assert set(read_truth(scan, patterns, None, {"infection": some()})) == {"infection"}
+    assert set(read_truth(scan, patterns, None, {"infection": some()}, EM)) == {"infection"}
 
 
 def test_a_reader_may_have_drawn_the_infection_alone_or_nothing(scan: Scan, tmp_path: Path) -> None:
     write_mask(some(7, 9), scan, tmp_path / "infection.nii.gz")
     like = {"infection": some(), "consolidation": some()}
-    truth = read_truth(scan, None, tmp_path / "infection.nii.gz", like)
+    truth = read_truth(scan, None, tmp_path / "infection.nii.gz", like, EM)
     assert set(truth) == {"infection"}
     assert np.array_equal(truth["infection"], some(7, 9))
-    assert read_truth(scan, None, None, like) == {}
+    assert read_truth(scan, None, None, like, EM) == {}
 
 
 def test_agreement_by_hand(scan: Scan) -> None:

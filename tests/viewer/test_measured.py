@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ct.classes import EM, L3
 from ct.scan import Grid, Scan
+from inference.layers import findings_of
 from inference.measure import measure
-from inference.overlays import Finding, findings_of
 from inference.result import Masks, Measurements
 from viewer.measured import region_table, scores_table, volumes_table
 
-FINDINGS = [Finding("infection", "infection", "#000000"), Finding("group_2", "pure ground glass", "#000000")]
+FINDINGS = [EM.finding("infection"), *(each for each in L3.told_apart if each.key == "group_2")]
 MEASURED = {
     "lung_ml": 4321.4,
     "infection_ml": 98.76,
@@ -100,7 +101,8 @@ def test_all_that_is_measured_is_shown_and_no_key_is(task: str) -> None:
     masks: Masks = {"lungs": inside, "infection": inside}
     masks |= {"consolidation": inside} if task == "consolidation" else {}
     masks |= {"groups": np.full(scan.hu.shape, 3, np.uint8)} if task == "opacity" else {}
-    measured, findings = Read(measure(scan, masks)), findings_of(masks)
+    classes = L3 if task == "opacity" else EM
+    measured, findings = Read(measure(scan, masks, classes)), findings_of(masks, classes)
     tables = [volumes_table(measured, findings), region_table(measured, findings), scores_table(measured)]
     assert set(measured) <= measured.keys_read
     words = [word for table in tables for word in (*table.index, *table.columns, *table.to_numpy().ravel())]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ct.scan import Grid, Scan
-from viewer.findings import Layer
+from inference.layers import Layer
 from viewer.planes import MOST_PIXELS, WINDOWS_HU, pack, step_of
 
 
@@ -22,6 +22,10 @@ def box(shape: tuple[int, int, int], *slices: slice) -> np.ndarray:
     mask = np.zeros(shape, bool)
     mask[slices] = True
     return mask
+
+
+def layer(name: str, colour: str, mask: np.ndarray) -> Layer:
+    return Layer(name, colour, None, name, mask)
 
 
 def unpacked(packet: bytes) -> tuple[dict[str, Any], np.ndarray, list[np.ndarray]]:
@@ -39,7 +43,7 @@ def layers() -> list[Layer]:
     shape = (3, 20, 31)
     lungs = box(shape, slice(0, 3), slice(4, 16), slice(5, 25))
     found = box(shape, slice(1, 2), slice(6, 9), slice(10, 15))
-    return [Layer("lungs", (0, 0, 255), lungs), Layer("infection", (0, 255, 0), found)]
+    return [layer("lungs", "#0000ff", lungs), layer("infection", "#00ff00", found)]
 
 
 def test_a_small_scan_comes_whole(layers: list[Layer]) -> None:
@@ -60,7 +64,7 @@ def test_a_large_scan_comes_thinned_and_stays_in_its_place() -> None:
     shape = (2, MOST_PIXELS, 2 * MOST_PIXELS + 1)
     scan = made(shape)
     assert step_of(scan) == 3
-    lungs = Layer("lungs", (0, 0, 255), box(shape, slice(0, 2), slice(90, 151), slice(300, 391)))
+    lungs = layer("lungs", "#0000ff", box(shape, slice(0, 2), slice(90, 151), slice(300, 391)))
     about, hu, (classes,) = unpacked(pack(scan, [lungs], [], "s"))
     assert np.array_equal(hu, scan.hu[:, ::3, ::3])
     assert about["spacing"] == pytest.approx([3, 1.8, 2.1])
@@ -70,7 +74,7 @@ def test_a_large_scan_comes_thinned_and_stays_in_its_place() -> None:
 
 
 def test_a_reader_s_classes_come_beside_the_model_s(layers: list[Layer]) -> None:
-    drawn = Layer("opacity", (9, 9, 9), box((3, 20, 31), slice(2, 3), slice(5, 7), slice(6, 8)))
+    drawn = layer("opacity", "#090909", box((3, 20, 31), slice(2, 3), slice(5, 7), slice(6, 8)))
     about, _, (model, reader) = unpacked(pack(made((3, 20, 31)), layers, [drawn], "s"))
     assert about["reader"]
     assert [layer["name"] for layer in about["layers"]] == ["lungs", "infection", "opacity"]
@@ -81,7 +85,7 @@ def test_a_reader_s_classes_come_beside_the_model_s(layers: list[Layer]) -> None
 def test_it_begins_at_what_was_found(layers: list[Layer]) -> None:
     about, *_ = unpacked(pack(made((3, 20, 31)), layers, [], "s"))
     assert about["start"] == [1, 7, 12]
-    healthy = [layers[0], Layer("infection", (0, 255, 0), np.zeros((3, 20, 31), bool))]
+    healthy = [layers[0], layer("infection", "#00ff00", np.zeros((3, 20, 31), bool))]
     z, y, x = unpacked(pack(made((3, 20, 31)), healthy, healthy[1:], "s"))[0]["start"]
     assert layers[0].mask[z, y, x]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from ct.classes import EM
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from inference.measure import measure
@@ -34,7 +35,7 @@ def answer(checkpoint: Path, flips: bool, scan: Path, out: Path, name: str, prog
     masks = {"lungs": lungs, "infection": np.zeros_like(lungs)}
     out.mkdir()
     card = ModelCard("infection", checkpoint.parent.parent.name, ("0" * 64,), 1, 32, "0")
-    return Result(name, scan, read, masks, measure(read, masks), "classical", (), (), card)
+    return Result(name, scan, read, masks, measure(read, masks, EM), "classical", (), (), card, EM)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ ROUNDING_MM = 0.1
 INT16 = np.iinfo(np.int16)
 
 
-def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[Sentence, ...]]:
+def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[Sentence, ...], tuple[Frame, ...]]:
     """Read the one CT volume in a DICOM file, or in a folder with its sub-folders.
 
     Single frames and enhanced multi-frame CT are read, in files of any names and order, compressed or not. A folder may
@@ -58,7 +58,8 @@ def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[Sentence, ...]]:
 
     Returns:
         HU in file order (column, row, slice), slices sorted along their normal, int16, or int32 where values need it;
-        the (4, 4) affine to RAS+ mm; and a sentence for each thing that was changed or left out.
+        the (4, 4) affine to RAS+ mm; a sentence for each thing that was changed or left out; and the frame behind each
+        slice, of identical copies the first by file.
 
     Raises:
         ValueError: Not one complete, upright, even CT volume in Hounsfield units.
@@ -70,7 +71,7 @@ def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[Sentence, ...]]:
         series, choice = choose_series(path, read_series(path, files))
         stack = _stack(path, series.frames)
         voxels, repairs = _fill(stack)
-    return voxels.transpose(2, 1, 0), LPS_TO_RAS @ stack.affine, left_out + choice + repairs
+    return voxels.transpose(2, 1, 0), LPS_TO_RAS @ stack.affine, left_out + choice + repairs, _one_a_slice(stack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,19 @@ class _Stack:
     frames: list[Frame]
     slices: list[int]
     affine: Affine
+
+
+def _one_a_slice(stack: _Stack) -> tuple[Frame, ...]:
+    frame_of: dict[int, Frame] = {}
+    for frame, number in sorted(
+        zip(stack.frames, stack.slices, strict=True), key=lambda pair: _place_in_files(pair[0])
+    ):
+        frame_of.setdefault(number, frame)
+    return tuple(frame_of[number] for number in sorted(frame_of))
+
+
+def _place_in_files(frame: Frame) -> tuple[Path, int]:
+    return frame.file, frame.index
 
 
 def _stack(path: Path, frames: list[Frame]) -> _Stack:

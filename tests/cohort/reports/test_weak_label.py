@@ -5,7 +5,7 @@ from places import SHARED_DATA
 
 from benchmarks.report_labels import LABEL_COLUMN, agreement, read_openi
 from cohort.reports.weak_label import WeakLabel, weak_label
-from ct.patterns import CONSOLIDATION_CODES
+from ct.classes import L3
 from phantom.lesions import EFFUSION
 from phantom.report_texts import report_text
 
@@ -259,7 +259,7 @@ def test_an_unknown_finding_is_refused():
         weak_label("text", finding="fracture")
 
 
-@pytest.mark.parametrize("dense", [0, CONSOLIDATION_CODES[0]])
+@pytest.mark.parametrize("dense", [0, L3.codes_of("consolidation")[0]])
 @pytest.mark.parametrize("fluid", [0, EFFUSION])
 def test_reports_of_the_phantom_are_read_as_written(dense, fluid):
     codes = np.zeros((4, 8, 8), np.int8)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from places import SHARED_DATA
 
+from ct.classes import L3
 from ct.files.read import read_mask, read_scan
 from ct.lungs.classical import classical_lungs
-from ct.patterns import CONSOLIDATION_CODES
 from phantom.patient import make_phantom
 
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
@@ -124,7 +124,7 @@ def test_heavily_consolidated_phantoms():
     for seed, site, burden, size, slices in cases:
         phantom = make_phantom(seed, site, True, burden, size, slices)
         truth = phantom.lungs > 0
-        dense = sum(phantom.occupancy[code].astype(np.float32) for code in CONSOLIDATION_CODES) > 0.5
+        dense = sum(phantom.occupancy[code].astype(np.float32) for code in L3.codes_of("consolidation")) > 0.5
         assert 0.15 <= dense[truth].mean() <= 0.35
         scores.append(dice(classical_lungs(phantom.hu, phantom.spacing_mm), truth))
     assert np.mean(scores) >= 0.92

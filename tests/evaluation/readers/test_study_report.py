@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import jaccard_score
 
-from ct.patterns import groups_of
+from ct.classes import L3
 from evaluation.readers.study_counts import count_scan, count_study
 from evaluation.readers.study_figures import draw_maps, draw_matrix, most_contested
 from evaluation.readers.study_report import main, write_study
@@ -77,7 +77,7 @@ def test_summary_against_scikit_learn_and_scipy(prepared: Path) -> None:
     assert figures["readers/pairwise_iou_mean_n"] == 3
     assert figures["readers/pairwise_iou_min"] == pytest.approx(min(pairs))
     groups = [
-        groups_of(np.load(prepared / scan / "readers.npy")[:, :, 1:]).reshape(SHAPES[scan][0], -1) for scan in "ab"
+        L3.leaves_of(np.load(prepared / scan / "readers.npy")[:, :, 1:]).reshape(SHAPES[scan][0], -1) for scan in "ab"
     ]
     contested = [one[:, (one >= 2).any(0)] for one in groups]
     voxels = sum(one.shape[1] for one in contested)

@@ -3,7 +3,7 @@ from pathlib import Path
 import matplotlib.image
 from matplotlib import pyplot as plt
 
-from evaluation.report.drawing import FINDING_MARKER, save
+from evaluation.report.drawing import marker_of, save
 
 
 def test_a_saved_figure_is_a_picture_and_a_page_and_the_same_each_time(tmp_path: Path) -> None:
@@ -20,4 +20,4 @@ def test_a_saved_figure_is_a_picture_and_a_page_and_the_same_each_time(tmp_path:
 
 def test_findings_of_one_figure_differ_in_marker() -> None:
     for findings in (("infection", "consolidation", "threshold"), ("opacity", "group_2", "group_3", "group_4")):
-        assert len({FINDING_MARKER[name] for name in findings}) == len(findings)
+        assert len({marker_of(name) for name in findings}) == len(findings)

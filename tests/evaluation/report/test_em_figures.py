@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from run_harness import PATIENTS, SHAPE, random_arrays, write_run
 from scipy import stats
 
-from ct.colours import COLOUR_OF
+from ct.classes import COLOUR_OF
 from evaluation.report.drawing import save
 from evaluation.report.em_figures import (
     choose_places,

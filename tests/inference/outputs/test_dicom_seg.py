@@ -13,7 +13,8 @@ from highdicom.color import CIELabColor
 from refusing import assert_refused
 from result_harness import result_of
 
-from ct.colours import COLOUR_OF, rgb_of
+from ct.classes import COLOUR_OF
+from ct.colours import rgb_of
 from ct.files.dicom.export import write_dicom_series
 from inference.outputs.dicom_seg import find_segments, write_segmentation
 from inference.outputs.write_outputs import NUMBERS, PAGE, REPORT, SEGMENTATION, write_outputs
@@ -71,7 +72,7 @@ def test_every_segment_stays_in_its_place(tmp_path, axcodes):
     write_segmentation(result, tmp_path / "seg.dcm")
     by_itk = centres(tmp_path / "seg.dcm", SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(tmp_path / "seg.dcm"))))
     by_pydicom = centres(tmp_path / "seg.dcm", pydicom.dcmread(tmp_path / "seg.dcm").pixel_array)
-    for number, segment in enumerate(find_segments(result.masks), start=1):
+    for number, segment in enumerate(find_segments(result.masks, result.classes), start=1):
         expected = expected_centre(segment.mask)
         for found in (by_itk[number], by_pydicom[number], by_highdicom(tmp_path / "seg.dcm", number)):
             # Half a voxel is 0.25 mm; nothing is resampled, so nothing moves at all.
@@ -84,7 +85,7 @@ def test_it_is_valid_and_holds_the_masks(tmp_path, task):
     write_segmentation(result, tmp_path / "seg.dcm")
     errors, _ = validate(tmp_path / "seg.dcm")
     assert errors == []
-    segments = find_segments(result.masks)
+    segments = find_segments(result.masks, result.classes)
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")
     assert [str(item.SegmentLabel) for item in dataset.SegmentSequence] == [segment.label for segment in segments]
     counts = np.zeros(len(segments), int)
@@ -154,7 +155,9 @@ def test_enhanced_frames_are_named_by_number(tmp_path, own):
         found = frame.PlanePositionSequence[0].ImagePositionPatient
         assert found == original.PlanePositionSequence[0].ImagePositionPatient
     for number, centre in centres(tmp_path / "seg.dcm", dataset.pixel_array).items():
-        np.testing.assert_allclose(centre, expected_centre(find_segments(result.masks)[number - 1].mask), atol=1e-4)
+        np.testing.assert_allclose(
+            centre, expected_centre(find_segments(result.masks, result.classes)[number - 1].mask), atol=1e-4
+        )
     assert validate(tmp_path / "seg.dcm")[0] == []
 
 
@@ -187,7 +190,7 @@ def test_noise_in_directions_and_copies_of_slices_change_nothing(tmp_path):
     result = result_of(folder)
     write_segmentation(result, tmp_path / "seg.dcm")
     assert len(pydicom.dcmread(tmp_path / "seg.dcm").SourceImageSequence) == 6
-    for number, segment in enumerate(find_segments(result.masks), start=1):
+    for number, segment in enumerate(find_segments(result.masks, result.classes), start=1):
         np.testing.assert_allclose(by_highdicom(tmp_path / "seg.dcm", number), expected_centre(segment.mask), atol=0.02)
 
 

@@ -6,6 +6,7 @@ import pytest
 from browser import CHROMIUM
 from open_page import opened
 
+from ct.classes import EM
 from inference.outputs.follow_up_figure import changes_ml, follow_up_chart
 from inference.outputs.index_page import write_index
 
@@ -27,7 +28,7 @@ def rows() -> pd.DataFrame:
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium to open the page")
 def test_columns_sort_as_numbers_and_what_is_undefined_stays_last(tmp_path: Path) -> None:
-    index = write_index(tmp_path, rows(), NOBODY)
+    index = write_index(tmp_path, rows(), NOBODY, EM)
     with opened(index) as (page, messages, requests):
         table = page.locator("#s1 table")
 
@@ -57,7 +58,7 @@ def test_columns_sort_as_numbers_and_what_is_undefined_stays_last(tmp_path: Path
 
 def test_flags_and_failures_stand_above_all(tmp_path: Path) -> None:
     failed = pd.DataFrame({"name": ["b<1>"], "reason": ["no chest: 0 ml of air-like lung"]})
-    html = write_index(tmp_path, rows(), failed).read_text()
+    html = write_index(tmp_path, rows(), failed, EM).read_text()
     assert "4 scans segmented, 1 of them flagged; 1 failed." in html
     assert html.index("Not every scan was segmented.") < html.index("Some results are flagged.") < html.index("<nav>")
     assert "little lung; far from training" in html
@@ -68,20 +69,20 @@ def test_flags_and_failures_stand_above_all(tmp_path: Path) -> None:
 
 def test_how_good_the_model_is_stands_on_top(tmp_path: Path) -> None:
     line = "trained on 48 scans of 1 site; validation: infection Dice 0.88 over 6 scans"
-    html = write_index(tmp_path, rows().assign(model=line), NOBODY).read_text()
+    html = write_index(tmp_path, rows().assign(model=line), NOBODY, EM).read_text()
     assert html.count(line) == 1
     assert html.index(line) < html.index("<nav>")
 
 
 def test_a_batch_in_which_all_went_well_has_no_alarm(tmp_path: Path) -> None:
-    html = write_index(tmp_path, rows().drop(columns="flags"), NOBODY).read_text()
+    html = write_index(tmp_path, rows().drop(columns="flags"), NOBODY, EM).read_text()
     assert 'class="alarm"' not in html
     assert "0 of them flagged; 0 failed" in html
 
 
 def test_a_batch_in_which_all_failed_has_an_index_too(tmp_path: Path) -> None:
     failed = pd.DataFrame({"name": ["b1"], "reason": ["no chest"]})
-    html = write_index(tmp_path, pd.DataFrame({"name": []}), failed).read_text()
+    html = write_index(tmp_path, pd.DataFrame({"name": []}), failed, EM).read_text()
     assert "0 scans segmented" in html
     assert "no chest" in html
 
@@ -97,18 +98,18 @@ def test_changes_are_those_since_the_first_scan(tmp_path: Path) -> None:
         }
     )
     assert changes_ml(scans[:3], "infection").tolist() == [0.0, 330.0, -90.0]
-    chart = follow_up_chart(scans[:3])
+    chart = follow_up_chart(scans[:3], EM)
     assert "days since the first scan" in chart
     assert chart.count("<circle") == 3  # what the first scan does not tell has no change
     assert ">consolidation<" not in chart
-    assert follow_up_chart(scans[3:]) == ""
-    html = write_index(tmp_path, rows(), NOBODY, scans).read_text()
+    assert follow_up_chart(scans[3:], EM) == ""
+    html = write_index(tmp_path, rows(), NOBODY, EM, scans).read_text()
     assert "Change since the first of 3 scans." in html
     assert '<td data-value="-90.0">-90</td>' in html
 
 
 def test_scans_without_dates_stand_one_apart() -> None:
     scans = pd.DataFrame({"days": [np.nan, np.nan], "infection_ml": [1.0, 2.0]})
-    chart = follow_up_chart(scans)
+    chart = follow_up_chart(scans, EM)
     assert "days" not in chart
     assert ">1.5</text>" not in chart.split("scan</text>")[0].split('class="axis"')[-1]  # no half scans

@@ -12,13 +12,14 @@ from drawn_result import CONSOLIDATION, INFECTION, VOXEL_ML, make_result, make_s
 from open_page import opened
 from PIL import Image
 
-from ct.colours import COLOUR_OF, rgb_of
+from ct.classes import COLOUR_OF, EM, L3
+from ct.colours import rgb_of
 from ct.refusal import Sentence
+from inference.layers import findings_of
 from inference.outputs.profile import heights, profile
 from inference.outputs.scan_numbers import table_of
 from inference.outputs.scan_page import write_scan_page
 from inference.outputs.scan_pictures import Painter
-from inference.overlays import findings_of
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium to open the page")
 THINGS = "lungs", "infection", "consolidation", "group_3"
@@ -129,7 +130,7 @@ def test_numbers_stand_on_the_page(tmp_path: Path) -> None:
 
 def test_the_table_of_volumes() -> None:
     result = make_result()
-    frame = table_of(result.measurements, findings_of(result.masks)).set_index("")
+    frame = table_of(result.measurements, findings_of(result.masks, result.classes)).set_index("")
     assert list(frame.index) == ["lungs", "infection", "consolidation"]
     assert frame.loc["infection", "volume (ml)"] == pytest.approx(2 * 8 * 10 * VOXEL_ML)
     assert frame.loc["consolidation", "share of the lungs (%)"] == pytest.approx(100 * 24 / 5376)
@@ -172,14 +173,16 @@ def test_planes_lie_as_radiologists_look_at_them(axis: int, place: int) -> None:
 
 def test_the_profile_is_a_share_of_each_slice() -> None:
     result = make_result()
-    infection, consolidation = (profile(result.masks, finding) for finding in findings_of(result.masks))
+    infection, consolidation = (
+        profile(result.masks, EM, finding) for finding in findings_of(result.masks, result.classes)
+    )
     np.testing.assert_allclose(infection, [np.nan, 0, 80 / 6.72, 80 / 6.72, 0, 0, 0, 0, 0])
     np.testing.assert_allclose(consolidation[1:4], [0, 0, 24 / 6.72])
     np.testing.assert_allclose(heights(result), np.arange(-1, 8) * 0.5)
     thin = {name: mask.copy() for name, mask in result.masks.items()}
     thin["lungs"][8] = False
     thin["lungs"][8, 10, 6:12] = True
-    assert np.isnan(profile(thin, findings_of(thin)[0])[8])
+    assert np.isnan(profile(thin, EM, findings_of(thin, EM)[0])[8])
 
 
 def test_groups_have_their_own_colours_and_names(tmp_path: Path) -> None:
@@ -188,10 +191,10 @@ def test_groups_have_their_own_colours_and_names(tmp_path: Path) -> None:
     groups[INFECTION] = 3
     groups[CONSOLIDATION] = 4
     masks = {"lungs": masks["lungs"], "infection": masks["infection"], "groups": groups}
-    overlay = picture(Painter(make_result(masks=masks)).plane(0, 3).overlay)
+    overlay = picture(Painter(make_result(masks=masks, classes=L3)).plane(0, 3).overlay)
     assert (count(overlay, SEPTAL), count(overlay, DENSE)) == (80 - 24, 24)
     html = written(
-        tmp_path, masks=masks, measurements={"lung_ml": 80.0, "group_3_ml": 4.0, "group_4_ml": None}
+        tmp_path, masks=masks, classes=L3, measurements={"lung_ml": 80.0, "group_3_ml": 4.0, "group_4_ml": None}
     ).read_text()
     assert "<span>ground glass with septal lines</span><b>4.0 ml</b><span>5.0 % of the lungs</span>" in html
     assert ">pure ground glass</span>" in html

@@ -43,7 +43,7 @@ def test_it_is_valid_and_holds_the_volumes_of_the_segments(tmp_path, task):
     path = write_both(result, tmp_path)
     errors, _ = validate(path)
     assert errors == []
-    segments = find_segments(result.masks)
+    segments = find_segments(result.masks, result.classes)
     found = groups(path)
     assert list(found) == [segment.label for segment in segments]
     for segment in segments:

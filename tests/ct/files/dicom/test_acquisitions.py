@@ -89,7 +89,7 @@ def test_shifts_of_other_than_half_a_step_are_told_apart_too(tmp_path):
 def test_the_rules_choose_between_acquisitions_as_between_series(tmp_path):
     kinds = each("ImageType", ["DERIVED", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL"])
     mixed(tmp_path, *kinds)
-    voxels, affine, repairs = read_dicom(tmp_path)
+    voxels, affine, repairs, _ = read_dicom(tmp_path)
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), ct(SLICES, seed=1))
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(5)
     assert len(repairs) == 1
@@ -142,7 +142,7 @@ def test_what_merely_differs_within_one_acquisition_changes_nothing(tmp_path, ta
         set_tags(dataset, {tag: value for tag, value in values.items() if value is not None})
 
     edit(series, change)
-    voxels, _, repairs = read_dicom(series)
+    voxels, _, repairs, _ = read_dicom(series)
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), ct(12))
     assert repairs == ()
 

@@ -17,7 +17,7 @@ def test_every_orientation_comes_back_and_lies_where_simpleitk_sees_it(tmp_path,
     hu = ct()
     hu[1, 8, 3] = 3000
     write_dicom_series(hu, affine(), tmp_path, axcodes=axcodes)
-    voxels, source, repairs = read_dicom(tmp_path)
+    voxels, source, repairs, _ = read_dicom(tmp_path)
     back, canonical = to_canonical(voxels, source)
     np.testing.assert_array_equal(back, hu)
     np.testing.assert_allclose(canonical, affine(), atol=1e-9)

@@ -30,7 +30,7 @@ def test_every_coding_gives_the_same_voxels_signed_and_unsigned(tmp_path, names)
             edit(series, store_signed, only=number)
         change_syntax(file, syntax)
         assert pydicom.dcmread(file).file_meta.TransferSyntaxUID == SYNTAXES[syntax]
-    voxels, _, repairs = read_dicom(series)
+    voxels, _, repairs, _ = read_dicom(series)
     for number in range(len(hu)):  # the files are numbered from head to foot
         np.testing.assert_array_equal(voxels[:, :, -1 - number].T, hu[-1 - number], names[number // 2])
     assert (voxels.dtype, repairs) == (np.int16, ())
@@ -89,7 +89,7 @@ def test_what_the_library_says_is_passed_on(tmp_path, syntax, fragment):
 def test_rescale_of_each_slice_and_fractions(tmp_path):
     series = write_series(tmp_path / "a", ct(3))
     edit(series, lambda dataset: setattr(dataset, "RescaleSlope", "0.5"), only=1)
-    voxels, _, repairs = read_dicom(series)
+    voxels, _, repairs, _ = read_dicom(series)
     hu = ct(3).astype(float)
     hu[1] = (hu[1] + 1024) * 0.5 - 1024
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), np.rint(hu))
@@ -98,7 +98,7 @@ def test_rescale_of_each_slice_and_fractions(tmp_path):
 
 def test_values_above_16_bits_are_kept_for_the_check_of_hu(tmp_path):
     series = write_series(tmp_path / "a", ct(3), RescaleSlope="30")
-    voxels, _, _ = read_dicom(series)
+    voxels, _, _, _ = read_dicom(series)
     assert voxels.dtype == np.int32
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), (ct(3).astype(int) + 1024) * 30 - 1024)
 
@@ -137,7 +137,7 @@ def test_the_value_of_padding_inside_the_body_is_left_to_the_check_of_hu(tmp_pat
     inside[2, 5:7, 5] = True
     padded(tmp_path / "b", hu, where | inside, -2000, True, PixelPaddingValue=("SS", -2000))
     np.testing.assert_array_equal(read_dicom(series)[0].transpose(2, 1, 0), np.where(where, -1024, hu))
-    voxels, _, repairs = read_dicom(tmp_path / "b")
+    voxels, _, repairs, _ = read_dicom(tmp_path / "b")
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), np.where(inside, -2000, np.where(where, -1024, hu)))
     assert repairs == (f"{where.sum()} voxels of padding (PixelPaddingValue) were set to -1024 HU",)
 
@@ -161,7 +161,7 @@ def test_padding_becomes_air(tmp_path, signed, stored, tags, implicit):
     if implicit:
         for file in series.iterdir():
             change_syntax(file, "ImplicitVRLittleEndian")
-    voxels, _, repairs = read_dicom(series)
+    voxels, _, repairs, _ = read_dicom(series)
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), np.where(where, -1024, hu))
     assert voxels.dtype == np.int16
     assert repairs == (f"{where.sum()} voxels of padding (PixelPaddingValue) were set to -1024 HU",)
@@ -173,7 +173,7 @@ def test_padding_that_could_be_tissue_is_taken_only_from_the_border(tmp_path, pa
     hu[hu == padding_hu] += 1
     hu[:, 5:7, 5] = padding_hu
     series = padded(tmp_path / "a", hu, where, padding_hu, True, PixelPaddingValue=("SS", padding_hu))
-    voxels, _, repairs = read_dicom(series)
+    voxels, _, repairs, _ = read_dicom(series)
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), np.where(where, -1024, hu))
     assert str(int(where.sum())) in repairs[0]
 
@@ -181,7 +181,7 @@ def test_padding_that_could_be_tissue_is_taken_only_from_the_border(tmp_path, pa
 def test_padding_that_is_air_already_is_no_repair(tmp_path):
     hu = np.where(corners(), -1024, ct(3)).astype(np.int16)
     series = padded(tmp_path / "a", hu, corners(), 0, False, PixelPaddingValue=("US", 0))
-    voxels, _, repairs = read_dicom(series)
+    voxels, _, repairs, _ = read_dicom(series)
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), hu)
     assert repairs == ()
 

@@ -23,7 +23,7 @@ def series(tmp_path):
 
 
 def read(path):
-    voxels, _, repairs = read_dicom(path)
+    voxels, _, repairs, _ = read_dicom(path)
     return voxels.transpose(2, 1, 0), repairs
 
 

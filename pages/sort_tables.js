@@ -1,7 +1,4 @@
-"""The script of tables whose columns sort by a click on their heading."""
-
-# Numbers carry all their digits in data-value; what is undefined stays last whichever way a column is sorted.
-SORT_SCRIPT = """
+// Numbers carry all their digits in data-value; what is undefined stays last whichever way a column is sorted.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
   const order = new Intl.Collator(undefined, {numeric: true});
@@ -19,4 +16,3 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...rows);
   }));
 }
-"""

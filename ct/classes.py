@@ -1,0 +1,330 @@
+"""Class sets: what is looked for in a scan, the one place that knows its names, colours, codes and parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from ct.colours import BESIDE_CLASSES, PALETTE
+from ct.refusal import PROJECT, Refusal, Sentence, Word, word_of
+
+FOLDER = PROJECT / "experiments" / "classes"
+UNLABELLED = -1
+# A prepared mask holds a code in 8 bits; 255 of an 8-bit file is -1.
+MOST_CODE = 127
+LUNGS, INFECTION, CONSOLIDATION = "lungs", "infection", "consolidation"
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A coded concept, as DICOM objects name what a segment shows.
+
+    Attributes:
+        scheme: Coding scheme, such as SCT (SNOMED CT) or DCM.
+        value: Code value.
+        meaning: Code meaning.
+    """
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A class of a voxel; no voxel has two.
+
+    Attributes:
+        key: What the names of its figures and measurements begin with.
+        name: What people call it.
+        codes: The codes of masks that belong to it, and the name of each.
+        colour: "#rrggbb".
+        in_lungs: Whether it lies inside the lungs; a leaf outside is looked for outside alone.
+        concept: What it is in DICOM objects; None for what is no finding.
+    """
+
+    key: str
+    name: str
+    codes: Mapping[int, str]
+    colour: str
+    in_lungs: bool = True
+    concept: Concept | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A union of leaves that is measured, reported and judged as one.
+
+    Attributes:
+        key: What the names of its measurements begin with.
+        name: What people call it.
+        leaves: Keys of its leaves.
+        colour: "#rrggbb".
+        figures: What the names of its figures in metrics.json begin with.
+        concept: What it is in DICOM objects.
+    """
+
+    key: str
+    name: str
+    leaves: tuple[str, ...]
+    colour: str
+    figures: str
+    concept: Concept | None = None
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """Leaves in the order of a network's channels, and findings, each inside those before it or beside them.
+
+    Attributes:
+        name: The name of its file.
+        leaves: Background first, then the lungs, then what is looked for.
+        findings: Outermost first.
+    """
+
+    name: str
+    leaves: tuple[Leaf, ...]
+    findings: tuple[Finding, ...]
+
+    @cached_property
+    def indices(self) -> tuple[int, ...]:
+        """The index of every leaf, as label maps of leaves hold it."""
+        return tuple(range(len(self.leaves)))
+
+    @cached_property
+    def codes(self) -> tuple[int, ...]:
+        """Every code that a mask may hold but -1, in ascending order."""
+        return tuple(sorted(code for leaf in self.leaves for code in leaf.codes))
+
+    @cached_property
+    def name_of_code(self) -> dict[int, str]:
+        """The name of every code, -1 included."""
+        return {UNLABELLED: "unlabelled"} | {code: name for leaf in self.leaves for code, name in leaf.codes.items()}
+
+    @cached_property
+    def opacities(self) -> tuple[int, ...]:
+        """Indices of the leaves that belong to the outermost finding."""
+        return self.indices_of(self.findings[0].key)
+
+    @cached_property
+    def sought(self) -> tuple[int, ...]:
+        """Indices of the leaves that belong to any finding."""
+        keys = {key for finding in self.findings for key in finding.leaves}
+        return tuple(index for index, leaf in enumerate(self.leaves) if leaf.key in keys)
+
+    @cached_property
+    def told_apart(self) -> tuple[Finding, ...]:
+        """What a model that tells the leaves apart reports: the unions of several, then each leaf that is sought."""
+        unions = tuple(finding for finding in self.findings if len(finding.leaves) > 1)
+        sought = (self.leaves[index] for index in self.sought)
+        alone = (Finding(leaf.key, leaf.name, (leaf.key,), leaf.colour, leaf.key, leaf.concept) for leaf in sought)
+        return unions + tuple(alone)
+
+    @property
+    def outside(self) -> tuple[int, ...]:
+        """Indices of the leaves that are looked for outside the lungs."""
+        return tuple(index for index in self.sought if not self.leaves[index].in_lungs)
+
+    @property
+    def reading(self) -> str:
+        """Hash of what masks are read as: sets of one hash can share prepared scans."""
+        infected = self.codes_of(INFECTION) if self.has(INFECTION) else ()
+        return hashlib.sha256(repr((self.codes, infected)).encode()).hexdigest()[:8]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every leaf and finding, and of what is judged by figures of another name."""
+        figures = (finding.figures for finding in self.findings)
+        return (*(leaf.name for leaf in self.leaves), *(each.name for each in self.findings), *figures)
+
+    def name_of(self, key: str) -> str:
+        """Return what people call a finding or leaf; a key that figures alone have is its own name."""
+        names = {leaf.key: leaf.name for leaf in self.leaves} | {each.key: each.name for each in self.findings}
+        return names.get(key, key.replace("_", " "))
+
+    def has(self, key: str) -> bool:
+        """Tell whether there is a finding of a key."""
+        return any(finding.key == key for finding in self.findings)
+
+    def finding(self, key: str) -> Finding:
+        """Return a finding by its key; KeyError where there is none."""
+        return {finding.key: finding for finding in self.findings}[key]
+
+    def indices_of(self, key: str) -> tuple[int, ...]:
+        """Return the indices of the leaves of a finding, by its key or that of its figures, or of a leaf itself."""
+        members: dict[str, tuple[str, ...]] = {leaf.key: (leaf.key,) for leaf in self.leaves}
+        members |= {name: each.leaves for each in self.findings for name in (each.figures, each.key)}
+        return tuple(index for index, leaf in enumerate(self.leaves) if leaf.key in members[key])
+
+    def codes_of(self, key: str) -> tuple[int, ...]:
+        """Return the codes of a finding or leaf, in ascending order; KeyError where there is neither."""
+        return tuple(sorted(code for index in self.indices_of(key) for code in self.leaves[index].codes))
+
+    def leaves_of(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
+        """Turn codes into indices of leaves.
+
+        Args:
+            codes: Integers of any shape.
+
+        Returns:
+            int8 of the same shape; -1 where unlabelled.
+
+        Raises:
+            ValueError: A code is of no leaf.
+        """
+        index_of = {code: index for index, leaf in enumerate(self.leaves) for code in leaf.codes}
+        return self._look_up(codes, index_of)
+
+    def shows(self, key: str, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
+        """Mark the codes of a finding or leaf as 1, -1 as -1 and all others as 0; as `leaves_of` otherwise."""
+        wanted = set(self.codes_of(key))
+        return self._look_up(codes, {code: int(code in wanted) for code in self.codes})
+
+    def check_codes(self, codes: npt.NDArray[np.integer]) -> None:
+        """Check that every code is one of this set, or -1.
+
+        Raises:
+            ValueError: A code is of no leaf.
+        """
+        self._look_up(codes, dict.fromkeys(self.codes, 0))
+
+    def _look_up(self, codes: npt.NDArray[np.integer], value_of: Mapping[int, int]) -> npt.NDArray[np.int8]:
+        nothing = np.iinfo(np.int8).min
+        table = np.full(MOST_CODE - UNLABELLED + 1, nothing, dtype=np.int8)
+        table[0] = UNLABELLED
+        for code, value in value_of.items():
+            table[code - UNLABELLED] = value
+        within = not codes.size or (codes.min() >= UNLABELLED and codes.max() <= MOST_CODE)
+        values = table[codes.astype(np.int16) - UNLABELLED] if within else np.full(1, nothing)
+        if (values == nothing).any():
+            raise Refusal(
+                "found pattern codes from {lowest} to {highest}; expected the codes of the class set {name}: -1 "
+                "(unlabelled) and {codes}",
+                lowest=codes.min(),
+                highest=codes.max(),
+                name=Word(self.name) if _is_ours(self.name) else self.name,
+                codes=Sentence.joined(", ", [Sentence("{code}", code=code) for code in self.codes]),
+            )
+        return values
+
+    def plain(self) -> dict[str, Any]:
+        """Return the set as plain values, for files that hold nothing else."""
+        return {
+            "name": self.name,
+            "leaves": list(map(asdict, self.leaves)),
+            "findings": list(map(asdict, self.findings)),
+        }
+
+
+def _is_ours(name: str) -> bool:
+    return (FOLDER / f"{name}.yaml").is_file()
+
+
+def class_set(values: Mapping[str, Any]) -> ClassSet:
+    """Make a class set of plain values, as `ClassSet.plain` gives them."""
+    leaves = (Leaf(**{**leaf, "codes": _names(leaf["codes"]), "concept": _concept(leaf)}) for leaf in values["leaves"])
+    findings = (
+        Finding(**{**finding, "leaves": tuple(finding["leaves"]), "concept": _concept(finding)})
+        for finding in values["findings"]
+    )
+    return ClassSet(values["name"], tuple(leaves), tuple(findings))
+
+
+def _names(codes: Mapping[Any, str]) -> dict[int, str]:
+    return {int(code): str(name) for code, name in codes.items()}
+
+
+def _concept(values: Mapping[str, Any]) -> Concept | None:
+    concept = values.get("concept")
+    return Concept(**{key: str(value) for key, value in concept.items()}) if concept else None
+
+
+def read_class_set(place: str | Path) -> ClassSet:
+    """Read a class set.
+
+    Args:
+        place: The name of a file of experiments/classes/, or the path of another one.
+
+    Raises:
+        ValueError: There is no such file, or it is no class set.
+    """
+    path = Path(place) if Path(place).suffix else FOLDER / f"{place}.yaml"
+    if not path.is_file():
+        raise Refusal(
+            "{file}: no such class set; expected {names}, or the path of a file like those of experiments/classes",
+            file=path,
+            names=Word(", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))),
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        leaves = [_with_colour(leaf, path) for leaf in content["leaves"]]
+        findings = [{"figures": each["key"], **_with_colour(each, path)} for each in content["findings"]]
+        classes = class_set({"name": path.stem, "leaves": leaves, "findings": findings})
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(
+            "{file}: no class set ({error}); expected leaves and findings as in experiments/classes/l3.yaml",
+            file=path,
+            error=error,
+        ) from error
+    _check(classes, path)
+    return classes
+
+
+def _with_colour(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    colour = values["colour"]
+    if colour not in PALETTE:
+        raise Refusal(
+            "{file}: {colour} is no colour of the palette; expected one of {names}, which people with every kind of "
+            "colour vision tell apart",
+            file=path,
+            colour=str(colour),
+            names=Word(", ".join(PALETTE)),
+        )
+    return {**values, "colour": PALETTE[colour]}
+
+
+def _check(classes: ClassSet, path: Path) -> None:
+    """Check that leaves exclude each other and findings are made of them."""
+    keys = [each.key for each in classes.leaves]
+    codes = [code for leaf in classes.leaves for code in leaf.codes]
+    lacking = sorted({key for finding in classes.findings for key in finding.leaves} - set(keys))
+    problems = {
+        "the first leaf is not background or the second not lungs": keys[:2] != ["background", LUNGS],
+        "two leaves or findings have one key": _twice(keys) or _twice(each.key for each in classes.findings),
+        "two leaves have one code": _twice(codes),
+        "a code is not within 0..127": any(not 0 <= code <= MOST_CODE for code in codes),
+        "a finding has a leaf that is not listed": bool(lacking),
+        "there is no finding, or one without a leaf": not classes.findings
+        or not all(f.leaves for f in classes.findings),
+    }
+    for problem, is_so in problems.items():
+        if is_so:
+            text = "{file}: {problem}; expected leaves and findings as in experiments/classes/l3.yaml"
+            raise Refusal(text, file=path, problem=word_of(problem, problems))
+
+
+def _twice(values: Iterable[Any]) -> bool:
+    listed: Sequence[Any] = list(values)
+    return len(set(listed)) < len(listed)
+
+
+def _colours(classes: ClassSet) -> dict[str, str]:
+    of_findings = {name: finding.colour for finding in classes.findings for name in (finding.key, finding.figures)}
+    return {leaf.key: leaf.colour for leaf in classes.leaves} | of_findings
+
+
+EM, L3 = (read_class_set(name) for name in ("em", "l3"))
+# One colour for one thing: of every class set of the project, those of the papers before others, and of what is drawn
+# beside classes.
+_OTHERS = [read_class_set(path.stem) for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in ("em", "l3")]
+COLOUR_OF: dict[str, str] = {
+    key: colour for classes in (*_OTHERS, L3, EM) for key, colour in _colours(classes).items()
+} | BESIDE_CLASSES

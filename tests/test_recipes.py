@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 from places import ROOT
 from recipes import steps_of, texts_after
+from tiny_chest import save
+
+from ct.files.nifti import read_nifti
 
 PAGE = ROOT / "docs" / "extend.md"
 STEPS = steps_of(PAGE)
@@ -53,14 +55,11 @@ def test_a_recipe_touches_what_the_page_says_and_no_more(recipe: str) -> None:
 def test_a_data_set_of_two_folders_becomes_a_cohort(tmp_path: Path) -> None:
     copy = copy_with("A public data set", tmp_path)
     for folder, value in (("ct", -800), ("labels", 2)):
-        (tmp_path / "set" / folder).mkdir(parents=True)
-        voxels = np.full((12, 12, 6), value, np.int16)
-        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "set" / folder / "anna_1.nii.gz")
+        save(np.full((12, 12, 6), value, np.int16), tmp_path / "set" / folder / "p01_1.nii.gz")
     out = tmp_path / "cohort"
     printed = run_in(copy, "-m", "cohort.importers.two_folders", "--folder", f"{tmp_path / 'set'}", "--out", f"{out}")
     assert printed.startswith("1 scans of 1 patients (two_folders 1)")
-    mask = np.asarray(nibabel.load(out / "masks" / "anna_1.nii.gz").dataobj)
-    assert set(np.unique(mask)) == {10}
+    assert set(np.unique(read_nifti(out / "masks" / "p01_1.nii.gz").values)) == {10}
 
 
 @pytest.mark.slow

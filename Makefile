@@ -145,6 +145,15 @@ lint: $(INSTALLED)  ## check style and types
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+DOCS_INSTALLED := .venv/.installed-docs
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[docs]"
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS_INSTALLED)  ## build the documentation with the API as a site, into site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
 smoke: $(INSTALLED)  ## both stages end to end on a tiny phantom, about a minute
 	rm -rf runs/smoke
 	$(MAKE) --no-print-directory train EXP=smoke RUNS=runs/smoke
@@ -154,5 +163,5 @@ bench: CKPT = $(RUNS)/unet_em/latest/best.ckpt
 bench: $(INSTALLED)  ## [CKPT=runs/unet_em/latest/best.ckpt]: measure each claim against what people use instead (peers: pip install -e ".[bench]"); a JSON line each
 	@$(PY) -m benchmarks --ckpt $(call quoted,$(CKPT))
 
-clean:  ## remove the environment, prepared arrays and caches; runs and cohorts stay
-	rm -rf .venv prepared .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+clean:  ## remove the environment, prepared arrays, the site and caches; runs and cohorts stay
+	rm -rf .venv prepared site .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,1 +1,1 @@
-"""Scans in physical space: reading, checking, lungs, cohorts and phantoms; numpy and scipy only."""
+"""One scan in physical space: files, checks, lungs and resampling; numpy and scipy only."""

@@ -49,11 +49,6 @@ def cause_of(error: BaseException) -> Sentence:
 class Sentence(str):
     """A sentence, and its wording for files that are shared.
 
-    Args:
-        template: A literal with a field for every part, as for `str.format`; fields are plain names.
-        parts: The values of the fields. In the public wording numbers, `Word`s and other sentences stand; every other
-            text or path, which may be named after a patient, gives way to a neutral word.
-
     Attributes:
         public: The wording that cannot hold a name, since nothing that a user, a file or a header said is in it.
     """
@@ -61,6 +56,13 @@ class Sentence(str):
     public: str
 
     def __new__(cls, template: str, **parts: object) -> Self:
+        """Fill in a template.
+
+        Args:
+            template: A literal with a field for every part, as for `str.format`; fields are plain names.
+            **parts: The values of the fields. In the public wording numbers, `Word`s and other sentences stand; every
+                other text or path, which may be named after a patient, gives way to a neutral word.
+        """
         text = template.format(**{name: _full(part) for name, part in parts.items()})
         return cls.in_wordings(text, template.format(**{name: _shown(name, part) for name, part in parts.items()}))
 
@@ -90,7 +92,7 @@ class Refusal(ValueError):  # noqa: N818, a refusal is what it says, and a Value
 
     Args:
         template: As of `Sentence`.
-        parts: The values of its fields.
+        **parts: The values of its fields.
     """
 
     def __init__(self, template: str, **parts: object) -> None:

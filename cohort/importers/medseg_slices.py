@@ -128,7 +128,7 @@ def _unstack(folder: Path, target: Path, low_hu: float, high_hu: float) -> dict[
     if not all(names):
         raise ValueError(
             f"{folder}: holds neither folders images/ and masks/ nor tr_im.nii.gz and tr_mask.nii.gz; expected "
-            f"MedSeg's single slices; its nine volumes are imported by import_medseg"
+            f"MedSeg's single slices; its nine volumes are imported by FROM=medseg"
         )
     images, masks = (_planes(folder / name) for name in names)
     if images.shape != masks.shape or not images.min() < 0:

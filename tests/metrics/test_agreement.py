@@ -6,7 +6,7 @@ from places import SHARED_DATA
 from scipy import stats
 from sklearn.metrics import jaccard_score
 
-from ct.patterns import OPACITY_GROUPS
+from ct.classes import L3
 from metrics.agreement import (
     Calls,
     average_counts,
@@ -22,6 +22,8 @@ from metrics.agreement import (
     relative_volume,
     votes_of,
 )
+
+OPACITY_GROUPS = L3.opacities
 
 # Three readers of six pixels; -1 is unlabelled.
 GROUPS = np.array(

@@ -1,4 +1,4 @@
-"""Every cue phrase, around one word; sentences as reports have them are in test_reports.py."""
+"""Every cue phrase, around one word; sentences as reports have them are in test_weak_label.py."""
 
 import re
 

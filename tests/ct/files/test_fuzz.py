@@ -2,7 +2,7 @@
 
 The cases run in a process of their own, whose memory is limited. As a program this file runs any number of them:
 
-    PYTHONPATH=. python tests/ct/test_fuzz.py FOLDER SEED CASES
+    PYTHONPATH=. python tests/ct/files/test_fuzz.py FOLDER SEED CASES
 """
 
 import bz2

@@ -73,6 +73,11 @@ class Run:
         return _stored_classes(self.folder) or (L3 if self.task == "opacity" else EM)
 
     @property
+    def judged_by(self) -> str:
+        """The finding that the run is judged by first, as scans.csv and metrics.json call it."""
+        return self.findings[0] if self.task == "opacity" else self.task
+
+    @property
     def is_phantom(self) -> bool:
         """Whether its scans are synthetic, as far as its cohort is still there to tell."""
         cohort = Path(self.config["data"]["init_args"]["cohort"])

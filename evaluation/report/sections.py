@@ -222,14 +222,15 @@ LESIONS = "A lesion is a connected component of the truth in space (26 neighbour
 def failures(report: ReportFolder, run: Run) -> None:
     """The ten worst scans with their pictures."""
     report.section("Worst scans")
-    worst, false = worst_scans(run, run.task), most_false(run, run.task)
+    finding = run.judged_by
+    worst, false = worst_scans(run, finding), most_false(run, finding)
     if len(worst):
-        shown = [failure(run, row, run.task) for row in worst.to_dict("records")]
-        caption = f"By Dice of {run.task}, least first; of each the slice with the most wrong voxels, cut to the lungs."
+        shown = [failure(run, row, finding) for row in worst.to_dict("records")]
+        caption = f"By Dice of {finding}, least first; of each the slice with the most wrong voxels, cut to the lungs."
         title = f"The {len(worst)} worst scans" if len(worst) > 1 else "The worst scan"
         report.figure("worst_scans", draw_failures(shown), title, caption)
-        report.table("worst_scans", worst, title, f"By Dice of {run.task}.")
+        report.table("worst_scans", worst, title, f"By Dice of {finding}.")
     else:
-        report.note(f"No test scan has {run.task} in its truth, so there is no Dice to sort by.")
+        report.note(f"No test scan has {finding} in its truth, so there is no Dice to sort by.")
     if len(false):
-        report.table("most_false", false, f"Scans without {run.task}, most false positives first", "They have no Dice.")
+        report.table("most_false", false, f"Scans without {finding}, most false positives first", "They have no Dice.")

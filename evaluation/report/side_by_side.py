@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from cohort.prepare.prepare_cohort import prepared_folder
-from ct.classes import COLOUR_OF
+from ct.classes import COLOUR_OF, L3
 from evaluation.report.drawing import marker_of, rank_of
 from evaluation.report.em_figures import choose_places, overlays, tpr_fpr
 from evaluation.report.em_sections import PLACES, results_table, trade_off
@@ -145,7 +145,7 @@ def _add_part(report: ReportFolder, key: str, part: Runs, links: Mapping[str, st
         for row in finding_rows(run.metrics)
     ]
     report.table(f"{key}_runs", pd.DataFrame(rows), "Runs", CAPTION, links)
-    if first.task == "opacity":
+    if first.classes == L3:
         report.table(
             f"{key}_table_3", opacity_results_table(part), "Table 3 of paper L3", "With the paper's rows.", links
         )

@@ -81,9 +81,16 @@ def report_run(run: Run) -> Path:
         draw()
     if not run.has_masks:
         report.note(NO_MASKS)
-    page = report.write(f"{run.experiment}: report", SUMMARIES[run.task], facts_of(run))
+    page = report.write(f"{run.experiment}: report", summary_of(run), facts_of(run))
     log_report(report.folder, run.experiment, run.folder.name, report.pictures, report.tables)
     return page
+
+
+def summary_of(run: Run) -> str:
+    """Return what a run learned, one sentence."""
+    if run.task == "opacity" and run.classes != L3:
+        return f"Classes of the set {run.classes.name}, learned from what readers say."
+    return SUMMARIES[run.task]
 
 
 SUMMARIES = {

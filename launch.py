@@ -2,10 +2,12 @@
 
     python launch.py fit --config experiments/base.yaml --config experiments/unet_em.yaml     then becomes train.py
     python launch.py cohort --config experiments/base.yaml --config experiments/unet_em.yaml  prints its cohort.csv
+    python launch.py cohort --config <...> -- cohort.splits --folds 5      then becomes python -m cohort.splits with it
 
-It takes the options of train.py, and one of its own, --stage1_runs=<folder>: where stage 1 is looked for and trained,
-if not in the folder that the experiment's file names. Whatever is made is made once, also if several processes need it
-at the same time, as the trials of a sweep do.
+It takes the options of train.py, and for fit two of its own: --stage1_runs=<folder>, where stage 1 is looked for and
+trained, if not in the folder that the experiment's file names; and --unless_finished=true, to train nothing where the
+experiment has a finished run. Whatever is made is made once, also if several processes need it at the same time, as the
+trials of a sweep do.
 """
 
 import contextlib
@@ -27,8 +29,9 @@ from machine.file_lock import FileLock, locked
 from machine.latest import through_latest
 
 PROJECT = Path(__file__).resolve().parent
-STAGE1_RUNS = "stage1_runs"
+STAGE1_RUNS, UNLESS_FINISHED = OWN = ("stage1_runs", "unless_finished")
 COHORT, WEIGHTS, NOISE_MODEL = "data.cohort", "model.init_weights", "model.noise_model"
+BASE = "base.yaml"  # of all experiments, beside their files
 PASSED_TO_STAGE_1 = ("trainer.", "data.", "seed_everything")
 # What makes a process a trial of a sweep, or part of another run: stage 1 is neither.
 OF_ONE_RUN = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "GROUND_GLASS_RUN")
@@ -48,6 +51,10 @@ COHORTS = {
     "covid20": ["cohort.importers.grey_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
 }
 FOLDERS = {"MEDSEG": "<folder with images/ and masks/>", "COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}
+
+
+class MissingExperiment(Refusal):
+    """A name that no file of experiments/ has."""
 
 
 @dataclass
@@ -113,12 +120,22 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file() and path.with_name(BASE).is_file():
+        text = "there is no experiment {name!r}; name one: EXP=<one of these>"
+        raise MissingExperiment(text, name=path.name.removesuffix(".yaml"))
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         why = kind_of(error) if isinstance(error, OSError) else Word("it is no YAML")
         raise Refusal("{file}: cannot be read ({why}); expected a file of experiments/", file=path, why=why) from None
     return dict(_flat(content if isinstance(content, dict) else {}, ""))
+
+
+def heads() -> list[str]:
+    """Return a line for each experiment: its name, and the first line of its file."""
+    paths = sorted(path for path in (PROJECT / "experiments").glob("*.yaml") if path.name != BASE)
+    lines = [path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for path in paths]
+    return [f"  {path.stem:<28} {line}" for path, line in zip(paths, lines, strict=True)]
 
 
 def _flat(content: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -212,7 +229,7 @@ def stage_1_of(settings: Settings) -> Stage1 | None:
 
 def _make_stage_1(stage_1: Stage1, cohort: Path, settings: Settings) -> None:
     """Train stage 1 where its weights are missing or were learned from another cohort."""
-    configs = [f"--config={stage_1.config.with_name('base.yaml')}", f"--config={stage_1.config}"]
+    configs = [f"--config={stage_1.config.with_name(BASE)}", f"--config={stage_1.config}"]
     own = [("runs", str(stage_1.runs)), (STAGE1_RUNS, str(stage_1.runs)), (COHORT, str(cohort))]
     options = [f"--{name}={value}" for name, value in [*_passed_on(settings), *own]]
     failure = Sentence("stage 1 could not be trained; its own run and its log say why")
@@ -287,23 +304,42 @@ def _stop(number: int, frame: object) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code, unless this process becomes train.py."""
-    given = list(sys.argv[1:] if args is None else args)
-    if given[:1] not in (["fit"], ["cohort"]):
+    """Run the command line; return its exit code, unless this process becomes another program."""
+    command, *given = list(sys.argv[1:] if args is None else args) or [""]
+    if command not in ("fit", "cohort"):
         print("error: expected fit or cohort, then the options of train.py", file=sys.stderr)
         return 2
+    options, module = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
     try:
         with ending_on_signals():
-            if given[0] == "cohort":
-                print(make_cohort(read_settings(given[1:])))
-                return 0
-            more = make_needs(given[1:])
+            program = _training(options) if command == "fit" else _with_cohort(options, module)
     except (Refusal, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", *(heads() if isinstance(error, MissingExperiment) else ()), sep="\n", file=sys.stderr)
         _tell_wandb(sentence_of(error))
         return 2
-    own = [part for part in given if not part.startswith(f"--{STAGE1_RUNS}=")]
-    os.execv(sys.executable, [sys.executable, str(PROJECT / "train.py"), *own, *more])
+    if program:
+        os.execv(sys.executable, [sys.executable, *program])
+    return 0
+
+
+def _training(options: Sequence[str]) -> list[str]:
+    """Make what a training needs and return its command; nothing where there is nothing to train."""
+    settings = read_settings(options)
+    finished = Path(settings.get("runs") or "runs", settings.get("experiment"), "latest", "metrics.json")
+    if settings.option(UNLESS_FINISHED) and through_latest(finished).is_file():
+        return []
+    more = make_needs(options)
+    passed = [option for option in options if option.partition("=")[0].removeprefix("--") not in OWN]
+    return [str(PROJECT / "train.py"), "fit", *passed, *more]
+
+
+def _with_cohort(options: Sequence[str], module: Sequence[str]) -> list[str]:
+    """Make a cohort and return the command of a module that reads it; without a module print its path."""
+    cohort = make_cohort(read_settings(options))
+    if not module:
+        print(cohort)
+        return []
+    return ["-m", module[0], "--cohort", str(cohort), *module[1:]]
 
 
 def _tell_wandb(why: Sentence) -> None:

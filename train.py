@@ -7,23 +7,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from callbacks.around_a_run import around_fit, around_test, progress_bar
-from callbacks.stop_on_signal import listen, stop_listening
+from callbacks.continue_history import ContinueHistory
+from callbacks.describe_run import DescribeRun
+from callbacks.describe_training import DescribeTraining
+from callbacks.epoch_lines import progress_bar
+from callbacks.keep_checkpoints import KeepCheckpoints
+from callbacks.keep_verdicts import KeepVerdicts
+from callbacks.log_slices import LogSlices
+from callbacks.stop_on_divergence import StopOnDivergence
+from callbacks.stop_on_signal import StopOnSignal, listen, stop_listening
+from callbacks.waiting import WaitingShare
+from callbacks.write_results import MarkLatest, WriteResults
 from evaluation.report.learning_curves import write_curves
 from evaluation.tables import print_run
 from machine.command_line import one_line_errors, run_command
 from machine.latest import followed
 from machine.network import finish
 from training.checkpoint_file import CheckpointFiles, newest_whole
+from training.history import History
 from training.known_warnings import ignore_known_warnings
 from training.option_errors import OneLineParser, refusals
 from training.precision import fastest_precision
-from training.run_folder import close_run, discard_run, open_run
+from training.run_folder import Run, close_run, discard_run, open_run
 from training.schedule import check_schedule, link_schedule
-from training.wandb_run import record_failure, why_it_failed
+from training.wandb_run import record_failure, wandb_loggers, why_it_failed
 
 
 class ExperimentCLI(LightningCLI):
@@ -102,6 +112,30 @@ class ExperimentCLI(LightningCLI):
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
             print_run(self.folder)
+
+
+def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: list[Callback]) -> dict[str, Any]:
+    """Return `logger` and `callbacks` of a training that ends with its test.
+
+    Args:
+        run: Its folder.
+        config: Its resolved configuration.
+        monitor: Key of the metric by which the best checkpoint is chosen.
+        chosen: The experiment's own callbacks.
+    """
+    history, folder = History(run.folder), run.folder
+    # What is saved is what was logged so far; W&B's run begins with the description; `latest` is a promise that all is
+    # written.
+    first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
+    last = [LogSlices(folder), WriteResults(folder), KeepVerdicts(folder), MarkLatest(folder)]
+    loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
+    ends = [StopOnSignal(folder), StopOnDivergence(folder)]
+    return {"logger": loggers, "callbacks": [*first, *ends, *chosen, WaitingShare(), DescribeTraining(), *last]}
+
+
+def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:
+    """Return `logger` and `callbacks` of a test or validation of weights in a run folder."""
+    return {"logger": False, "callbacks": [StopOnSignal(folder), *chosen, LogSlices(folder), WriteResults(folder)]}
 
 
 def main(args: list[str] | None = None) -> None:

@@ -1,9 +1,11 @@
 """One line an epoch, for a log that nobody watches: where a bar would write a line over itself a thousand times."""
 
+import sys
 import time
 from typing import Any
 
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 
 MINUTE_S, HOUR_S = 60, 3600
 
@@ -73,8 +75,21 @@ class EpochLines(ProgressBar):
         return min(limits, default=0.0)
 
 
+def progress_bar(trainer: Any) -> list[Callback]:
+    """Return a bar that shows the loss as often as it is logged; none where the trainer's settings name or refuse one.
+
+    Lightning's own reads the loss in every step, for which the host must wait until the device is done. Where standard
+    output is no terminal, a line an epoch.
+    """
+    if trainer.enable_progress_bar is False or any(isinstance(each, ProgressBar) for each in trainer.callbacks or []):
+        return []
+    if not sys.stdout.isatty():
+        return [EpochLines()]
+    return [TQDMProgressBar(refresh_rate=trainer.log_every_n_steps or 50)]
+
+
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "8 s", "12 min", "3 h 05 min"."""
+    """Return seconds as people say them: "8 s", "12 min", "3 h 05 min"."""
     if seconds < 2 * MINUTE_S:
         return f"{seconds:.0f} s"
     if seconds < 2 * HOUR_S:

@@ -224,6 +224,9 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("b", help="the run to compare it with")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     options = parser.parse_args(args)
+    if not (options.a and options.b):
+        print("error: name two runs: A=<run folder or experiment> B=<run folder or experiment>", file=sys.stderr)
+        return 2
     try:
         a, b = (read_run(find_run(name, options.runs)) for name in (options.a, options.b))
         folder = write_comparison(a, b, options.runs / "compare")

@@ -1,8 +1,24 @@
-"""A run by the name that a user gives it: its folder, or its experiment."""
+"""Runs by the names that a user gives them: their folders, or their experiments."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.run_data import finished_runs
 from machine.latest import LATEST, latest_run, through_latest
+
+SWEEPS = "sweeps"
+
+
+def wanted_runs(names: Sequence[str], runs: Path) -> list[Path]:
+    """Return the named runs, or all finished ones but the trials of sweeps, which have a report of their own.
+
+    Raises:
+        ValueError: There is no such run.
+    """
+    if names:
+        return [find_run(name, runs).resolve() for name in names]
+    trials = (runs / SWEEPS).resolve()
+    return [folder for folder in finished_runs(runs) if trials not in folder.parents]
 
 
 def find_run(name: str, runs: Path) -> Path:

@@ -55,7 +55,7 @@ class Run:
     @property
     def task(self) -> str:
         """`infection` (stage 1 of paper EM), `consolidation` (stage 2) or `opacity` (paper L3)."""
-        if "wal_truth" in self.scans:
+        if "wal_truth" in self.scans or "opacity_tp" in self.scans:
             return "opacity"
         return "consolidation" if "consolidation_tp" in self.scans else "infection"
 
@@ -70,10 +70,7 @@ class Run:
     @cached_property
     def classes(self) -> ClassSet:
         """What the run looks for; a run of before class sets looks for what its paper does."""
-        path = self.folder / CLASSES
-        if path.is_file():
-            return class_set(json.loads(path.read_text(encoding="utf-8")))
-        return L3 if self.task == "opacity" else EM
+        return _stored_classes(self.folder) or (L3 if self.task == "opacity" else EM)
 
     @property
     def is_phantom(self) -> bool:
@@ -153,6 +150,11 @@ class Run:
         return np.where(inside, truth, -1).astype(np.int8), prediction & inside
 
 
+def _stored_classes(folder: Path) -> ClassSet | None:
+    path = folder / CLASSES
+    return class_set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
 def _truth(arrays: Arrays, finding: str, classes: ClassSet) -> NDArray[np.int8]:
     if "truth_groups" not in arrays:
         return arrays["truth_infection" if finding == "infection" else "truth_consolidation"]
@@ -215,7 +217,8 @@ def _read_scans(folder: Path, config: dict[str, Any]) -> pd.DataFrame:
     described = pd.DataFrame(columns=MASK_COLUMNS)
     if (folder / "masks" / "scans.csv").is_file():
         data = config["data"]["init_args"]
-        prepared = prepared_folder(data["cohort"], data["size"], data["prepared"])
+        classes = _stored_classes(folder) or L3
+        prepared = prepared_folder(data["cohort"], data["size"], data["prepared"], classes)
         described = _read_table(folder / "masks" / "scans.csv")[MASK_COLUMNS]
         described["folder"] = [str(prepared / Path(name).name) for name in described["folder"]]
     joined = scans.merge(described, on="scan_id", how="left", validate="one_to_one")

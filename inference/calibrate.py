@@ -108,8 +108,8 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--lungs", choices=METHODS, default="classical", help="how lungs are found (classical)")
     options = parser.parse_args(args)
     checkpoints = checkpoints_in(options.ckpt)
-    if not checkpoints:
-        parser.exit(2, "error: --ckpt names no checkpoint; expected a best.ckpt of a run\n")
+    if not checkpoints or options.cohort == Path():
+        parser.exit(2, "error: name a model and the cohort of its training: CKPT=<best.ckpt> COHORT=<cohort.csv>\n")
     path = through_latest(checkpoints[0]).parent / NAME
     try:
         segmenter = Segmenter(checkpoints, options.flips, options.lungs, intervals=False)

@@ -1,7 +1,4 @@
-"""`latest` of an experiment: the run that finished last, named by a link, or by a file where there are no links.
-
-python -m machine.latest runs/unet_em/latest/config.yaml     the path with such a file followed, for a shell
-"""
+"""`latest` of an experiment: the run that finished last, named by a link, or by a file where there are no links."""
 
 import sys
 from functools import cache
@@ -61,7 +58,3 @@ def latest_run(home: Path) -> Path | None:
     place = home / LATEST
     run = home / place.readlink() if place.is_symlink() else through_latest(place)
     return run if run.is_dir() else None
-
-
-if __name__ == "__main__":
-    print(through_latest(sys.argv[1]))

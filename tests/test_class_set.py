@@ -13,6 +13,7 @@ from predict_harness import predict
 
 from ct.classes import class_set, read_class_set
 from ct.files.read import read_mask, read_scan
+from evaluation.report.write_reports import report_run
 from evaluation.run_data import read_run
 from evaluation.tables import results_markdown
 from inference.layers import findings_of, mask_of
@@ -59,7 +60,8 @@ def ild_cohort(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(ild_cohort: Path, work: Path) -> Path:
-    more = ["--model.classes=ild", "--data.classes=ild", "--model.labels=hard", "--trainer.callbacks=null"]
+    more = ["--model.classes=ild", "--data.classes=ild", "--model.labels=hard"]
+    more += ["--trainer.callbacks=null", "--trainer.callbacks+=callbacks.save_masks.SaveMasks"]
     more += ["--experiment=ild", "--trainer.max_epochs=12", "--optimizer.lr=0.01"]
     train_in_process("smoke_opacity", ild_cohort, work, *more)
     return (work / "runs" / "ild" / "latest").resolve()
@@ -82,6 +84,11 @@ def test_a_run_knows_its_set_and_counts_what_lies_outside(run: Path) -> None:
     assert saved.classes == ILD
     assert saved.findings == ("abnormal", *INSIDE, "effusion")
     assert (saved.scans["effusion_tp"] + saved.scans["effusion_fn"]).sum() > 0
+
+
+def test_a_report_is_drawn_of_it(run: Path) -> None:
+    page = report_run(read_run(run)).read_text()
+    assert "honeycombing" in page
 
 
 def test_a_checkpoint_names_its_own_classes(run: Path) -> None:

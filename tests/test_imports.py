@@ -1,10 +1,14 @@
 """The walls between the rooms, as CONTRIBUTING.md states them."""
 
 import ast
+import importlib
+import inspect
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from places import ROOT
+from pytorch_lightning import Callback
 
 EVERYWHERE = {"machine", "ct.refusal"}  # what a machine may lack and what a user is told, on which all rooms stand
 ALLOWED = {
@@ -68,3 +72,23 @@ def test_what_reads_scans_and_tables_needs_no_lightning(room: str) -> None:
     )
     modules = set().union(*(imported(path.read_text()) for path in files))
     assert not {m for m in modules if m.split(".")[0] in {"torch", "pytorch_lightning", "monai"}}
+
+
+def callbacks_of(module: ModuleType) -> dict[str, bool]:
+    """Every public class that a module defines, and whether it is a callback of Lightning."""
+    classes = [
+        value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
+    ]
+    return {each.__name__: issubclass(each, Callback) for each in classes if not each.__name__.startswith("_")}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "callbacks").glob("[a-z]*.py"))])
+def test_every_module_of_callbacks_is_a_callback(name: str) -> None:
+    classes = callbacks_of(importlib.import_module(f"callbacks.{name}"))
+    assert classes, "a module here defines a callback"
+    assert all(classes.values()), classes
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "training").glob("[a-z]*.py"))])
+def test_no_module_of_training_is_a_callback(name: str) -> None:
+    assert not any(callbacks_of(importlib.import_module(f"training.{name}")).values())

@@ -46,6 +46,10 @@ if out.suffix != ".npz":
     out = out / "cohort.csv"
 out.write_text("made")
 """
+MODULE = """
+import json, sys
+print(json.dumps(sys.argv[1:]))
+"""
 WANDB_RUN = """
 def record_failure(why):
     open("error.txt", "w").write(why.public)
@@ -61,13 +65,14 @@ STAGE_2 = {
 def box(tmp_path: Path) -> Path:
     """A checkout with nothing in it but the launcher, two experiments and the stand-ins."""
     home = tmp_path / "a box"
-    files = {"train.py": TRAIN, "evaluation/readers/noise_model.py": MAKER, "phantom/write_phantom.py": MAKER}
-    files |= {"training/wandb_run.py": WANDB_RUN}
+    files = {"train.py": TRAIN, "evaluation/readers/noise_model.py": MAKER, "phantom/__main__.py": MAKER}
+    files |= {"training/wandb_run.py": WANDB_RUN, "cohort/splits.py": MODULE}
     files |= {"experiments/base.yaml": "", "experiments/stage1.yaml": "experiment: stage1\n"}
     files |= {"experiments/stage2.yaml": yaml.safe_dump(STAGE_2)}
     for name, text in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
+    (home / "ct").mkdir()
     for name in ("launch.py", "ct/refusal.py"):
         shutil.copy(ROOT / name, home / name)
     shutil.copytree(ROOT / "machine", home / "machine")
@@ -231,6 +236,48 @@ def test_a_killed_launcher_leaves_the_lock_to_what_it_started(box: Path) -> None
     end(second)
     assert trained(box) == ["stage1", "stage2"]
     first.communicate()
+
+
+def test_nothing_is_trained_where_the_experiment_has_a_finished_run(box: Path) -> None:
+    once = ["--unless_finished=true", "--trainer.max_epochs=1"]
+    end(start(box, *once))
+    assert trained(box) == ["stage1", "stage2"]
+    assert "unless_finished" not in calls(box)[-1]
+    end(start(box, *once))
+    assert trained(box) == ["stage1", "stage2", "stage2"], "without figures it is not finished"
+    latest = box / "runs" / "stage2" / "latest"
+    (latest / "metrics.json").write_text("{}")
+    end(start(box, *once))
+    latest.rename(latest.with_name("first"))
+    latest.write_text("first")  # as where there are no links
+    end(start(box, *once))
+    assert trained(box) == ["stage1", "stage2", "stage2"]
+    end(start(box, *once, runs="others"))
+    assert trained(box)[3:] == ["stage2"]
+
+
+def test_an_experiment_that_is_not_there_names_the_others(box: Path) -> None:
+    (box / "experiments" / "stage1.yaml").write_text("# What it trains.\nexperiment: stage1\n")
+    text = end(start(box, "--config=experiments/stage3.yaml", WANDB_SWEEP_ID="s"), code=2)
+    head, *others = text.splitlines()
+    assert head == "error: there is no experiment 'stage3'; name one: EXP=<one of these>"
+    assert [line.split(maxsplit=1)[0] for line in others] == ["stage1", "stage2"]
+    assert others[0].split(maxsplit=1)[1] == "What it trains."
+    assert "stage" not in (box / "error.txt").read_text()
+
+
+def test_a_module_gets_the_cohort_that_an_experiment_names(box: Path) -> None:
+    command = [sys.executable, "launch.py", "cohort", "--config=experiments/stage2.yaml"]
+
+    def run(*more: str) -> str:
+        return subprocess.run([*command, *more], cwd=box, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    assert run() == "cohorts/phantom/cohort.csv\n"
+    assert yaml.safe_load(run("--", "cohort.splits", "--out", "my folds")) == [
+        *("--cohort", "cohorts/phantom/cohort.csv", "--out", "my folds")
+    ]
+    assert yaml.safe_load(run("--data.cohort=my own.csv", "--", "cohort.splits")) == ["--cohort", "my own.csv"]
+    assert len(calls(box)) == 1, "made once"
 
 
 def of(*arguments: str) -> Stage1 | None:

@@ -1,5 +1,6 @@
 """Paths with blanks in every target of the Makefile: in the commands that it would run, and in some that it runs."""
 
+import itertools
 import re
 import shlex
 import shutil
@@ -39,7 +40,7 @@ TARGETS = {
 
 def make(*arguments: str) -> str:
     done = subprocess.run(
-        ["make", "--no-print-directory", *arguments],
+        ["make", "--no-print-directory", "--old-file=.venv/.installed", *arguments],  # nothing is installed
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -67,9 +68,27 @@ def test_every_variable_that_holds_a_path_is_tried() -> None:
     assert used == {name for names in TARGETS.values() for name in names.split()}
 
 
+def test_recipes_are_commands_and_no_programs_of_the_shell() -> None:
+    recipes = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("\t")]
+    assert len(recipes) > 30
+    words = re.compile(r"\\$|\|\||;\s|\b(sed|grep|while|do|done|test|then|mktemp)\b(?!\.)|\$\$\(")
+    plain = [re.sub(r"'import sys; .*'|pytest|train.py test", "", line) for line in recipes if "awk" not in line]
+    assert not [line for line in plain if words.search(line)]
+
+
 def test_options_with_blanks_reach_the_trainings_of_a_study() -> None:
     planned = make("-n", "study", "SEEDS=0", "STUDY=unet_em", "ARGS=--data.prepared='my arrays' --trainer.max_epochs=1")
-    assert {"--data.prepared=my arrays", "--seed_everything=0"} <= set(shlex.split(planned))
+    assert {"--data.prepared=my arrays", "--seed_everything=0", "--unless_finished=true"} <= set(shlex.split(planned))
+
+
+def test_every_fold_has_a_cohort_and_runs_of_its_own() -> None:
+    planned = shlex.split(make("-n", "cross-validate", "EXP=smoke", "FOLDS=2", "RUNS=my runs", "COHORT=my cohort.csv"))
+    cohorts = [f"--data.cohort=my runs/folds/cohorts/fold-{fold}/cohort.csv" for fold in (1, 2)]
+    assert [word for word in planned if word.startswith("--data.cohort=")] == ["--data.cohort=my cohort.csv", *cohorts]
+    assert [after for word, after in itertools.pairwise(planned) if word == "--runs"] == [
+        "my runs/folds/fold-1",
+        "my runs/folds/fold-2",
+    ]
 
 
 @pytest.mark.slow

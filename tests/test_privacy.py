@@ -24,7 +24,7 @@ from predict_harness import predict
 from evaluation.report.write_reports import main as report
 from inference.predict import main
 from viewer.choose import UPLOADED
-from viewer.segmenting import segment
+from viewer.segment_page import segment
 from viewer.upload import receive
 
 pytestmark = pytest.mark.slow

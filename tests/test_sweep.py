@@ -183,27 +183,6 @@ def test_one_value_of_the_metric_is_read_where_it_stands(file: Path) -> None:
     assert run(file)["val/dice"].tolist() == [4.0]
 
 
-@pytest.mark.parametrize(
-    ("module", "metric", "expected"),
-    [
-        ("infection.InfectionModule", "val/dice", 0.9),  # its best epoch is kept
-        ("infection.InfectionModule", "val/iou", 0.6),  # best.ckpt was not chosen by this one
-        ("consolidation.ConsolidationModule", "val/dice", 0.7),  # its last epoch is kept
-        ("", "val/dice", 0.7),
-        ("infection.InfectionModule", "val/relative_volume", None),
-    ],
-)
-def test_a_trial_counts_by_the_epoch_that_it_keeps(
-    tmp_path: Path, module: str, metric: str, expected: float | None
-) -> None:
-    rows = ["epoch,val/dice,val/iou,val/relative_volume", "0,0.9,0.5,", "1,0.7,0.6,", "1,,,"]
-    (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
-    if module:
-        config = {"model": {"class_path": f"lightning_modules.{module}"}}
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    assert sweep.metric_of(tmp_path, metric) == expected
-
-
 @pytest.mark.parametrize(("goal", "best"), [("maximize", 3), ("minimize", 1)])
 def test_a_finished_sweep_names_its_best_trial_by_validation(
     file: Path, capsys: pytest.CaptureFixture[str], goal: str, best: int
@@ -319,7 +298,7 @@ def trials_of(file: Path) -> list[int]:
 def wait_until_free(folder: Path) -> None:
     """Until no process holds the lock: one that is ending has no command line any more, but still its files."""
     for _ in range(100):
-        with contextlib.suppress(ValueError), sweep._lock(folder):
+        with contextlib.suppress(ValueError), sweep.lock_folder(folder):
             return
         time.sleep(0.1)
     raise AssertionError("the lock was never given back")
@@ -356,14 +335,6 @@ def test_a_killed_sweep_goes_on_where_it_was(file: Path, capsys: pytest.CaptureF
 
 def test_the_variable_is_that_of_the_run_folder() -> None:
     assert sweep.RUN_FOLDER_VARIABLE == VARIABLE
-
-
-def test_names_of_folders_are_short_and_safe() -> None:
-    one = sweep.Trial(0, {"model.b2": 8.5, "model.name": "a b/../c"}, "s")
-    assert one.key.startswith("b2-8.5_name-a_b_.._c_")
-    assert "/" not in one.key
-    assert one.key != sweep.Trial(0, {"model.b2": 8.5, "other.name": "a b/../c"}, "s").key
-    assert len(sweep.Trial(0, {f"parameter{n}": 1 / 3 for n in range(20)}, "s").key) < 80
 
 
 def test_a_sweep_without_a_file_names_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,11 @@
-"""metrics.csv, and how the history of a run that goes on stays one."""
+"""metrics.csv, the history of a run: whole at any time, and one file also where the run goes on."""
 
 import csv
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from machine.whole_file import whole_file
@@ -78,42 +76,3 @@ def _text(rows: list[Row], columns: list[str]) -> str:
     buffer = io.StringIO()
     csv.DictWriter(buffer, columns).writerows(rows)
     return buffer.getvalue()
-
-
-class ContinueHistory(Callback):
-    """Cut the history of a run at the checkpoint from which it goes on, in metrics.csv and in W&B.
-
-    W&B cannot add to an offline run: syncing a second folder of the same run replaces what the first one sent. So a run
-    that goes on starts a new folder with the same id, logs the kept rows again, and drops the old folder.
-
-    Args:
-        folder: The run folder.
-        history: The logger of its metrics.csv.
-    """
-
-    def __init__(self, folder: Path, history: History) -> None:
-        self.folder, self.history = folder, history
-        self._steps = 0
-
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        self._steps = checkpoint["global_step"]
-
-    @rank_zero_only
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        rows = self.history.keep_before(self._steps)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger) and logger.experiment.offline:
-                _replay(rows, logger)
-                _drop_older(self.folder / "wandb", logger.experiment)
-
-
-def _replay(rows: list[Row], logger: WandbLogger) -> None:
-    for row in rows:
-        numbers = {key: float(value) for key, value in row.items() if key != "step"}
-        logger.log_metrics(numbers, int(row["step"]))
-
-
-def _drop_older(folder: Path, run: Any) -> None:
-    for old in folder.glob(f"offline-run-*-{run.id}"):
-        if old != Path(run.dir).parent:
-            shutil.rmtree(old)

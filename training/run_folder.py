@@ -7,21 +7,21 @@ import secrets
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
-from pytorch_lightning import Callback
-from pytorch_lightning.utilities import rank_zero_only
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch.distributed.rendezvous import rendezvous
 
 from ct.refusal import Refusal
 from machine.file_lock import FileLock, try_lock
 from machine.latest import mark_latest
 from machine.whole_file import write_json
-from training.launched_ranks import chosen_by_rank_0
 
 VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
 DIVERGED = "diverged.txt"  # says why a run ended that would end there again
@@ -55,6 +55,7 @@ class Run:
 
 
 _open: list[Run] = []
+_stores: list[Any] = []  # rank 0 serves the others for as long as its store lives
 
 
 def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> Run:
@@ -80,8 +81,34 @@ def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> 
         _open.append(run)
         return str(run.folder)
 
-    folder = chosen_by_rank_0(choose)
+    folder = _chosen_by_rank_0(choose)
     return _open[-1] if _open else Run(Path(folder), None)
+
+
+def _chosen_by_rank_0(choose: Callable[[], str]) -> str:
+    """Return what rank 0 chooses, on every rank; in a process that nothing started beside others, simply that.
+
+    torchrun and SLURM start ranks side by side, before they are a group: it goes through the store at the address that
+    the launcher named, the one by which the process group forms later.
+    """
+    for kind in (TorchElasticEnvironment, SLURMEnvironment):
+        if kind.detect() and (environment := kind()).world_size() > 1:
+            url = f"tcp://{environment.main_address}:{environment.main_port}"
+            store, rank, _ = next(rendezvous(url, environment.global_rank(), environment.world_size()))
+            _stores.append(store)
+            # torchrun keeps its store when it starts the ranks again.
+            key = f"chosen_by_rank_0/{len(_stores)}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+            if rank == 0:
+                store.set(key, choose())
+            return str(store.get(key).decode())
+    return choose()
+
+
+def mark_finished(folder: Path) -> None:
+    """Let runs/<experiment>/latest name a run whose results are all written, and note that it is finished."""
+    mark_latest(folder)
+    write_json(_state(folder) | {"finished": True}, folder / STATE)
+    (folder / "previous.ckpt").unlink(missing_ok=True)
 
 
 def close_run() -> None:
@@ -180,48 +207,3 @@ def _lock(folder: Path) -> FileLock | None:
     if lock is not None:
         lock.keep_from_children()  # loader workers outlive a killed trainer by seconds
     return lock
-
-
-class KeepVerdicts(Callback):
-    """Write verdicts.csv into the run folder: which scans of the cohort this run could use, and which not.
-
-    Why not stands in the verdicts.csv of the prepared folder, which names files, and those may bear a patient's name.
-    A run that goes on must find the scans that it began with.
-
-    Args:
-        folder: The run folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @rank_zero_only
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        kept, verdicts = self.folder / "verdicts.csv", _without_reasons(Path(trainer.datamodule.verdicts_csv))
-        if kept.is_file() and kept.read_text(encoding="utf-8") != verdicts:
-            raise Refusal(
-                "{path} differs from {file}: the cohort has changed since this run began, so it cannot "
-                "go on as it would have; start over with FRESH=1",
-                path=kept,
-                file=trainer.datamodule.verdicts_csv,
-            )
-        kept.write_text(verdicts, encoding="utf-8")
-
-
-def _without_reasons(verdicts_csv: Path) -> str:
-    columns = ["scan_id", "site", "split", "verdict"]
-    return pd.read_csv(verdicts_csv, dtype=str, usecols=columns)[columns].to_csv(index=False)
-
-
-class MarkLatest(Callback):
-    """Let runs/<experiment>/latest name this run once it is finished, so that it never names a broken one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @rank_zero_only
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        mark_latest(self.folder)
-        write_json(_state(self.folder) | {"finished": True}, self.folder / STATE)
-        (self.folder / "previous.ckpt").unlink(missing_ok=True)

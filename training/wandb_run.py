@@ -1,4 +1,4 @@
-"""The W&B run of a training: whose it is, and the little that it is told, all of it from a list of what may be."""
+"""The W&B run of a training, and the allow-list of the configuration that is sent to it."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import wandb
-from pytorch_lightning import Callback
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
 from pytorch_lightning.utilities import rank_zero_only
@@ -22,11 +21,10 @@ from machine.latest import through_latest
 from machine.network import START_TIMEOUT_S, bounds, started, unhindered
 
 PROJECT = Path(__file__).resolve().parents[1]
-STEP = "trainer/global_step"
 
-# What of an experiment's configuration goes to W&B; what is not named here stays here, since a path may bear a
-# patient's name. `optimizer` and `lr_scheduler` are classes of the user's choice: `may_leave` looks at every value too.
-TOLD = re.compile(
+# The keys of an experiment's configuration that go to W&B; others stay here, since a path may bear a patient's name.
+# `optimizer` and `lr_scheduler` are classes of the user's choice: `is_plain` looks at every value too.
+ALLOWED_KEYS = re.compile(
     r"""experiment|seed_everything|(optimizer|lr_scheduler)\.\w+
     |model\.(class_path|network|channels|context|encoder_weights|supervision|prior|b1|b2|k2|dice_over|labels|target
         |weighting|window_hu|mean_hu|std_hu|augmentation
@@ -122,46 +120,6 @@ def _key_in_netrc() -> bool:
     return path.is_file() and "api.wandb.ai" in path.read_text()
 
 
-class DescribeRun(Callback):
-    """Tell W&B what was run: configuration, code, split; and which figure is best at its highest.
-
-    It waits for the fit to start, when every rank has been launched: ranks would inherit a W&B run that is older than
-    they are, and break. The module offers `monitor`; the data `slice_table`.
-
-    Args:
-        config: The resolved configuration of the experiment, as config.yaml holds it.
-    """
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.config = config
-
-    @rank_zero_only
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        about = told(self.config) | {"git_commit": git_commit(), "split_sha256": split_hash(trainer.datamodule)}
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(about)
-                if pl_module.monitor:
-                    logger.experiment.define_metric(pl_module.monitor, summary="max", step_metric=STEP, step_sync=True)
-
-
-class KeepModel(Callback):
-    """Keep best.ckpt in W&B as the artifact `model-<run id>` (an experiment's option: list it in trainer.callbacks).
-
-    An offline run's file notes where best.ckpt lies, so that `wandb sync` can send it.
-    """
-
-    @rank_zero_only
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                artifact = wandb.Artifact(f"model-{logger.experiment.id}", "model", metadata={"task": pl_module.task})
-                # Nobody changes it after the training: no second copy is needed until it is sent.
-                artifact.add_file(str(trainer.ckpt_path), name="best.ckpt", policy="immutable")
-                with unhindered():
-                    logger.experiment.log_artifact(artifact)
-
-
 def why_it_failed(error: BaseException) -> Sentence | None:
     """Return the reason that ends a training, in both wordings; None where somebody asked for its end."""
     cause = cause_for_users(error)
@@ -195,17 +153,20 @@ def record_failure(why: Sentence) -> None:
             run.finish(exit_code=1)
 
 
-def told(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a resolved configuration W&B may know, flat, under the keys of the command line (`model.prior`)."""
+def allowed_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a resolved configuration W&B may get, flat, under the keys of the command line (`model.prior`).
+
+    A file that the experiment starts from goes by the hash of its content.
+    """
     flat = dict(flatten(config))
     # Not every experiment needs each file that it names: hard labels leave the noise model unread.
-    named = {key: through_latest(flat[key]) for key in FILES if flat.get(key)}
-    files = {f"{key}_sha256": _sha256(path.read_bytes()) for key, path in named.items() if path.is_file()}
-    return {key: value for key, value in flat.items() if TOLD.fullmatch(key) and may_leave(value)} | files
+    paths = {key: through_latest(flat[key]) for key in FILES if flat.get(key)}
+    hashes = {f"{key}_sha256": _sha256(path.read_bytes()) for key, path in paths.items() if path.is_file()}
+    return {key: value for key, value in flat.items() if ALLOWED_KEYS.fullmatch(key) and is_plain(value)} | hashes
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a configuration under its dotted key; a list of classes goes by the classes' names."""
+    """Yield every value of a configuration under its dotted key; a list of classes goes by the classes' names."""
     for key, value in config.items():
         if isinstance(value, list) and any(isinstance(item, dict) for item in value):
             value = {item["class_path"].rpartition(".")[2]: item for item in value}
@@ -215,15 +176,15 @@ def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def may_leave(value: Any) -> bool:
-    """Whether a value is plain: a number, a word, nothing, or a list of these."""
+def is_plain(value: Any) -> bool:
+    """Return whether a value is a number, a word, nothing, or a list of these."""
     if isinstance(value, list | tuple):
-        return all(map(may_leave, value))
+        return all(map(is_plain, value))
     return value is None or isinstance(value, int | float) or (isinstance(value, str) and bool(WORD.fullmatch(value)))
 
 
 def git_commit() -> str:
-    """The commit of this code, with "-changed" where files differ from it; "unknown" outside a repository."""
+    """Return the commit of this code, with "-changed" where files differ from it; "unknown" outside a repository."""
     try:
         commit, changes = (
             subprocess.run(["git", *command], cwd=PROJECT, capture_output=True, text=True, check=True).stdout.strip()
@@ -235,7 +196,7 @@ def git_commit() -> str:
 
 
 def split_hash(data: Any) -> str:
-    """12 hex digits that stand for which usable scan is in which split; `data` offers `slice_table(split)`."""
+    """Return 12 hex digits that stand for which usable scan is in which split; `data` offers `slice_table(split)`."""
     assigned = sorted((scan_id, split) for split in SPLITS for scan_id in data.slice_table(split).scans["scan_id"])
     return _sha256(repr(assigned).encode())
 

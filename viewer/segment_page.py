@@ -1,18 +1,24 @@
 """The page that segments a scan and shows what was found."""
 
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
+from inference.result import Result
+from inference.scan_list import Source
+from inference.segmenter import Segmenter
 from viewer.choose import PickedModel, PickedScan, choose_model, choose_scan
 from viewer.findings import read_truth
 from viewer.result_view import Segmented, show_result
-from viewer.segmenting import segment
 from viewer.visit import plain, visit_folder
 
+Progress = Callable[[str, float], None]
+# Visitors wait for each other: two scans at once would need twice the memory and take as long.
+ONE_AT_A_TIME = threading.Lock()
 ANSWER, CHOICES, OPEN = "answer", "choices", "choices are to be open"
 
 
@@ -89,12 +95,31 @@ def _ask(question: Question) -> Answer:
         bar.empty()
 
 
-def _segment(question: Question, work: Path, out: Path, tell: Callable[[str, float], None]) -> Segmented:
+def _segment(question: Question, work: Path, out: Path, tell: Progress) -> Segmented:
     example = question.scan.bring(work)
     result = segment(question.model.checkpoint, question.flips, example.source, out, example.name, tell)
     return Segmented(
         result, read_truth(result.scan, example.patterns, example.infection, result.masks, result.classes), out
     )
+
+
+def segment(checkpoint: Path, flips: bool, scan: Path, out: Path, name: str, progress: Progress) -> Result:
+    """Segment a scan and write all its outputs.
+
+    Args:
+        checkpoint: best.ckpt of a run.
+        flips: Average over mirrored slices too.
+        scan: A DICOM folder or file, a NIfTI or an NRRD file.
+        out: The folder of the outputs, not there yet.
+        name: What the outputs call the scan.
+        progress: Told what is being done and which share of all, 0 to 1, is over.
+
+    Raises:
+        ValueError: The checkpoint or the scan cannot be used, in one sentence; nothing is written then.
+    """
+    progress("wait for the scan of another visitor", 0.0)
+    with ONE_AT_A_TIME:
+        return Segmenter([checkpoint], flips).predict(Source(name, scan), out, progress)
 
 
 def _show(answer: Answer, picked: Question | None) -> None:

@@ -122,7 +122,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=256, help="pixels along each side in plane")
     parser.add_argument("--classes", default="l3", help="class set of the masks, of experiments/classes (l3)")
     parser.add_argument("--jobs", type=int, default=2, help="processes that prepare scans")
-    parser.add_argument("--out", required=True, type=Path, help="the .npz file; a .png of the same name is drawn too")
+    parser.add_argument("--out", type=Path, help="the .npz file (noise_model.npz beside the cohort), with a .png")
     options = parser.parse_args(args)
     try:
         classes = read_class_set(options.classes)
@@ -132,9 +132,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    model.save(options.out)
-    draw(model, options.out.with_suffix(".png"), classes)
-    print(f"{options.out}: {model.count.sum():,} pairs of pixels, correlation over {model.correlation_mm:.1f} mm")
+    out = options.out or options.cohort.with_name("noise_model.npz")
+    model.save(out)
+    draw(model, out.with_suffix(".png"), classes)
+    print(f"{out}: {model.count.sum():,} pairs of pixels, correlation over {model.correlation_mm:.1f} mm")
     return 0
 
 

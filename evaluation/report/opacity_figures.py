@@ -1,6 +1,7 @@
 """Figures and tables of paper L3 from the masks of a run: Table 3, Figure 5, confusion of groups, well-aerated lung."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ct.classes import L3, UNLABELLED
+from ct.classes import COLOUR_OF, UNLABELLED, ClassSet
 from evaluation.readers.study_figures import draw_cells
 from evaluation.report.drawing import LINE_COLOURS, MARKERS, WINDOW_HU
 from evaluation.report.opacity_table import COLUMNS, PAPER
@@ -17,8 +18,9 @@ from evaluation.report.worst_scans import crop_to
 from evaluation.run_data import REAL_SCANS, Run
 from evaluation.statistics import pearson_interval
 
-HATCH_OF_GROUP = {2: "", 3: "////", 4: "....", UNLABELLED: "xx"}
-LUNGS = 1
+# Of the leaves that are looked for, in their order, so that they can be told apart in black and white.
+LEAF_HATCHES = ("", "////", "....", "||||", "oo", "++")
+UNLABELLED_HATCH = "xx"
 
 
 class Place(NamedTuple):
@@ -52,28 +54,30 @@ def _float(value: float | int | None) -> float:
 
 
 def group_confusion(run: Run) -> NDArray[np.int64]:
-    """Voxels inside the lungs of all test scans, truth x prediction: int64 (5, 5); unlabelled ones are left out."""
-    table = np.zeros((len(L3.indices), len(L3.indices)), np.int64)
+    """Count voxels inside the lungs of all test scans, truth x prediction: int64 (C, C), without unlabelled ones."""
+    leaves = len(run.classes.leaves)
+    table = np.zeros((leaves, leaves), np.int64)
     for scan_id in run.scans["scan_id"]:
         arrays = run.arrays(scan_id)
         counted = (arrays["lung"] > 0) & (arrays["truth_groups"] != UNLABELLED)
-        codes = arrays["truth_groups"][counted].astype(np.int64) * len(L3.indices) + arrays["groups"][counted]
+        codes = arrays["truth_groups"][counted].astype(np.int64) * leaves + arrays["groups"][counted]
         table += np.bincount(codes, minlength=table.size).reshape(table.shape)
     return table
 
 
-def draw_confusion(table: NDArray[np.int64]) -> Any:
-    """The share of each true group that is called each group.
+def draw_confusion(table: NDArray[np.int64], classes: ClassSet) -> Any:
+    """Draw the share of each true class that is called each class.
 
     Args:
-        table: int64 (5, 5) of `group_confusion`.
+        table: int64 (C, C) of `group_confusion`.
+        classes: What they are.
 
     Returns:
         A matplotlib figure.
     """
     total = table.sum(1, keepdims=True)
     share = np.divide(table, total, out=np.full(table.shape, np.nan), where=total > 0)
-    names = [L3.leaves[group].name.replace("with septal", "with\nseptal") for group in L3.indices]
+    names = [leaf.name.replace("with septal", "with\nseptal") for leaf in classes.leaves]
     voxels = [f"{name}\n(n = {count:,} voxels)" for name, count in zip(names, total[:, 0], strict=True)]
     figure, axis = plt.subplots(figsize=(6.6, 5.2), layout="constrained")
     image = draw_cells(axis, share, voxels, names, "")
@@ -108,13 +112,14 @@ def draw_wal(scans: pd.DataFrame) -> Any:
 
 
 def choose_places(run: Run) -> list[Place]:
-    """Four slices, as in Figure 5: where each group of opacities is largest, and where most is wrong.
+    """Choose slices as in Figure 5: where each leaf that is looked for is largest, and where most is wrong.
 
-    No scan is shown twice as long as there are others; a group that no scan has gets no slice.
+    No scan is shown twice as long as there are others; a leaf that no scan has gets no slice.
     """
     sizes = {scan_id: _sizes(run, scan_id) for scan_id in run.scans["scan_id"]}
     places: list[Place] = []
-    for number, why in enumerate([*(f"most {L3.leaves[group].name}" for group in L3.opacities), "most wrong voxels"]):
+    names = [run.classes.leaves[index].name for index in run.classes.sought]
+    for number, why in enumerate([*(f"most {name}" for name in names), "most wrong voxels"]):
         shown = {place.scan_id for place in places}
         candidates = [scan_id for scan_id in sizes if scan_id not in shown] or list(sizes)
         best = max(candidates, key=lambda scan_id: int(sizes[scan_id][number].max()))
@@ -124,16 +129,16 @@ def choose_places(run: Run) -> list[Place]:
 
 
 def _sizes(run: Run, scan_id: str) -> NDArray[np.int64]:
-    """int64 (4, Z): voxels of groups 2, 3 and 4 of the label, and wrong ones, of each slice inside the lungs."""
-    arrays = run.arrays(scan_id)
+    """Count the voxels of each leaf of the label, and wrong ones, of each slice inside the lungs: int64 (n + 1, Z)."""
+    arrays, sought = run.arrays(scan_id), run.classes.sought
     truth, lung = arrays["truth_groups"], arrays["lung"] > 0
-    groups = [((truth == group) & lung).sum((1, 2)) for group in L3.opacities]
-    opaque = np.maximum(truth, LUNGS), np.maximum(arrays["groups"], LUNGS)
-    return np.stack([*groups, ((opaque[0] != opaque[1]) & (truth != UNLABELLED) & lung).sum((1, 2))])
+    sizes = [((truth == index) & lung).sum((1, 2)) for index in sought]
+    shown = [np.where(np.isin(leaves, sought), leaves, 0) for leaves in (truth, arrays["groups"])]
+    return np.stack([*sizes, ((shown[0] != shown[1]) & (truth != UNLABELLED) & lung).sum((1, 2))])
 
 
 def draw_groups(run: Run, places: Sequence[Place]) -> Any:
-    """Figure 5: CT, label and prediction of some slices in the group colours, cut to the lungs.
+    """Draw Figure 5: CT, label and prediction of some slices in the colours of the classes, cut to the lungs.
 
     Returns:
         A matplotlib figure.
@@ -149,22 +154,25 @@ def draw_groups(run: Run, places: Sequence[Place]) -> Any:
             axis.imshow(arrays["hu"][place.row][crop], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
             axis.set(xticks=[], yticks=[])
             if groups is not None:
-                _paint(axis, np.where(lung | (groups[place.row] < 0), groups[place.row], LUNGS)[crop])
+                _paint(axis, np.where(lung | (groups[place.row] < 0), groups[place.row], 0)[crop], run.classes)
         line[0].set_ylabel(f"{place.scan_id}, slice {arrays['z'][place.row] + 1}\n{place.why}", fontsize=8)
     for axis, title in zip(axes[0], ("CT", "label", "prediction"), strict=True):
         axis.set_title(title, fontsize=10)
-    handles = [
-        Patch(facecolor=L3.leaves[group].colour, hatch=HATCH_OF_GROUP.get(group, ""), label=L3.leaves[group].name)
-        for group in (*L3.opacities, UNLABELLED)
-    ]
+    handles = [Patch(facecolor=colour, hatch=hatch, label=name) for _, name, colour, hatch, _ in _styles(run.classes)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
 
 
-def _paint(axis: Any, groups: NDArray[np.int8]) -> None:
-    """Fill the groups of opacities, hatched apart for black and white; -1 only tinted."""
-    for group in (*L3.opacities, UNLABELLED):
-        mask = groups == group
+def _styles(classes: ClassSet) -> list[tuple[int, str, str, str, float]]:
+    """Return index, name, colour, hatch and strength of what is painted; unlabelled voxels are only tinted."""
+    leaves = [(index, classes.leaves[index]) for index in classes.sought if classes.leaves[index].in_lungs]
+    styles = [(index, leaf.name, leaf.colour, hatch, 0.7) for (index, leaf), hatch in zip(leaves, cycle(LEAF_HATCHES))]
+    return [*styles, (UNLABELLED, "unlabelled", COLOUR_OF["unlabelled"], UNLABELLED_HATCH, 0.25)]
+
+
+def _paint(axis: Any, leaves: NDArray[np.int8], classes: ClassSet) -> None:
+    """Fill what is looked for, hatched apart for black and white."""
+    for index, _, colour, hatch, alpha in _styles(classes):
+        mask = leaves == index
         if mask.any():
-            hatch, alpha = HATCH_OF_GROUP.get(group, ""), 0.25 if group == UNLABELLED else 0.7
-            axis.contourf(mask, levels=[0.5, 1.5], colors=[L3.leaves[group].colour], hatches=[hatch], alpha=alpha)
+            axis.contourf(mask, levels=[0.5, 1.5], colors=[colour], hatches=[hatch], alpha=alpha)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ct.classes import L3
 from evaluation.readers.study_counts import count_study
 from evaluation.readers.study_figures import draw_maps, draw_matrix, most_contested
 from evaluation.readers.study_report import LINES
@@ -31,17 +32,20 @@ def results(report: ReportFolder, runs: Mapping[str, Run]) -> None:
         runs: Runs of the multi-class task by name, the one that is reported first.
     """
     run = next(iter(runs.values()))
-    report.section("Groups of opacities")
-    caption = "Table 3 of paper L3 with more columns; RV: relative volume, WAL r: Pearson's r of well-aerated lung."
-    report.table("results", results_table(runs), "Results", caption)
+    report.section("Groups of opacities" if run.classes == L3 else "Classes")
+    if run.classes == L3:
+        caption = "Table 3 of paper L3 with more columns; RV: relative volume, WAL r: Pearson's r of well-aerated lung."
+        report.table("results", results_table(runs), "Results", caption)
     report.figure(
         "groups",
         draw_groups(run, choose_places(run)),
         "CT, label and prediction",
-        "Figure 5 of paper L3, cut to the lungs.",
+        "As Figure 5 of paper L3, cut to the lungs.",
     )
     table = group_confusion(run)
-    report.figure("group_confusion", draw_confusion(table), "Confusion of the groups", "Voxels inside the lungs.")
+    report.figure(
+        "group_confusion", draw_confusion(table, run.classes), "Confusion of the classes", "Voxels inside the lungs."
+    )
     wal = draw_wal(run.scans)
     report.figure("wal", wal, "Well-aerated lung", "100 % minus the opaque share of the labelled lung.")
 

@@ -10,7 +10,6 @@ from metrics.reliability import expected_calibration_error
 
 CURVE_BINS = 15
 LEVELS = 256  # of the saved probabilities: round(255 p)
-NAME_OF_PROBABILITY = {"opacity": "infection"}  # the summed probability of groups 2 to 4 is saved under that name
 
 
 def calibration_curve(run: Run, finding: str) -> pd.DataFrame:
@@ -31,12 +30,21 @@ def calibration_curve(run: Run, finding: str) -> pd.DataFrame:
     counts = np.zeros((2, LEVELS), np.int64)
     for scan_id in tqdm(run.scans["scan_id"], f"calibration of {finding}", unit="scan", leave=False, disable=None):
         arrays, (truth, _) = run.arrays(scan_id), run.pair(scan_id, finding)
-        name = f"probability_{NAME_OF_PROBABILITY.get(finding, finding)}"
+        name = f"probability_{_saved_as(finding, run)}"
         if name not in arrays:
             raise ValueError(f"{run.folder / 'masks'}: holds no {name}; expected a finding other than '{finding}'")
         for true in (0, 1):
             counts[true] += np.bincount(arrays[name][truth == true], minlength=LEVELS)
     return curve_of_levels(counts)
+
+
+def _saved_as(finding: str, run: Run) -> str:
+    """Return what `SaveMasks` calls the probability of a finding: its key, or `group_` and the index of its leaf."""
+    if run.task != "opacity":
+        return finding
+    leaves = {leaf.key: f"group_{index}" for index, leaf in enumerate(run.classes.leaves)}
+    unions = {each.figures: each.key for each in run.classes.findings if len(each.leaves) > 1}
+    return (leaves | unions)[finding]
 
 
 def curve_of_levels(counts: NDArray[np.int64]) -> pd.DataFrame:

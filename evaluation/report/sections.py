@@ -175,7 +175,8 @@ SURFACE = ("hd95_mm", "assd_mm")
 def calibration(report: ReportFolder, run: Run) -> None:
     """Calibration curves."""
     report.section("Calibration")
-    curves = {finding: calibration_curve(run, finding) for finding in run.findings if finding in CALIBRATED}
+    judged = {*CALIBRATED, run.classes.findings[0].figures}
+    curves = {finding: calibration_curve(run, finding) for finding in run.findings if finding in judged}
     curves = {finding: curve for finding, curve in curves.items() if curve["voxels"].sum()}
     if not curves:
         report.note("No voxel of the test scans has a known truth, so there is nothing to hold the probabilities to.")

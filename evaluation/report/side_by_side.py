@@ -30,7 +30,7 @@ def same_test(runs: Runs) -> list[dict[str, Run]]:
     parts: dict[Any, dict[Any, list[str]]] = {}
     for name, run in runs.items():
         data, scans = run.config["data"]["init_args"], run.scans
-        place = prepared_folder(data["cohort"], data["size"], data["prepared"])
+        place = prepared_folder(data["cohort"], data["size"], data["prepared"], run.classes)
         folders = None if scans["folder"].isna().any() else tuple(sorted(scans["folder"]))
         key = run.task, place, tuple(sorted(scans["scan_id"]))
         parts.setdefault(key, {}).setdefault(folders, []).append(name)

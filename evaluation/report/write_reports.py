@@ -8,8 +8,6 @@ The masks of a run's test scans are made first by `make report`; without them a 
 """
 
 import argparse
-import contextlib
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from evaluation.find_run import find_run
+from ct.classes import L3
+from evaluation.find_run import SWEEPS, wanted_runs
 from evaluation.report import em_sections, opacity_sections, sections
 from evaluation.report.log_report import log_report
 from evaluation.report.report_folder import ReportFolder
@@ -27,19 +26,10 @@ from evaluation.sweeps.sweep_report import write_sweep
 from machine.command_line import run_command
 from pages.page import counted
 
-SWEEPS = "sweeps"
 NO_MASKS = (
     "The masks of this run's test scans are missing, so there is no more than the figures of its test. "
     "`make report` makes them, if the run's cohort is still there, and says what went wrong."
 )
-
-
-def masks_are_current(run: Run) -> bool:
-    """Whether a run has masks, and they are those of its weights, as far as these are there."""
-    weights, made_with = run.folder / "best.ckpt", run.folder / "masks" / "weights.sha256"
-    if not (run.has_masks and weights.is_file()):
-        return run.has_masks
-    return made_with.is_file() and made_with.read_text().strip() == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def comparable(run: Run) -> dict[str, Run]:
@@ -69,7 +59,8 @@ def sections_of(report: ReportFolder, run: Run) -> list[tuple[str, Callable[[], 
     paper: list[tuple[str, Callable[[], None]]] = []
     if run.has_masks and run.task == "opacity":
         paper = [("groups", lambda: opacity_sections.results(report, comparable(run)))]
-        paper += [("readers", lambda: opacity_sections.readers(report, run))]
+        if run.classes == L3:  # whose readers the study is of
+            paper += [("readers", lambda: opacity_sections.readers(report, run))]
     elif run.has_masks:
         paper = [("severity", lambda: em_sections.severity(report, run))]
         if run.task == "consolidation":
@@ -144,49 +135,18 @@ def report_all(folders: Sequence[Path], runs: Path) -> Path:
     return report.folder / "index.html"
 
 
-def wanted_runs(names: Sequence[str], runs: Path) -> list[Path]:
-    """The named runs, or all finished ones but the trials of sweeps, which have a report of their own.
-
-    Raises:
-        ValueError: There is no such run.
-    """
-    if names:
-        return [find_run(name, runs).resolve() for name in names]
-    trials = (runs / SWEEPS).resolve()
-    return [folder for folder in finished_runs(runs) if trials not in folder.parents]
-
-
-def list_without_masks(folders: Sequence[Path]) -> list[Path]:
-    """The runs whose masks have to be made before they are reported; what is wrong with a run its report will say."""
-    wanted = []
-    for folder in folders:
-        with contextlib.suppress(ValueError):
-            if not masks_are_current(read_run(folder)):
-                wanted.append(folder)
-    return wanted
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.report", description=__doc__)
     parser.add_argument("run", nargs="*", help="run folders or experiments; by default all finished runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--sweep", metavar="NAME", help="report a sweep instead")
-    parser.add_argument(
-        "--without-masks", action="store_true", help="only list the runs whose masks must be made first"
-    )
     options = parser.parse_args(args)
     try:
         if options.sweep:
             pages = [write_sweep(options.runs / SWEEPS / options.sweep, options.runs)]
         else:
             folders = wanted_runs(options.run, options.runs)
-            if options.without_masks:
-                waiting = list_without_masks(folders)
-                if waiting:
-                    print(f"{counted(len(waiting), 'run')} to test again first, to save the masks", file=sys.stderr)
-                print(*waiting, sep="\n")
-                return 0
             pages = (
                 [report_run(read_run(folder)) for folder in folders]
                 if options.run

@@ -1,9 +1,5 @@
-"""A W&B sweep file: what it searches, which trial comes next, and the command of a trial.
+"""A W&B sweep file: what it searches, and the command of a trial."""
 
-python -m evaluation.sweeps.sweep_file experiments/sweeps/unet_em_prior.yaml    warns of a metric not to choose by
-"""
-
-import argparse
 import itertools
 import math
 import sys
@@ -12,18 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import optuna
-import pandas as pd
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 Parameters = dict[str, Any]
-Known = Sequence[tuple[Parameters, float | None]]  # parameters of a trial, and its value where it is finished
 
 TEST = "test/"
 METHODS = ("grid", "random", "bayes")
 MACROS = ("${env}", "${interpreter}", "${program}", "${args}")
-TRIES = 100  # draws for a point that was not tried yet, before the space counts as used up
 
 
 @dataclass(frozen=True)
@@ -57,6 +49,10 @@ class Sweep:
         axes = [_listed(specification) for specification in self.parameters.values()]
         return [dict(zip(self.parameters, point, strict=True)) for point in itertools.product(*axes)]
 
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return the distribution that each parameter is drawn from."""
+        return {name: distribution_of(specification) for name, specification in self.parameters.items()}
+
     @property
     def size(self) -> int:
         """How many trials there are."""
@@ -81,11 +77,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         ValueError: There is none, or it asks for something that cannot be run without a server.
     """
-    if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: not found; expected a W&B sweep file; {path.parent} has: {there}")
-    said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    said = said if isinstance(said, dict) else {}
+    said = read_content(path)
     missing = [key for key in ("program", "method", "metric", "parameters", "command") if not said.get(key)]
     if missing:
         raise ValueError(f"{path}: has no {', '.join(missing)}; expected all of a sweep file's keys")
@@ -103,13 +95,29 @@ def read_sweep(path: Path) -> Sweep:
     )
 
 
+def read_content(path: Path) -> dict[str, Any]:
+    """Return what a sweep file holds, unchecked.
+
+    Raises:
+        ValueError: There is none, or it is no YAML.
+    """
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: not found; expected a W&B sweep file; {path.parent} has: {there}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: no YAML ({' '.join(str(error).split())}); expected a W&B sweep file") from None
+    return content if isinstance(content, dict) else {}
+
+
 def metric_warning(path: Path) -> str:
     """Return what speaks against the metric of a sweep file, one sentence; empty where nothing does.
 
     Raises:
         ValueError: There is no such file, or it names no metric.
     """
-    content: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    content = read_content(path)
     try:
         name = str(content["metric"]["name"])
     except (TypeError, KeyError):
@@ -120,23 +128,6 @@ def metric_warning(path: Path) -> str:
         f"{path}: the metric {name} is a figure of the test scans; choosing a trial by it tunes on them, and its "
         "test figures no longer say how it does on new scans; name a figure of validation, such as val/dice"
     )
-
-
-def best_sentence(trials: pd.DataFrame, parameters: Sequence[str], metric: str) -> str:
-    """Return which trial is best and by what.
-
-    Args:
-        trials: trials.csv; the best trial has the metric's name in the column `best_by`.
-        parameters: The columns that were searched.
-        metric: The sweep's metric.
-    """
-    best = trials[trials["best_by"] == metric]
-    if best.empty:
-        return f"no trial has a value of {metric}, so none is the best"
-    row = best.iloc[0]
-    named = ", ".join(f"{name} {row[name]}" for name in parameters)
-    doubt = "; it was chosen on test scans, so its figures flatter it" if metric.startswith(TEST) else ""
-    return f"best by {metric}: {named} ({row[metric.removeprefix(TEST)]:.4f}){doubt}"
 
 
 def _check(path: Path, said: Mapping[str, Any]) -> None:
@@ -203,56 +194,3 @@ def distribution_of(specification: Mapping[str, Any]) -> BaseDistribution:
         step = float(specification.get("q", 1.0)) if kind == "q_uniform" else None
         return FloatDistribution(float(low), float(high), log=kind == "log_uniform_values", step=step)
     raise ValueError(f"distribution is {kind!r}; expected uniform, int_uniform, q_uniform or log_uniform_values")
-
-
-def propose(sweep: Sweep, known: Known) -> Parameters | None:
-    """The next trial: a pure function of what was started before, so that a stopped search goes on as it would have.
-
-    Args:
-        sweep: What is searched.
-        known: Every trial that was started, in that order; the value is None while it runs, and when it failed.
-
-    Returns:
-        Parameters that none of the trials has; None when the search is over.
-    """
-    taken = [parameters for parameters, _ in known]
-    grid = sweep.grid()
-    if grid is not None:
-        return next((point for point in grid if point not in taken), None)
-    if len(known) < sweep.size:
-        for attempt in range(TRIES):
-            drawn = _draw(sweep, known, seed=len(known) * TRIES + attempt)
-            if drawn not in taken:
-                return drawn
-    return None
-
-
-def _draw(sweep: Sweep, known: Known, seed: int) -> Parameters:
-    """One point by optuna: at random, or by its tree-structured Parzen estimator over the finished trials."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    bayes = sweep.method == "bayes"
-    sampler = optuna.samplers.TPESampler(seed=seed) if bayes else optuna.samplers.RandomSampler(seed=seed)
-    study = optuna.create_study(sampler=sampler, direction=sweep.goal)
-    space = {name: distribution_of(specification) for name, specification in sweep.parameters.items()}
-    for parameters, value in known:
-        if value is not None:
-            study.add_trial(optuna.trial.create_trial(params=parameters, distributions=space, value=value))
-    return dict(study.ask(space).params)
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.sweeps.sweep_file", description=__doc__)
-    parser.add_argument("sweep", type=Path, help="a W&B sweep file")
-    try:
-        warning = metric_warning(parser.parse_args(args).sweep)
-    except (ValueError, yaml.YAMLError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if warning:
-        print(f"warning: {warning}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

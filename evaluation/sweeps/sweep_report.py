@@ -11,7 +11,8 @@ from evaluation.report.log_report import log_report
 from evaluation.report.report_folder import ReportFolder
 from evaluation.run_data import Run, finished_runs, read_run
 from evaluation.sweeps.sweep_figures import B2, DICE, K2, prior_dice
-from evaluation.sweeps.sweep_file import TEST, best_sentence
+from evaluation.sweeps.sweep_file import TEST
+from evaluation.sweeps.trials import best_sentence
 
 STAGE_1 = "infection/dice_mean"  # two runs with the same weights of stage 1 agree in it to the last digit
 THRESHOLD = "threshold/dice_mean"

@@ -13,8 +13,7 @@ from harness import experiment_args
 from places import ROOT
 
 from callbacks import epoch_lines
-from callbacks.around_a_run import progress_bar
-from callbacks.epoch_lines import EpochLines, duration
+from callbacks.epoch_lines import EpochLines, duration, progress_bar
 from training.known_warnings import ignore_known_warnings
 
 

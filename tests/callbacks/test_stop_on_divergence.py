@@ -13,7 +13,7 @@ from harness import experiment_args
 
 import inference.calibrate
 import inference.predict
-import viewer.segmenting
+import viewer.segment_page
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.stop_on_divergence import StopOnDivergence, likely_cause
 from inference.load import load_module
@@ -180,7 +180,7 @@ def test_such_a_checkpoint_segments_nothing(
     path, out = ruined / "best.ckpt", tmp_path / "out"
     scan = cohort.parent / "images" / "B006.nii.gz"
     with pytest.raises(ValueError, match="holds weights that are not finite"):
-        viewer.segmenting.segment(path, False, scan, out, "a scan", lambda doing, share: None)
+        viewer.segment_page.segment(path, False, scan, out, "a scan", lambda doing, share: None)
     for command in (
         [inference.predict, "--ckpt", path, "--scan", scan, "--out", out],
         [inference.calibrate, "--ckpt", path, "--cohort", cohort],

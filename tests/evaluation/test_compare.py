@@ -9,7 +9,7 @@ from scipy import stats
 
 from evaluation.compare import comparison_table, main, paired_scans, scan_values
 from evaluation.find_run import find_run
-from evaluation.report.write_reports import report_folder
+from evaluation.report import report_folder
 from evaluation.run_data import read_run
 
 

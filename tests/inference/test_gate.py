@@ -9,7 +9,7 @@ from broken_scans import broken_inputs
 from ct.files.read import read_scan
 from ct.lungs.find import find_lungs
 from inference.predict import main
-from viewer.segmenting import segment
+from viewer.segment_page import segment
 from viewer.upload import receive
 
 

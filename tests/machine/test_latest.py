@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -81,10 +79,3 @@ def test_one_sentence_says_what_stands_for_a_link(
         mark_latest(tmp_path / "run")
     sentence = f"{tmp_path} has no symbolic links (Operation not permitted): the file latest there names the run\n"
     assert capsys.readouterr().err == sentence
-
-
-def test_a_shell_follows_it_too(home: Path) -> None:
-    mark_latest(home / "second")
-    command = [sys.executable, "-m", "machine.latest", str(home / "latest" / "best.ckpt")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert Path(done.stdout.strip()).read_text() == "second"

@@ -11,6 +11,7 @@ import report_harness
 from drawn_result import make_result
 from report_harness import SCANS
 
+from ct.classes import EM
 from evaluation.report import report_folder
 from evaluation.report.write_reports import report_run
 from inference.outputs.index_page import write_index
@@ -81,7 +82,7 @@ def test_an_index_shows_hostile_texts_as_they_are(tmp_path: Path) -> None:
     rows = pd.DataFrame({"name": [HOSTILE], "lung_ml": [1.0], "flags": [HOSTILE], "model": [SCRIPT]})
     scans = pd.DataFrame({"patient": [1, 1], "name": [HOSTILE] * 2, "days": [0.0, 1.0], "infection_ml": [1.0, 2.0]})
     failed = pd.DataFrame({"name": [PICTURE], "reason": [SCRIPT]})
-    read = seen(write_index(tmp_path, rows, failed, scans))
+    read = seen(write_index(tmp_path, rows, failed, EM, scans))
     assert read.text.count(HOSTILE) == 5  # among the scans, twice among the flagged, twice over time
     assert PICTURE in read.text.replace(HOSTILE, "")
     assert read.tags.count("img") == 0

@@ -72,6 +72,8 @@ def test_templates_styles_and_scripts_are_shipped() -> None:
         for path in (ROOT / package.replace(".", "/")).glob(pattern)
     }
     rooms = {package.split(".")[0] for package in SETTINGS["packages"]}
-    assets = {path for room in rooms for kind in ("html", "css", "js") for path in (ROOT / room).rglob(f"*.{kind}")}
+    assets = {
+        path for room in rooms for kind in ("html", "css", "js", "csv") for path in (ROOT / room).rglob(f"*.{kind}")
+    }
     assert assets == shipped
     assert ROOT / "pages" / "templates" / "page.html" in shipped

@@ -14,7 +14,7 @@ import pytest
 from machine.command_line import one_line_errors
 from machine.latest import latest_run
 from training import run_folder
-from training.run_folder import STATE, VARIABLE, MarkLatest, Run, close_run, open_run
+from training.run_folder import STATE, VARIABLE, Run, close_run, mark_finished, open_run
 
 CONFIG = "a: 1\nb: {c: x}\n"
 
@@ -35,7 +35,7 @@ def start(runs: Path, config: str = CONFIG, *, fresh: bool = False) -> Run:
 
 def finish(run: Run) -> None:
     (run.folder / "metrics.json").write_text("{}")
-    MarkLatest(run.folder).on_test_end(None, None)
+    mark_finished(run.folder)
 
 
 def test_an_unfinished_run_goes_on(tmp_path: Path) -> None:

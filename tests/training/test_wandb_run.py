@@ -20,7 +20,7 @@ from cohort.prepare.prepare_cohort import prepared_folder
 from ct.classes import COLOUR_OF
 from ct.colours import rgb_of
 from train import main
-from training.wandb_run import TOLD, flatten, may_leave, split_hash, told
+from training.wandb_run import ALLOWED_KEYS, allowed_config, flatten, is_plain, split_hash
 
 # What an experiment may set and W&B must not know (paths), or need not (how the program runs, not what it computes).
 WITHHELD = {
@@ -51,14 +51,14 @@ def test_it_is_decided_of_every_option_whether_wandb_knows_it(path: Path, capsys
     with pytest.raises(SystemExit):
         main(["fit", f"--config={EXPERIMENTS / 'base.yaml'}", f"--config={path}", "--print_config"])
     keys = {key for key, _ in flatten(yaml.safe_load(capsys.readouterr().out))}
-    assert {key for key in keys if not TOLD.fullmatch(key)} <= WITHHELD
+    assert {key for key in keys if not ALLOWED_KEYS.fullmatch(key)} <= WITHHELD
 
 
-def test_nothing_is_both_told_and_withheld() -> None:
-    assert not [key for key in WITHHELD if TOLD.fullmatch(key)]
+def test_nothing_is_both_allowed_and_withheld() -> None:
+    assert not [key for key in WITHHELD if ALLOWED_KEYS.fullmatch(key)]
 
 
-def test_only_plain_values_of_listed_keys_are_told(tmp_path: Path) -> None:
+def test_only_plain_values_of_allowed_keys_are_sent(tmp_path: Path) -> None:
     (tmp_path / "best.ckpt").write_bytes(b"weights")
     config = {
         "experiment": "unet_em",
@@ -77,7 +77,7 @@ def test_only_plain_values_of_listed_keys_are_told(tmp_path: Path) -> None:
             ],
         },
     }
-    assert told(config) == {
+    assert allowed_config(config) == {
         "experiment": "unet_em",
         "model.class_path": "lightning_modules.consolidation.ConsolidationModule",
         "model.prior": "phi2",
@@ -97,7 +97,7 @@ def test_only_plain_values_of_listed_keys_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [Path("a"), "a/b", "Zelda C.", "x" * 81, ["a/b"], {"a": 1}, "C:\\a"])
 def test_what_is_not_plain_stays(value: Any) -> None:
-    assert not may_leave(value)
+    assert not is_plain(value)
 
 
 def test_split_hash_follows_the_assignment_alone() -> None:
@@ -168,7 +168,7 @@ def test_sites_are_a_table(infection_run: Path) -> None:
 
 def test_a_model_is_kept_in_wandb_only_where_it_is_asked_for(cohort: Path, work: Path, infection_run: Path) -> None:
     assert not models(finished(infection_run))
-    more = ["--trainer.max_epochs=1", "--trainer.callbacks+=training.wandb_run.KeepModel"]
+    more = ["--trainer.max_epochs=1", "--trainer.callbacks+=callbacks.keep_model.KeepModel"]
     run = finished(train_in_process("smoke_infection", cohort, work / "kept", *more))
     assert models(run) == [f"model-{run.ids[0]}"]
 

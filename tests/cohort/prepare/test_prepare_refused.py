@@ -13,12 +13,12 @@ from prepare_harness import affine, break_a_and_b, chest, dies, index_of, verdic
 
 import cohort.prepare.prepare_scan as prepare_scan_module
 import cohort.prepare.sources as sources
+from callbacks.keep_verdicts import KeepVerdicts
 from cohort.prepare.prepare_cohort import main, prepare_cohort
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from ct.lungs.find import Lungs
 from datamodules.infection import InfectionData
-from training.run_folder import KeepVerdicts
 
 
 @pytest.fixture

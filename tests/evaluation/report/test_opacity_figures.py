@@ -8,6 +8,8 @@ from report_harness import make_run
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
+from ct.classes import L3
+from evaluation.report import opacity_table
 from evaluation.report.opacity_figures import (
     choose_places,
     draw_confusion,
@@ -16,7 +18,6 @@ from evaluation.report.opacity_figures import (
     group_confusion,
     results_table,
 )
-from evaluation.report.write_reports import opacity_table
 from evaluation.run_data import Run
 
 
@@ -35,7 +36,7 @@ def test_confusion_is_scikit_learns(run: Run) -> None:
     table = group_confusion(run)
     expected = confusion_matrix(flat(run, "truth_groups"), flat(run, "groups"), labels=range(5))
     np.testing.assert_array_equal(table, expected)
-    axis, _ = draw_confusion(table).axes
+    axis, _ = draw_confusion(table, L3).axes
     shares = expected / np.maximum(expected.sum(1, keepdims=True), 1)
     texts = np.array([text.get_text() for text in axis.texts]).reshape(5, 5)
     assert texts[2, 2] == f"{shares[2, 2]:.2f}"

@@ -2,15 +2,13 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from places import ROOT
 from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from evaluation.sweeps.sweep_file import Sweep, best_sentence, distribution_of, main, propose, read_sweep
+from evaluation.sweeps.sweep_file import Sweep, distribution_of, metric_warning, read_sweep
 
 SWEEPS = sorted((ROOT / "experiments" / "sweeps").glob("*.yaml"))
 GOOD: dict[str, Any] = {
@@ -27,21 +25,13 @@ def read(path: Path, **others: Any) -> Sweep:
     return read_sweep(path / "s.yaml")
 
 
-def history(sweep: Sweep, value: Any, known: list[Any] | None = None) -> list[Any]:
-    known = list(known or [])
-    while (parameters := propose(sweep, known)) is not None:
-        known.append((parameters, value(parameters)))
-    return known
-
-
 def test_a_grid_is_every_combination_once(tmp_path: Path) -> None:
     sweep = read(
         tmp_path, parameters={"a.b": {"values": [1, 2.5]}, "c": {"value": "k"}, "d": {"values": [True, False]}}
     )
     expected = [{"a.b": b, "c": c, "d": d} for b, c, d in itertools.product([1, 2.5], ["k"], [True, False])]
-    assert [parameters for parameters, _ in history(sweep, lambda _: None)] == expected
+    assert sweep.grid() == expected
     assert sweep.size == 4
-    assert propose(sweep, [(point, None) for point in expected[:2] + expected[3:]]) == expected[2]
 
 
 def test_a_trial_gets_what_an_agent_would_give_it(tmp_path: Path) -> None:
@@ -51,54 +41,6 @@ def test_a_trial_gets_what_an_agent_would_give_it(tmp_path: Path) -> None:
     expanded = read(tmp_path, command=command).expand(parameters, ["--more=2"])
     assert expanded == ["train.py", "fit", "--config=a.yaml", "--more=2", *wandb_args, "--last=1"]
     assert "--lr=1e-05" in wandb_args
-
-
-@pytest.mark.parametrize("method", ["random", "bayes"])
-def test_a_stopped_search_proposes_what_it_would_have(tmp_path: Path, method: str) -> None:
-    sweep = read(
-        tmp_path, method=method, run_cap=14, parameters={"x": {"min": -1.0, "max": 1.0}, "k": {"values": [1, 2]}}
-    )
-    whole = history(sweep, lambda p: p["x"])
-    assert len(whole) == 14
-    assert len({p["x"] for p, _ in whole}) == 14
-    assert all(-1 <= p["x"] <= 1 and p["k"] in (1, 2) for p, _ in whole)
-    for stopped in (3, 12):
-        assert history(sweep, lambda p: p["x"], whole[:stopped]) == whole
-
-
-@pytest.mark.parametrize(("goal", "sign"), [("maximize", 1), ("minimize", -1)])
-def test_bayes_learns_where_random_does_not(tmp_path: Path, goal: str, sign: int) -> None:
-    # The optimum is at 0.3: the late proposals of a search that learns are nearer to it.
-    miss = {}
-    for method in ("bayes", "random"):
-        metric = {"name": "test/dice", "goal": goal}
-        sweep = read(tmp_path, method=method, metric=metric, run_cap=30, parameters={"x": {"min": 0.0, "max": 1.0}})
-        miss[method] = np.median(
-            [abs(p["x"] - 0.3) for p, _ in history(sweep, lambda p: -sign * (p["x"] - 0.3) ** 2)[15:]]
-        )
-    assert miss["bayes"] < 0.1 < miss["random"]
-
-
-def test_failed_trials_count_but_teach_nothing(tmp_path: Path) -> None:
-    sweep = read(tmp_path, method="bayes", run_cap=3, parameters={"x": {"min": 0.0, "max": 1.0}})
-    assert len(history(sweep, lambda _: None)) == 3
-
-
-def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
-    sweep = read(tmp_path, method="random", run_cap=50, parameters={"x": {"values": [1, 2, 3]}})
-    assert sorted(p["x"] for p, _ in history(sweep, lambda _: 0.0)) == [1, 2, 3]
-
-
-def test_draws_follow_the_distribution(tmp_path: Path) -> None:
-    space = {
-        "log": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1.0},
-        "steps": {"distribution": "q_uniform", "min": 0.0, "max": 1.0, "q": 0.25},
-        "whole": {"min": 1, "max": 3},
-    }
-    drawn = [p for p, _ in history(read(tmp_path, method="random", run_cap=120, parameters=space), lambda _: None)]
-    assert 1e-3 < np.median([p["log"] for p in drawn]) < 1e-1  # 1e-2 is in the middle; of a uniform one 0.5 would be
-    assert {p["steps"] for p in drawn} == {0.0, 0.25, 0.5, 0.75, 1.0}
-    assert {p["whole"] for p in drawn} == {1, 2, 3}
 
 
 @pytest.mark.parametrize("bounds", [(1, 5), (1.0, 5.0)])
@@ -166,31 +108,10 @@ def test_a_missing_file_names_those_beside_it(tmp_path: Path) -> None:
         read_sweep(tmp_path / "t.yaml")
 
 
-@pytest.mark.parametrize(("name", "warned"), [("test/dice", True), ("val/dice", False), ("latest/x", False)])
-def test_a_metric_of_the_test_scans_is_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, warned: bool
-) -> None:
-    for_the_server = {"metric": {"name": name, "goal": "maximize"}, "early_terminate": {"type": "hyperband"}}
-    (tmp_path / "s.yaml").write_text(yaml.safe_dump(GOOD | for_the_server))
-    assert main([str(tmp_path / "s.yaml")]) == 0
-    text = capsys.readouterr().err
-    assert text.count("\n") == warned
-    assert ("warning: " in text and "choosing a trial by it tunes on them" in text) == warned
-
-
 @pytest.mark.parametrize("content", [None, "", "metric: dice\n", "a: [\n"])
-def test_a_sweep_file_without_a_metric_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None
-) -> None:
+def test_a_sweep_file_without_a_metric_is_refused(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "s.yaml").write_text(content)
-    assert main([str(tmp_path / "s.yaml")]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_the_best_trial_is_named_with_its_parameters() -> None:
-    trials = pd.DataFrame({"b2": [8.0, 9.5], "val/dice": [0.61, 0.67], "dice": [0.7, 0.6], "best_by": ["", "val/dice"]})
-    assert best_sentence(trials, ["b2"], "val/dice") == "best by val/dice: b2 9.5 (0.6700)"
-    flattered = best_sentence(trials.assign(best_by=["test/dice", ""]), ["b2"], "test/dice")
-    assert flattered.startswith("best by test/dice: b2 8.0 (0.7000); it was chosen on test scans")
-    assert "no trial has a value of val/iou" in best_sentence(trials, ["b2"], "val/iou")
+    with pytest.raises(ValueError, match=r"s\.yaml: .*expected") as caught:
+        metric_warning(tmp_path / "s.yaml")
+    assert "\n" not in str(caught.value)

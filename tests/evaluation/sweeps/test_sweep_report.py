@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from report_harness import make_run
 
+from evaluation.report import report_folder
 from evaluation.report.human_ceiling import ceiling_table
-from evaluation.report.write_reports import main, report_folder
+from evaluation.report.write_reports import main
 from evaluation.sweeps.sweep_report import chosen, read_trials, run_with_phi1, trade_off
 
 

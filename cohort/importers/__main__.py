@@ -1,0 +1,36 @@
+"""Make a cohort of a public data set: python -m cohort.importers <data set> --folder <as downloaded> --out <folder>."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from machine.command_line import run_command
+
+
+def heads() -> dict[str, str]:
+    """Return what can be imported, by the name of its module, with the first line of its docstring."""
+    paths = sorted(Path(__file__).parent.glob("[a-z]*.py"))
+    return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].strip('"') for path in paths}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    name, *options = list(sys.argv[1:] if args is None else args) or [""]
+    importers = heads()
+    if name not in importers:
+        print("error: name a data set: make import FROM=<one of these> FOLDER=<folder>", file=sys.stderr)
+        print(*(f"  {name:<16} {head}" for name, head in importers.items()), sep="\n", file=sys.stderr)
+        return 2
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--folder", default="?")
+    if not parser.parse_known_args(options)[0].folder:
+        print(f"error: name the folder of {name} as downloaded: FOLDER=<folder>", file=sys.stderr)
+        return 2
+    code: int = importlib.import_module(f"cohort.importers.{name}").main(options)
+    return code
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,31 @@
+"""One command for every public data set."""
+
+from pathlib import Path
+
+import pytest
+
+from cohort.importers import mosmed
+from cohort.importers.__main__ import heads, main
+
+
+def test_a_data_set_that_is_not_known_names_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["", "--folder", "", "--out", "cohorts/"], ["mosmet", "--folder", "a"]):
+        assert main(arguments) == 2
+        head, *others = capsys.readouterr().err.splitlines()
+        assert head == "error: name a data set: make import FROM=<one of these> FOLDER=<folder>"
+        assert [line.split(maxsplit=1)[0] for line in others] == list(heads())
+    assert heads()["mosmed"].startswith("MosMedData COVID19_1110: ")
+    assert heads()["grey_slices"].endswith("one scan per case.")
+
+
+def test_a_folder_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mosmed", "--folder", "", "--out", "cohorts/mosmed"]) == 2
+    assert capsys.readouterr().err == "error: name the folder of mosmed as downloaded: FOLDER=<folder>\n"
+
+
+def test_its_importer_gets_all_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(mosmed, "main", lambda options: given.append(options) or 3)
+    options = ["--folder", "my folder", "--out", str(tmp_path), "--more", "--groups=a b.csv"]
+    assert main(["mosmed", *options]) == 3
+    assert given == [options]

@@ -1,4 +1,4 @@
-"""From the confusion tables of a run to the figures of metrics.json and the rows of scans.csv (design, section 3)."""
+"""Figures of metrics.json and rows of scans.csv from the confusion tables of a run (keys: docs/results.md)."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -47,14 +47,15 @@ def may_hold_more_than_air(block: npt.NDArray[np.int32], air_hu: int) -> bool:
     inner = _between_runs(low)
     if not inner.any():
         return False
-    if (block[inner] < DEEP_HU).any():
+    height, width = block.shape
+    at, flat = np.flatnonzero(inner), block.ravel()
+    hu = flat[at]
+    if (hu < DEEP_HU).any():
         return True
-    for axis in (0, 1):
-        step = np.diff(block, axis=axis)
-        first, second = (inner[:-1], inner[1:]) if axis == 0 else (inner[:, :-1], inner[:, 1:])
-        if (first & (step > MOST_JUMP_HU)).any() or (second & (step < -MOST_JUMP_HU)).any():
-            return True
-    return False
+    # Few voxels are low: their neighbours are looked up rather than all differences taken.
+    row, column = np.divmod(at, width)
+    neighbours = ((-1, column > 0), (1, column < width - 1), (-width, row > 0), (width, row < height - 1))
+    return any((flat[at[exists] + step] - hu[exists] > MOST_JUMP_HU).any() for step, exists in neighbours)
 
 
 def _between_runs(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -36,13 +36,13 @@ def sweep_file(path: Path, cohort: Path, *more: str, experiment: str = "smoke_in
     return path
 
 
-def call_wandb(server: SweepServer, place: Path, arguments: list[str | Path]) -> str:
-    """The command `wandb`, talking to the server; returns what it said."""
+def call_wandb(server: SweepServer, place: Path, arguments: list[str | Path], module: str = "wandb") -> str:
+    """The command `wandb`, or another module's, talking to the server; returns what it said."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "GROUND_GLASS"))}
     environment = inherited | {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40, "OMP_NUM_THREADS": "1"}
     environment |= {"WANDB_DIR": str(place), "WANDB_ERROR_REPORTING": "false", "WANDB_CONFIG_DIR": str(place)}
     done = subprocess.run(
-        [Path(sys.executable).parent / "wandb", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -58,6 +58,17 @@ def run_agent(server: SweepServer, sweep: Path) -> str:
     """`wandb sweep` and `wandb agent` with a sweep file; returns what the agent and its trials said."""
     call_wandb(server, sweep.parent, ["sweep", "--entity", "me", sweep])
     return call_wandb(server, sweep.parent, ["agent", f"me/ground-glass/{SWEEP}"])
+
+
+def test_a_sweep_is_handed_over_and_worked_for(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    sweep = {"program": "launch.py", "method": "grid", "parameters": {"x": {"values": [1]}}, "project": "ground-glass"}
+    path.write_text(yaml.safe_dump(sweep | {"metric": {"name": "val/dice", "goal": "maximize"}}))
+    with serving(SweepServer([])) as server:
+        said = call_wandb(server, tmp_path, [path], "evaluation.sweeps.server_sweep")
+    assert yaml.safe_load(server.sweep) == yaml.safe_load(path.read_text())
+    assert f"Create sweep with ID: {SWEEP}" in said
+    assert "Starting wandb agent" in said
 
 
 @pytest.mark.parametrize("more", [[], DDP], ids=["one device", "DDP"])

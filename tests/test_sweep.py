@@ -359,10 +359,10 @@ def test_the_variable_is_that_of_the_run_folder() -> None:
 
 
 def test_names_of_folders_are_short_and_safe() -> None:
-    one = sweep.Trial(0, {"model.b2": 8.5, "model.name": "a b/../c"}, "s")
+    one = sweep.Trial(0, {"model.prior.b2": 8.5, "model.name": "a b/../c"}, "s")
     assert one.key.startswith("b2-8.5_name-a_b_.._c_")
     assert "/" not in one.key
-    assert one.key != sweep.Trial(0, {"model.b2": 8.5, "other.name": "a b/../c"}, "s").key
+    assert one.key != sweep.Trial(0, {"model.prior.b2": 8.5, "other.name": "a b/../c"}, "s").key
     assert len(sweep.Trial(0, {f"parameter{n}": 1 / 3 for n in range(20)}, "s").key) < 80
 
 

@@ -25,11 +25,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 STEP = "trainer/global_step"
 
 # What of an experiment's configuration goes to W&B; what is not named here stays here, since a path may bear a
-# patient's name. `optimizer` and `lr_scheduler` are classes of the user's choice: `may_leave` looks at every value too.
+# patient's name. Networks, priors, optimizers and schedules are classes of the user's choice: `may_leave` looks at each
+# value too.
 TOLD = re.compile(
-    r"""experiment|seed_everything|(optimizer|lr_scheduler)\.\w+
-    |model\.(class_path|network|channels|context|encoder_weights|supervision|prior|b1|b2|k2|dice_over|labels|target
-        |weighting|window_hu|mean_hu|std_hu|augmentation
+    r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
+    |model\.(class_path|context|supervision|dice_over|labels|target|weighting|window_hu|mean_hu|std_hu|augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px))
     |data\.(class_path|size|context|batch_size|weakly_labelled|balanced|num_workers|prepare_jobs)
     |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches
@@ -196,7 +196,7 @@ def record_failure(why: Sentence) -> None:
 
 
 def told(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a resolved configuration W&B may know, flat, under the keys of the command line (`model.prior`)."""
+    """What of a resolved configuration W&B may know, flat, under the keys of the command line (`model.prior.b2`)."""
     flat = dict(flatten(config))
     # Not every experiment needs each file that it names: hard labels leave the noise model unread.
     named = {key: through_latest(flat[key]) for key in FILES if flat.get(key)}

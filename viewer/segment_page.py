@@ -1,7 +1,7 @@
 """The page that segments a scan and shows what was found."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,12 +37,13 @@ class Answer(NamedTuple):
     refusal: str = ""
 
 
-def show_scan_page(runs: Path, cohorts: Path) -> None:
+def show_scan_page(runs: Path, cohorts: Path, modules: Sequence[str] = ()) -> None:
     """Draw the page.
 
     Args:
         runs: Folder of all runs.
         cohorts: Folder of cohorts with phantoms.
+        modules: Modules of the user's own from which a checkpoint's network or prior may come.
     """
     st.session_state.setdefault(CHOICES, True)
     if OPEN in st.session_state:
@@ -50,7 +51,7 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
     with st.expander("Model and scan", key=CHOICES, on_change="rerun"):
         question, start = _choose(runs, cohorts)
     if start and question:
-        answer = st.session_state[ANSWER] = _ask(question)
+        answer = st.session_state[ANSWER] = _ask(question, modules)
         st.session_state[OPEN] = answer.result is None
         st.rerun()
     if shown := st.session_state.get(ANSWER):
@@ -71,7 +72,7 @@ def _choose(runs: Path, cohorts: Path) -> tuple[Question | None, bool]:
     return question, start
 
 
-def _ask(question: Question) -> Answer:
+def _ask(question: Question, modules: Sequence[str]) -> Answer:
     """Segment the scan, or say why it cannot be used."""
     work, out = visit_folder() / "scan", visit_folder() / "outputs"
     for old in (work, out):
@@ -82,16 +83,19 @@ def _ask(question: Question) -> Answer:
         bar.progress(share, plain(doing))
 
     try:
-        return Answer(question, _segment(question, work, out, tell))
+        return Answer(question, _segment(question, work, out, tell, modules))
     except ValueError as error:
         return Answer(question, None, str(error))
     finally:
         bar.empty()
 
 
-def _segment(question: Question, work: Path, out: Path, tell: Callable[[str, float], None]) -> Segmented:
+def _segment(
+    question: Question, work: Path, out: Path, tell: Callable[[str, float], None], modules: Sequence[str]
+) -> Segmented:
     example = question.scan.bring(work)
-    result = segment(question.model.checkpoint, question.flips, example.source, out, example.name, tell)
+    asked = question.model.checkpoint, question.flips, example.source, out, example.name
+    result = segment(*asked, tell, modules)
     return Segmented(
         result, read_truth(result.scan, example.patterns, example.infection, result.masks, result.classes), out
     )

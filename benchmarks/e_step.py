@@ -26,6 +26,7 @@ from benchmarks.timing import interleaved, line, median
 from callbacks.relabel import Relabel
 from datamodules.infection import InfectionData
 from lightning_modules.consolidation import ConsolidationModule
+from networks.unet import UNet
 from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
@@ -58,7 +59,7 @@ def compare(size: int, channels: int, scans: int, repeats: int) -> dict[str, Any
     precision = MixedPrecision("bf16-mixed", device.type) if bf16 else Precision()
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         data = example(Path(folder) / "prepared", scans, size)
-        module = ConsolidationModule(channels=channels).to(device).eval()
+        module = ConsolidationModule(network=partial(UNet, channels=channels)).to(device).eval()
         module.prepare_latent(len(data.slice_table("train")), size)
         trainer: Any = SimpleNamespace(
             datamodule=data, current_epoch=0, global_rank=0, world_size=1, is_global_zero=False,

@@ -27,7 +27,7 @@ SCANS = (100, 10_000, 1_000_000)
 MODULES: dict[str, nn.Module] = {
     "stage 1": InfectionModule(),
     "stage 2 (EM)": ConsolidationModule(),
-    "opacity, UNet": OpacityModule(network="unet", channels=32),
+    "opacity, UNet": OpacityModule(),
 }
 
 

@@ -13,6 +13,7 @@ import argparse
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from datamodules.infection import InfectionData
 from lightning_modules.augment import Augmentation
 from lightning_modules.infection import InfectionModule
 from losses.dice import dice_loss
+from networks.unet import UNet
 from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
@@ -89,7 +91,7 @@ def fit(folder: Path, size: int, channels: int, augmentation: Augmentation, step
             clock,
         ],
     )
-    module = InfectionModule(channels=channels, augmentation=augmentation)
+    module = InfectionModule(partial(UNet, channels=channels), augmentation=augmentation)
     module.configure_optimizers = lambda: torch.optim.Adam(module.parameters(), 1e-3)  # type: ignore[method-assign]
     trainer.fit(module, Example(folder, size, num_workers))
     return clock.seconds
@@ -100,7 +102,7 @@ class BareLoop:
 
     def __init__(self, folder: Path, size: int, channels: int) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        module = InfectionModule(channels=channels).to(self.device)
+        module = InfectionModule(partial(UNet, channels=channels)).to(self.device)
         self.network = module.network
         self.optimizer = torch.optim.Adam(self.network.parameters(), 1e-3)
         loader = Example(folder, size, 0).train_dataloader()

@@ -18,12 +18,13 @@ from ct.files.read import read_mask, read_pattern_mask
 from ct.lungs.find import METHODS
 from ct.refusal import Refusal
 from ct.scan import Scan
-from inference.load import CHECKPOINTS, checkpoints_in
+from inference.load import CHECKPOINTS, OWN_MODULES, checkpoints_in
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from inference.volume_intervals import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from machine.command_line import run_command
 from machine.latest import through_latest
+from training.class_paths import OPTION
 
 
 def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibration:
@@ -106,13 +107,14 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--coverage", type=float, default=0.8, help="share of intervals that hold the truth (0.8)")
     parser.add_argument("--flips", action="store_true", help="calibrate for predictions with --flips")
     parser.add_argument("--lungs", choices=METHODS, default="classical", help="how lungs are found (classical)")
+    parser.add_argument(OPTION, nargs="+", default=(), help=OWN_MODULES)
     options = parser.parse_args(args)
     checkpoints = checkpoints_in(options.ckpt)
     if not checkpoints or options.cohort == Path():
         parser.exit(2, "error: name a model and the cohort of its training: CKPT=<best.ckpt> COHORT=<cohort.csv>\n")
     path = through_latest(checkpoints[0]).parent / NAME
     try:
-        segmenter = Segmenter(checkpoints, options.flips, options.lungs, intervals=False)
+        segmenter = Segmenter(checkpoints, options.flips, options.lungs, options.modules, intervals=False)
         calibration = calibrate(segmenter, options.cohort, options.coverage)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")

@@ -3,6 +3,7 @@
 import glob
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
 from lightning_modules.opacity import OpacityModule
 from machine.latest import through_latest
+from training.class_paths import class_of
 from training.training_set import TrainingSet
 from training.weights import read_checkpoint
 
@@ -22,6 +24,7 @@ MODULES: dict[str, type[SegmentationModule]] = {
 }
 DICE = "/dice_mean"  # the key of a finding's figure of validation ends so; that of its number of scans in _n
 
+OWN_MODULES = "modules of your own that a checkpoint's network or prior may come from; they are imported, and so run"
 CHECKPOINTS = "best.ckpt of a run; several make an ensemble, also in one text with blanks between them"
 
 
@@ -40,17 +43,22 @@ def checkpoints_in(texts: Sequence[str]) -> list[str]:
     return [path for paths in found for path in paths]
 
 
-def load_module(path: str | Path) -> SegmentationModule:
-    """The module of a checkpoint file with its weights, in eval mode on the CPU.
+def load_module(path: str | Path, modules: Sequence[str] = ()) -> SegmentationModule:
+    """Return the module of a checkpoint file with its weights, in eval mode on the CPU.
+
+    Args:
+        path: The file.
+        modules: Modules that its network and prior may come from, beside those of this project: importing one runs it.
 
     Raises:
-        ValueError: If the file is missing, is no checkpoint of this project, or holds an unknown task.
+        ValueError: If the file is missing, is no checkpoint of this project, or holds an unknown task, or a network or
+            prior that may not be imported.
     """
-    return module_of(read_checkpoint(path), path)
+    return module_of(read_checkpoint(path), path, modules)
 
 
-def module_of(checkpoint: dict[str, Any], path: str | Path) -> SegmentationModule:
-    """The module of a checkpoint that was read from a path, as `load_module` gives it."""
+def module_of(checkpoint: dict[str, Any], path: str | Path, modules: Sequence[str] = ()) -> SegmentationModule:
+    """Return the module of a checkpoint that was read from a path, as `load_module` gives it."""
     about = checkpoint["ground_glass"]
     task = about["task"]
     if task not in MODULES:
@@ -60,7 +68,7 @@ def module_of(checkpoint: dict[str, Any], path: str | Path) -> SegmentationModul
             task=task,
             modules=Word(", ".join(sorted(MODULES))),
         )
-    module = MODULES[task](**about["arguments"])
+    module = MODULES[task].restore(about["arguments"], partial(class_of, modules=modules, path=Path(path)))
     module.load_state_dict(checkpoint["state_dict"])
     module.size = about["size"]
     return module.eval()

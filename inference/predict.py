@@ -12,12 +12,13 @@ from tqdm import tqdm
 from ct.files.formats import VOLUME
 from ct.lungs.find import METHODS
 from ct.refusal import Refusal
-from inference.load import CHECKPOINTS, checkpoints_in
+from inference.load import CHECKPOINTS, OWN_MODULES, checkpoints_in
 from inference.many_scans import segment_batch
 from inference.outputs.write_outputs import NUMBERS
 from inference.scan_list import Source, is_batch
 from inference.segmenter import Segmenter
 from machine.command_line import run_command
+from training.class_paths import OPTION
 from training.host_memory import keep_freed_memory
 
 
@@ -47,6 +48,7 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument("--flips", action="store_true", help="average over mirrored slices too: four times the work")
     parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: the lungs are found)")
     parser.add_argument("--lungs", choices=METHODS, default="classical", help="how to find them (default: classical)")
+    parser.add_argument(OPTION, nargs="+", default=(), help=OWN_MODULES)
     options = parser.parse_args(args)
     options.ckpt = checkpoints_in(options.ckpt)
     missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     keep_freed_memory()  # a scan's arrays are large, and each is short-lived
     scan, out = Path(options.scan), Path(options.out)
     mask = Path(options.lung_mask) if options.lung_mask else None
-    segmenter = Segmenter(options.ckpt, flips=options.flips, lung_method=options.lungs)
+    segmenter = Segmenter(options.ckpt, options.flips, options.lungs, options.modules)
     if is_batch(scan):
         if mask:
             raise Refusal("--lung-mask is of one scan, but there are several; name masks in a cohort.csv instead")

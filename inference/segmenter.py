@@ -39,6 +39,7 @@ class Segmenter:
         checkpoints: best.ckpt of one or more runs; several make an ensemble.
         flips: Average over mirrored slices too.
         lung_method: How lungs are found where no mask is given: "classical" or "lungmask".
+        modules: Modules that networks and priors may come from, beside those of this project: importing one runs it.
         intervals: Give volumes the intervals of the calibration beside the first checkpoint, where there is one.
 
     Raises:
@@ -50,12 +51,13 @@ class Segmenter:
         checkpoints: Sequence[str | Path],
         flips: bool = False,
         lung_method: str = "classical",
+        modules: Sequence[str] = (),
         intervals: bool = True,
     ) -> None:
         checkpoints = [through_latest(checkpoint) for checkpoint in checkpoints]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         read = [read_checkpoint(path) for path in checkpoints]
-        self.modules = [module_of(each, path).to(device) for each, path in zip(read, checkpoints, strict=True)]
+        self.modules = [module_of(each, path, modules).to(device) for each, path in zip(read, checkpoints, strict=True)]
         tasks = {module.task for module in self.modules}
         if len(tasks) > 1:
             raise Refusal(

@@ -1,7 +1,9 @@
 """What both stages share: input units, augmentation on the device, confusion tables."""
 
 import os
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -19,12 +21,15 @@ from lightning_modules.features import pooled_features
 from lightning_modules.labels import require_labels
 from metrics.summary import Metrics, summarise
 from metrics.training_figures import TrainingFigures
+from networks.contract import Network, check_contract
 from training.checkpoint_file import finite_weights
 from training.host_memory import keep_freed_memory
 from training.schedule import check_same_length
 from training.sync_batch_norm import CpuLayerSync
 
 HU_OFFSET, HU_PER_UNIT = 1024.0, 110.0
+# Finds the class that a checkpoint describes, which must derive from another, and binds its arguments.
+Find = Callable[[Any, type[Any]], "partial[Any]"]
 
 
 def network_units(hu: Tensor) -> Tensor:
@@ -36,9 +41,9 @@ def network_units(hu: Tensor) -> Tensor:
 class SegmentationModule(LightningModule):
     """Mechanics of a slice segmenter; subclasses hold the maths of their paper.
 
-    A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares once `monitor` and `findings`
-    (by which it is judged, its own first), knows the labels that it learns from (`labels`, `shows_finding`), and says
-    what it looks for (`classes`).
+    A subclass makes its tables in `new_tables`, fills them in `update_tables`, declares once `monitor`, `findings` (by
+    which it is judged, its own first) and `outputs` (channels of the logits), knows the labels that it learns from
+    (`labels`, `shows_finding`), and says what it looks for (`classes`).
 
     Args:
         augmentation: How training batches are augmented.
@@ -48,8 +53,9 @@ class SegmentationModule(LightningModule):
     task: str
     findings: tuple[str, ...]
     classes: ClassSet = EM
+    outputs: int
     size: int
-    network: nn.Module
+    network: Network
 
     def __init__(self, augmentation: Augmentation) -> None:
         super().__init__()
@@ -57,6 +63,16 @@ class SegmentationModule(LightningModule):
         self.tables = nn.ModuleDict()
         self.validation: Metrics = {}  # of the weights as they are
         self.training_figures: TrainingFigures | None = None  # of the epoch that is being trained
+
+    @classmethod
+    def restore(cls, arguments: Mapping[str, Any], find: Find) -> Self:
+        """Make the module that a checkpoint describes, without its weights.
+
+        Args:
+            arguments: The checkpoint's; what an experiment chooses by class_path stands there as plain values.
+            find: Finds the class of such a choice.
+        """
+        return cls(**dict(arguments) | {"network": find(arguments.get("network"), Network)})
 
     @property
     def data(self) -> Any:
@@ -66,9 +82,10 @@ class SegmentationModule(LightningModule):
     # -- labels --------------------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Refuse a training without a label to learn from."""
+        """Refuse a training without a label to learn from, or with a network that breaks its contract."""
         if stage == "fit":
             require_labels(self, self.data)
+            check_contract(self.network, self.hparams["context"], self.outputs, self.data.size)
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         """Which scans have each label that this module needs: bool (N,) by its name, with the columns that give it.

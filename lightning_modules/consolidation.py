@@ -1,7 +1,8 @@
 """Stage 2 of paper EM: UNet-2 learns consolidation from patient-level labels alone."""
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,18 @@ from torch import Tensor, nn
 from batch import SliceBatch
 from ct.refusal import Refusal, Word
 from lightning_modules.augment import Augmentation
-from lightning_modules.base import SegmentationModule
+from lightning_modules.base import Find, SegmentationModule
 from lightning_modules.latent import MaskStore
 from lightning_modules.thresholds import ThresholdBaselines
 from losses.dice import dice_loss
-from losses.em import e_step, phi1, phi2
+from losses.em import Phi2, Prior, e_step
 from metrics.scan_confusion import ScanConfusion
+from networks.contract import NetworkFactory
 from networks.unet import UNet
+from training.class_paths import as_plain_values
 from training.weights import load_network_weights
+
+PAPER_PRIOR = Phi2()
 
 
 class ConsolidationModule(SegmentationModule):
@@ -27,49 +32,47 @@ class ConsolidationModule(SegmentationModule):
 
     Args:
         init_weights: Checkpoint of stage 1; both networks start from it. Empty when loaded from a checkpoint.
-        channels: Channels after the first convolution; must be stage 1's.
+        network: UNet-1 and UNet-2; must be stage 1's.
         context: Adjacent slices in the input; must be stage 1's.
         supervision: Where training labels come from: `em`, or `masks` (pixel labels: the ceiling of what EM can reach).
-        prior: `phi2` (equation 13) or `phi1` (equation 12).
-        b1: Constant of phi1.
-        b2: Centre of phi2 in network units; 9 is -34 HU.
-        k2: Steepness of phi2 per network unit.
+        prior: phi(z, x) of the E-step: `losses.em.Phi2` (equation 13) or `losses.em.Phi1` (equation 12).
         dice_over: One Dice per `image`, averaged (equation 11), or one over the `batch`.
         augmentation: Augmentation of training batches.
     """
 
     task = "consolidation"
     findings = ("consolidation", "infection")
+    outputs = 1
     monitor = None  # the last epoch is kept: choosing one by pixel labels would not be weak supervision
 
     def __init__(
         self,
         init_weights: str = "",
-        channels: int = 32,
+        network: NetworkFactory = UNet,
         context: int = 7,
         supervision: Literal["em", "masks"] = "em",
-        prior: Literal["phi1", "phi2"] = "phi2",
-        b1: float = 1.0,
-        b2: float = 9.0,
-        k2: float = 0.5,
+        prior: Prior = PAPER_PRIOR,
         dice_over: Literal["image", "batch"] = "image",
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation())
-        if not (0 <= b1 <= 1 and math.isfinite(b2) and 0 <= k2 < math.inf):
-            raise ValueError(
-                f"model.b1, b2 and k2 are {b1}, {b2} and {k2}; expected a probability, a number and one from 0 on"
-            )
+        chosen = {"network": as_plain_values(network), "prior": as_plain_values(prior)}
         self.save_hyperparameters(
-            "channels", "context", "supervision", "prior", "b1", "b2", "k2", "dice_over", logger=False
+            chosen | {"context": context, "supervision": supervision, "dice_over": dice_over}, logger=False
         )
-        self.infection_network = UNet(context, 1, channels).to(memory_format=torch.channels_last).requires_grad_(False)
-        self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
+        self.prior = prior
+        self.infection_network = network(context, self.outputs).to(memory_format=torch.channels_last)
+        self.infection_network.requires_grad_(False)
+        self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
         self.thresholds = ThresholdBaselines()
         self.latent: MaskStore | None = None  # y of every training slice
         self.located: MaskStore | None = None  # m of every training slice, computed once: UNet-1 does not change
         if init_weights:
             load_network_weights(init_weights, "infection", self.infection_network, self.network)
+
+    @classmethod
+    def restore(cls, arguments: Mapping[str, Any], find: Find) -> Self:
+        return super().restore(dict(arguments) | {"prior": find(arguments.get("prior"), Prior)()}, find)
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         if self.hparams["supervision"] == "masks":
@@ -122,20 +125,14 @@ class ConsolidationModule(SegmentationModule):
         self.latent = MaskStore(num_slices, (size, size), self.device)
         self.located = MaskStore(num_slices, (size, size), self.device)
 
-    def prior(self, batch: SliceBatch) -> Tensor:
-        """phi(z, x) of the central slice, (B, 1, H, W)."""
-        centre = batch["x"].shape[1] // 2
-        x = batch["x"][:, centre : centre + 1]
-        if self.hparams["prior"] == "phi1":
-            return phi1(batch["weak_label"], x, self.hparams["b1"])
-        return phi2(batch["weak_label"], x, self.hparams["b2"], self.hparams["k2"])
-
     @torch.no_grad()
     def latent_labels(self, batch: SliceBatch, infected: Tensor) -> Tensor:
         """y of equation 10 with the current weights, bool (B, 1, H, W); UNet-2 in eval mode, x as it stands."""
         was_training = self.network.training
         self.network.eval()
-        labels = e_step(self(batch["x"]), self.prior(batch), infected)
+        centre = batch["x"].shape[1] // 2
+        phi = self.prior(batch["weak_label"], batch["x"][:, centre : centre + 1])
+        labels = e_step(self(batch["x"]), phi, infected)
         self.network.train(was_training)
         return labels
 

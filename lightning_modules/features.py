@@ -6,13 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from networks.contract import Network
+
 
 @contextmanager
-def pooled_features(network: nn.Module) -> Iterator[list[Tensor]]:
+def pooled_features(network: Network) -> Iterator[list[Tensor]]:
     """Collect the deepest features of whatever runs through a network.
 
     Args:
-        network: One that has `deepest`, its part whose output (the last one, if it gives several) holds them.
+        network: Any; its `deepest` part gives them.
 
     Yields:
         A list that grows by a float32 tensor (B, C) with every batch: features averaged over each slice, on the
@@ -24,8 +26,7 @@ def pooled_features(network: nn.Module) -> Iterator[list[Tensor]]:
         deepest = output[-1] if isinstance(output, list | tuple) else output
         found.append(deepest.detach().float().mean((2, 3)))
 
-    deepest: Any = network.deepest
-    handle = deepest.register_forward_hook(keep)
+    handle = network.deepest.register_forward_hook(keep)
     try:
         yield found
     finally:

@@ -14,14 +14,16 @@ from lightning_modules.augment import Augmentation
 from lightning_modules.base import SegmentationModule
 from losses.dice import dice_loss
 from metrics.scan_confusion import ScanConfusion
+from networks.contract import NetworkFactory
 from networks.unet import UNet
+from training.class_paths import as_plain_values
 
 
 class InfectionModule(SegmentationModule):
     """UNet-1: supervised segmentation of infection with the smooth Dice loss (paper EM, equation 2).
 
     Args:
-        channels: Channels after the first convolution (paper EM: 32).
+        network: UNet-1; the paper's by default.
         context: Adjacent slices in the input (paper EM: 7).
         dice_over: One Dice per `image`, averaged (equation 2), or one over the `batch`: with many slices without any
             infection, whose own Dice has next to no gradient once much is predicted, the latter learns faster.
@@ -30,18 +32,21 @@ class InfectionModule(SegmentationModule):
 
     task = "infection"
     findings = ("infection",)
+    outputs = 1
     monitor = "val/dice"
 
     def __init__(
         self,
-        channels: int = 32,
+        network: NetworkFactory = UNet,
         context: int = 7,
         dice_over: Literal["image", "batch"] = "image",
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation())
-        self.save_hyperparameters("channels", "context", "dice_over", logger=False)
-        self.network = UNet(context, 1, channels).to(memory_format=torch.channels_last)
+        self.save_hyperparameters(
+            {"network": as_plain_values(network), "context": context, "dice_over": dice_over}, logger=False
+        )
+        self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         return {Word("an infection mask (infection_mask or pattern_mask)"): scans["has_infection_mask"].to_numpy() == 1}

@@ -21,7 +21,9 @@ from metrics.group_summary import summarise_groups
 from metrics.reliability import BINS, SliceSums, reliability
 from metrics.scan_confusion import ScanConfusion
 from metrics.summary import Metrics
-from networks.by_name import Name, build_network
+from networks.contract import NetworkFactory
+from networks.unet import UNet
+from training.class_paths import as_plain_values
 from training.weights import load_network_weights
 
 AIR_HU = -1024.0
@@ -31,10 +33,9 @@ class OpacityModule(SegmentationModule):
     """A multi-class segmenter with probabilistic labels (paper L3, sections 3 and 4).
 
     Args:
-        network: `unet`, `deeplabv3plus` or `pspnet`.
-        channels: Channels after the first convolution of the UNet.
+        network: The UNet of paper EM by default; paper L3 has `networks.deeplab.DeepLabV3Plus` and
+            `networks.pspnet.PSPNet` too.
         context: Adjacent slices in the input (paper L3: 1).
-        encoder_weights: See `networks.by_name`; None downloads nothing.
         classes: What is told apart: a name of experiments/classes, the path of a file like those, or, in a
             checkpoint, its plain values. The data need the same.
         pretrained: Checkpoint of this task to start from (fine-tuning); empty starts from random weights.
@@ -56,10 +57,8 @@ class OpacityModule(SegmentationModule):
 
     def __init__(
         self,
-        network: Name = "unet",
-        channels: int = 32,
+        network: NetworkFactory = UNet,
         context: int = 1,
-        encoder_weights: str | None = None,
         classes: str | dict[str, Any] = "l3",
         pretrained: str = "",
         labels: Literal["soft", "hard"] = "soft",
@@ -76,17 +75,15 @@ class OpacityModule(SegmentationModule):
             raise ValueError(f"model.std_hu is {std_hu}; expected a positive number of HU")
         self.classes = read_class_set(classes) if isinstance(classes, str) else class_set(classes)
         self.findings = (self.outermost, *(self.classes.leaves[index].key for index in self.classes.sought))
-        self.save_hyperparameters(
-            "network", "channels", "context", "labels", "target", "weighting", "window_hu", logger=False
-        )
-        self.hparams["classes"] = self.classes.plain()
+        self.outputs = len(self.classes.leaves)
+        chosen = {"network": as_plain_values(network), "classes": self.classes.plain(), "context": context}
+        settings = {"labels": labels, "target": target, "weighting": weighting, "window_hu": window_hu}
+        self.save_hyperparameters(chosen | settings, logger=False)
         self.given = mean_hu, std_hu
-        self.network = build_network(network, context, len(self.classes.leaves), channels, encoder_weights).to(
-            memory_format=torch.channels_last
-        )
-        self.targets = SoftTargets(len(self.classes.leaves), noise_model if labels == "soft" else "")
+        self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
+        self.targets = SoftTargets(self.outputs, noise_model if labels == "soft" else "")
         # Filled from the training set in `setup`, or by a checkpoint.
-        for name, value in (("hu_mean", 0.0), ("hu_std", 1.0), ("class_frequency", [0.0] * len(self.classes.leaves))):
+        for name, value in (("hu_mean", 0.0), ("hu_std", 1.0), ("class_frequency", [0.0] * self.outputs)):
             self.register_buffer(name, torch.tensor(value))
         if pretrained:
             load_network_weights(pretrained, self.task, self.network)

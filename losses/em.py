@@ -1,50 +1,98 @@
-"""The priors and the E-step of paper EM (Wu et al., IEEE JBHI 2020), as pure functions.
+"""The priors and the E-step of paper EM (Wu et al., IEEE JBHI 2020).
 
 Shapes: B images of H x W pixels. x is the normalised grey value (HU + 1024) / 110 of the central slice.
 """
 
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from ct.refusal import Refusal
 
-def _where_positive(weak_label: Tensor, prior: Tensor) -> Tensor:
-    """The prior where z = 1, and 0 elsewhere: z = 0 rules consolidation out, and an unknown z (-1) has no prior."""
+
+class Prior(ABC):
+    """phi(z, x): how probable consolidation is at a pixel before any network has seen it.
+
+    A prior is a frozen dataclass that derives from this. An experiment names its class under `model.prior`; its fields
+    are the `init_args` there, and what a checkpoint keeps.
+    """
+
+    @abstractmethod
+    def __call__(self, weak_label: Tensor, x: Tensor) -> Tensor:
+        """Return the prior of every pixel.
+
+        Args:
+            weak_label: (B,) integers, z of each image's patient: 1 has consolidation, 0 has none. Images whose label is
+                unknown (-1) get 0 too; they carry no information for the E-step, so leave them out of EM training.
+            x: (B, 1, H, W) normalised grey values (HU + 1024) / 110, not augmented in intensity.
+
+        Returns:
+            (B, 1, H, W) float32 in [0, 1].
+        """
+
+
+def where_positive(weak_label: Tensor, prior: Tensor) -> Tensor:
+    """Return the prior (B, 1, H, W) where z = 1, and 0 elsewhere.
+
+    z = 0 rules consolidation out, and an unknown z (-1) has no prior.
+    """
     return torch.where(weak_label.view(-1, 1, 1, 1) == 1, prior, torch.zeros_like(prior))
 
 
-def phi1(weak_label: Tensor, x: Tensor, b1: float) -> Tensor:
+@dataclass(frozen=True)
+class Phi1(Prior):
     """Constant prior of equation 12: b1 where z = 1, 0 where z = 0.
 
-    Args:
-        weak_label: (B,) integers, z of each image's patient: 1 has consolidation, 0 has none. Images whose label is
-            unknown (-1) get 0 too; they carry no information for the E-step, so leave them out of EM training.
-        x: (B, 1, H, W) grey values; only their shape and device matter here.
-        b1: probability in [0, 1] (paper: 1).
+    Attributes:
+        b1: Probability in [0, 1] (paper: 1).
 
-    Returns:
-        (B, 1, H, W) float32 in [0, 1].
+    Raises:
+        Refusal: b1 is none.
     """
-    return _where_positive(weak_label, torch.full_like(x, b1, dtype=torch.float32))
+
+    b1: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.b1 <= 1:
+            raise Refusal("b1 of the prior phi1 is {b1}; expected a probability, from 0 to 1", b1=self.b1)
+
+    def __call__(self, weak_label: Tensor, x: Tensor) -> Tensor:
+        return where_positive(weak_label, torch.full_like(x, self.b1, dtype=torch.float32))
 
 
-def phi2(weak_label: Tensor, x: Tensor, b2: float, k2: float) -> Tensor:
+@dataclass(frozen=True)
+class Phi2(Prior):
     """HU-based prior of equation 13: min(1, sigmoid(k2 (x - b2)) + 1/2) where z = 1, 0 where z = 0.
 
-    Args:
-        weak_label: (B,) integers as in `phi1`.
-        x: (B, 1, H, W) normalised grey values (HU + 1024) / 110, not augmented in intensity.
-        b2: grey value from which on a pixel must be consolidation (paper: 9, which is -34 HU).
-        k2: steepness per unit of x (paper: 0.5).
+    Attributes:
+        b2: Grey value x from which on a pixel must be consolidation (paper: 9, which is -34 HU).
+        k2: Steepness per unit of x, which is 110 HU (paper: 0.5).
 
-    Returns:
-        (B, 1, H, W) float32 in [0, 1].
+    Raises:
+        Refusal: b2 is not finite, or k2 is negative or not finite.
     """
-    prior = torch.sigmoid(k2 * (x.float() - b2)) + 0.5
-    return _where_positive(weak_label, prior.clamp(max=1.0))
+
+    b2: float = 9.0
+    k2: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.b2) and 0 <= self.k2 < math.inf):
+            raise Refusal(
+                "b2 and k2 of the prior phi2 are {b2} and {k2}; expected a finite number, and one from 0 on",
+                b2=self.b2,
+                k2=self.k2,
+            )
+
+    def __call__(self, weak_label: Tensor, x: Tensor) -> Tensor:
+        prior = torch.sigmoid(self.k2 * (x.float() - self.b2)) + 0.5
+        return where_positive(weak_label, prior.clamp(max=1.0))
 
 
 def e_step(f: Tensor, phi: Tensor, infected: Tensor) -> Tensor:
-    """Latent labels of the hard E-step, equations 10 and 37: y = 1 where f + phi > 1, inside the infected region.
+    """Return the latent labels of the hard E-step, equations 10 and 37: y = 1 where f + phi > 1, inside the infection.
 
     Compared as f > 1 - phi, which is exact near phi = 1, whereas f + 1 > 1 is lost to rounding in float32 as soon as
     f < 6e-8. One case is left: f = 0 and phi = 1. A sigmoid is never 0, so this f is an underflow; in exact arithmetic
@@ -54,7 +102,7 @@ def e_step(f: Tensor, phi: Tensor, infected: Tensor) -> Tensor:
 
     Args:
         f: (B, 1, H, W) probabilities of UNet-2 in [0, 1].
-        phi: (B, 1, H, W) prior from `phi1` or `phi2`.
+        phi: (B, 1, H, W) from a `Prior`.
         infected: (B, 1, H, W) bool, the region m found by UNet-1.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Plain nn.Module architectures."""
+"""Architectures: plain nn.Modules, each of which keeps the contract of `networks.contract`."""

@@ -5,6 +5,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ct.refusal import Refusal
+from networks.contract import Network
+
 LEVELS = 5  # down blocks; one up block fewer
 STRIDE = 2 ** (LEVELS - 1)
 
@@ -21,7 +24,7 @@ def block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential
     )
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """UNet-1 and UNet-2 of paper EM: 5 down blocks, 4 up blocks, skips added instead of concatenated.
 
     How the paper is read where it leaves room: the five down blocks are five levels with channels, 2 x channels, ..
@@ -29,15 +32,20 @@ class UNet(nn.Module):
     with stride 2 halves the channels before each up block. Convolutions that feed a batch norm have no bias.
 
     Args:
-        in_channels: adjacent slices in the input (paper: 7).
-        out_channels: channels of the output (paper: 1).
-        channels: channels of the first convolution (paper: 32).
+        in_channels: Adjacent slices in the input (paper: 7).
+        out_channels: Channels of the output (paper: 1).
+        channels: Channels of the first convolution (paper: 32).
+
+    Raises:
+        Refusal: A number of channels is below 1.
     """
 
     def __init__(self, in_channels: int = 7, out_channels: int = 1, channels: int = 32) -> None:
         if in_channels < 1 or channels < 1:
-            raise ValueError(
-                f"model.channels is {channels} and model.context {in_channels}; expected whole numbers from 1 on"
+            raise Refusal(
+                "the UNet gets channels {channels} and context {context}; expected whole numbers from 1 on",
+                channels=channels,
+                context=in_channels,
             )
         super().__init__()
         widths = [channels * 2**level for level in range(LEVELS)]
@@ -49,7 +57,7 @@ class UNet(nn.Module):
 
     @property
     def deepest(self) -> nn.Module:
-        """The part whose output is the most abstract, at a sixteenth of the size."""
+        """The lowest level, at a sixteenth of the size."""
         return self.down[-1]
 
     def forward(self, x: Tensor) -> Tensor:

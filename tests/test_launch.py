@@ -118,12 +118,12 @@ def wait_until_trained(box: Path, experiment: str) -> int:
 
 
 def test_an_empty_box_makes_cohort_and_stage_1_first(box: Path) -> None:
-    end(start(box, "--data.size=32", "--model.k2=0.5", "--trainer.max_epochs=3"))
+    end(start(box, "--data.size=32", "--model.prior.k2=0.5", "--trainer.max_epochs=3"))
     cohort, stage_1, stage_2 = calls(box)
     assert cohort["made"] == "cohorts/phantom"
     assert (stage_1["experiment"], stage_2["experiment"]) == ("stage1", "stage2")
     assert {"data.size", "trainer.max_epochs", "data.cohort"} <= set(stage_1)
-    assert "model.k2" not in stage_1
+    assert "model.prior.k2" not in stage_1
     assert stage_2["model.init_weights"] == "runs/stage1/latest/best.ckpt"
     end(start(box))
     assert trained(box) == ["stage1", "stage2", "stage2"]

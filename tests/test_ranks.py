@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from callbacks.describe_training import describe
 from datamodules.infection import InfectionData
 from inference.load import load_module, training_set_of
 from lightning_modules.consolidation import ConsolidationModule
+from networks.unet import UNet
 from phantom import write_phantom as phantom
 from phantom.plan import ScanPlan, plan_cohort
 from training.weights import read_checkpoint
@@ -191,7 +193,7 @@ def test_the_training_set_is_described_once_and_whole(
 def test_every_rank_labels_as_one_process_with_the_weights_of_rank_0_would(
     evaluated: dict[int, dict[str, Path]], awkward_cohort: Path, place: Path, world_size: int
 ) -> None:
-    module = ConsolidationModule(channels=8)
+    module = ConsolidationModule(network=partial(UNet, channels=8))
     data = InfectionData(str(awkward_cohort), str(place / "prepared"), size=32, weakly_labelled=True)
     for epoch in (0, 1):
         records = [
@@ -254,7 +256,7 @@ def weights(run: Path | None) -> dict[str, torch.Tensor]:
         from lightning_modules.infection import InfectionModule
 
         seed_everything(0, verbose=False)
-        state = InfectionModule(channels=8).state_dict()
+        state = InfectionModule(partial(UNet, channels=8)).state_dict()
     else:
         state = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
     return {key: value for key, value in state.items() if value.is_floating_point()}

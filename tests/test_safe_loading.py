@@ -1,4 +1,4 @@
-"""A checkpoint that would run code does not, whichever way it comes in."""
+"""A checkpoint that would run code, or import a module that does, does neither, whichever way it comes in."""
 
 import os
 from pathlib import Path
@@ -8,9 +8,16 @@ import pytest
 import torch
 from harness import experiment_args
 
+from inference.calibrate import main as calibrate
+from inference.load import load_module
 from inference.predict import main as predict
+from lightning_modules.consolidation import ConsolidationModule
+from losses.em import Phi2
+from networks.unet import UNet
 from train import main
-from training.checkpoint_file import sealed
+from training.checkpoint_file import load_checkpoint_file, sealed, write_checkpoint
+from training.weights import load_network_weights
+from viewer.segmenting import segment
 
 
 class Bomb:
@@ -68,3 +75,77 @@ def test_a_truncated_checkpoint_is_refused(
         main(["test", *experiment_args("smoke_infection", cohort, work, f"--ckpt_path={cut}")])
     assert stop.value.code == 2
     assert f"error: {cut} cannot be read as a checkpoint (damaged" in capsys.readouterr().err
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that appears where the module `trap_module`, which can be imported, is."""
+    (tmp_path / "trap_module.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'trace')!r}).touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "trace"
+
+
+def changed(run: Path, to: Path, name: str, described: Any) -> Path:
+    """A copy of a run's checkpoint that names another network or prior, with a checksum that fits."""
+    checkpoint = load_checkpoint_file(run / "best.ckpt")
+    checkpoint["ground_glass"]["arguments"][name] = described
+    write_checkpoint(checkpoint, to / "best.ckpt")
+    return to / "best.ckpt"
+
+
+TRAP = {"class_path": "trap_module.Trap", "init_args": {}}
+TRAPS: list[tuple[str, Any, str]] = [
+    ("network", TRAP, "trap_module.Trap, which is not of this project"),
+    ("network", "trap_module.Trap", "trap_module.Trap, which is not of this project"),
+    ("prior", TRAP, "trap_module.Trap, which is not of this project"),
+    ("prior", {"class_path": "os.system", "init_args": {"command": "touch trace"}}, "os.system, which is not of"),
+    ("prior", {"class_path": "builtins.exec", "init_args": {}}, "builtins.exec, which is not of this project"),
+    ("network", {"class_path": "networks.unet.UNet", "init_args": {"channels": TRAP}}, "is no plain value"),
+    ("prior", {"class_path": "losses.em.Phi2", "init_args": {"b2": TRAP}}, "is no plain value"),
+]
+
+
+@pytest.mark.parametrize(("name", "described", "message"), TRAPS)
+def test_a_checkpoint_imports_nothing_of_its_own_choice(
+    cohort: Path,
+    em_run: Path,
+    tmp_path: Path,
+    trap: Path,
+    name: str,
+    described: Any,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint = changed(em_run, tmp_path, name, described)
+    scan, out = cohort.parent / "images" / "B007", tmp_path / "out"
+    for command, more in ((predict, [f"--scan={scan}", f"--out={out}"]), (calibrate, [f"--cohort={cohort}"])):
+        with pytest.raises(SystemExit) as stop:
+            command([f"--ckpt={checkpoint}", *more])
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith(f"error: {checkpoint}")
+        assert message in line
+    with pytest.raises(ValueError, match=message):
+        segment(checkpoint, False, scan, out, "a scan", lambda what, share: None)
+    assert not trap.exists()
+    assert not out.exists()
+
+
+def test_stage_1_gives_its_weights_and_nothing_is_imported(infection_run: Path, tmp_path: Path, trap: Path) -> None:
+    checkpoint, network = changed(infection_run, tmp_path, "network", TRAP), UNet(channels=8)
+    load_network_weights(checkpoint, "infection", network)
+    weights = load_checkpoint_file(checkpoint)["state_dict"]
+    assert torch.equal(network.head.weight, weights["network.head.weight"])
+    assert not trap.exists()
+
+
+def test_a_checkpoint_of_before_class_paths_is_read(em_run: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint_file(em_run / "best.ckpt")
+    arguments = checkpoint["ground_glass"]["arguments"]
+    del arguments["network"]
+    arguments |= {"channels": 8, "prior": "phi2", "b1": 1.0, "b2": 8.5, "k2": 0.25}
+    write_checkpoint(checkpoint, tmp_path / "best.ckpt")
+    older, module = load_module(tmp_path / "best.ckpt"), load_module(em_run / "best.ckpt")
+    assert isinstance(older, ConsolidationModule)
+    assert older.prior == Phi2(8.5, 0.25)
+    assert all(map(torch.equal, older.state_dict().values(), module.state_dict().values()))

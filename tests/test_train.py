@@ -43,7 +43,7 @@ def test_run_folder_holds_what_the_design_promises(em_run: Path) -> None:
     assert (em_run.parent / "latest").resolve() == em_run
     config = yaml.safe_load((em_run / "config.yaml").read_text())
     assert config["experiment"] == "smoke"
-    assert config["model"]["init_args"]["prior"] == "phi2"
+    assert config["model"]["init_args"]["prior"]["class_path"] == "losses.em.Phi2"
 
 
 def test_figures_agree_with_an_independent_calculation(cohort: Path, work: Path, em_run: Path) -> None:
@@ -254,7 +254,26 @@ def test_network_of_another_size(
     cohort: Path, work: Path, infection_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["fit", *experiment_args("smoke", cohort, work, f"--model.init_weights={infection_run / 'best.ckpt'}")]
-    assert "has another shape than this experiment's" in refused(capsys, [*args, "--model.channels=4"])
+    assert "has another shape than this experiment's" in refused(capsys, [*args, "--model.network.channels=4"])
+
+
+WRONG_PRIORS = {
+    "--model.prior.k2=-1": "b2 and k2 of the prior phi2 are 9.0 and -1.0; expected a finite number, and one from 0 on",
+    "--model.prior.b1=1": "there is no option --model.prior.b1; did you mean --model.prior.b2?",
+    "--model.b2=8": "there is no option --model.b2; did you mean --model.prior.b2?",
+    "--model.prior=phi1": "--model.prior names no class that fits (Expected a dot import path string: phi1); "
+    "expected a class_path such as losses.em.Phi2",
+    "--model.prior=torch.nn.Linear": "--model.prior names no class that fits (Import path torch.nn.Linear does not "
+    "correspond to a subclass of Prior); expected a class_path such as losses.em.Phi2",
+}
+
+
+@pytest.mark.parametrize(("option", "expected"), WRONG_PRIORS.items())
+def test_a_wrong_prior_is_one_line(
+    cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, expected: str
+) -> None:
+    args = experiment_args("smoke", cohort, work, f"--runs={tmp_path}", "--model.init_weights=", option)
+    assert refused(capsys, ["fit", *args]) == f"error: {expected}"
 
 
 def test_missing_file_in_cohort(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,20 +296,25 @@ def test_testing_nothing_is_refused(em_run: Path, capsys: pytest.CaptureFixture[
 
 # What an option lacks, what it may be, and what settings together cannot be: one line each.
 WRONG_OPTIONS = {
-    "--model.chanels=4": "there is no option --model.chanels; did you mean --model.channels?",
+    "--model.chanels=4": "there is no option --model.chanels; did you mean --model.network.channels?",
+    "--model.network.chanels=4": "there is no option --model.network.chanels; did you mean --model.network.channels?",
     "--model.augmentation.flap=1": "there is no option --model.augmentation.flap; did you mean "
     "--model.augmentation.flip?",
     "--data.batchsize=4": "there is no option --data.batchsize; did you mean --data.batch_size?",
     "--optimizer.lrr=1": "there is no option --optimizer.lrr; did you mean --optimizer.lr?",
     "--max_epochs=3": "there is no option --max_epochs; did you mean --trainer.max_epochs?",
     "--xyz=3": "there is no option --xyz; what can be set stands in the experiment's file and in experiments/base.yaml",
-    "--model.channels=four": "--model.channels is 'four'; expected int",
+    "--model.network.channels=four": "--model.network.channels is 'four'; expected int",
+    "--model.network=unet": "--model.network names no class that fits (Expected a dot import path string: unet); "
+    "expected a class_path such as networks.unet.UNet",
+    "--model.network=torch.nn.Linear": "--model.network names no class that fits (Expected 'torch.nn.Linear' to be a "
+    "subclass of <class 'Network'>); expected a class_path such as networks.unet.UNet",
     "--trainer.max_epochs=three": "--trainer.max_epochs is 'three'; expected int or null",
     "--optimizer.lr=fast": "--optimizer.lr is 'fast'; expected float or Tensor",
     "--model.dice_over=imag": "--model.dice_over is 'imag'; expected image or batch; did you mean image?",
     "--optimizer=Adamm": "--optimizer is 'Adamm'; expected Optimizer or null; did you mean Adam?",
     "--config=nowhere.yaml": "--config: File does not exist: '{here}/nowhere.yaml'",
-    "--model.channels=0": "model.channels is 0 and model.context 7; expected whole numbers from 1 on",
+    "--model.network.channels=0": "the UNet gets channels 0 and context 7; expected whole numbers from 1 on",
     "--data.context=4": "data.context is 4; expected an odd number: a slice and as many on either side",
     "--data.context=5": "model.context is 7 and data.context is 5; set the same number in both",
     "--data.size=0": "data.size is 0; expected a whole number from 1 on",

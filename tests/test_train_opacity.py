@@ -162,8 +162,8 @@ def test_experiments_of_the_paper_differ_in_what_their_name_says(path: Path) -> 
     own, base = (yaml.safe_load(p.read_text()) for p in (path, EXPERIMENTS / "opacity_unet.yaml"))
     assert own["experiment"] == path.stem
     assert f"make train EXP={path.stem}" in path.read_text()
-    network = path.stem.removeprefix("opacity_").removesuffix("_paper").removesuffix("_hard")
-    assert own["model"]["init_args"]["network"] == network
+    network = own["model"]["init_args"]["network"]["class_path"].rpartition(".")[2].lower()
+    assert network == path.stem.removeprefix("opacity_").removesuffix("_paper").removesuffix("_hard")
     if path.stem.endswith("_paper"):
         settings = own["model"]["init_args"]
         assert (settings["mean_hu"], settings["std_hu"], settings["weighting"]) == (-653.2, 628.5, "class")

@@ -130,7 +130,7 @@ def test_a_stop_from_the_agent_ends_every_rank(cohort: Path, tmp_path: Path) -> 
 
 
 def test_trials_on_an_empty_box_train_stage_1_once(cohort: Path, tmp_path: Path) -> None:
-    trials = [{"model.k2": 0.5, "data.batch_size": 4}, {"model.k2": 1.0, "data.batch_size": 8}]
+    trials = [{"model.prior.k2": 0.5, "data.batch_size": 4}, {"model.prior.k2": 1.0, "data.batch_size": 8}]
     more = [f"--stage1_runs={tmp_path / 'runs'}", "--trainer.max_epochs=1"]
     with serving(SweepServer(trials)) as server:
         said = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, *more, experiment="smoke"))
@@ -143,7 +143,7 @@ def test_trials_on_an_empty_box_train_stage_1_once(cohort: Path, tmp_path: Path)
     of_stage_1 = set(server.exit_codes) - {"trial1", "trial2"}
     assert len(of_stage_1) == 1, "a run of its own"
     assert all(codes == [0] for codes in server.exit_codes.values())
-    assert server.config["trial2"]["model.k2"] == 1.0
+    assert server.config["trial2"]["model.prior.k2"] == 1.0
     assert any({"val/dice", "train/loss"} & set(row) for row in server.history["trial1"])
 
 

@@ -1,5 +1,6 @@
 """The parser of train.py: what is wrong with an option is one line, with the nearest option or value that there is."""
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -16,9 +17,13 @@ from machine.command_line import cause_for_users
 
 WHERE_THEY_STAND = "what can be set stands in the experiment's file and in experiments/base.yaml"
 # How jsonargparse words what it refuses, over several lines: first the way to the option, then the reason.
-KEY, CLASS = re.compile(r'Parser key "([^"]+)"'), re.compile(r"class_path '([^']+)'")
+KEY, CLASS = re.compile(r'Parser key "([^"]+)"'), re.compile(r"class_path[ =]'([^']+)'")
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|unrecognized arguments: (?:--)?([^\s=]+)")
-WRONG = re.compile(r"Expected an? (.+)\. Got value: (.+)")
+WRONG = re.compile(r"Expected an? (.+?)\. Got value: (.+?)(?:\. Got value: .+)?$", re.MULTILINE)
+NO_CLASS = re.compile(
+    r"Expected a dot import path string: .+|No module named '[^']+'|module '\S+' has no attribute '\w+'"
+    r"|Expected '\S+' to be a (?:subclass|function)[^>]+>|Import path \S+ does not correspond to a subclass of \w+"
+)
 SEVERAL = re.compile(r"Subtypes: \[(.+)\]\n(?:(?!.*Subtypes).*\n)*?\s*Given value: (.+)")
 NESTED = re.compile(r"NestedArg\(key='(.+?)', val='?(.*?)'?\)")
 # Settings are refused by the libraries that they are for, each with an error of its own.
@@ -72,6 +77,8 @@ def sentence(message: str, options: Iterable[str]) -> str:
     if reasons:  # of several types that an option may have, the first is the one that is meant
         first = min(reasons, key=lambda match: match.start())
         return (_unknown if first.re is UNKNOWN else _wrong)(first, message, list(options))
+    if (reason := NO_CLASS.search(message)) and (refused := _no_class(reason, message)):
+        return refused
     if several := list(SEVERAL.finditer(message)):
         return _wrong(several[-1], message, [])
     return KEY.sub(r"--\1", " ".join(message.split()))
@@ -79,13 +86,40 @@ def sentence(message: str, options: Iterable[str]) -> str:
 
 def _unknown(reason: re.Match[str], message: str, options: list[str]) -> str:
     before, name = message[: reason.start()], (reason[1] or reason[2]).replace(".init_args.", ".")
-    if classes := CLASS.findall(before):
+    # What is called later, as a network is, is named after the reason, on the same line.
+    if classes := CLASS.findall(message[: reason.end()] + message[reason.end() :].partition("\n")[0]):
         place = ".".join(KEY.findall(before))
-        near = [f"{place}.{each}" for each in _nearest(name, inspect.signature(_imported(classes[-1])).parameters)]
+        near = [f"{place}.{each}" for each in _nearest(name, _arguments(_imported(classes[-1])))]
         name = f"{place}.{name}"
     else:
         near = _nearest(name, options) or _nearest(name.partition(".")[0], options)
     return f"there is no option --{name}; {f'did you mean --{near[0]}?' if near else WHERE_THEY_STAND}"
+
+
+def _arguments(kind: Any) -> Iterator[str]:
+    """The names of a class's arguments, and those of the classes that these are by default."""
+    for name, argument in inspect.signature(kind).parameters.items():
+        yield name
+        if default := _class_by_default(argument):
+            yield from (f"{name}.{below}" for below in inspect.signature(default).parameters)
+
+
+def _class_by_default(argument: inspect.Parameter) -> type | None:
+    if inspect.isclass(argument.default):
+        return None if argument.default is argument.empty else argument.default
+    return type(argument.default) if dataclasses.is_dataclass(argument.default) else None
+
+
+def _no_class(reason: re.Match[str], message: str) -> str:
+    """Say that an argument which names a class names none that fits; empty for other options."""
+    before = message[: reason.start()]
+    keys, classes = KEY.findall(before), CLASS.findall(before)
+    argument = inspect.signature(_imported(classes[0])).parameters.get(keys[1]) if classes and keys[1:] else None
+    default = _class_by_default(argument) if argument else None
+    if default is None:
+        return ""
+    example = f"{default.__module__}.{default.__qualname__}"
+    return f"--{'.'.join(keys)} names no class that fits ({reason[0]}); expected a class_path such as {example}"
 
 
 def _wrong(reason: re.Match[str], message: str, options: list[str]) -> str:

@@ -23,11 +23,10 @@ from machine.network import START_TIMEOUT_S, bounds, started, unhindered
 PROJECT = Path(__file__).resolve().parents[1]
 
 # The keys of an experiment's configuration that go to W&B; others stay here, since a path may bear a patient's name.
-# `optimizer` and `lr_scheduler` are classes of the user's choice: `is_plain` looks at every value too.
+# Networks, priors, optimizers and schedules are classes of the user's choice: `is_plain` looks at every value too.
 ALLOWED_KEYS = re.compile(
-    r"""experiment|seed_everything|(optimizer|lr_scheduler)\.\w+
-    |model\.(class_path|network|channels|context|encoder_weights|supervision|prior|b1|b2|k2|dice_over|labels|target
-        |weighting|window_hu|mean_hu|std_hu|augmentation
+    r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
+    |model\.(class_path|context|supervision|dice_over|labels|target|weighting|window_hu|mean_hu|std_hu|augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px))
     |data\.(class_path|size|context|batch_size|weakly_labelled|balanced|num_workers|prepare_jobs)
     |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches
@@ -154,7 +153,7 @@ def record_failure(why: Sentence) -> None:
 
 
 def allowed_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a resolved configuration W&B may get, flat, under the keys of the command line (`model.prior`).
+    """Return what of a resolved configuration W&B may get, flat, under the keys of the command line (`model.prior.b2`).
 
     A file that the experiment starts from goes by the hash of its content.
     """

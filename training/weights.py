@@ -9,6 +9,7 @@ from torch import nn
 from ct.refusal import Refusal
 from machine.latest import through_latest
 from training.checkpoint_file import load_checkpoint_file
+from training.older_checkpoints import of_today
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -26,7 +27,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise Refusal(
             "{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder", path=path
         )
-    return checkpoint
+    about = checkpoint["ground_glass"]
+    return checkpoint | {"ground_glass": about | {"arguments": of_today(about.get("arguments", {}))}}
 
 
 def network_weights(checkpoint: dict[str, Any], prefix: str = "network.") -> dict[str, torch.Tensor]:
@@ -55,10 +57,9 @@ def load_network_weights(path: str | Path, task: str, *networks: nn.Module) -> N
         try:
             network.load_state_dict(network_weights(checkpoint))
         except RuntimeError as error:
-            found = {key: about["arguments"].get(key) for key in ("network", "channels", "context")}
             raise Refusal(
-                "the network in {path} ({found}) has another shape than this experiment's; set the same "
-                "model.network, model.channels and model.context in both",
+                "the network in {path} ({settings}) has another shape than this experiment's; set the same "
+                "model.network and model.context in both",
                 path=path,
-                found=found,
+                settings={key: about["arguments"].get(key) for key in ("network", "context")},
             ) from error

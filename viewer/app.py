@@ -26,7 +26,7 @@ def show_scan(options: Options) -> None:
     with st.spinner(STARTING):
         from viewer.segment_page import show_scan_page
 
-    show_scan_page(options.runs, options.cohorts)
+    show_scan_page(options.runs, options.cohorts, options.modules)
 
 
 def show_runs(options: Options) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,12 +43,13 @@ class Answer(NamedTuple):
     refusal: str = ""
 
 
-def show_scan_page(runs: Path, cohorts: Path) -> None:
+def show_scan_page(runs: Path, cohorts: Path, modules: Sequence[str] = ()) -> None:
     """Draw the page.
 
     Args:
         runs: Folder of all runs.
         cohorts: Folder of cohorts with phantoms.
+        modules: Modules of the user's own from which a checkpoint's network or prior may come.
     """
     st.session_state.setdefault(CHOICES, True)
     if OPEN in st.session_state:
@@ -56,7 +57,7 @@ def show_scan_page(runs: Path, cohorts: Path) -> None:
     with st.expander("Model and scan", key=CHOICES, on_change="rerun"):
         question, start = _choose(runs, cohorts)
     if start and question:
-        answer = st.session_state[ANSWER] = _ask(question)
+        answer = st.session_state[ANSWER] = _ask(question, modules)
         st.session_state[OPEN] = answer.result is None
         st.rerun()
     if shown := st.session_state.get(ANSWER):
@@ -77,7 +78,7 @@ def _choose(runs: Path, cohorts: Path) -> tuple[Question | None, bool]:
     return question, start
 
 
-def _ask(question: Question) -> Answer:
+def _ask(question: Question, modules: Sequence[str]) -> Answer:
     """Segment the scan, or say why it cannot be used."""
     work, out = visit_folder() / "scan", visit_folder() / "outputs"
     for old in (work, out):
@@ -88,22 +89,25 @@ def _ask(question: Question) -> Answer:
         bar.progress(share, plain(doing))
 
     try:
-        return Answer(question, _segment(question, work, out, tell))
+        return Answer(question, _segment(question, work, out, tell, modules))
     except ValueError as error:
         return Answer(question, None, str(error))
     finally:
         bar.empty()
 
 
-def _segment(question: Question, work: Path, out: Path, tell: Progress) -> Segmented:
+def _segment(question: Question, work: Path, out: Path, tell: Progress, modules: Sequence[str]) -> Segmented:
     example = question.scan.bring(work)
-    result = segment(question.model.checkpoint, question.flips, example.source, out, example.name, tell)
+    asked = question.model.checkpoint, question.flips, example.source, out, example.name
+    result = segment(*asked, tell, modules)
     return Segmented(
         result, read_truth(result.scan, example.patterns, example.infection, result.masks, result.classes), out
     )
 
 
-def segment(checkpoint: Path, flips: bool, scan: Path, out: Path, name: str, progress: Progress) -> Result:
+def segment(
+    checkpoint: Path, flips: bool, scan: Path, out: Path, name: str, progress: Progress, modules: Sequence[str] = ()
+) -> Result:
     """Segment a scan and write all its outputs.
 
     Args:
@@ -113,13 +117,14 @@ def segment(checkpoint: Path, flips: bool, scan: Path, out: Path, name: str, pro
         out: The folder of the outputs, not there yet.
         name: What the outputs call the scan.
         progress: Told what is being done and which share of all, 0 to 1, is over.
+        modules: Modules of the user's own from which the checkpoint's network or prior may come.
 
     Raises:
         ValueError: The checkpoint or the scan cannot be used, in one sentence; nothing is written then.
     """
     progress("wait for the scan of another visitor", 0.0)
     with ONE_AT_A_TIME:
-        return Segmenter([checkpoint], flips).predict(Source(name, scan), out, progress)
+        return Segmenter([checkpoint], flips, modules=modules).predict(Source(name, scan), out, progress)
 
 
 def _show(answer: Answer, picked: Question | None) -> None:

@@ -49,9 +49,13 @@ def severity(report: ReportFolder, run: Run) -> None:
 
 
 def method(run: Run) -> str:
-    """How a stage 2 run learned consolidation: phi1 or phi2 (EM with that prior), or supervised."""
+    """How a stage 2 run learned consolidation: `phi1`, `phi2` or the user's own prior by its class, or `supervised`."""
     model = run.config["model"]["init_args"]
-    return str(model["prior"]) if model.get("supervision", "em") == "em" else "supervised"
+    if model.get("supervision", "em") != "em":
+        return "supervised"
+    prior = model["prior"]
+    path = prior if isinstance(prior, str) else prior["class_path"]  # older runs hold phi1 or phi2 itself
+    return {"losses.em.Phi1": "phi1", "losses.em.Phi2": "phi2"}.get(path, path.rpartition(".")[2])
 
 
 def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:

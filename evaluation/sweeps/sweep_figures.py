@@ -12,7 +12,7 @@ from evaluation.report.drawing import LINE_COLOURS, LINE_STYLES, MARKERS
 from evaluation.report.general_figures import CEILING
 from pages.page import counted
 
-B2, K2 = "model.b2", "model.k2"
+B2, K2 = "model.prior.b2", "model.prior.k2"
 DICE = "consolidation/dice_mean"
 PHI1_COLOUR, *B2_COLOURS = LINE_COLOURS
 # Their line styles tell them apart without colour.
@@ -28,7 +28,7 @@ def prior_dice(
     """Figure 3 of paper EM: Dice of consolidation over the steepness k2 of phi2, a line for each centre b2.
 
     Args:
-        trials: trials.csv of a sweep over model.b2 and model.k2; trials that failed are left out and counted.
+        trials: trials.csv of a sweep over `B2` and `K2`; trials that failed are left out and counted.
         phi1: Mean Dice of the run with the prior phi1; None leaves its line out.
         threshold: Mean Dice of the -200 HU threshold; None leaves its line out.
         ceiling: Mean Dice of a reader with the average of the others, and the number of scans that readers share.

@@ -37,7 +37,7 @@ def read_trials(folder: Path) -> pd.DataFrame:
     path = folder / "trials.csv"
     if not path.is_file():
         raise ValueError(f"{path}: not found; run the sweep first: make sweep-offline SWEEP={folder.name}")
-    trials = pd.read_csv(path)
+    trials = pd.read_csv(path).rename(columns={"model.b2": B2, "model.k2": K2})  # of older sweeps
     missing = [name for name in (B2, K2, STAGE_1) if name not in trials]
     if missing:
         raise ValueError(

@@ -1,5 +1,6 @@
 """What best.ckpt says of its training set, and what training does not notice of it."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from callbacks.describe_training import count_training
 from datamodules.infection import InfectionData
 from inference.load import load_module, training_set_of
 from lightning_modules.infection import InfectionModule
+from networks.unet import UNet
 from training.checkpoint_file import check_whole, load_checkpoint_file
 from training.training_set import lung_histogram
 from training.weights import read_checkpoint
@@ -98,7 +100,7 @@ def test_every_scan_is_counted_however_few_slices_are_looked_at(
 
 
 def test_an_epoch_forgets_the_validation_of_the_weights_before_it() -> None:
-    module = InfectionModule(channels=4)
+    module = InfectionModule(partial(UNet, channels=4))
     module.validation = {"infection/dice_mean": 0.5}
     module.on_train_epoch_start()
     assert module.validation == {}

@@ -1,6 +1,7 @@
 """The E-step in training: every label fresh, right, and only where it belongs."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from callbacks.relabel import Relabel
 from datamodules.infection import InfectionData
 from lightning_modules.augment import Augmentation
 from lightning_modules.consolidation import ConsolidationModule
+from networks.unet import UNet
 
 STILL = Augmentation(rotation_deg=0, shift=0, zoom=0, flip=False)
 
@@ -53,7 +55,7 @@ def fit(cohort: Path, work: Path, weights: Path, probe: Callback, relabel: Relab
     data = InfectionData(
         str(cohort), str(work / "prepared"), 32, batch_size=8, weakly_labelled=True, balanced=True, num_workers=workers
     )
-    module = ConsolidationModule(str(weights), channels=8, augmentation=STILL)
+    module = ConsolidationModule(str(weights), partial(UNet, channels=8), augmentation=STILL)
     module.configure_optimizers = lambda: torch.optim.Adam(module.network.parameters(), 1e-2)  # type: ignore[method-assign]
     trainer = Trainer(
         max_epochs=3, callbacks=[relabel, probe], accelerator="cpu", logger=False, enable_checkpointing=False,

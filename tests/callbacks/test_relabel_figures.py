@@ -1,5 +1,6 @@
 """What is logged of the E-step describes the slices of all ranks: the same figures for 1, 2 and 3 processes."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from ranks import Command, run_ranks
 
 from datamodules.infection import InfectionData
 from lightning_modules.consolidation import ConsolidationModule
+from networks.unet import UNet
 from training.checkpoint_file import load_checkpoint_file
 
 pytestmark = pytest.mark.slow
@@ -65,7 +67,7 @@ def test_figures_are_those_of_one_process(runs: dict[tuple[str, int], Path], var
 def test_figures_count_the_labels(
     runs: dict[tuple[str, int], Path], cohort: Path, work: Path, infection_run: Path, world_size: int
 ) -> None:
-    module = ConsolidationModule(str(infection_run / "best.ckpt"), channels=8)
+    module = ConsolidationModule(str(infection_run / "best.ckpt"), partial(UNet, channels=8))
     data = InfectionData(str(cohort), str(work / "prepared"), size=32, weakly_labelled=True)
     labels = labels_of_rank(module, data, 0, 1)
     rows = torch.arange(len(data.slice_table("train")))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.stop_on_divergence import StopOnDivergence, likely_cause
 from inference.load import load_module
 from lightning_modules.infection import InfectionModule
+from networks.unet import UNet
 from train import main
 from training.checkpoint_file import load_checkpoint_file, write_checkpoint
 from training.weights import read_checkpoint
@@ -68,7 +70,7 @@ def test_losses_are_looked_at_before_a_validation_and_at_the_end_of_an_epoch(tmp
 
 def test_weights_that_no_loss_has_seen_yet(tmp_path: Path) -> None:
     callback, trainer = StopOnDivergence(tmp_path), stand_in()
-    module = InfectionModule(channels=4)
+    module = InfectionModule(partial(UNet, channels=4))
     steps(callback, trainer, [1.0, 1.0])
     callback.on_train_epoch_end(trainer, module)
     next(module.parameters()).data[0, 0, 0, 0] = torch.nan

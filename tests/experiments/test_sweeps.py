@@ -46,9 +46,10 @@ def test_its_parameters_are_real_arguments(
     assert stop.value.code == 0
     parsed = yaml.safe_load(capsys.readouterr().out)
     for name, specification in sweep.parameters.items():
-        section, _, argument = name.partition(".")
-        values = specification.get("values", [specification.get("value")])
-        assert parsed[section]["init_args"][argument] == values[-1], name
+        value = parsed
+        for part in name.split("."):
+            value = value.get("init_args", value)[part]
+        assert value == specification.get("values", [specification.get("value")])[-1], name
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -65,7 +66,7 @@ def test_its_head_says_what_it_is_and_make_finds_it(path: Path) -> None:
 def test_the_prior_is_searched_from_one_shared_stage_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     sweep = read_sweep(ROOT / "experiments" / "sweeps" / "unet_em_prior.yaml")
-    points = {(point["model.b2"], point["model.k2"]) for point in sweep.grid() or []}
+    points = {(point["model.prior.b2"], point["model.prior.k2"]) for point in sweep.grid() or []}
     assert points == set(itertools.product([8, 8.5, 9, 9.5], [0.25, 0.5, 0.75, 1, 1.25]))
     stage_1 = stage_1_of(read_settings(sweep.expand({}, [])))
     assert stage_1 is not None

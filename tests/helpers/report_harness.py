@@ -163,8 +163,9 @@ def make_run(
     described = index.rename(columns={"patient_id": "patient"}).assign(folder=list(scans))
     described.to_csv(folder / "masks" / "scans.csv", index=False)
     data = data_section(prepared, SHAPE[1])
-    config = {"experiment": experiment, "seed_everything": seed, "data": {"init_args": data}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"model": {"init_args": {"prior": "phi2"} | model}}))
+    config: dict[str, Any] = {"experiment": experiment, "seed_everything": seed, "data": {"init_args": data}}
+    config["model"] = {"init_args": {"prior": {"class_path": "losses.em.Phi2"}} | model}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "metrics.csv").write_text(HISTORY)
     (folder.parent / "latest").symlink_to(folder.name)
     return read_run(folder)

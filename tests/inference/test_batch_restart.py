@@ -13,6 +13,7 @@ import pytest
 from harness import ROOT
 
 from inference import many_scans as batch
+from inference.load import load_module
 from inference.outputs import write_outputs as outputs
 from inference.predict import main
 from inference.scan_list import Source, named
@@ -67,7 +68,7 @@ def test_an_ensemble_of_different_sizes_is_refused(
     sizes = iter([module.size, 2 * module.size])
 
     def resized(*_: object) -> object:
-        other = type(module)(**dict(module.hparams))
+        other = load_module(em_run / "best.ckpt")
         other.size = next(sizes)
         return other
 

@@ -1,5 +1,7 @@
 """On a CPU slices are taken one by one; the result must be that of the whole batch."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from lightning_modules.augment import Augmentation, draw_affine
 from lightning_modules.each_slice import each_slice
 from lightning_modules.infection import InfectionModule
 from lightning_modules.opacity import OpacityModule
+from networks.unet import UNet
 
 
 def drawn(batch: int, context: int, side: tuple[int, int]) -> dict[str, Tensor]:
@@ -19,7 +22,7 @@ def drawn(batch: int, context: int, side: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def test_infection_slices_one_by_one_are_those_of_the_batch() -> None:
-    module = InfectionModule(channels=2)
+    module = InfectionModule(partial(UNet, channels=2))
     for batch in (1, 5):
         given = drawn(batch, 7, (19, 24))
         target = torch.randint(-1, 2, (batch, 2, 19, 24)).to(torch.int8)
@@ -31,7 +34,7 @@ def test_infection_slices_one_by_one_are_those_of_the_batch() -> None:
 
 
 def test_opacity_slices_one_by_one_are_those_of_the_batch() -> None:
-    module = OpacityModule(network="unet", channels=2)
+    module = OpacityModule(partial(UNet, channels=2))
     given = drawn(4, 1, (16, 21))
     target = torch.randint(-1, 5, (4, 1, 16, 21)).to(torch.int8)
     border = torch.randint(0, 5, (4, 2, 16, 21)).to(torch.uint8)

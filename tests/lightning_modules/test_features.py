@@ -1,14 +1,21 @@
+from functools import partial
+
 import pytest
 import torch
 
 from lightning_modules.features import pooled_features
 from lightning_modules.infection import InfectionModule
-from networks.by_name import build_network
+from networks.contract import NetworkFactory
+from networks.deeplab import DeepLabV3Plus
+from networks.pspnet import PSPNet
+from networks.unet import UNet
+
+SMALL = partial(UNet, channels=4)
 
 
-@pytest.mark.parametrize(("name", "features"), [("unet", 64), ("deeplabv3plus", 2048), ("pspnet", 320)])
-def test_every_network_gives_its_deepest_features(name: str, features: int) -> None:
-    network = build_network(name, 1, 5, channels=4).eval()  # type: ignore[arg-type]
+@pytest.mark.parametrize(("build", "features"), [(SMALL, 64), (DeepLabV3Plus, 2048), (PSPNet, 320)])
+def test_every_network_gives_its_deepest_features(build: NetworkFactory, features: int) -> None:
+    network = build(1, 5).eval()
     with pooled_features(network) as found, torch.no_grad():
         network(torch.randn(2, 1, 64, 64))
         network(torch.randn(1, 1, 70, 64))
@@ -19,7 +26,7 @@ def test_every_network_gives_its_deepest_features(name: str, features: int) -> N
 
 
 def test_features_of_a_unet_are_the_mean_of_its_lowest_level() -> None:
-    module = InfectionModule(channels=4, context=3).train()
+    module = InfectionModule(SMALL, context=3).train()
     x = torch.randn(2, 3, 48, 32)
     found = module.features(x)
     level = x

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
 from lightning_modules.labels import require_labels
 from lightning_modules.opacity import OpacityModule
+from networks.unet import UNet
 from train import main
 
-STAGE_1, EM = InfectionModule(channels=4), ConsolidationModule(channels=4)
-SUPERVISED, OPACITY = ConsolidationModule(channels=4, supervision="masks"), OpacityModule(channels=4, labels="hard")
+SMALL = partial(UNet, channels=4)
+STAGE_1, EM = InfectionModule(SMALL), ConsolidationModule(network=SMALL)
+SUPERVISED, OPACITY = ConsolidationModule(network=SMALL, supervision="masks"), OpacityModule(SMALL, labels="hard")
 
 
 @pytest.fixture

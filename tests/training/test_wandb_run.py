@@ -65,7 +65,8 @@ def test_only_plain_values_of_allowed_keys_are_sent(tmp_path: Path) -> None:
         "runs": "/data/Zelda",
         "model": {
             "class_path": "lightning_modules.consolidation.ConsolidationModule",
-            "init_args": {"init_weights": str(tmp_path / "best.ckpt"), "prior": "phi2", "window_hu": [-1000.0, 350.0]},
+            "init_args": {"init_weights": str(tmp_path / "best.ckpt"), "window_hu": [-1000.0, 350.0]}
+            | {"prior": {"class_path": "losses.em.Phi2", "init_args": {"b2": 9.0, "note": "of Zelda C."}}},
         },
         "data": {"class_path": "datamodules.infection.InfectionData", "init_args": {"cohort": "/z.csv", "size": 64}},
         "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 3e-4, "note": "of Zelda C.", "log": "/z"}},
@@ -80,7 +81,8 @@ def test_only_plain_values_of_allowed_keys_are_sent(tmp_path: Path) -> None:
     assert allowed_config(config) == {
         "experiment": "unet_em",
         "model.class_path": "lightning_modules.consolidation.ConsolidationModule",
-        "model.prior": "phi2",
+        "model.prior.class_path": "losses.em.Phi2",
+        "model.prior.b2": 9.0,
         "model.window_hu": [-1000.0, 350.0],
         "data.class_path": "datamodules.infection.InfectionData",
         "data.size": 64,
@@ -121,7 +123,7 @@ def test_a_run_in_wandb(infection_run: Path) -> None:
     assert len(set(run.ids)) == 1
     config = yaml.safe_load((infection_run / "config.yaml").read_text())
     assert run.config["optimizer.lr"] == config["optimizer"]["init_args"]["lr"] == 3e-3
-    assert run.config["model.channels"] == 8
+    assert run.config["model.network.channels"] == 8
     assert run.config["trainer.max_epochs"] == 6
     assert re.fullmatch(r"[0-9a-f]{40}(-changed)?|unknown", run.config["git_commit"])
     assert len(run.config["split_sha256"]) == 12

@@ -63,7 +63,9 @@ def test_it_listens_here_only_and_tells_nobody() -> None:
 
 
 def test_what_it_is_started_with() -> None:
-    assert read_options(["--port", "1234", "--runs", "elsewhere"]) == (Path("elsewhere"), Path("cohorts"), 1234)
+    options = read_options(["--port", "1234", "--runs", "elsewhere"])
+    assert options == (Path("elsewhere"), Path("cohorts"), 1234, ())
+    assert list(read_options(["--modules", "my_networks", "my_priors"]).modules) == ["my_networks", "my_priors"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,9 @@ TIMEOUT = 60
 File = tuple[str, bytes, str]
 
 
-def answer(checkpoint: Path, flips: bool, scan: Path, out: Path, name: str, progress: Callable[..., None]) -> Result:
+def answer(
+    checkpoint: Path, flips: bool, scan: Path, out: Path, name: str, progress: Callable[..., None], modules: object
+) -> Result:
     """What `segment` gives, of a scan that is really read, by a model that finds nothing."""
     read = read_scan(scan)
     lungs = np.zeros(read.hu.shape, bool)

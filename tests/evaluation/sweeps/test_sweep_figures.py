@@ -16,7 +16,7 @@ B2, K2 = (8.0, 9.0), (0.25, 0.5, 1.25)
 def trials() -> pd.DataFrame:
     """Six trials, rows in no order; that of b2 = 9, k2 = 0.5 failed."""
     rows = [
-        {"state": "ok", "model.b2": b2, "model.k2": k2, "consolidation/dice_mean": b2 / 20 + k2 / 10}
+        {"state": "ok", "model.prior.b2": b2, "model.prior.k2": k2, "consolidation/dice_mean": b2 / 20 + k2 / 10}
         for b2 in B2
         for k2 in K2
     ]
@@ -55,27 +55,30 @@ def test_figure_3_does_without_references(trials: pd.DataFrame) -> None:
 
 
 def test_two_numbers_on_a_grid_become_lines(trials: pd.DataFrame) -> None:
-    figure = draw_parameters(trials, ["model.b2", "model.k2"], "test/consolidation/dice_mean")
-    assert set(lines_of(figure)) == {"model.b2 = 8", "model.b2 = 9"}
-    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("model.k2", "test/consolidation/dice_mean")
+    figure = draw_parameters(trials, ["model.prior.b2", "model.prior.k2"], "test/consolidation/dice_mean")
+    assert set(lines_of(figure)) == {"model.prior.b2 = 8", "model.prior.b2 = 9"}
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == (
+        "model.prior.k2",
+        "test/consolidation/dice_mean",
+    )
     plt.close(figure)
 
 
 def test_other_searches_get_a_panel_for_each_parameter() -> None:
     trials = pd.DataFrame(
-        {"lr": [1e-4, 1e-3, 1e-1], "model.prior": ["phi2", "phi1", "phi2"], "flag": [True, True, False]}
+        {"lr": [1e-4, 1e-3, 1e-1], "model.dice_over": ["image", "batch", "image"], "flag": [True, True, False]}
     )
     trials = trials.assign(fixed=1, state="ok", **{"val/dice": [0.1, 0.2, 0.3]})
-    figure = draw_parameters(trials, ["lr", "model.prior", "flag", "fixed"], "val/dice")
+    figure = draw_parameters(trials, ["lr", "model.dice_over", "flag", "fixed"], "val/dice")
     assert [axis.get_xlabel() for axis in figure.axes] == [
         "lr",
-        "model.prior",
+        "model.dice_over",
         "flag",
     ]  # what never varies is not shown
     assert [axis.get_xscale() for axis in figure.axes] == ["log", "linear", "linear"]
     assert np.asarray(figure.axes[0].collections[0].get_offsets()).tolist() == [[1e-4, 0.1], [1e-3, 0.2], [1e-1, 0.3]]
     assert np.asarray(figure.axes[1].collections[0].get_offsets()).tolist() == [[1, 0.1], [0, 0.2], [1, 0.3]]
-    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["phi1", "phi2"]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["batch", "image"]
     assert figure.axes[0].get_ylabel() == "val/dice"
     plt.close(figure)
 
@@ -88,7 +91,7 @@ def test_points_that_lie_on_each_other_are_not_joined() -> None:
 
 
 def test_a_table_without_what_is_needed_is_refused(trials: pd.DataFrame) -> None:
-    with pytest.raises(ValueError, match=r"no column 'model\.k2'; expected model\.b2, model\.k2"):
-        prior_dice(trials.drop(columns="model.k2"), None, None)
+    with pytest.raises(ValueError, match=r"no column 'model\.prior\.k2'; expected model\.prior\.b2, model\.prior\.k2"):
+        prior_dice(trials.drop(columns="model.prior.k2"), None, None)
     with pytest.raises(ValueError, match="none of the sweep's 6 trials has a figure"):
         prior_dice(trials.assign(state="failed"), None, None)

@@ -36,7 +36,7 @@ def test_a_grid_is_every_combination_once(tmp_path: Path) -> None:
 
 def test_a_trial_gets_what_an_agent_would_give_it(tmp_path: Path) -> None:
     command = ["${env}", "${program}", "fit", "--config=a.yaml", "${args}", "--last=1"]
-    parameters = {"model.b2": 8.5, "lr": 1e-05, "flag": False, "name": "phi1", "n": 3}
+    parameters = {"model.prior.b2": 8.5, "lr": 1e-05, "flag": False, "name": "phi1", "n": 3}
     wandb_args = create_sweep_command_args({"args": {name: {"value": v} for name, v in parameters.items()}})["args"]
     expanded = read(tmp_path, command=command).expand(parameters, ["--more=2"])
     assert expanded == ["train.py", "fit", "--config=a.yaml", "--more=2", *wandb_args, "--last=1"]

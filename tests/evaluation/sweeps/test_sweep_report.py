@@ -14,11 +14,13 @@ from evaluation.sweeps.sweep_report import chosen, read_trials, run_with_phi1, t
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     """A sweep of four trials, one of which failed; two runs with phi1, one of them from the same stage 1."""
-    same = make_run(tmp_path / "runs", "unet_em_phi1", "consolidation", prior="phi1")
-    make_run(tmp_path / "runs", "another_phi1", "consolidation", seed=5, prior="phi1")
+    same = make_run(tmp_path / "runs", "unet_em_phi1", "consolidation", prior={"class_path": "losses.em.Phi1"})
+    make_run(tmp_path / "runs", "another_phi1", "consolidation", seed=5, prior={"class_path": "losses.em.Phi1"})
     rows = []
     for number, (b2, k2) in enumerate([(8.0, 0.5), (8.0, 1.0), (9.0, 0.5), (9.0, 1.0)]):
-        rows.append({"trial": number, "state": "ok", "model.b2": b2, "model.k2": k2, "seconds": 9.5, **same.metrics})
+        rows.append(
+            {"trial": number, "state": "ok", "model.prior.b2": b2, "model.prior.k2": k2, "seconds": 9.5, **same.metrics}
+        )
     rows[3] |= {"state": "failed"} | dict.fromkeys(same.metrics)
     folder = tmp_path / "runs" / "sweeps" / "prior"
     folder.mkdir(parents=True)
@@ -36,6 +38,13 @@ def test_phi1_is_the_run_with_the_same_stage_1(sweep: Path) -> None:
     assert points["group"].tolist() == ["phi2"] * 3 + ["phi1", "threshold"]
     assert points["label"].tolist()[:2] == ["b2 = 8", "b2 = 8"]
     assert points["fpr"].tolist()[-1] == found.metrics["threshold/fpr"]
+
+
+def test_sweeps_from_before_priors_had_class_paths_are_read(sweep: Path) -> None:
+    trials = read_trials(sweep)
+    names = {"model.prior.b2": "model.b2", "model.prior.k2": "model.k2"}
+    trials.rename(columns=names).to_csv(sweep / "trials.csv", index=False)
+    pd.testing.assert_frame_equal(read_trials(sweep), trials)
 
 
 def test_the_command_writes_figures_3_and_4(
@@ -62,7 +71,7 @@ def test_the_command_writes_figures_3_and_4(
     assert "3 finished, 1 failed" in (sweep / "report" / "index.html").read_text()
     pd.DataFrame({"trial": [0], "state": ["ok"]}).to_csv(sweep / "trials.csv", index=False)
     assert main(["--runs", str(sweep.parents[1]), "--sweep", "prior"]) == 2
-    assert "need a sweep over model.b2 and model.k2" in capsys.readouterr().err
+    assert "need a sweep over model.prior.b2 and model.prior.k2" in capsys.readouterr().err
 
 
 def test_the_report_says_which_trial_validation_chose_and_how_it_did_on_test(sweep: Path) -> None:
@@ -71,7 +80,8 @@ def test_the_report_says_which_trial_validation_chose_and_how_it_did_on_test(swe
     trials = trials.assign(**{"val/dice": [0.5, 0.71, 0.6, None], "consolidation/dice_mean": [0.9, 0.4, 0.5, None]})
     by_validation = trials.assign(best_by=[None, "val/dice", None, None])
     assert chosen(by_validation) == (
-        "Chosen by validation: best by val/dice: model.b2 8.0, model.k2 1.0 (0.7100); its Dice on test scans is 0.400."
+        "Chosen by validation: best by val/dice: model.prior.b2 8.0, model.prior.k2 1.0 (0.7100); "
+        "its Dice on test scans is 0.400."
     )
     by_test = trials.assign(best_by=["test/consolidation/dice_mean", None, None, None])
     assert "No trial was chosen by validation" in chosen(by_test)

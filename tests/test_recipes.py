@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from recipes import steps_of, texts_after
 from tiny_chest import save
 
 from ct.files.nifti import read_nifti
+from training.checkpoint_file import load_checkpoint_file
 
 PAGE = ROOT / "docs" / "extend.md"
 STEPS = steps_of(PAGE)
@@ -49,6 +51,36 @@ def test_a_recipe_touches_what_the_page_says_and_no_more(recipe: str) -> None:
     rooms = {room for room in TOUCHES[recipe.lower()] if "/" in room or room == "networks"} | {"experiments"}
     assert {path for path in touched if not any(path.startswith(room) for room in rooms)} == set()
     assert 1 <= len(touched) <= 2
+
+
+def train_in(copy: Path, experiment: str, cohort: Path, folder: Path, *more: str) -> dict[str, Any]:
+    """Train an epoch of an experiment in a copy of the project; return what its best checkpoint says of the model."""
+    configs = ["--config=experiments/base.yaml", f"--config=experiments/{experiment}.yaml"]
+    places = [f"--data.cohort={cohort}", f"--data.prepared={folder / 'prepared'}", f"--runs={folder / 'runs'}"]
+    run_in(copy, "train.py", "fit", *configs, *places, "--data.size=32", "--trainer.max_epochs=1", *more)
+    stored = load_checkpoint_file(folder / "runs" / experiment / "latest" / "best.ckpt")
+    arguments: dict[str, Any] = stored["ground_glass"]["arguments"]
+    return arguments
+
+
+@pytest.mark.slow
+def test_a_prior_trains_stage_2(cohort: Path, infection_run: Path, tmp_path: Path) -> None:
+    copy = copy_with("A prior", tmp_path)
+    more = [
+        f"--model.init_weights={infection_run / 'best.ckpt'}",
+        "--model.network.channels=8",
+        "--model.prior.low=6.5",
+    ]
+    arguments = train_in(copy, "unet_em_phi3", cohort, tmp_path, *more)
+    assert arguments["prior"] == {"class_path": "losses.em.Phi3", "init_args": {"low": 6.5, "high": 10.0}}
+
+
+@pytest.mark.slow
+def test_a_network_trains_stage_1(cohort: Path, tmp_path: Path) -> None:
+    copy = copy_with("A network", tmp_path)
+    arguments = train_in(copy, "plain_infection", cohort, tmp_path, "--model.network.channels=4")
+    assert arguments["network"]["class_path"] == "networks.plain.PlainNetwork"
+    assert arguments["network"]["init_args"]["channels"] == 4
 
 
 @pytest.mark.slow

@@ -259,7 +259,8 @@ def test_network_of_another_size(
 
 WRONG_PRIORS = {
     "--model.prior.k2=-1": "b2 and k2 of the prior phi2 are 9.0 and -1.0; expected a finite number, and one from 0 on",
-    "--model.prior.b1=1": "there is no option --model.prior.b1; did you mean --model.prior.b2?",
+    "--model.prior.b1=1": "there is no option --model.prior.b1; what can be set stands in the experiment's file and in "
+    "experiments/base.yaml",
     "--model.b2=8": "there is no option --model.b2; did you mean --model.prior.b2?",
     "--model.prior=phi1": "--model.prior names no class that fits (Expected a dot import path string: phi1); "
     "expected a class_path such as losses.em.Phi2",

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from cohort.prepare.prepare_cohort import prepare_cohort, prepared_folder
 from ct.patterns import GROUPS, groups_of
 from machine.command_line import run_command
+from machine.whole_file import write_json
 
 Counts = npt.NDArray[np.int64]
 
@@ -80,9 +80,7 @@ def training_statistics(prepared: Path, window_hu: tuple[float, float], jobs: in
     if not slices:
         raise ValueError(f"{prepared}: no training scan has a labelled pixel; expected a pattern_mask for some of them")
     found = _statistics(histogram, groups, slices, low)
-    temporary = cache.with_name(f".{cache.name}.{os.getpid()}")
-    temporary.write_text(json.dumps({"key": key} | asdict(found), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(cache)
+    write_json({"key": key} | asdict(found), cache)
     return found
 
 

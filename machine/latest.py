@@ -4,6 +4,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from machine.whole_file import whole_file
+
 LATEST = "latest"
 
 
@@ -15,14 +17,13 @@ def mark_latest(run: Path) -> None:
     Raises:
         OSError: Neither can be written.
     """
-    passing = run.with_name(f".{LATEST}")
-    passing.unlink(missing_ok=True)
-    try:
-        passing.symlink_to(run.name)
-    except OSError as error:
-        passing.write_text(f"{run.name}\n", encoding="utf-8")
-        _say_no_links(run.parent, error.strerror or type(error).__name__)
-    passing.replace(run.with_name(LATEST))
+    with whole_file(run.with_name(LATEST)) as passing:
+        passing.unlink()
+        try:
+            passing.symlink_to(run.name)
+        except OSError as error:
+            passing.write_text(f"{run.name}\n", encoding="utf-8")
+            _say_no_links(run.parent, error.strerror or type(error).__name__)
 
 
 @cache

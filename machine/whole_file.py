@@ -1,9 +1,11 @@
-"""Files that are whole or not there, whoever else writes the same one and whenever a process is killed."""
+"""Files and folders that are whole or not there, whoever else writes the same and whenever a process is killed."""
 
 import contextlib
+import glob
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,45 @@ def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
         passing.replace(path)
     finally:
         passing.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
+    """Give a new folder beside `path` to fill; it becomes `path` when the block ends, unless by an error.
+
+    A process that is killed leaves it there, as a part that `remove_parts` takes away.
+
+    Args:
+        path: The folder to make, in one that exists.
+        replace: Take the place of a folder that is there; without it, of an empty one at most.
+
+    Raises:
+        OSError: It cannot be made; what was at `path` is still there.
+    """
+    passing, former = (path.with_name(f".{path.name}.{secrets.token_hex(6)}.part") for _ in range(2))
+    try:
+        passing.mkdir()
+    except OSError as error:  # of the folder around it, not of a name that nobody has seen
+        raise OSError(error.errno, error.strerror, str(path.parent)) from None
+    try:
+        yield passing
+        if replace and path.exists():
+            path.replace(former)
+        passing.replace(path)
+    finally:
+        for rest in (passing, former):
+            shutil.rmtree(rest, ignore_errors=True)
+
+
+def remove_parts(folder: Path, name: str = "*") -> None:
+    """Take away what killed processes left of folders that they were filling.
+
+    Args:
+        folder: The folder around them, in which no other process makes any now.
+        name: The name that they would have had; all of them by default.
+    """
+    for part in folder.glob(f".{name if name == '*' else glob.escape(name)}.*.part"):
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(text: str, path: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 from ct.refusal import Refusal
 from machine.file_lock import FileLock, try_lock
 from machine.latest import mark_latest
-from machine.whole_file import write_json
+from machine.whole_file import whole_folder, write_json
 
 VARIABLE = "GROUND_GLASS_RUN"  # processes that DDP starts again inherit the folder that the first one chose
 DIVERGED = "diverged.txt"  # says why a run ended that would end there again
@@ -154,20 +153,14 @@ def _new(home: Path, config: str) -> Run:
     home.mkdir(parents=True, exist_ok=True)
     moment = datetime.now()
     while True:
-        try:
-            passing = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
-        except OSError as error:  # of the folder, not of a name that nobody has seen
-            raise OSError(error.errno, error.strerror, str(home)) from None
-        passing.chmod(0o755)
-        (passing / OWNER).write_text(secrets.token_hex(4))
-        (passing / "config.yaml").write_text(config)
-        number = 1 + max(map(_number, _runs(home)), default=0)
-        write_json({"number": number, "finished": False}, passing / STATE)
         folder = home / moment.strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
         try:
-            passing.rename(folder)
+            with whole_folder(folder) as passing:
+                (passing / OWNER).write_text(secrets.token_hex(4))
+                (passing / "config.yaml").write_text(config)
+                number = 1 + max(map(_number, _runs(home)), default=0)
+                write_json({"number": number, "finished": False}, passing / STATE)
         except OSError as error:
-            shutil.rmtree(passing)
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
             # Another process made one of this very millisecond, or the clock went back to it, or stands still.
@@ -179,7 +172,8 @@ def _new(home: Path, config: str) -> Run:
 
 
 def _runs(home: Path) -> list[Path]:
-    return [path.parent for path in home.glob(f"*/{OWNER}") if not path.parent.is_symlink()]
+    """Return the folders of runs, but for parts of folders that are being made."""
+    return [path.parent for path in home.glob(f"[!.]*/{OWNER}") if not path.parent.is_symlink()]
 
 
 def _state(folder: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from ct.classes import L3, ClassSet, read_class_set
 from ct.refusal import Refusal, Sentence
 from machine.command_line import run_command
 from machine.file_lock import locked
+from machine.whole_file import remove_parts
 
 __all__ = ["PreparedScan", "main", "prepare_cohort", "prepare_row", "prepare_scan", "prepared_folder"]
 
@@ -116,7 +117,7 @@ def prepare_cohort(
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock", f"another command is still at work in {out}; waiting for it to end"):
-        _clear_leftovers(out)
+        remove_parts(out)
         _remove_damaged(rows, out, jobs)
         labels, reasons = _weak_labels(rows)
         outcomes = {scan_id: Outcome(reason=reason) for scan_id, reason in reasons.items()}
@@ -201,7 +202,7 @@ def _outcome_of_dead(row: CohortRow, death: Died) -> Outcome:
 
 def _settle(rows: Sequence[CohortRow], outcomes: Mapping[str, Outcome], out: Path) -> dict[str, dict[str, Any]]:
     """Leave on disk only what belongs to usable scans, note bugs, and return the scan.json of each usable scan."""
-    _clear_leftovers(out)
+    remove_parts(out)
     records = {}
     for row in rows:
         folder = out / row.scan_id
@@ -217,12 +218,6 @@ def _settle(rows: Sequence[CohortRow], outcomes: Mapping[str, Outcome], out: Pat
     else:
         (out / BUGS).unlink(missing_ok=True)
     return records
-
-
-def _clear_leftovers(out: Path) -> None:
-    """Remove what processes that were killed had not finished."""
-    for leftover in out.glob(".tmp-*"):
-        shutil.rmtree(leftover)
 
 
 def _verdict(row: CohortRow, outcome: Outcome, records: Mapping[str, dict[str, Any]], base: Path) -> Verdict:

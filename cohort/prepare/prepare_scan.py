@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from ct.lungs.find import Lungs, find_lungs
 from ct.refusal import Refusal, Sentence
 from ct.resample import Transform, plan_transform
 from ct.scan import Scan
+from machine.whole_file import whole_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,15 +173,10 @@ def _make(row: CohortRow, size: int, classes: ClassSet) -> tuple[dict[str, npt.N
 
 def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: Path) -> None:
     """Put a prepared folder in place, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-", ignore_cleanup_errors=True) as temporary:
-        new = Path(temporary) / "new"
-        new.mkdir()
+    with whole_folder(folder, replace=True) as passing:
         for name, array in arrays.items():
-            np.save(new / f"{name}.npy", array)
-        write_record(record, new)
-        if folder.exists():
-            os.replace(folder, Path(temporary) / "old")
-        os.replace(new, folder)
+            np.save(passing / f"{name}.npy", array)
+        write_record(record, passing)
 
 
 def _read_scan(row: CohortRow) -> Scan:

@@ -1,8 +1,6 @@
 """A segmented scan -> its files, all of them or none."""
 
 import json
-import os
-import shutil
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from inference.outputs.dicom_seg import write_segmentation
 from inference.outputs.scan_page import write_scan_page
 from inference.outputs.structured_report import write_measurements_report
 from inference.result import Result
+from machine.whole_file import remove_parts, whole_folder
 
 NUMBERS, PAGE = "measurements.json", "report.html"
 SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
@@ -31,21 +30,15 @@ def write_outputs(result: Result, out: Path) -> Result:
         The result with what writing it brought up among its warnings.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Named after the scan, so that what a killed run left is taken away when the scan is tried again.
-    temporary = out.with_name(f".{out.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    remove_parts(out.parent, out.name)
+    with whole_folder(out) as passing:
         for name, mask in result.masks.items():
-            write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
+            write_mask(mask, result.scan, passing / f"{name}.nii.gz", FLAGGED if result.flags else "")
         if is_dicom(result):
-            result = replace(result, warnings=result.warnings + write_dicom(result, temporary))
+            result = replace(result, warnings=result.warnings + write_dicom(result, passing))
         text = json.dumps(numbers(result), indent=2, allow_nan=False)
-        (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
-        write_scan_page(result, temporary / PAGE)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (passing / NUMBERS).write_text(text + "\n", encoding="utf-8")
+        write_scan_page(result, passing / PAGE)
     return result
 
 

@@ -99,7 +99,7 @@ def test_a_bug_that_one_scan_brings_out_is_listed_and_the_rest_goes_on(
 def test_what_a_killed_run_left_is_taken_away(
     em_run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = tmp_path / ".out.part"
+    left = tmp_path / ".out.0123456789ab.part"
     left.mkdir()
     (left / "stale.nii.gz").write_bytes(b"half")
     segmenter = Segmenter([em_run / "best.ckpt"])

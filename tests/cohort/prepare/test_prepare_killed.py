@@ -82,7 +82,7 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(c
     expected = tree(tmp_path / "whole")
     assert len(expected) == 4 * 4 + 2
     assert tree(tmp_path / "killed") == expected
-    assert not list((tmp_path / "killed").glob(".tmp-*"))
+    assert not list((tmp_path / "killed").glob(".*.part"))
     assert prepare_cohort(cohort, tmp_path / "killed", size=48).fresh == 0
 
 

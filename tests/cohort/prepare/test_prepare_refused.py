@@ -45,7 +45,7 @@ def test_bad_scans_are_refused_and_the_others_prepared(cohort, tmp_path):
     assert [row["image"] for row in verdicts.values()] == ["a.nii.gz", "b", "c/ct"]
     shown = sorted(file.name for file in out.iterdir() if not file.name.startswith("."))
     assert shown == ["c", "index.csv", "verdicts.csv"]
-    assert not list(out.glob(".tmp-*"))
+    assert not list(out.glob(".*.part"))
 
 
 def test_a_scan_that_turns_bad_loses_its_folder_and_comes_back_when_it_is_good_again(cohort, tmp_path):

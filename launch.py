@@ -121,8 +121,9 @@ def read_settings(arguments: Sequence[str]) -> Settings:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file() and path.with_name(BASE).is_file():
-        text = "there is no experiment {name!r}; name one: EXP=<one of these>"
-        raise MissingExperiment(text, name=path.name.removesuffix(".yaml"))
+        if not path.stem.removesuffix(".yaml"):  # .yaml is a name without a suffix
+            raise MissingExperiment("name an experiment: EXP=<one of these>")
+        raise MissingExperiment("there is no experiment {name!r}; name one: EXP=<one of these>", name=path.stem)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:

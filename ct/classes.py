@@ -17,6 +17,7 @@ from ct.colours import BESIDE_CLASSES, PALETTE
 from ct.refusal import PROJECT, Refusal, Sentence, Word, word_of
 
 FOLDER = PROJECT / "experiments" / "classes"
+NAMES = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
 UNLABELLED = -1
 # A prepared mask holds a code in 8 bits; 255 of an 8-bit file is -1.
 MOST_CODE = 127
@@ -210,7 +211,7 @@ class ClassSet:
                 "(unlabelled) and {codes}",
                 lowest=codes.min(),
                 highest=codes.max(),
-                name=Word(self.name) if _is_ours(self.name) else self.name,
+                name=word_of(self.name, NAMES),
                 codes=Sentence.joined(", ", [Sentence("{code}", code=code) for code in self.codes]),
             )
         return values
@@ -222,10 +223,6 @@ class ClassSet:
             "leaves": list(map(asdict, self.leaves)),
             "findings": list(map(asdict, self.findings)),
         }
-
-
-def _is_ours(name: str) -> bool:
-    return (FOLDER / f"{name}.yaml").is_file()
 
 
 def class_set(values: Mapping[str, Any]) -> ClassSet:
@@ -261,7 +258,7 @@ def read_class_set(place: str | Path) -> ClassSet:
         raise Refusal(
             "{file}: no such class set; expected {names}, or the path of a file like those of experiments/classes",
             file=path,
-            names=Word(", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))),
+            names=Word(", ".join(NAMES)),
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -324,7 +321,7 @@ def _colours(classes: ClassSet) -> dict[str, str]:
 EM, L3 = (read_class_set(name) for name in ("em", "l3"))
 # One colour for one thing: of every class set of the project, those of the papers before others, and of what is drawn
 # beside classes.
-_OTHERS = [read_class_set(path.stem) for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in ("em", "l3")]
+_OTHERS = [read_class_set(name) for name in NAMES if name not in ("em", "l3")]
 COLOUR_OF: dict[str, str] = {
     key: colour for classes in (*_OTHERS, L3, EM) for key, colour in _colours(classes).items()
 } | BESIDE_CLASSES

@@ -11,7 +11,7 @@ from inference.load import load_module
 from inference.predict import main as predict
 from train import main
 from training.checkpoint_file import load_checkpoint_file
-from viewer.segmenting import segment
+from viewer.segment_page import segment
 
 MODULE = "networks_of_a_user"
 SOURCE = '''

@@ -17,7 +17,7 @@ from networks.unet import UNet
 from train import main
 from training.checkpoint_file import load_checkpoint_file, sealed, write_checkpoint
 from training.weights import load_network_weights
-from viewer.segmenting import segment
+from viewer.segment_page import segment
 
 
 class Bomb:

@@ -375,5 +375,5 @@ def test_what_the_trainer_refuses_is_one_line(
 def test_make_names_the_experiments(exp: str) -> None:
     done = subprocess.run(["make", "train", *exp.split()], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode != 0
-    assert "error: name an experiment" in done.stdout if not exp else "there is no experiment 'unet_emm'" in done.stdout
-    assert "unet_em " in done.stdout
+    assert "error: name an experiment" in done.stderr if not exp else "there is no experiment 'unet_emm'" in done.stderr
+    assert "unet_em " in done.stdout + done.stderr

@@ -22,18 +22,23 @@ def getpwuid(uid):
     raise KeyError(f"getpwuid(): uid not found: {uid}")
 pwd.getpwuid = getpwuid
 """
-CT = (
-    *("prepare", "phantom", "splits", "statistics", "composition", "import_slices", "import_medseg_slices"),
-    *("import_medseg", "import_mosmed", "import_covid_ct_md", "import_covid19_ct_seg"),
+ROOMS = ("cohort", "evaluation", "inference", "phantom", "viewer")
+
+
+def ends_as_commands_do(path: Path) -> bool:
+    """Tell whether a module is a command line, and not the one behind its package's."""
+    package = path.with_name("__main__.py")
+    behind = package.is_file() and f".{path.stem} import main" in package.read_text()
+    return "run_command(main)" in path.read_text() and not behind
+
+
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for room in ROOMS
+    for path in (ROOT / room).rglob("*.py")
+    if ends_as_commands_do(path)
 )
-EVALUATION = ("report", "compare", "tables", "folds", "readers", "noise_model", "opacity_table", "sweep_file")
-COMMANDS = [
-    ["train.py"],
-    ["sweep.py"],
-    *(["-m", name] for name in ("inference.predict", "inference.calibrate", "viewer")),
-    *(["-m", f"ct.{name}"] for name in CT),
-    *(["-m", f"evaluation.{name}"] for name in EVALUATION),
-]
+COMMANDS = [["train.py"], ["sweep.py"], *(["-m", module] for module in MODULES)]
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ MODULES = sorted(
     for path in (ROOT / room).rglob("*.py")
     if ends_as_commands_do(path)
 )
-COMMANDS = [["train.py"], ["sweep.py"], *(["-m", module] for module in MODULES)]
+COMMANDS = [["train.py"], ["sweep.py"], ["-m", "viewer"], *(["-m", module] for module in MODULES)]
 
 
 @pytest.fixture

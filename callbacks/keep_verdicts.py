@@ -35,7 +35,7 @@ class KeepVerdicts(Callback):
                 path=kept,
                 file=trainer.datamodule.verdicts_csv,
             )
-        write_text(verdicts, kept)
+        write_text(verdicts, kept, alone=True)
 
 
 def _without_reasons(verdicts_csv: Path) -> str:

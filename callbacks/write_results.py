@@ -27,8 +27,8 @@ class WriteResults(Callback):
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         pl_module.test_scans.to_csv(self.folder / "scans.csv", index=False)
-        write_json(pl_module.test_metrics, self.folder / "metrics.json")
-        write_json(pl_module.classes.plain(), self.folder / "classes.json")
+        write_json(pl_module.test_metrics, self.folder / "metrics.json", alone=True)
+        write_json(pl_module.classes.plain(), self.folder / "classes.json", alone=True)
         figures = {f"test/{key}": value for key, value in pl_module.test_metrics.items() if value is not None}
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):  # metrics.csv holds the course of training, metrics.json these

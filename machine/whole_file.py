@@ -12,21 +12,24 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, private: bool = False) -> Iterator[Path]:
+def whole_file(path: Path, private: bool = False, alone: bool = False) -> Iterator[Path]:
     """Give a path beside `path` to write to; it takes the place of `path` when the block ends, unless by an error.
 
-    The name is no other process's, on this or another machine, and ends as `path` does, since some writers go by that.
+    The name ends as `path` does, since some writers go by that, and unless `alone` is no other process's, on this or
+    another machine.
 
     Args:
         path: The file to write, in a folder that exists.
         private: Let nobody but the owner read it.
+        alone: No other process writes it: what a killed one left of it is overwritten, and not one more left.
 
     Raises:
         OSError: It cannot be written; what was at `path` is still there.
     """
-    passing = path.with_name(f".{secrets.token_hex(6)}-{path.name}")
+    passing = path.with_name(f".{'new' if alone else secrets.token_hex(6)}-{path.name}")
     try:
-        os.close(os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666))
+        mode = os.O_TRUNC if alone else os.O_EXCL
+        os.close(os.open(passing, os.O_WRONLY | os.O_CREAT | mode, 0o600 if private else 0o666))
         yield passing
         passing.replace(path)
     finally:
@@ -72,16 +75,16 @@ def remove_parts(folder: Path, name: str = "*") -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write UTF-8 text, whole or not at all."""
-    with whole_file(path) as passing:
+def write_text(text: str, path: Path, alone: bool = False) -> None:
+    """Write UTF-8 text, whole or not at all; `alone` as for `whole_file`."""
+    with whole_file(path, alone=alone) as passing:
         passing.write_text(text, encoding="utf-8")
 
 
-def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write JSON, whole or not at all.
+def write_json(values: Mapping[str, Any], path: Path, alone: bool = False) -> None:
+    """Write JSON, whole or not at all; `alone` as for `whole_file`.
 
     Raises:
         ValueError: A value is NaN or infinite, which JSON has not.
     """
-    write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", path)
+    write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", path, alone)

@@ -59,7 +59,8 @@ def ild_cohort(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(ild_cohort: Path, work: Path) -> Path:
+def run(ild_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("ild_work")
     more = ["--model.classes=ild", "--data.classes=ild", "--model.labels=hard"]
     more += ["--trainer.callbacks=null", "--trainer.callbacks+=callbacks.save_masks.SaveMasks"]
     more += ["--experiment=ild", "--trainer.max_epochs=12", "--optimizer.lr=0.01"]

@@ -44,7 +44,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     torch.save(checkpoint, buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as passing, passing.open("wb") as file:
+        with whole_file(path, alone=True) as passing, passing.open("wb") as file:
             file.write(sealed(buffer.getvalue()))
             file.flush()
             os.fsync(file.fileno())  # or a crash of the machine could leave the new name with empty bytes

@@ -68,7 +68,7 @@ class History(Logger):
 
     def _write(self, rows: list[Row]) -> None:
         self._columns = sorted(set().union(*rows))
-        with whole_file(self.path) as passing, passing.open("w", newline="") as file:
+        with whole_file(self.path, alone=True) as passing, passing.open("w", newline="") as file:
             file.write(",".join(self._columns) + "\r\n" + _text(rows, self._columns))
 
 

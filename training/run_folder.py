@@ -106,7 +106,7 @@ def _chosen_by_rank_0(choose: Callable[[], str]) -> str:
 def mark_finished(folder: Path) -> None:
     """Let runs/<experiment>/latest name a run whose results are all written, and note that it is finished."""
     mark_latest(folder)
-    write_json(_state(folder) | {"finished": True}, folder / STATE)
+    write_json(_state(folder) | {"finished": True}, folder / STATE, alone=True)
     (folder / "previous.ckpt").unlink(missing_ok=True)
 
 

@@ -41,6 +41,18 @@ def test_two_writers_at_once_do_not_mix(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == 1, "who ends last has the last word"
 
 
+def test_what_a_killed_process_left_of_a_file_of_its_own_is_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    for content in ("first", "second"):
+        with whole_file(path, alone=True) as passing:
+            passing.write_text(content)
+            left = passing
+    left.write_text("half of a third, longer than the second")
+    write_text("fourth", path, alone=True)
+    assert path.read_text() == "fourth"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_private_file_is_the_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "names.csv"
     path.write_text("open to all")

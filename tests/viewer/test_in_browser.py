@@ -232,13 +232,14 @@ def test_keys_alone_reach_everything(planes: "playwright.Page", drawn: Scan) -> 
     slider.focus()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
-    assert page.get_by_text(f"2 of {len(drawn.hu)}", exact=True).count() == 1
+    page.get_by_text(f"2 of {len(drawn.hu)}", exact=True).wait_for()
     page.get_by_role("radio", name="three planes").focus()
     page.keyboard.press("ArrowRight")
-    assert page.locator("canvas").count() == 1
+    page.wait_for_function("document.querySelectorAll('canvas').length === 1")
     page.get_by_role("button", name="bone").focus()
     page.keyboard.press("Enter")
-    assert page.get_by_label("level").input_value() == "400"
+    level = page.get_by_label("level").element_handle()
+    page.wait_for_function("input => input.value === '400'", arg=level)
 
 
 def test_the_readout_is_of_the_place_that_was_clicked(planes: "playwright.Page", drawn: Scan) -> None:

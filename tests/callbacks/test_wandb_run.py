@@ -15,7 +15,7 @@ from harness import EXPERIMENTS, train_in_process
 from offline_run import OfflineRun, read_offline_run
 from PIL import Image
 
-from callbacks.wandb_run import TOLD, flatten, may_leave, split_hash, told
+from callbacks.wandb_run import TOLD, flatten, git_commit, may_leave, split_hash, told
 from callbacks.write_results import per_site
 from ct.colours import COLOUR_OF, rgb_of
 from ct.prepare import prepared_folder
@@ -122,6 +122,7 @@ def test_a_run_in_wandb(infection_run: Path) -> None:
     assert run.config["optimizer.lr"] == config["optimizer"]["init_args"]["lr"] == 3e-3
     assert run.config["model.channels"] == 8
     assert run.config["trainer.max_epochs"] == 6
+    assert run.config["git_commit"] == git_commit()
     assert re.fullmatch(r"[0-9a-f]{40}(-changed)?|unknown", run.config["git_commit"])
     assert len(run.config["split_sha256"]) == 12
     assert not any("cohort" in key or "runs" in key for key in run.config)

@@ -16,6 +16,7 @@ def _quiet() -> None:
     # Other work on a shared machine makes several threads wait for each other; the tensors here are small anyway.
     torch.set_num_threads(1)
     os.environ["WANDB_MODE"] = "offline"
+    os.environ.pop("MAKEFLAGS", None)  # of `make test ARGS=...`: the targets that tests make are not to have them
 
 
 @pytest.fixture(scope="session")

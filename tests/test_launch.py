@@ -192,6 +192,9 @@ def test_the_noise_model_lies_beside_its_cohort_and_follows_it(box: Path) -> Non
     os.utime(cohort, (0, 0))  # a clock that went back, or a file from another machine
     end(start(box, more))
     assert len([call for call in calls(box) if "made" in call]) == 2
+    (box / "my data" / "noise_model.sha256").unlink()  # as if `make noise-model` had made it
+    end(start(box, more))
+    assert len([call for call in calls(box) if "made" in call]) == 2
 
 
 def test_a_stage_1_that_fails_ends_the_trial_with_its_reason(box: Path) -> None:

@@ -85,8 +85,8 @@ def part_title(part: Runs) -> str:
 
 def _show_part(part: Runs) -> None:
     first = next(iter(part.values()))
-    known = {name: with_patients(run) for name, run in part.items()}
-    intervals = {name: _intervals(run, run.folder.stat().st_mtime_ns) for name, run in known.items() if run}
+    tables = {name: _intervals(run, *_changed_ns(run)) for name, run in part.items()}
+    intervals = {name: table for name, table in tables.items() if table is not None}
     st.table(runs_table(part, intervals).map(plain), hide_index=True)
     st.caption(f"{CAPTION} {INTERVALS}{_without(part, intervals)}")
     left, right = st.columns(2)
@@ -114,9 +114,17 @@ def with_patients(run: Run) -> Run | None:
 
 
 @st.cache_data(show_spinner=False, hash_funcs={Run: lambda run: str(run.folder)})
-def _intervals(run: Run, changed_ns: int) -> pd.DataFrame:
-    """The intervals of a run whose patients are known, made again where its folder changed."""
-    return per_site_table(run)
+def _intervals(run: Run, changed_ns: int, cohort_changed_ns: int) -> pd.DataFrame | None:
+    """The intervals of a run, made again where its folder or its cohort changed; None where no patient is known."""
+    known = with_patients(run)
+    return None if known is None else per_site_table(known)
+
+
+def _changed_ns(run: Run) -> tuple[int, int]:
+    """When the folder of a run and its cohort.csv changed last; 0 where there is none any more."""
+    places = run.folder, Path(run.config["data"]["init_args"]["cohort"])
+    first, second = (place.stat().st_mtime_ns if place.exists() else 0 for place in places)
+    return first, second
 
 
 def _without(part: Runs, intervals: Mapping[str, pd.DataFrame]) -> str:

@@ -20,7 +20,7 @@ from cohort.prepare.prepare_cohort import prepared_folder
 from ct.classes import COLOUR_OF
 from ct.colours import rgb_of
 from train import main
-from training.wandb_run import ALLOWED_KEYS, allowed_config, flatten, is_plain, split_hash
+from training.wandb_run import ALLOWED_KEYS, allowed_config, flatten, git_commit, is_plain, split_hash
 
 # What an experiment may set and W&B must not know (paths), or need not (how the program runs, not what it computes).
 WITHHELD = {
@@ -125,6 +125,7 @@ def test_a_run_in_wandb(infection_run: Path) -> None:
     assert run.config["optimizer.lr"] == config["optimizer"]["init_args"]["lr"] == 3e-3
     assert run.config["model.network.channels"] == 8
     assert run.config["trainer.max_epochs"] == 6
+    assert run.config["git_commit"] == git_commit()
     assert re.fullmatch(r"[0-9a-f]{40}(-changed)?|unknown", run.config["git_commit"])
     assert len(run.config["split_sha256"]) == 12
     assert not any("cohort" in key or "runs" in key for key in run.config)

@@ -386,7 +386,7 @@ def test_runs_are_compared(page: "playwright.Page", em_run: Path) -> None:
     page.get_by_text("Worst scans of").first.wait_for()
     metrics = json.loads((em_run / "metrics.json").read_text())
     row = page.get_by_role("row").filter(has_text=em_run.parent.name).filter(has_text="infection").first
-    assert re.search(rf"{metrics['infection/dice_mean']:.3f} \(0\.\d+\sto\s0\.\d+\)", row.inner_text())
+    assert re.search(rf"{metrics['infection/dice_mean']:.3f} \(0\.\d+\xa0to\xa00\.\d+\)", row.inner_text())
     page.locator("[data-testid=stVegaLiteChart] :is(canvas, svg)").first.wait_for()
     assert page.get_by_test_id("stException").count() == 0
     assert "/" not in page.get_by_test_id("stMain").inner_text()

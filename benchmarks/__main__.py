@@ -1,4 +1,4 @@
-"""Every benchmark that makes its own data, a JSON line each, and those of a model where there is one.
+"""All benchmarks that make their own data, a JSON line each, and those of a model if one is given.
 
 python -m benchmarks --ckpt runs/unet_em/latest/best.ckpt
 """
@@ -12,7 +12,7 @@ from machine.command_line import run_command
 from machine.latest import through_latest
 
 OF_A_MODEL = "phantom_hardness"
-OF_THE_USER = ("real_slices", "report_labels")  # they measure on data that only the user has
+OF_THE_USER = ("real_slices", "report_labels")  # they need data that only the user has
 
 
 def benchmarks() -> list[str]:
@@ -25,7 +25,7 @@ def measure(name: str, *options: str) -> None:
     """Run a benchmark and print its line, the last that it writes.
 
     Raises:
-        subprocess.CalledProcessError: It failed; what it has to say of that is on stderr.
+        subprocess.CalledProcessError: It failed; its reason is on stderr.
     """
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", *options]
     text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
@@ -35,7 +35,7 @@ def measure(name: str, *options: str) -> None:
 def main() -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--ckpt", type=Path, help="best.ckpt of stage 2 of paper EM; without it, nothing of a model")
+    parser.add_argument("--ckpt", type=Path, help="best.ckpt of stage 2 of paper EM; without it, no model is measured")
     options = parser.parse_args()
     try:
         for name in benchmarks():

@@ -1,4 +1,4 @@
-"""Seconds of the E-step of an epoch against one forward pass over the slices that need it, as one JSON line.
+"""Seconds of an epoch's E-step, beside one forward pass over the slices that need it, as one JSON line.
 
 The claim: relabelling costs at most 1.10 forward passes over exactly the slices of positive patients that UNet-1 calls
 infected. Ours is the whole E-step of `callbacks/relabel.py` as an epoch runs it: which slices are trained on, reading
@@ -34,7 +34,7 @@ BATCH_SIZE = Relabel().batch_size
 
 
 def example(folder: Path, scans: int, size: int) -> InfectionData:
-    """Prepared training data, half of whose patients have consolidation."""
+    """Write prepared training data, half of whose patients have consolidation."""
     prepared = write_prepared(folder, scans=scans, size=size)
     data = InfectionData("cohort.csv", size=size, weakly_labelled=True)
     data.prepared = prepared
@@ -43,7 +43,7 @@ def example(folder: Path, scans: int, size: int) -> InfectionData:
 
 
 def located(data: InfectionData, module: ConsolidationModule) -> torch.Tensor:
-    """Rows of the positive, infected slices, entered as located: in all epochs but the first UNet-1 is done."""
+    """Enter the positive, infected slices as located, as after the first epoch, and return their rows."""
     rows = data.own_train_indices(0)
     rows = rows[data.slice_table("train").weak_label[rows] == 1]
     for batch in data.batches("train", rows, BATCH_SIZE):
@@ -53,7 +53,7 @@ def located(data: InfectionData, module: ConsolidationModule) -> torch.Tensor:
 
 
 def compare(size: int, channels: int, scans: int, repeats: int) -> dict[str, Any]:
-    """Seconds of the E-step and of the forward pass."""
+    """Measure seconds of the E-step and of the forward pass."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bf16 = fastest_precision() == "bf16-mixed"
     precision = MixedPrecision("bf16-mixed", device.type) if bf16 else Precision()

@@ -1,4 +1,4 @@
-"""Claim: what is done once for a whole cohort grows no more than 1.2 times as fast as the cohort.
+"""Claim: the work done once for a whole cohort grows at most 1.2 times as fast as the cohort.
 
 Tables of 100, 1,000 and 10,000 scans of four slices with files of a few bytes: `check` reads and checks cohort.csv,
 `prepare` finds every scan already prepared (the work on a scan does not depend on the others; what remains is stamps,
@@ -33,7 +33,7 @@ SPLITS = ("train", "train", "val", "test")
 
 
 def write_cohort(folder: Path, scans: int) -> Path:
-    """A cohort.csv of patients with one scan each; no file of it is ever read as an image."""
+    """Write a cohort.csv of patients with one scan each, whose files are never read as images."""
     (folder / "images").mkdir(parents=True)
     rows = ["scan_id,patient_id,site,image,has_consolidation,split"]
     for scan in range(scans):
@@ -45,7 +45,7 @@ def write_cohort(folder: Path, scans: int) -> Path:
 
 
 def write_prepared(cohort: Path, out: Path) -> None:
-    """What `prepare_cohort` leaves of it, but for the arrays."""
+    """Write what `prepare_cohort` leaves of a cohort, without the arrays."""
     rng = np.random.default_rng(0)
     for row in read_cohort(cohort).rows:
         content = hash_content(row, SIZE)
@@ -56,18 +56,18 @@ def write_prepared(cohort: Path, out: Path) -> None:
         record |= {"prepared_shape": [SLICES, SIZE, SIZE], "prepared_spacing_mm": [5, 1, 1], "spacing_known": True}
         record |= {"lung_pixels": [SIZE] * SLICES, "labelled_pixels": [0] * SLICES, "volume_hash": rng.bytes(160).hex()}
         write_record(record, folder)
-        remember(row, out, (stamp_of(row, SIZE)[0], 0), content.key)  # the files are older than they look
+        remember(row, out, (stamp_of(row, SIZE)[0], 0), content.key)  # a stamp of time 0: files from long ago
 
 
 def set_up(out: Path) -> None:
-    """What a training reads before its first step."""
+    """Read what a training reads before its first step."""
     for split in sorted(set(SPLITS)):
         table = SliceTable.read(out, split)
         table.lung_pixels, table.labelled_pixels, table.described  # noqa: B018  # computed when they are read
 
 
 def evaluate(out: Path) -> Callable[[], Any]:
-    """All figures and rows of a test on the whole cohort."""
+    """Return the function that makes all figures and rows of a test on the whole cohort."""
     parts = [SliceTable.read(out, split).described for split in sorted(set(SPLITS))]
     slices = pd.concat(parts, ignore_index=True)
     names = ("infection", "consolidation", "consolidation_truth_in_infection")
@@ -77,7 +77,7 @@ def evaluate(out: Path) -> Callable[[], Any]:
 
 
 def work(scans: int, root: Path) -> dict[str, Callable[[], Any]]:
-    """What is done for a cohort of so many scans, by name."""
+    """Return the work on a cohort of `scans` scans, by name."""
     cohort, out = write_cohort(root / f"cohort-{scans}", scans), root / f"prepared-{scans}"
     out.mkdir()
     write_prepared(cohort, out)

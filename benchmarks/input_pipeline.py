@@ -1,4 +1,4 @@
-"""How fast augmented training batches come, against what people would use instead; the goal is three times the best.
+"""Samples per second of augmented training batches, beside other libraries; the goal is three times the best.
 
 Batches of 16 stacks (7, 256, 256) in network units with lung mask and labels, rotated, shifted, zoomed and mirrored by
 the same law, from the same prepared slices: ours reads them from the files; the peers hold them in memory as float32,
@@ -42,14 +42,14 @@ Stacks = tuple[Tensor, Tensor]  # float32 (N, 7, 256, 256), and uint8 (N, 3, 256
 
 
 def our_data(prepared: Path) -> InfectionData:
-    """The data of an experiment, which finds its scans already prepared."""
+    """Return the data of an experiment whose scans are already prepared."""
     data = InfectionData(cohort="cohort.csv", batch_size=BATCH)
     data.prepared = prepared
     return data
 
 
 def our_module() -> InfectionModule:
-    """The module of an experiment, as it is while it trains."""
+    """Return the module of an experiment in its state during training."""
     module = InfectionModule()
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.training, module.trainer = True, trainer
@@ -57,14 +57,14 @@ def our_module() -> InfectionModule:
 
 
 def ours(data: InfectionData) -> Iterator[Any]:
-    """Batches as `trainer.fit` sees them."""
+    """Yield batches as `trainer.fit` sees them."""
     module = our_module()
     while True:
         yield from (module.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader())
 
 
 def in_memory(data: InfectionData) -> Stacks:
-    """What the peers start from: every stack, ready for the network."""
+    """Return the peers' input: every stack, ready for the network."""
     module = our_module()
     batches = list(data.batches("train", np.arange(BATCH * BATCHES), BATCH))
     x = [module.to_input(batch)["x"].contiguous() for batch in batches]
@@ -73,7 +73,7 @@ def in_memory(data: InfectionData) -> Stacks:
 
 
 def copies(stacks: Stacks) -> Iterator[Any]:
-    """The authors' scheme, with a plain batched resampling."""
+    """Yield batches by the authors' scheme, with a plain batched resampling."""
     x, masks = stacks
     generator = torch.Generator().manual_seed(0)
     while True:
@@ -99,18 +99,18 @@ class Transformed(Dataset[Any]):
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:
-    """Epoch after epoch."""
+    """Yield the batches of epoch after epoch."""
     while True:
         yield from loader
 
 
-def loaded(dataset: Dataset[Any], workers: int, loader: Any = DataLoader, **more: Any) -> Iterator[Any]:
-    """Shuffled batches of a peer."""
-    return endless(loader(dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0, **more))
+def loaded(dataset: Dataset[Any], workers: int, loader: Any = DataLoader, **options: Any) -> Iterator[Any]:
+    """Yield shuffled batches of a peer."""
+    return endless(loader(dataset, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0, **options))
 
 
 def monai_dataset(stacks: Stacks) -> Any:
-    """MONAI: CacheDataset, RandAffined, RandFlipd; not lazily, which 1.6 cannot do with images of two dimensions."""
+    """Return MONAI's CacheDataset with RandAffined and RandFlipd; MONAI 1.6 cannot resample 2-D images lazily."""
     from monai.data import CacheDataset
     from monai.transforms import Compose, RandAffined, RandFlipd
 
@@ -125,7 +125,7 @@ def monai_dataset(stacks: Stacks) -> Any:
 
 
 def torchio_dataset(stacks: Stacks) -> Any:
-    """TorchIO: RandomAffine, RandomFlip on volumes of one slice."""
+    """Return a dataset with TorchIO's RandomAffine and RandomFlip on volumes of one slice."""
     import torchio as tio
 
     side = stacks[0].shape[-1] * SHIFT
@@ -144,7 +144,7 @@ def torchio_dataset(stacks: Stacks) -> Any:
 
 
 def batchgenerators_dataset(stacks: Stacks) -> Any:
-    """batchgeneratorsv2: SpatialTransform (its shift is a random centre), MirrorTransform."""
+    """Return a dataset with batchgeneratorsv2's SpatialTransform (a shift is a random centre) and MirrorTransform."""
     from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
     from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 
@@ -163,11 +163,11 @@ def batchgenerators_dataset(stacks: Stacks) -> Any:
 
 
 def peers(stacks: Stacks) -> tuple[dict[str, Callable[[], Iterator[Any]]], list[str]]:
-    """Every peer in every setting, and the peers that are not installed."""
-    found: dict[str, Callable[[], Iterator[Any]]] = {"copies": lambda: copies(stacks)}
+    """Return every peer in every setting, and the peers that are not installed."""
+    settings: dict[str, Callable[[], Iterator[Any]]] = {"copies": lambda: copies(stacks)}
     cached = monai_dataset(stacks)
     for workers in (0, CORES):
-        found[f"monai workers={workers}"] = lambda w=workers: loaded(cached, w)
+        settings[f"monai workers={workers}"] = lambda w=workers: loaded(cached, w)
     missing = []
     for name, make in (("torchio", torchio_dataset), ("batchgeneratorsv2", batchgenerators_dataset)):
         try:
@@ -176,12 +176,12 @@ def peers(stacks: Stacks) -> tuple[dict[str, Callable[[], Iterator[Any]]], list[
             missing.append(f"{name} ({error})")
             continue
         for workers in (0, CORES):
-            found[f"{name} workers={workers}"] = lambda d=dataset, w=workers: loaded(d, w)
-    return found, missing
+            settings[f"{name} workers={workers}"] = lambda d=dataset, w=workers: loaded(d, w)
+    return settings, missing
 
 
 def timed(batches: Iterator[Any]) -> Callable[[], None]:
-    """Take the batches of an epoch."""
+    """Return a function that takes the batches of an epoch."""
 
     def take() -> None:
         for _ in range(BATCHES):
@@ -194,14 +194,14 @@ def main() -> None:
     """Print samples per second of ours and of every peer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", default="", help="only the settings whose name contains this")
-    wanted = parser.parse_args().peer
+    peer = parser.parse_args().peer
     keep_freed_memory()  # as a training on CPUs does; it serves the peers too
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.redirect_stderr(io.StringIO()):
             data = our_data(write_prepared(Path(folder), SCANS))
-        found, missing = peers(in_memory(data))
+        installed, missing = peers(in_memory(data))
         running = {"ours": timed(ours(data))}
-        running |= {name: timed(start()) for name, start in found.items() if wanted in name}
+        running |= {name: timed(start()) for name, start in installed.items() if peer in name}
         seconds = interleaved(running, REPEATS)
         speeds = {name: BATCH * BATCHES / median(values) for name, values in seconds.items()}
         best = max((name for name in speeds if name != "ours"), key=speeds.__getitem__)

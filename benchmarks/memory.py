@@ -20,7 +20,7 @@ FEW, MANY, SLICES, SIZE, BATCHES = 20, 200, 40, 128, 300
 
 
 def read(prepared: Path) -> None:
-    """Take batches and print the largest resident size in MB."""
+    """Take batches, then print the largest resident size in MB."""
     from benchmarks.input_pipeline import our_data, ours
 
     for _ in islice(ours(our_data(prepared)), BATCHES):
@@ -29,19 +29,19 @@ def read(prepared: Path) -> None:
 
 
 def resident_mb(prepared: Path) -> float:
-    """Largest resident size of a fresh process that reads a cohort."""
+    """Return the largest resident size of a fresh process that reads a cohort."""
     command = [sys.executable, "-m", "benchmarks.memory", "--read", str(prepared)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.splitlines()[-1])
+    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(process.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Print MB of both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--read", type=Path, help="only read this prepared cohort")
-    chosen = parser.parse_args().read
-    if chosen:
-        return read(chosen)
+    prepared = parser.parse_args().read
+    if prepared:
+        return read(prepared)
     from benchmarks.prepared_example import write_prepared
 
     with tempfile.TemporaryDirectory() as folder:

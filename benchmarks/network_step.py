@@ -2,9 +2,9 @@
 
 Forward, loss, backward and Adam of UNet-1 on one batch in memory. The other is plain PyTorch: float32,
 default layout, glibc's defaults. Ours is what every training here does: channels_last, bf16 autocast where the hardware
-has it, and freed memory kept (`training/host_memory.py`). `others` has the ways between, each with one thing
-more, and with `--compile` ours under torch.compile, whose first step takes a minute. Two processes, one with each
-allocator setting, take turns.
+has it, and freed memory kept (`training/host_memory.py`). `others` has the steps between, each with one setting more,
+and with `--compile` ours under torch.compile, whose first step takes a minute. Two processes, one with each allocator
+setting, take turns.
 
     python -m benchmarks.network_step --compile
 """
@@ -46,7 +46,7 @@ class Step:
         self.target = (torch.rand(shape, device=self.device)[:, :1] > 0.9).to(torch.int8)
 
     def __call__(self) -> None:
-        """One step, done when this returns."""
+        """Take one step and wait until it is done."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             loss = dice_loss(self.network(self.x), self.target, valid=self.target >= 0)
         self.optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""A scan of 300 slices of 512 x 512, from its file to masks and volumes, against two other ways, as one JSON line.
+"""Seconds from the file of 300 slices of 512 x 512 to masks and volumes, beside two other ways, as one JSON line.
 
 The claim: twice as fast as a slice-by-slice loop and as lungmask's inference with a network of the same size, in at
 most 2 GiB. Ours is what `make predict` does up to there: reading, checks, lungs by classical image processing, the
@@ -51,7 +51,7 @@ SLICES, SIDE, PREPARED, SPACING_MM = 300, 512, 256, (0.7, 0.7, 1.0)
 
 
 def write_scan(path: Path) -> None:
-    """A phantom patient enlarged to the size of a thin-slice scan, with noise, as compressed NIfTI."""
+    """Write a phantom patient enlarged to a thin-slice scan, with noise, as compressed NIfTI."""
     small = make_phantom(1, "A", positive=True, size=SIDE // 4, slices=SLICES // 10).hu
     rng = np.random.default_rng(0)
     hu = np.repeat(zoom(small.astype(np.float32), (1, 4, 4), order=1), 10, axis=0)
@@ -61,22 +61,22 @@ def write_scan(path: Path) -> None:
 
 
 def write_module(path: Path) -> None:
-    """A checkpoint of stage 1 with random weights, of the paper's size."""
+    """Write a checkpoint of stage 1 with random weights, of the paper's size."""
     torch.manual_seed(0)
     module = InfectionModule()
-    about = {"task": "infection", "size": PREPARED, "arguments": dict(module.hparams)}
-    write_checkpoint({"ground_glass": about, "state_dict": module.state_dict()}, path)
+    description = {"task": "infection", "size": PREPARED, "arguments": dict(module.hparams)}
+    write_checkpoint({"ground_glass": description, "state_dict": module.state_dict()}, path)
 
 
 def ours(checkpoint: Path, scan: Path, folder: Path) -> None:
-    """`make predict` without the page."""
+    """Do `make predict` without the page."""
     result = Segmenter([checkpoint]).segment(Source("scan", scan))
     for name, mask in result.masks.items():
         write_mask(mask, result.scan, folder / f"{name}.nii.gz")
 
 
 def slice_by_slice(checkpoint: Path, scan: Path, folder: Path) -> dict[str, float]:
-    """One slice after the other; returns ml."""
+    """Segment one slice after the other; return ml."""
     image = nibabel.load(scan)
     hu = np.ascontiguousarray(np.asarray(image.dataobj).T)
     lung = classical_lungs(hu, SPACING_MM[::-1])
@@ -98,14 +98,14 @@ def slice_by_slice(checkpoint: Path, scan: Path, folder: Path) -> dict[str, floa
 
 
 class AnswersLungs(nn.Module):
-    """Costs what a network costs, and answers with air inside the image's middle."""
+    """A network that is run for its cost and answers with the air of the image as lungs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last).eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, 1, H, W) as lungmask scales it -> scores (B, 3, H, W)."""
+        """Return scores (B, 3, H, W) of x (B, 1, H, W) as lungmask scales it."""
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=BF16):
             logits = self.network(x).float()
         air = (x < 0.4).float()
@@ -114,7 +114,7 @@ class AnswersLungs(nn.Module):
 
 
 def lungmask_inference(network: nn.Module, scan: Path, folder: Path) -> float:
-    """lungmask as its documentation shows it; returns ml."""
+    """Run lungmask as its documentation shows it; return ml."""
     import SimpleITK
     from lungmask import LMInferer
 
@@ -132,7 +132,7 @@ def lungmask_inference(network: nn.Module, scan: Path, folder: Path) -> float:
 
 
 def peers(checkpoint: Path, scan: Path, folder: Path) -> tuple[dict[str, Callable[[], Any]], list[str]]:
-    """What ours is compared with, and what is missing."""
+    """Return the peers by name, and those that are not installed."""
     others: dict[str, Callable[[], Any]] = {"slice_by_slice": lambda: slice_by_slice(checkpoint, scan, folder)}
     try:
         from lungmask.resunet import UNet as Own
@@ -146,10 +146,10 @@ def peers(checkpoint: Path, scan: Path, folder: Path) -> tuple[dict[str, Callabl
 
 
 def peak_gib(checkpoint: Path, scan: Path, folder: Path) -> float:
-    """Peak resident memory of `make predict`, GiB."""
+    """Return the peak resident memory of `make predict`, GiB."""
     command = [sys.executable, "-m", "benchmarks.new_scan", "--peak", str(checkpoint), str(scan), str(folder / "peak")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
-    return float(done.stdout.split()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    return float(process.stdout.split()[-1])
 
 
 def main() -> None:
@@ -165,7 +165,7 @@ def main() -> None:
     if options.peak:
         checkpoint, scan, out = map(Path, options.peak)
         Segmenter([checkpoint]).predict(Source("scan", scan), out)
-        # Not getrusage: its maximum includes that of the process that started this one.
+        # Not getrusage, whose maximum includes the process that started this one.
         status = Path("/proc/self/status").read_text()
         print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
         return
@@ -179,12 +179,12 @@ def main() -> None:
             others.pop("lungmask, own network", None)
         started = time.perf_counter()
         seconds = interleaved({"ours": lambda: ours(checkpoint, scan, folder), **others}, options.repeats)
-        took = time.perf_counter() - started
+        whole_s = time.perf_counter() - started
         peak = peak_gib(checkpoint, scan, folder)
     medians = {name: median(values) for name, values in seconds.items()}
     best = min(medians[name] for name in others)
-    more = {"peak_gib": peak, "missing": missing, "precision": fastest_precision(), "whole_s": took}
-    line("new_scan", medians["ours"], best, "s", options.repeats, others=medians, **more)
+    details = {"peak_gib": peak, "missing": missing, "precision": fastest_precision(), "whole_s": whole_s}
+    line("new_scan", medians["ours"], best, "s", options.repeats, others=medians, **details)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How hard the phantom is for the -200 HU threshold, and where its false positives lie, as one JSON line.
+"""Difficulty of the phantom for the -200 HU threshold, and the place of its false positives, as one JSON line.
 
-Takes the infected region that a trained model predicts on the test scans, so the figures are those of metrics.json.
+It takes the infected region that a trained model predicts on the test scans, so the figures are those of metrics.json.
 
     python -m benchmarks.phantom_hardness --ckpt runs/unet_em/latest/best.ckpt
 """
@@ -21,7 +21,7 @@ VESSEL_SHARE = 0.3  # of a voxel's volume: from here on it shows as a vessel
 
 
 def vessels_on_prepared_grid(truth: Path, size: int) -> np.ndarray:
-    """bool (Z, size, size): where the phantom's truth file has a vessel."""
+    """Return the vessels of the phantom's truth file, bool (Z, size, size)."""
     with np.load(truth) as arrays:
         vessels = arrays["vessels"] / 255 > VESSEL_SHARE
         return plan_transform(vessels.shape, tuple(arrays["spacing_mm"]), size).apply_mask(vessels) > 0
@@ -44,12 +44,12 @@ def main() -> None:
         x = network_units(batch["image"]) * batch["lung"]
         with torch.inference_mode():
             infected = (module.segment(x)["infection"] > 0.5) & batch["lung"]
-        found = (infected[:, 0] & (batch["image"][:, batch["image"].shape[1] // 2] > -200)).numpy()
+        dense = (infected[:, 0] & (batch["image"][:, batch["image"].shape[1] // 2] > -200)).numpy()
         truth = (batch["target"][:, 1] > 0).numpy() & batch["lung"][:, 0].numpy()
         vessels = vessels_on_prepared_grid(Path(options.cohort).parent / "truth" / f"{scan_id}.npz", module.size)
-        tp, fn, fp = tp + (found & truth).sum(), fn + (~found & truth).sum(), fp + (found & ~truth).sum()
-        fp_on_vessels += (found & ~truth & vessels).sum()
-        dice += [2 * (found & truth).sum() / (found.sum() + truth.sum())] if truth.any() else []
+        tp, fn, fp = tp + (dense & truth).sum(), fn + (~dense & truth).sum(), fp + (dense & ~truth).sum()
+        fp_on_vessels += (dense & ~truth & vessels).sum()
+        dice += [2 * (dense & truth).sum() / (dense.sum() + truth.sum())] if truth.any() else []
     line = {
         "name": "phantom_hardness",
         "threshold_dice": np.mean(dice),

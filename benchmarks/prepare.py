@@ -28,7 +28,7 @@ REPEATS = 3
 
 
 def write_series(folder: Path) -> None:
-    """A chest of smooth random tissue: what the voxels show does not change the time."""
+    """Write a series of random voxels: their content does not change the time."""
     from ct.files.dicom.export import write_dicom_series
 
     rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def write_series(folder: Path) -> None:
 
 
 def ours() -> Callable[[Path], Any]:
-    """`ct.files.read` and the transform of `ct.resample`."""
+    """Return a run of `ct.files.read` and the transform of `ct.resample`."""
     from ct.files.read import read_scan
     from ct.resample import plan_transform
 
@@ -51,7 +51,7 @@ def ours() -> Callable[[Path], Any]:
 
 
 def sitk() -> Callable[[Path], Any]:
-    """SimpleITK with the authors' steps."""
+    """Return a run of SimpleITK with the authors' steps."""
     import SimpleITK
 
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -86,7 +86,7 @@ def sitk() -> Callable[[Path], Any]:
 
 
 def monai() -> Callable[[Path], Any]:
-    """MONAI: LoadImaged, Spacingd, Resized."""
+    """Return a run of MONAI's LoadImaged, Spacingd, Resized."""
     import torch
     from monai.transforms import Compose, LoadImaged, Resized, Spacingd
 
@@ -105,7 +105,7 @@ WAYS = {"ours": ours, "simpleitk": sitk, "monai": monai}
 
 
 def measure(way: str, folder: Path) -> None:
-    """Print seconds of the second run, and MB that preparing takes."""
+    """Print seconds of a second run, and MB that the first one took."""
     run = WAYS[way]()
     before = peak_mb()
     run(folder)
@@ -120,9 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--way", choices=WAYS, help="only this, of --folder")
     parser.add_argument("--folder", type=Path, help="a DICOM series")
-    chosen = parser.parse_args()
-    if chosen.way:
-        return measure(chosen.way, chosen.folder)
+    options = parser.parse_args()
+    if options.way:
+        return measure(options.way, options.folder)
     figures: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         write_series(Path(name))
@@ -130,8 +130,8 @@ def main() -> None:
         for _ in range(REPEATS):
             for way, results in figures.items():
                 command = [sys.executable, "-m", "benchmarks.prepare", "--way", way, "--folder", name]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                results.append(json.loads(done.stdout.splitlines()[-1]))
+                process = subprocess.run(command, check=True, capture_output=True, text=True)
+                results.append(json.loads(process.stdout.splitlines()[-1]))
     speeds = {way: read_mb / median([seconds for seconds, _ in results]) for way, results in figures.items()}
     memory = {way: round(median([mb for _, mb in results])) for way, results in figures.items()}
     best = max((way for way in WAYS if way != "ours"), key=speeds.__getitem__)

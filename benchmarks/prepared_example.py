@@ -1,4 +1,4 @@
-"""A prepared cohort to measure on: one phantom patient at a size of real scans, several times with other noise."""
+"""A prepared cohort for benchmarks: one phantom patient at the size of real scans, repeated with other noise."""
 
 import json
 from pathlib import Path
@@ -13,9 +13,9 @@ def write_prepared(out: Path, scans: int, slices: int = 24, size: int = 256) -> 
     """Write index.csv and the folders of `scans` training scans, as `cohort.prepare.prepare_cohort` leaves them.
 
     Args:
-        out: The folder, which must not hold them yet.
-        scans: How many.
-        slices: Of each.
+        out: A folder that does not hold them yet.
+        scans: Number of scans.
+        slices: Number of slices of each.
         size: Pixels along each side.
     """
     phantom = make_phantom(1, "A", positive=True, size=size, slices=slices)

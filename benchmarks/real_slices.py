@@ -1,7 +1,7 @@
-"""How well a model's infected share of the lung ranks the labelled slices of a real scan, as one JSON line.
+"""Ranking of the labelled slices of a real scan by the infected share that a model predicts, as one JSON line.
 
 Area alone is confounded by how much lung a slice shows, so the same AUC is given for lung area and for a plain HU
-threshold inside the lungs; and the share found on a normal scan, where nothing should be found.
+threshold inside the lungs; and the share on a normal scan, which should be 0.
 
     python -m benchmarks.real_slices --ckpt runs/unet_em/latest/best.ckpt --data ../shared/data/covidctmd_dev
 """
@@ -23,13 +23,13 @@ PLAIN_THRESHOLD_HU = -600
 
 
 def auc(score: np.ndarray, label: np.ndarray) -> float:
-    """Area under the ROC curve: the Mann-Whitney statistic, scaled."""
-    with_it, without = score[label == 1], score[label == 0]
-    return float(mannwhitneyu(with_it, without).statistic / (len(with_it) * len(without)))
+    """Return the area under the ROC curve: the Mann-Whitney statistic, scaled."""
+    positive, negative = score[label == 1], score[label == 0]
+    return float(mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative)))
 
 
 def label_of_slices(table: pd.DataFrame, z_mm: np.ndarray) -> np.ndarray:
-    """Label of the nearest labelled slice for each slice position z_mm (Z,), from columns z_mm and slice_infected."""
+    """Return the label of the nearest row of table (z_mm, slice_infected) for each position z_mm (Z,)."""
     nearest = np.abs(z_mm[:, None] - table["z_mm"].to_numpy()[None]).argmin(1)
     return table["slice_infected"].to_numpy()[nearest]
 

@@ -1,4 +1,4 @@
-"""How well weak labels read from X-ray reports agree with the experts, beside plain keywords: a table and a JSON line.
+"""Agreement of weak labels from X-ray reports with experts, beside plain keywords: a table and a JSON line.
 
 The reports are those of OpenI (Indiana University), their expert labels those of the SARLE labeler: label 1 if the
 report says that the patient has the finding. Only stated findings count as positive.
@@ -42,24 +42,24 @@ def agreement(predicted: Mapping[str, bool], truth: pd.Series) -> dict[str, floa
     """Compare predictions with the truth.
 
     Args:
-        predicted: Whether the finding is present, by file name.
+        predicted: Presence of the finding, by file name.
         truth: Labels 0 or 1, indexed by file name.
 
     Returns:
         n, tp, fp, fn, f1, and precision and recall with the ends of their 95 % Wilson intervals (_low, _high).
     """
-    said, present = truth.index.map(predicted).to_numpy(bool), truth.to_numpy() == 1
-    tp, fp, fn = int((said & present).sum()), int((said & ~present).sum()), int((~said & present).sum())
+    positive, present = truth.index.map(predicted).to_numpy(bool), truth.to_numpy() == 1
+    tp, fp, fn = int((positive & present).sum()), int((positive & ~present).sum()), int((~positive & present).sum())
     scores: dict[str, float] = {"n": len(truth), "tp": tp, "fp": fp, "fn": fn, "f1": 2 * tp / (2 * tp + fp + fn)}
-    for name, of in (("precision", tp + fp), ("recall", tp + fn)):
-        share = binomtest(tp, of)
+    for name, total in (("precision", tp + fp), ("recall", tp + fn)):
+        share = binomtest(tp, total)
         interval = share.proportion_ci(method="wilson")
         scores |= {name: share.statistic, f"{name}_low": interval.low, f"{name}_high": interval.high}
     return scores
 
 
 def table_row(finding: str, method: str, scores: Mapping[str, float]) -> str:
-    """One row under the head that `main` prints."""
+    """Return a row below the head that `main` prints."""
     shares = [f"{scores[s]:.3f} ({scores[s + '_low']:.3f}..{scores[s + '_high']:.3f})" for s in ("precision", "recall")]
     return (
         f"{finding:14}{method:9}{scores['n']:5}{scores['tp'] + scores['fn']:9}  {'  '.join(shares)}  {scores['f1']:.3f}"
@@ -74,15 +74,15 @@ def main() -> None:
     result: dict[str, object] = {"name": "report_labels"}
     print(f"{'finding':14}{'method':9}{'n':>5}  present  {'precision (95 %)':20}  {'recall (95 %)':20}  F1")
     for finding, column in LABEL_COLUMN.items():
-        truth, found = labels[column], {name: weak_label(text, finding) for name, text in texts.items()}
+        truth, label_of = labels[column], {name: weak_label(text, finding) for name, text in texts.items()}
         methods = {
             "keywords": {name: KEYWORD[finding] in text.lower() for name, text in texts.items()},
-            "rules": {name: label.value == 1 for name, label in found.items()},
+            "rules": {name: label.value == 1 for name, label in label_of.items()},
         }
         for method, predicted in methods.items():
             result[f"{finding}_{method}"] = scores = agreement(predicted, truth)
             print(table_row(finding, method, scores))
-        for name, label in found.items():
+        for name, label in label_of.items():
             if (label.value == 1) != (truth[name] == 1):
                 print(f"  expert {truth[name]}, rules {label.value}, {name}: {label.sentence}")
     print(json.dumps(result))

@@ -1,4 +1,4 @@
-"""What ranks exchange and hold, measured on the real objects, and what that makes of a million scans: a table, a line.
+"""Bytes that ranks exchange and hold, measured on the real objects and scaled to a million scans: tables, a JSON line.
 
 python -m benchmarks.scaling
 """
@@ -32,18 +32,18 @@ MODULES: dict[str, nn.Module] = {
 
 
 def bytes_of(tensors: Any) -> int:
-    """Bytes of all tensors."""
+    """Sum the bytes of all tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def state_bytes_per_slice(module: nn.Module) -> float:
-    """Bytes of evaluation tables for a slice."""
+    """Return the bytes of evaluation tables for a slice."""
     states = [state for table in module.modules() for state in getattr(table, "_defaults", {}).values()]
     return bytes_of(states) / MEASURED
 
 
 def exchanged(module: Any) -> dict[str, float]:
-    """Bytes that go through all ranks: in a step, once an epoch, and in a test for each slice."""
+    """Return the bytes exchanged by all ranks: in a step, once an epoch, and in a test for each slice."""
     norms = [n for n in module.modules() if isinstance(n, nn.BatchNorm2d) and n.weight.requires_grad]
     return {
         "step_gradients": bytes_of(p for p in module.parameters() if p.requires_grad),
@@ -55,7 +55,7 @@ def exchanged(module: Any) -> dict[str, float]:
 
 
 def held() -> dict[str, float]:
-    """Bytes that every rank holds for a slice: latent labels and regions of stage 2, and the table of slices."""
+    """Return the bytes that a rank holds for a slice: latent labels and regions of stage 2, and the table of slices."""
     store = MaskStore(MEASURED, (SIZE, SIZE), torch.device("cpu"))
     scans = pd.DataFrame(
         {"scan_id": ["S000001"] * MEASURED, "patient_id": ["p0123456789ab"] * MEASURED, "site": ["A"] * MEASURED}
@@ -73,7 +73,7 @@ def held() -> dict[str, float]:
 
 
 def readable(size: float) -> str:
-    """Bytes with a prefix."""
+    """Format bytes with a prefix."""
     for prefix in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {prefix}"
@@ -82,7 +82,7 @@ def readable(size: float) -> str:
 
 
 def grown(of_em: dict[str, float], of_rank: dict[str, float]) -> list[list[str]]:
-    """A row per number of scans: what stage 2 exchanges and holds."""
+    """Return a row per number of scans with what stage 2 exchanges and holds."""
     rows = []
     for scans in SCANS:
         slices = scans * SLICES_PER_SCAN

@@ -1,4 +1,4 @@
-"""Claim: `train.py --help` takes at most 1.3 times as long as importing what nobody can do without.
+"""Claim: `train.py --help` takes at most 1.3 times as long as importing the libraries that it needs anyway.
 
 Compared with `import torch, pytorch_lightning, monai` alone, each in a fresh interpreter.
 
@@ -17,7 +17,7 @@ REPEATS = 5
 
 
 def fresh(*arguments: str) -> Callable[[], None]:
-    """Run Python once with these arguments."""
+    """Return a function that runs Python once with these arguments."""
 
     def run() -> None:
         subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True, capture_output=True)

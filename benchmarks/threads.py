@@ -1,4 +1,4 @@
-"""Steps per second of a training alone and beside five others, waiting as the project and as libgomp, as one JSON line.
+"""Steps per second of a training alone and beside five others, by the way its threads wait, as one JSON line.
 
 The claim: processes that find the machine busy do together at least three times as many steps as with OpenMP's own
 spinning, and one alone on an idle machine not fewer than 0.95 of them. Each process trains the phantom's UNet (64 x 64,
@@ -35,7 +35,7 @@ KINDS: dict[str, dict[str, str]] = {
 
 
 def train(seconds: float) -> float:
-    """Steps per second of this process."""
+    """Train and return the steps per second of this process."""
     network = UNet(7, 1, CHANNELS).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     x = torch.randn(BATCH_SIZE, 7, SIZE, SIZE).to(memory_format=torch.channels_last)
@@ -54,7 +54,7 @@ def train(seconds: float) -> float:
 
 
 def together(processes: int, kind: str, seconds: float) -> float:
-    """Steps per second of several processes at once, summed."""
+    """Run several processes at once and return their steps per second, summed."""
     clean = {name: value for name, value in os.environ.items() if name not in (waiting.POLICY, waiting.SPINS)}
     command = [sys.executable, "-m", "benchmarks.threads", "--train", str(seconds)]
     running: list[Any] = [
@@ -82,8 +82,8 @@ def main() -> None:
             six[kind].append(together(PROCESSES, kind, options.seconds))
     figures = {
         f"{name}, {kind}": median(values)
-        for name, of in (("alone", alone), (f"{PROCESSES} processes", six))
-        for kind, values in of.items()
+        for name, speeds in (("alone", alone), (f"{PROCESSES} processes", six))
+        for kind, values in speeds.items()
     }
     line("threads", median(six["busy"]), median(six["own"]), "steps/s", options.repeats, figures=figures)
 

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: repeats that take turns, and one JSON line."""
+"""Measurement shared by all benchmarks: repeats that take turns, and one JSON line."""
 
 import json
 import statistics
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every call, by name.
+    """Time functions in turns and return the seconds of every call, by name.
 
-    The functions take turns, so what else the machine does meanwhile slows all of them alike. Each is called once
-    before, which is not counted: caches, compilers and pools start then.
+    In turns, other load of the machine slows all of them alike. A first call of each is not counted: caches, compilers
+    and pools start then.
 
     Args:
-        functions: What to time.
+        functions: The functions to time.
         repeats: Counted calls of each.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
@@ -29,26 +29,27 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dic
 
 
 def median(values: list[float]) -> float:
-    """Median of the repeats."""
+    """Return the median of the repeats."""
     return statistics.median(values)
 
 
 def peak_mb() -> float:
-    """Largest resident size of this process so far, in MB (Linux)."""
+    """Return the largest resident size of this process so far, in MB (Linux)."""
     # ru_maxrss would be that of the process that started this one, where that was larger.
     status = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1000
 
 
-def line(name: str, ours: float, other: float, unit: str, n: int, **more: Any) -> None:
+def line(name: str, ours: float, other: float, unit: str, n: int, **details: Any) -> None:
     """Print the one JSON line of a benchmark: `ratio` is ours / other.
 
     Args:
         name: The claim.
         ours: Our figure.
         other: The figure it is compared with.
-        unit: Of both.
+        unit: Unit of both.
         n: Counted repeats.
-        more: What else a reader needs, such as every peer's figure.
+        details: Further figures, such as those of every peer.
     """
-    print(json.dumps({"name": name, "ours": ours, "other": other, "ratio": ours / other, "unit": unit, "n": n} | more))
+    figures = {"name": name, "ours": ours, "other": other, "ratio": ours / other, "unit": unit, "n": n}
+    print(json.dumps(figures | details))

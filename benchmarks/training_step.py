@@ -1,4 +1,4 @@
-"""Samples per second of `trainer.fit` in steady state against a bare loop of the same network, as one JSON line.
+"""Samples per second of `trainer.fit` in steady state, beside a bare loop of the same network, as one JSON line.
 
 The claim: reading, augmenting, logging and Lightning cost at most 5 % of a training. Ours is stage 1 as `make train`
 trains it, from memory-mapped scans on disk to the optimiser's step, with its callbacks, logger and progress bar; the
@@ -47,10 +47,10 @@ class Example(InfectionData):
         self.prepared = prepared
 
     def prepare_data(self) -> None:
-        """Nothing: it is done."""
+        """Do nothing: the data are prepared."""
 
     def setup(self, stage: str) -> None:
-        """Nothing: there is only a training split."""
+        """Do nothing: there is only a training split."""
 
 
 class Clock(Callback):
@@ -67,12 +67,12 @@ class Clock(Callback):
 
     @property
     def seconds(self) -> float:
-        """Of the counted steps."""
+        """Seconds of the counted steps."""
         return float(self.times[WARM_UP + self.steps] - self.times[WARM_UP])
 
 
 def fit(folder: Path, size: int, channels: int, augmentation: Augmentation, steps: int, num_workers: int) -> float:
-    """Seconds of `steps` steps of stage 1 as train.py trains it."""
+    """Train stage 1 as train.py does; return the seconds of `steps` steps."""
     clock = Clock(steps)
     trainer = Trainer(
         max_steps=WARM_UP + steps + 1,
@@ -128,7 +128,7 @@ class BareLoop:
 def compare(
     size: int, channels: int, augmentation: Augmentation, steps: int, repeats: int, num_workers: int
 ) -> dict[str, float]:
-    """Samples per second of the fit and of the bare loop."""
+    """Measure samples per second of the fit and of the bare loop."""
     with tempfile.TemporaryDirectory() as folder:
         needed = (WARM_UP + steps + 2) * BATCH_SIZE
         prepared = write_prepared(Path(folder) / "prepared", scans=-(-needed // 16), size=size)

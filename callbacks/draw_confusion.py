@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from ct.classes import ClassSet
+from metrics.group_summary import shares_of_truth
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -44,14 +45,13 @@ def draw_confusion(table: NDArray[np.int64], classes: ClassSet) -> Any:
     Returns:
         A matplotlib figure.
     """
-    known = table[:-1]
-    total = known.sum(1, keepdims=True)
-    share = np.divide(known, total, out=np.full(known.shape, np.nan), where=total > 0)
+    labelled = table[:-1]
+    share = shares_of_truth(labelled)
     figure, axis = plt.subplots(figsize=(6.2, 5.2), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     names = [f"{index} {leaf.name}" for index, leaf in enumerate(classes.leaves)]
     axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    voxels = [f"{name}\n(n = {count:,})" for name, count in zip(names, total[:, 0], strict=True)]
+    voxels = [f"{name}\n(n = {count:,})" for name, count in zip(names, labelled.sum(1), strict=True)]
     axis.set_yticks(range(len(names)), voxels)
     axis.set(
         xlabel="model",

@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from tqdm import tqdm
 
 from evaluation.find_run import find_run
-from evaluation.report.drawing import LINE_COLOURS, MARKERS
+from evaluation.report.drawing import point_styles
 from evaluation.report.report_folder import ReportFolder
 from evaluation.run_data import Run, read_run
 from evaluation.statistics import between, paired_comparison
@@ -37,10 +37,10 @@ MOST_NAMES = 40
 
 
 def common_findings(a: Run, b: Run) -> list[str]:
-    """What both runs are judged by.
+    """Return the findings that both runs are judged by.
 
     Raises:
-        ValueError: Nothing is.
+        ValueError: There is none.
     """
     both = [finding for finding in a.findings if finding in b.findings]
     if not both:
@@ -52,21 +52,21 @@ def common_findings(a: Run, b: Run) -> list[str]:
 
 
 def common_scans(a: Run, b: Run) -> list[str]:
-    """The scans that both runs were tested on, in the order of the first, their truths being the same in every voxel.
+    """Return the scans that both runs were tested on, in the order of the first, after comparing their truths.
 
     Raises:
-        ValueError: There are none, masks are missing, or the truths differ.
+        ValueError: There are none, masks are missing, or the truths differ in a voxel.
     """
     for run in (a, b):
         if not run.has_masks:
             raise ValueError(f"{run.folder}: no masks of its test scans; make them with make compare, or SAVE_MASKS=1")
-    both = [scan_id for scan_id in a.scans["scan_id"] if scan_id in set(b.scans["scan_id"])]
-    if not both:
+    scans = [scan_id for scan_id in a.scans["scan_id"] if scan_id in set(b.scans["scan_id"])]
+    if not scans:
         raise ValueError(
             f"{a.folder} and {b.folder} were tested on no scan in common; expected runs on the same test split"
         )
     findings = common_findings(a, b)
-    for scan_id in tqdm(both, "truths", unit="scan", leave=False, disable=None):
+    for scan_id in tqdm(scans, "truths", unit="scan", leave=False, disable=None):
         truths = [{finding: run.pair(scan_id, finding)[0] for finding in findings} for run in (a, b)]
         differing = [finding for finding in findings if not np.array_equal(truths[0][finding], truths[1][finding])]
         if differing:
@@ -74,28 +74,28 @@ def common_scans(a: Run, b: Run) -> list[str]:
                 f"scan {scan_id}: the truth of {differing[0]} differs between {a.folder} and {b.folder}; expected runs "
                 "on the same cohort prepared at the same size, both tested since it last changed"
             )
-    return both
+    return scans
 
 
 def scan_values(run: Run, finding: str) -> pd.DataFrame:
-    """What is compared, per scan: patient, site and the columns of FIGURES; indexed by scan_id, NaN where undefined.
+    """Return the figures of each scan: patient, site and the columns of FIGURES; indexed by scan_id, NaN if undefined.
 
-    Volumes are of the voxels of known truth inside the lungs. With the finding in the truth there is no
-    false_positive_ml, without it no dice and no iou.
+    Volumes are of the labelled voxels inside the lungs. A scan with the finding has no false_positive_ml, one without
+    it no dice and no iou.
     """
     scans = run.scans.set_index("scan_id")
     tp, fp, fn, tn = counts(tables_of(scans, finding))
-    ml, known = scans["voxel_ml"].to_numpy(float), tp + fp + fn + tn > 0
-    without = known & (tp + fn == 0)
+    ml, judged = scans["voxel_ml"].to_numpy(float), tp + fp + fn + tn > 0
+    negative = judged & (tp + fn == 0)
     return pd.DataFrame(
         {"patient": scans["patient"], "site": scans["site"], "dice": scans[f"{finding}_dice"]}
-        | {"iou": scans[f"{finding}_iou"], "volume_error_ml": np.where(known, np.abs(fp - fn), np.nan) * ml}
-        | {"false_positive_ml": np.where(without, fp, np.nan) * ml}
+        | {"iou": scans[f"{finding}_iou"], "volume_error_ml": np.where(judged, np.abs(fp - fn), np.nan) * ml}
+        | {"false_positive_ml": np.where(negative, fp, np.nan) * ml}
     )
 
 
 def paired_scans(a: Run, b: Run) -> pd.DataFrame:
-    """One row per finding and scan in common: finding, scan_id, patient, site, and every figure as <figure>_a, _b."""
+    """Return a row per finding and common scan: finding, scan_id, patient, site, and every figure as <figure>_a, _b."""
     scans = common_scans(a, b)
     tables = []
     for finding in common_findings(a, b):
@@ -108,7 +108,7 @@ def paired_scans(a: Run, b: Run) -> pd.DataFrame:
 
 
 def comparison_table(pairs: pd.DataFrame, name_a: str, name_b: str) -> pd.DataFrame:
-    """Of every finding and figure the means, their difference with its interval by patient, and Wilcoxon's test.
+    """Return the means of every finding and figure, their difference with its interval by patient, and Wilcoxon's test.
 
     Args:
         pairs: Rows of `paired_scans`.
@@ -117,22 +117,22 @@ def comparison_table(pairs: pd.DataFrame, name_a: str, name_b: str) -> pd.DataFr
     """
     rows = []
     for finding in pairs["finding"].unique():
-        here = pairs[pairs["finding"] == finding]
+        scans = pairs[pairs["finding"] == finding]
         for figure, label in FIGURES.items():
-            first, second = here[f"{figure}_a"], here[f"{figure}_b"]
+            first, second = scans[f"{figure}_a"], scans[f"{figure}_b"]
             both = first.notna() & second.notna()
             if both.any():
-                found = paired_comparison(first, second, here["patient"])
+                test = paired_comparison(first, second, scans["patient"])
                 rows.append(
                     {"finding": finding, "figure": label, name_a: first[both].mean(), name_b: second[both].mean()}
-                    | {"difference": found.mean_difference, "low": found.low, "high": found.high}
-                    | {"p (Wilcoxon)": found.wilcoxon_p, "n": found.n, "left out": found.left_out}
+                    | {"difference": test.mean_difference, "low": test.low, "high": test.high}
+                    | {"p (Wilcoxon)": test.wilcoxon_p, "n": test.n, "left out": test.left_out}
                 )
     return pd.DataFrame(rows)
 
 
 def draw_differences(pairs: pd.DataFrame, name_a: str, name_b: str) -> Any:
-    """Difference in Dice of every scan, sorted, with the mean and its interval; a panel per finding.
+    """Draw the difference in Dice of every scan, sorted, with the mean and its interval; a panel per finding.
 
     Args:
         pairs: Rows of `paired_scans`.
@@ -153,20 +153,18 @@ def draw_differences(pairs: pd.DataFrame, name_a: str, name_b: str) -> Any:
     )
     for axis, finding in zip(axes[0], findings, strict=True):
         rows = _differences(pairs, finding).dropna(subset="difference").sort_values("difference")
-        found = paired_comparison(rows["dice_a"], rows["dice_b"], rows["patient"])
+        test = paired_comparison(rows["dice_a"], rows["dice_b"], rows["patient"])
         places = pd.Series(range(len(rows)), index=rows.index)
-        for site, marker, colour in zip(sorted(pairs["site"].unique()), MARKERS * 9, LINE_COLOURS * 9, strict=False):
-            here = rows[rows["site"] == site]
+        for site, (marker, colour) in zip(sorted(pairs["site"].unique()), point_styles(), strict=False):
+            difference = rows.loc[rows["site"] == site, "difference"]
             axis.scatter(
-                here["difference"], places[here.index], marker=marker, color=colour, label=f"site {site}", zorder=3
+                difference, places[difference.index], marker=marker, color=colour, label=f"site {site}", zorder=3
             )
         axis.axvline(0, color="grey", linestyle=":")
-        axis.axvline(found.mean_difference, color="black")
-        axis.axvspan(found.low, found.high, color="black", alpha=0.12, linewidth=0)
-        mean = between(found.mean_difference, found.low, found.high, "+.3f")
-        axis.set_title(
-            f"{finding}, n = {counted(found.n, 'scan')}\nmean {mean}, p = {found.wilcoxon_p:.2g}", fontsize=9
-        )
+        axis.axvline(test.mean_difference, color="black")
+        axis.axvspan(test.low, test.high, color="black", alpha=0.12, linewidth=0)
+        mean = between(test.mean_difference, test.low, test.high, "+.3f")
+        axis.set_title(f"{finding}, n = {counted(test.n, 'scan')}\nmean {mean}, p = {test.wilcoxon_p:.2g}", fontsize=9)
         axis.set(xlabel=f"Dice of {name_a}\nminus Dice of {name_b}", ylabel="scan")
         axis.set_yticks(places, rows["scan_id"] if len(rows) <= MOST_NAMES else [""] * len(rows), fontsize=7)
     axes[0, 0].legend(fontsize=8)
@@ -179,7 +177,7 @@ def _differences(pairs: pd.DataFrame, finding: str) -> pd.DataFrame:
 
 
 def names_of(a: Run, b: Run) -> tuple[str, str]:
-    """What the two runs are called: their experiments, with their timestamps where these are the same."""
+    """Return the names of two runs: their experiments, with their timestamps where these are the same."""
     if a.experiment != b.experiment:
         return a.experiment, b.experiment
     return f"{a.experiment}_{a.folder.name}", f"{b.experiment}_{b.folder.name}"

@@ -9,7 +9,7 @@ from machine.latest import LATEST, latest_run, through_latest
 SWEEPS = "sweeps"
 
 
-def wanted_runs(names: Sequence[str], runs: Path) -> list[Path]:
+def selected_runs(names: Sequence[str], runs: Path) -> list[Path]:
     """Return the named runs, or all finished ones but the trials of sweeps, which have a report of their own.
 
     Raises:
@@ -22,7 +22,7 @@ def wanted_runs(names: Sequence[str], runs: Path) -> list[Path]:
 
 
 def find_run(name: str, runs: Path) -> Path:
-    """The folder of a run, unresolved.
+    """Return the folder of a run, unresolved.
 
     Args:
         name: A run folder, the folder of an experiment, or the name of an experiment below `runs`; an experiment stands
@@ -38,8 +38,8 @@ def find_run(name: str, runs: Path) -> Path:
             return newest
         if (folder / "config.yaml").is_file():
             return folder
-    known = sorted(path.parent.name for path in runs.glob(f"*/{LATEST}"))
+    experiments = sorted(path.parent.name for path in runs.glob(f"*/{LATEST}"))
     raise ValueError(
         f"{name!r} is neither a run folder nor an experiment with a finished run in {runs}; "
-        f"expected a folder or one of: {', '.join(known) or 'none yet (make train EXP=<experiment>)'}"
+        f"expected a folder or one of: {', '.join(experiments) or 'none yet (make train EXP=<experiment>)'}"
     )

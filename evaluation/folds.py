@@ -1,4 +1,4 @@
-"""The figures of a cross-validation: every scan is in the test split of one fold, and all of them count together.
+"""Figures of a cross-validation: every scan is in the test split of one fold, and all of them count together.
 
     python -m evaluation.folds runs/folds
 
@@ -20,7 +20,7 @@ from metrics.summary import Metrics, overlap_figures, tables_of
 
 
 def pooled_metrics(scans: pd.DataFrame) -> Metrics:
-    """The overlap figures of metrics.json from the rows of scans.csv files.
+    """Return the overlap figures of metrics.json from the rows of scans.csv files.
 
     Args:
         scans: Rows of the test scans of all folds, each scan once.
@@ -29,11 +29,11 @@ def pooled_metrics(scans: pd.DataFrame) -> Metrics:
         Flat figures, None where undefined; the means are over the scans that have the finding.
 
     Raises:
-        ValueError: A scan is there twice.
+        ValueError: A scan is listed twice.
     """
-    twice = scans["scan_id"][scans["scan_id"].duplicated()]
-    if len(twice):
-        raise ValueError(f"scan {twice.iloc[0]!r} is in the test split of two folds; expected each scan once")
+    repeated = scans["scan_id"][scans["scan_id"].duplicated()]
+    if len(repeated):
+        raise ValueError(f"scan {repeated.iloc[0]!r} is in the test split of two folds; expected each scan once")
     figures: Metrics = {"scans": len(scans), "slices": int(scans["slices"].sum())}
     for name in (column.removesuffix("_tp") for column in map(str, scans) if column.endswith("_tp")):
         figures |= overlap_figures(name, tables_of(scans, name), scans)
@@ -41,7 +41,7 @@ def pooled_metrics(scans: pd.DataFrame) -> Metrics:
 
 
 def read_folds(folder: Path) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """The rows of scans.csv of all folds, by experiment, and a sentence for each that is not finished in every fold.
+    """Return the scans.csv of all folds by experiment, and a sentence for each that is not finished in every fold.
 
     Raises:
         ValueError: No experiment is finished in every fold.
@@ -50,21 +50,21 @@ def read_folds(folder: Path) -> tuple[dict[str, pd.DataFrame], list[str]]:
     experiments = sorted({path.parent.name for path in folder.glob("fold-*/*/latest")})
     if not experiments:
         raise ValueError(f"{folder}: no finished folds; expected fold-<n>/<experiment>/latest (make cross-validate)")
-    found, left_out = {}, []
+    scans_of, left_out = {}, []
     for experiment in experiments:
         tables = [through_latest(fold / experiment / "latest" / "scans.csv") for fold in folds]
         missing = [fold.name for fold, table in zip(folds, tables, strict=True) if not table.is_file()]
         if missing:
             left_out.append(f"{experiment} is left out: not finished in {', '.join(missing)}")
         else:
-            found[experiment] = pd.concat([pd.read_csv(table) for table in tables], ignore_index=True)
-    if not found:
+            scans_of[experiment] = pd.concat([pd.read_csv(table) for table in tables], ignore_index=True)
+    if not scans_of:
         raise ValueError(f"{folder}: {'; '.join(left_out)}; make cross-validate EXP=<experiment> trains them")
-    return found, left_out
+    return scans_of, left_out
 
 
 def folds_table(metrics_of: dict[str, Metrics]) -> str:
-    """Markdown: a row per experiment and finding."""
+    """Return a Markdown table with a row per experiment and finding."""
     rows = [
         [experiment, row.label, *(text(column, value) for column, value in row.figures.items())]
         for experiment, metrics in metrics_of.items()

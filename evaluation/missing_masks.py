@@ -1,9 +1,9 @@
-"""Masks of the test scans of finished runs, made where they are missing or of other weights.
+"""Masks of the test scans of finished runs, made where they are missing or belong to other weights.
 
     python -m evaluation.missing_masks --runs runs [run folders or experiments; by default all finished runs]
 
-They are what a report or a comparison reads of a run beside its figures; a run that lacks them is tested again. One
-whose cohort is gone keeps the part of its report that needs none.
+Reports and comparisons read them; a run that lacks them is tested again. A run whose cohort is gone keeps the part of
+its report that needs no masks.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.find_run import wanted_runs
+from evaluation.find_run import selected_runs
 from evaluation.run_data import Run, read_run
 from machine.command_line import run_command
 from pages.page import counted
@@ -25,21 +25,21 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 def masks_are_current(run: Run) -> bool:
-    """Return whether a run has masks, and they are those of its weights, as far as these are there."""
-    weights, made_with = run.folder / "best.ckpt", run.folder / "masks" / "weights.sha256"
+    """Return whether a run has masks, made with its present weights where best.ckpt is still there."""
+    weights, digest = run.folder / "best.ckpt", run.folder / "masks" / "weights.sha256"
     if not (run.has_masks and weights.is_file()):
         return run.has_masks
-    return made_with.is_file() and made_with.read_text().strip() == hashlib.sha256(weights.read_bytes()).hexdigest()
+    return digest.is_file() and digest.read_text().strip() == hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def runs_without_masks(folders: Sequence[Path]) -> list[Path]:
-    """Return the runs whose masks have to be made; what is wrong with a run its report will say."""
-    waiting = []
+    """Return the runs whose masks have to be made; a broken run is left for its report to name."""
+    missing = []
     for folder in folders:
         with contextlib.suppress(ValueError):
             if not masks_are_current(read_run(folder)):
-                waiting.append(folder)
-    return waiting
+                missing.append(folder)
+    return missing
 
 
 def save_masks(run: Path, program: Path = PROJECT / "train.py") -> None:
@@ -47,13 +47,13 @@ def save_masks(run: Path, program: Path = PROJECT / "train.py") -> None:
 
     Args:
         run: Its folder.
-        program: What tests it.
+        program: The script whose command `test` tests it.
     """
     weights = [f"--config={run / 'config.yaml'}", f"--ckpt_path={run / 'best.ckpt'}"]
     command = [sys.executable, str(program), "test", *weights, "--trainer.callbacks+=callbacks.save_masks.SaveMasks"]
     print(f"masks of {run}: ", end="", flush=True)
     started = time.monotonic()
-    # What goes wrong may name files of patients: it stays out of the run folder.
+    # An error may name files of patients: the log stays out of the run folder.
     with tempfile.NamedTemporaryFile("w+", prefix="ground-glass-masks-", suffix=".txt", delete=False) as log:
         code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT).returncode
     path = Path(log.name)
@@ -66,19 +66,19 @@ def save_masks(run: Path, program: Path = PROJECT / "train.py") -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0 also where masks could not be made."""
+    """Run the command line; return its exit code, which is 0 even where masks could not be made."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.missing_masks", description=__doc__)
     parser.add_argument("run", nargs="*", help="run folders or experiments; by default all finished runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     options = parser.parse_args(args)
     try:
-        waiting = runs_without_masks(wanted_runs(options.run, options.runs))
+        missing = runs_without_masks(selected_runs(options.run, options.runs))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if waiting:
-        print(f"{counted(len(waiting), 'run')} to test again first, to save the masks", file=sys.stderr)
-    for run in waiting:
+    if missing:
+        print(f"{counted(len(missing), 'run')} to test again first, to save the masks", file=sys.stderr)
+    for run in missing:
         save_masks(run)
     return 0
 

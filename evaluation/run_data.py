@@ -1,4 +1,4 @@
-"""A finished run as the report reads it: its files, the masks of its test scans, and truth beside prediction."""
+"""A finished run as reports read it: its files, the masks of its test scans, and truth beside prediction."""
 
 import json
 import os
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """What scans.csv judges the run by."""
+        """The findings that scans.csv judges the run by."""
         if self.task != "opacity":
             return FINDINGS_OF_TASK[self.task]
         leaves = (self.classes.leaves[index].key for index in self.classes.sought)
@@ -69,33 +69,33 @@ class Run:
 
     @cached_property
     def classes(self) -> ClassSet:
-        """What the run looks for; a run of before class sets looks for what its paper does."""
+        """The class set of the run; a run older than class sets has that of its paper."""
         return _stored_classes(self.folder) or (L3 if self.task == "opacity" else EM)
 
     @property
     def judged_by(self) -> str:
-        """The finding that the run is judged by first, as scans.csv and metrics.json call it."""
+        """The run's main finding, as scans.csv and metrics.json call it."""
         return self.findings[0] if self.task == "opacity" else self.task
 
     @property
     def is_phantom(self) -> bool:
-        """Whether its scans are synthetic, as far as its cohort is still there to tell."""
+        """Whether its scans are synthetic; False where its cohort is gone."""
         cohort = Path(self.config["data"]["init_args"]["cohort"])
         return cohort.is_file() and lists_phantoms(cohort)
 
     @property
     def cohort(self) -> str:
-        """The name of the cohort's folder, the user's own word; it stays on pages of this machine."""
+        """The name of the cohort's folder, which the user chose; only local pages show it."""
         return Path(self.config["data"]["init_args"]["cohort"]).parent.name
 
     @property
     def tested_on(self) -> str:
-        """What stands beside `REAL_SCANS` of the papers; no name of a folder, since tables go to W&B."""
+        """The kind of its scans, shown beside `REAL_SCANS` of the papers; no folder's name, since tables go to W&B."""
         return "phantoms" if self.is_phantom else "own cohort"
 
     @property
     def has_masks(self) -> bool:
-        """Whether the masks of every test scan are there."""
+        """Whether the masks of every test scan exist."""
         written = (self.folder / "masks" / "scans.csv").is_file()
         return written and all(self._masks(scan_id).is_file() for scan_id in self.scans["scan_id"])
 
@@ -104,7 +104,7 @@ class Run:
         """(scans,): the pseudonym of each scan's patient.
 
         Raises:
-            ValueError: They are not known without masks.
+            ValueError: The run has no masks, whose table holds the pseudonyms.
         """
         patients = self.scans["patient"]
         if patients.isna().any():
@@ -118,7 +118,7 @@ class Run:
         return self.folder / "masks" / f"{scan_id}.npz"
 
     def arrays(self, scan_id: str) -> Arrays:
-        """What masks/<scan_id>.npz holds (see `callbacks.save_masks`), and `hu`, int16 (Z, H, W); read-only.
+        """Return the arrays of masks/<scan_id>.npz (see `callbacks.save_masks`), and `hu`, int16 (Z, H, W); read-only.
 
         Raises:
             ValueError: The run has no masks of that scan, or the scan was prepared differently since.
@@ -132,11 +132,11 @@ class Run:
                 f"{path.parent / 'scans.csv'}: says nothing of scan {scan_id} of {self.folder / 'scans.csv'}; "
                 "save the masks of this run again (make evaluate SAVE_MASKS=1)"
             )
-        # What changes the file must not be answered from memory.
+        # The time of change is part of the key, so that a file that was written again is read again.
         return dict(_read_arrays(path, Path(folder) / "hu.npy", path.stat().st_mtime_ns))
 
     def pair(self, scan_id: str, finding: str) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-        """Truth and prediction of a scan for one of `findings`.
+        """Return truth and prediction of a scan for one of `findings`.
 
         Returns:
             truth int8 (Z, H, W), 1, 0 or -1 (unknown, or outside the lungs), and prediction bool (Z, H, W), False
@@ -144,7 +144,7 @@ class Run:
             infection; its truth is consolidation.
 
         Raises:
-            ValueError: The finding is none of the run's, or as in `arrays`.
+            ValueError: The run has no such finding, or as in `arrays`.
         """
         if finding not in self.findings:
             raise ValueError(f"{self.folder}: has no finding '{finding}'; expected one of {', '.join(self.findings)}")
@@ -175,7 +175,7 @@ def _prediction(arrays: Arrays, finding: str, classes: ClassSet) -> NDArray[np.b
     return np.isin(arrays["groups"], classes.indices_of(finding))
 
 
-@lru_cache(maxsize=1)  # the findings of a scan are asked for one after the other
+@lru_cache(maxsize=1)  # reports ask for the findings of a scan one after the other
 def _read_arrays(masks: Path, hu: Path, changed_ns: int) -> Arrays:
     with np.load(masks) as file:
         arrays = dict(file)
@@ -194,10 +194,10 @@ def _read_arrays(masks: Path, hu: Path, changed_ns: int) -> Arrays:
 
 
 def lists_phantoms(cohort: Path) -> bool:
-    """Whether the first scan of a cohort.csv lies in a phantom cohort; a fold of one is a list of its own."""
+    """Return whether the first scan of a cohort.csv lies in a phantom cohort, or is a fold of one."""
     records = read_csv_table(cohort, REQUIRED_COLUMNS).records()
     image = records[0][1].get("image", "") if records else ""
-    return bool(image) and any((place / PHANTOM).is_file() for place in (cohort.parent / image).parents)
+    return bool(image) and any((folder / PHANTOM).is_file() for folder in (cohort.parent / image).parents)
 
 
 def read_run(folder: Path) -> Run:
@@ -219,14 +219,14 @@ def read_run(folder: Path) -> Run:
 
 def _read_scans(folder: Path, config: dict[str, Any]) -> pd.DataFrame:
     scans = _read_table(folder / "scans.csv")
-    described = pd.DataFrame(columns=MASK_COLUMNS)
+    masks = pd.DataFrame(columns=MASK_COLUMNS)
     if (folder / "masks" / "scans.csv").is_file():
         data = config["data"]["init_args"]
         classes = _stored_classes(folder) or L3
         prepared = prepared_folder(data["cohort"], data["size"], data["prepared"], classes)
-        described = _read_table(folder / "masks" / "scans.csv")[MASK_COLUMNS]
-        described["folder"] = [str(prepared / Path(name).name) for name in described["folder"]]
-    joined = scans.merge(described, on="scan_id", how="left", validate="one_to_one")
+        masks = _read_table(folder / "masks" / "scans.csv")[MASK_COLUMNS]
+        masks["folder"] = [str(prepared / Path(name).name) for name in masks["folder"]]
+    joined = scans.merge(masks, on="scan_id", how="left", validate="one_to_one")
     return joined.assign(voxel_ml=joined[SPACING].astype(float).prod(axis=1, skipna=False) / 1000)
 
 
@@ -236,14 +236,14 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def finished_runs(runs: Path) -> list[Path]:
-    """The folder of the newest finished run of every experiment anywhere below `runs`, sorted, each once.
+    """Return the folder of the newest finished run of every experiment anywhere below `runs`, sorted, each once.
 
-    That is what `latest` names: a run that was killed never becomes it.
+    `latest` names it: a run that was killed never becomes it.
     """
-    found = set()
-    for folder, inside, files in os.walk(runs):
-        if LATEST in inside or LATEST in files:
-            inside.clear()  # an experiment's folder: what is below are its runs
+    newest_runs = set()
+    for folder, subfolders, files in os.walk(runs):
+        if LATEST in subfolders or LATEST in files:
+            subfolders.clear()  # an experiment's folder: what is below are its runs
             newest = latest_run(Path(folder))
-            found |= {newest.resolve()} if newest else set()
-    return sorted(run for run in found if all((run / name).is_file() for name in FILES))
+            newest_runs |= {newest.resolve()} if newest else set()
+    return sorted(run for run in newest_runs if all((run / name).is_file() for name in FILES))

@@ -1,7 +1,7 @@
 """Intervals and tests behind the report's figures: pure functions, the statistics themselves from scipy.stats.
 
-A patient may have several scans, so intervals over scans are bootstrapped by patient. What is NaN is left out and
-counted, and what too few values leave undefined is NaN.
+A patient may have several scans, so intervals over scans are bootstrapped by patient. NaN values are left out and
+counted; a figure that too few values leave undefined is NaN.
 """
 
 import math
@@ -38,7 +38,7 @@ class Correlation(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What a figure says of it; of too few pairs, or of pairs that do not vary, that it is undefined."""
+        """Its sentence in a figure, which says so where too few or equal pairs leave it undefined."""
         scans = counted(self.n, "scan")
         if math.isnan(self.r):
             return f"r is undefined for {scans}" + (" that do not differ" if self.n > FEWEST else "")
@@ -67,7 +67,7 @@ class Interval(NamedTuple):
 
 
 class BlandAltman(NamedTuple):
-    """Agreement of two measurements of the same things (Bland and Altman, Lancet 1986).
+    """Agreement of two measurements of the same scans (Bland and Altman, Lancet 1986).
 
     Attributes:
         bias: Mean difference.
@@ -120,9 +120,9 @@ def between(value: float, low: float, high: float, form: str = ".3f", unit: str 
 
 
 def pearson_interval(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Correlation:
-    """Pearson's r over the pairs without NaN; all NaN where either does not vary, and of 2 pairs, which are a line.
+    """Return Pearson's r over the pairs without NaN.
 
-    The interval is NaN of 3 pairs.
+    All is NaN where either side does not vary, and for 2 pairs, which are a line; for 3 pairs the interval is.
     """
     pairs = _whole_pairs(x, y)
     if len(pairs) <= FEWEST or (np.ptp(pairs, axis=0) == 0).any():
@@ -134,23 +134,23 @@ def pearson_interval(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Correl
 
 
 def _whole_pairs(x: ArrayLike, y: ArrayLike) -> Values:
-    """(n, 2): the pairs without NaN."""
+    """Return the pairs without NaN, (n, 2)."""
     pairs = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
     return pairs[np.isfinite(pairs).all(1)]
 
 
 def draw_clusters(clusters: int, draws: int, seed: int) -> NDArray[np.int64]:
-    """int64 (draws, clusters): how often each is drawn when as many as there are are drawn with replacement."""
+    """Draw with replacement as many clusters as there are; return how often each was drawn, int64 (draws, clusters)."""
     return np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), draws)
 
 
 def percentile_interval(drawn: Values) -> tuple[Values, Values, NDArray[np.int64]]:
-    """Ends of the interval of figures drawn (draws, ...), and how many draws of each were left out as NaN."""
+    """Return the ends of the interval of figures (draws, ...), and how many draws of each were left out as NaN."""
     undefined = np.isnan(drawn).sum(0)
     low, high = np.full((2, *drawn.shape[1:]), np.nan)
-    known = undefined < len(drawn)
-    if known.any():
-        low[known], high[known] = np.nanquantile(drawn[:, known], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    defined = undefined < len(drawn)
+    if defined.any():
+        low[defined], high[defined] = np.nanquantile(drawn[:, defined], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high, undefined
 
 
@@ -161,12 +161,12 @@ def clustered_bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a statistic over rows that come in clusters (patients), drawn whole with replacement.
+    """Bootstrap a statistic over rows that come in clusters (patients), drawn whole with replacement.
 
     Args:
         values: (N, ...), a row per scan.
         clusters: (N,), the patient of each.
-        statistic: Of stacked rows (n, ...); may be NaN.
+        statistic: Function of stacked rows (n, ...); may be NaN.
         draws: Resamples.
         seed: Of the resampling.
     """
@@ -174,14 +174,14 @@ def clustered_bootstrap(
     value = float(statistic(values)) if len(values) else np.nan
     if len(names) < FEWEST:
         return Interval(value, np.nan, np.nan, len(values), len(names))
-    rows, drawn = np.arange(len(values)), draw_clusters(len(names), draws, seed)
-    figures = np.array([statistic(values[np.repeat(rows, times[cluster])]) for times in drawn], float)
+    rows, counts = np.arange(len(values)), draw_clusters(len(names), draws, seed)
+    figures = np.array([statistic(values[np.repeat(rows, count[cluster])]) for count in counts], float)
     low, high, undefined = percentile_interval(figures[:, None])
     return Interval(value, float(low[0]), float(high[0]), len(values), len(names), int(undefined[0]))
 
 
 def bland_altman(a: ArrayLike, b: ArrayLike) -> BlandAltman:
-    """Agreement of a with b, as a - b over the pairs without NaN; what fewer than 2 pairs leave undefined is NaN."""
+    """Return the agreement of a with b, as a - b over the pairs without NaN; undefined figures are NaN."""
     pairs = _whole_pairs(a, b)
     difference, n = pairs[:, 0] - pairs[:, 1], len(pairs)
     bias = float(difference.mean()) if n else np.nan
@@ -192,7 +192,7 @@ def bland_altman(a: ArrayLike, b: ArrayLike) -> BlandAltman:
 
 
 def fit_gamma(tpr: ArrayLike, fpr: ArrayLike) -> float:
-    """Gamma of TPR = FPR^gamma by least squares in linear space (paper EM, Figure 4); NaN without any point.
+    """Fit gamma of TPR = FPR^gamma by least squares in linear space (paper EM, Figure 4); NaN without any point.
 
     Args:
         tpr: True positive rates in [0, 1].
@@ -213,7 +213,7 @@ def fit_gamma(tpr: ArrayLike, fpr: ArrayLike) -> float:
 
 
 def mann_whitney(a: ArrayLike, b: ArrayLike) -> RankTest:
-    """Whether a tends to be larger than b, two-sided, NaN left out; all NaN where either sample is empty."""
+    """Test whether a tends to be larger than b, two-sided, NaN left out; all NaN where either sample is empty."""
     first, second = (values[np.isfinite(values)] for values in (np.asarray(a, float), np.asarray(b, float)))
     if not len(first) or not len(second):
         return RankTest(np.nan, np.nan, np.nan)
@@ -232,22 +232,22 @@ def paired_comparison(a: ArrayLike, b: ArrayLike, patients: ArrayLike, draws: in
         seed: Of the resampling.
     """
     difference = np.asarray(a, float) - np.asarray(b, float)
-    known = np.isfinite(difference)
-    difference, whose = difference[known], np.asarray(patients)[known]
-    interval = clustered_bootstrap(difference, whose, mean, draws, seed)
+    defined = np.isfinite(difference)
+    difference = difference[defined]
+    interval = clustered_bootstrap(difference, np.asarray(patients)[defined], mean, draws, seed)
     p = np.nan
     if len(difference):
         p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
-    return Paired(interval.value, interval.low, interval.high, p, len(difference), int((~known).sum()))
+    return Paired(interval.value, interval.low, interval.high, p, len(difference), int((~defined).sum()))
 
 
 def mean(values: NDArray[np.generic]) -> float:
-    """The mean of rows, as `clustered_bootstrap` takes it."""
+    """Return the mean of rows, a statistic for `clustered_bootstrap`."""
     return float(values.astype(float).mean())
 
 
 def per_site_table(run: Run, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """Every overlap figure over all scans and for each site, with the interval bootstrapped by patient.
+    """Return every overlap figure over all scans and for each site, with the interval bootstrapped by patient.
 
     Args:
         run: A run with masks.
@@ -265,20 +265,20 @@ def per_site_table(run: Run, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     scans = run.scans.assign(patient=run.patients)
     rows: list[dict[str, object]] = []
     for site in ["all", *sorted(scans["site"].unique())]:
-        here = scans if site == "all" else scans[scans["site"] == site]
+        at_site = scans if site == "all" else scans[scans["site"] == site]
         for finding in run.findings:
-            rows += [{"site": site, "finding": finding, **row} for row in _site_figures(here, finding, draws, seed)]
+            rows += [{"site": site, "finding": finding, **row} for row in _site_figures(at_site, finding, draws, seed)]
     return pd.DataFrame(rows)
 
 
 def _site_figures(scans: pd.DataFrame, finding: str, draws: int, seed: int) -> Iterator[dict[str, object]]:
     tables = tables_of(scans, finding)
     dice, patients = overlap.dice(tables), scans["patient"].to_numpy()
-    has = np.isfinite(dice)
-    sums = np.column_stack([dice[has], np.ones(has.sum())])
-    yield from _bootstrapped(sums, patients[has], {"dice_mean": _mean_of_sums}, draws, seed)
-    judged = tables.sum((1, 2)) > 0
-    yield from _bootstrapped(tables[judged], patients[judged], overlap.POOLED, draws, seed)
+    positive = np.isfinite(dice)
+    sums = np.column_stack([dice[positive], np.ones(positive.sum())])
+    yield from _bootstrapped(sums, patients[positive], {"dice_mean": _mean_of_sums}, draws, seed)
+    labelled = tables.sum((1, 2)) > 0
+    yield from _bootstrapped(tables[labelled], patients[labelled], overlap.POOLED, draws, seed)
 
 
 def _mean_of_sums(sums: Values) -> Values:
@@ -288,13 +288,13 @@ def _mean_of_sums(sums: Values) -> Values:
 def _bootstrapped(
     addends: Values, patients: ArrayLike, figures: Mapping[str, Callable[..., Values]], draws: int, seed: int
 ) -> Iterator[dict[str, object]]:
-    """Rows of figures of sums over scans: the intervals of `clustered_bootstrap`, all draws in one product."""
+    """Yield rows of figures of sums over scans: the intervals of `clustered_bootstrap`, all draws in one product."""
     names, cluster = np.unique(np.asarray(patients, str), return_inverse=True)
     sums = np.zeros((len(names), *addends.shape[1:]), addends.dtype)
     np.add.at(sums, cluster, addends)
     enough = len(names) >= FEWEST
-    drawn = np.tensordot(draw_clusters(len(names), draws, seed), sums, 1) if enough else sums[:0]
+    resampled = np.tensordot(draw_clusters(len(names), draws, seed), sums, 1) if enough else sums[:0]
     for name, figure in figures.items():
-        low, high, _ = percentile_interval(figure(drawn)[:, None])
+        low, high, _ = percentile_interval(figure(resampled)[:, None])
         interval = {"value": float(figure(sums.sum(0))), "low": low[0], "high": high[0]}
         yield {"figure": name, **interval, "scans": len(addends), "patients": len(names)}

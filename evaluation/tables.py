@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,36 +53,34 @@ class Row(NamedTuple):
     figures: dict[str, float | int | None]
 
 
-def finding_rows(metrics: Metrics, consolidation: str = "consolidation") -> list[Row]:
-    """The rows of a run's table, for the findings that the run has.
+def finding_rows(metrics: Metrics) -> list[Row]:
+    """Return the rows of a run's table, for the findings that the run has.
 
     Args:
-        metrics: the flat dict of metrics.json. If it has `threshold_best/hu` or `threshold_smoothed/hu`, the picked
+        metrics: The flat dict of metrics.json. If it has `threshold_best/hu` or `threshold_smoothed/hu`, the picked
             threshold is shown in the label.
-        consolidation: label of the model's own consolidation row.
     """
     rows = []
     for finding in findings_of(metrics):
-        label = consolidation if finding == "consolidation" else label_of(finding)
-        hu = metrics.get(f"{finding}/hu")
+        label, hu = label_of(finding), metrics.get(f"{finding}/hu")
         figures = {column: metrics.get(f"{finding}/{key}") for column, key in KEYS.items()}
         rows.append(Row(label if hu is None else f"{label} ({hu:.0f} HU)", figures))
     return rows
 
 
 def findings_of(metrics: Metrics) -> list[str]:
-    """Return the findings that a run has figures of: the papers' in their order, then others as they come."""
+    """Return the findings that a run has figures of: the papers' in their order, then those of its own class set."""
     present = [key.removesuffix(DICE) for key in metrics if key.endswith(DICE) and not key.startswith("site/")]
     return [finding for finding in FINDINGS if finding in present] + [key for key in present if key not in FINDINGS]
 
 
 def label_of(finding: str) -> str:
-    """Return what tables call a finding; of another class set than the papers' its key says it."""
+    """Return a finding's name in tables: the papers' label, or the key of another class set's finding."""
     return FINDINGS.get(finding, finding.replace("_", " "))
 
 
 def text(column: str, value: float | int | None) -> str:
-    """A figure as it stands in a table; a dash where it is undefined, whether as None or as NaN."""
+    """Format a figure of a column; a dash where it is undefined, whether as None or as NaN."""
     if value is None or not math.isfinite(value):
         return "-"
     if column == "n":
@@ -90,31 +88,25 @@ def text(column: str, value: float | int | None) -> str:
     return f"{value:.4f}" if column == "FPR" else f"{value:.3f}"
 
 
-def results_table(metrics: Metrics, title: str = "", consolidation: str = "consolidation") -> Table:
-    """The table shown at the end of a run, for the terminal; arguments as in `finding_rows`."""
+def results_table(metrics: Metrics, title: str = "") -> Table:
+    """Return the table that a run shows at its end, for the terminal; arguments as in `finding_rows`."""
     table = Table(title=title or None, caption=CAPTION)
     table.add_column("")
     for column in KEYS:
         table.add_column(column, justify="right")
-    for label, figures in finding_rows(metrics, consolidation):
+    for label, figures in finding_rows(metrics):
         table.add_row(label, *(text(column, value) for column, value in figures.items()))
     return table
 
 
-def results_markdown(metrics: Metrics, consolidation: str = "consolidation") -> str:
-    """The same table in Markdown."""
-    rows = [[row.label, *(text(c, v) for c, v in row.figures.items())] for row in finding_rows(metrics, consolidation)]
-    return markdown(["", *KEYS], rows)
-
-
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are numbers."""
+    """Write a Markdown table; all columns but the first are numbers."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows]) + "\n"
 
 
 def study_records(study: Study) -> list[dict[str, Any]]:
-    """One record per experiment, seed and finding, with the figures of `KEYS`; the rows of study.csv."""
+    """Return the rows of study.csv: one per experiment, seed and finding, with the figures of `KEYS`."""
     records: list[dict[str, Any]] = []
     for experiment, seed, metrics in study:
         for finding in findings_of(metrics):
@@ -127,7 +119,7 @@ def study_records(study: Study) -> list[dict[str, Any]]:
 
 
 def study_table(study: Study) -> str:
-    """Markdown: per experiment and finding Dice (Pearson's r for severity) of each seed, then the means over the seeds.
+    """Return Markdown: per experiment and finding Dice (Pearson's r for severity) of each seed, then means over seeds.
 
     A mean leaves out seeds in which the figure is undefined. A row that an earlier experiment already showed (stage 2
     experiments share their stage 1 and its thresholds) is not shown again; study.csv has them all.
@@ -141,9 +133,9 @@ def study_table(study: Study) -> str:
     rows: list[list[str]] = []
     shown: list[list[str]] = []
     for (experiment, finding), by_seed in groups.items():
-        main = [by_seed.get(seed, {}).get("r" if finding == "severity" else "Dice") for seed in seeds]
-        others = [_mean([record.get(column) for record in by_seed.values()]) for column in means]
-        figures = zip(["Dice"] * (len(seeds) + 1) + list(means), [*main, _mean(main), *others], strict=True)
+        dice = [by_seed.get(seed, {}).get("r" if finding == "severity" else "Dice") for seed in seeds]
+        others = [defined_mean(record.get(column) for record in by_seed.values()) for column in means]
+        figures = zip(["Dice"] * (len(seeds) + 1) + list(means), [*dice, defined_mean(dice), *others], strict=True)
         row = [
             "severity (Pearson's r)" if finding == "severity" else label_of(finding),
             *(text(column, value) for column, value in figures),
@@ -154,16 +146,17 @@ def study_table(study: Study) -> str:
     return markdown(header, rows)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def defined_mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that are defined; None without any."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def read_metrics(run_dir: Path) -> dict[str, float | int | None]:
-    """metrics.json of a run folder.
+    """Read metrics.json of a run folder.
 
     Raises:
-        ValueError: there is none.
+        ValueError: There is none.
     """
     path = through_latest(run_dir / "metrics.json")
     if not path.is_file():
@@ -179,10 +172,10 @@ def print_run(run_dir: Path) -> None:
 
 
 def read_study(study_dir: Path) -> list[tuple[str, int, dict[str, float | int | None]]]:
-    """The metrics of every STUDY_DIR/seed<k>/<experiment>/latest, by seed and experiment.
+    """Read the metrics of every STUDY_DIR/seed<k>/<experiment>/latest, by seed and experiment.
 
     Raises:
-        ValueError: no such folder, or one without metrics.json.
+        ValueError: No such folder, or one without metrics.json.
     """
     runs = [
         (experiment.name, int(seed.name[4:]), read_metrics(experiment / "latest"))
@@ -196,7 +189,7 @@ def read_study(study_dir: Path) -> list[tuple[str, int, dict[str, float | int | 
 
 
 def write_study(study_dir: Path) -> str:
-    """Write STUDY_DIR/study.md and study.csv (one row per experiment, seed and finding); returns the Markdown."""
+    """Write STUDY_DIR/study.md and study.csv (one row per experiment, seed and finding); return the Markdown."""
     study = read_study(study_dir)
     markdown = study_table(study)
     (study_dir / "study.md").write_text(markdown, encoding="utf-8")

@@ -31,6 +31,16 @@ def one_against_rest(table: NDArray[np.int64], group: int) -> NDArray[np.int64]:
     return np.stack([columns[..., :-1, :].sum(-2) - positive, positive, unknown], -2)
 
 
+def shares_of_truth(table: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of each true class that is called each class; NaN for a class without voxels.
+
+    Args:
+        table: (C, C), truth x prediction.
+    """
+    total = table.sum(1, keepdims=True)
+    return np.divide(table, total, out=np.full(table.shape, np.nan), where=total > 0)
+
+
 def summarise_groups(tables: Tables, slices: pd.DataFrame, classes: ClassSet = L3) -> tuple[Metrics, pd.DataFrame]:
     """All figures of a test run, over everything and for each site.
 

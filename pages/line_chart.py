@@ -1,4 +1,4 @@
-"""Lines over an axis as SVG: sharp at every size, and legible in light and dark."""
+"""Line charts as SVG: sharp at every size, and legible in light and dark."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from pages.rendering import TEMPLATES
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 12, 46
-DASHES = ("", "7 4", "2 3", "9 3 2 3")  # lines differ without their colours too
-STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # times a power of ten: what ticks are apart
+DASHES = ("", "7 4", "2 3", "9 3 2 3")  # so that lines differ without their colours
+STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # between ticks, times a power of ten
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One line of a chart; where y is not finite it has a gap."""
+    """A line of a chart, with gaps where y is not finite."""
 
     name: str
     colour: str
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """What a chart's axes span, and where a value stands in the drawing."""
+    """Ranges of a chart's axes, and places of values in the drawing."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -37,37 +37,37 @@ class Axes:
     y_step: float
 
     def across(self, x: float) -> float:
-        """Units of the drawing from its left edge."""
+        """Return the place of x, in units of the drawing from its left edge."""
         return LEFT + (x - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - LEFT - RIGHT)
 
     def down(self, y: float) -> float:
-        """Units of the drawing from its upper edge."""
+        """Return the place of y, in units of the drawing from its upper edge."""
         return HEIGHT - BOTTOM - (y - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - TOP - BOTTOM)
 
 
 def axes_of(lines: Sequence[Line]) -> Axes:
-    """Axes that hold all points of the lines and, upwards, zero."""
+    """Return axes that hold all points of the lines, and zero of y."""
     x = np.concatenate([np.ravel(line.x) for line in lines]).astype(float)
     y = np.concatenate([np.ravel(line.y) for line in lines]).astype(float)
     y = np.append(y[np.isfinite(y)], 0.0)
     low, high = float(y.min()), float(y.max())
-    high = high if low < high else 1.0  # nothing at all, all along, is a line at zero
+    high = high if low < high else 1.0  # all zero: a line at the bottom
     step = _step(low, high)
-    wide = (float(x.min()), float(x.max()))
-    # A single point stands in the middle; and the highest point does not touch the frame.
-    x_range = wide if wide[0] < wide[1] else (wide[0] - 1.0, wide[1] + 1.0)
+    left, right = float(x.min()), float(x.max())
+    # A single point stands in the middle.
+    x_range = (left, right) if left < right else (left - 1.0, right + 1.0)
     y_range = float(np.floor(low / step) * step), float(max(np.ceil(high / step), 1) * step)
     return Axes(x_range, y_range, _step(*x_range, whole=bool((x == x.round()).all())), step)
 
 
 class Trace(NamedTuple):
-    """One line as it is drawn.
+    """A line in the drawing.
 
     Attributes:
-        name: What it shows.
-        colour: As CSS has it.
+        name: Its name in the legend.
+        colour: A CSS colour.
         dash: Lengths of its strokes and gaps.
-        runs: Points without a gap between them, across and down.
+        runs: Its unbroken parts, each the points (across, down).
     """
 
     name: str
@@ -77,17 +77,17 @@ class Trace(NamedTuple):
 
 
 def line_chart(lines: Sequence[Line], x_label: str, y_label: str, points: bool = False, here: bool = False) -> Markup:
-    """Draw lines.
+    """Draw a chart of lines.
 
     Args:
         lines: At least one, with at least one point.
-        x_label: What the horizontal axis shows, with its unit.
-        y_label: The same for the vertical one.
-        points: Whether every point gets a marker: for few points.
-        here: Whether to draw an upright line of the class `here`, at first at the left end, for a script to move.
+        x_label: Label of the horizontal axis, with its unit.
+        y_label: Label of the vertical axis, with its unit.
+        points: Whether every point gets a marker, for charts of few points.
+        here: Whether to draw an upright line of the class `here` at the left end, which a script moves.
 
     Returns:
-        A legend and an SVG that take their colours of text and axes from the page.
+        A legend and an SVG whose text and axes have the page's colours.
     """
     axes = axes_of(lines)
     return TEMPLATES.render(
@@ -119,7 +119,7 @@ def _trace(line: Line, dash: str, axes: Axes) -> Trace:
 
 
 def _step(low: float, high: float, whole: bool = False) -> float:
-    """A round number, or a whole one, of which some four span the range."""
+    """Return a round number, or a whole one, of which some four span the range."""
     rough = max((high - low) / 4.5, 1.0 if whole else 1e-9)
     power = 10.0 ** np.floor(np.log10(rough))
     steps = [power * step for step in STEPS if not whole or power * step % 1 == 0]

@@ -1,4 +1,4 @@
-"""Sections of text, tables and pictures -> one HTML page that needs no other file and no network."""
+"""HTML page of text, tables and pictures that needs no other file and no network."""
 
 import base64
 import hashlib
@@ -15,13 +15,13 @@ from pages.rendering import TEMPLATES
 HERE = Path(__file__).parent
 STYLE = (HERE / "page.css").read_text(encoding="utf-8")
 SORT_SCRIPT = (HERE / "sort_tables.js").read_text(encoding="utf-8")
-MOST_ROWS = 16  # of a table that is shown at once; a longer one is opened by a click
-CSS_PIXELS_PER_DOT = 0.72  # figures have 150 dots per inch: their text of 10 pt is shown at about the size of a caption
+MOST_ROWS = 16  # a longer table is folded until a click opens it
+CSS_PIXELS_PER_DOT = 0.72  # shows 10 pt of a figure with 150 dots per inch at about the size of a caption
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file with what it shows; the title is also its text for whoever cannot see it."""
+    """A PNG file with title and caption; the title is also its alternative text."""
 
     template: ClassVar[str] = "picture.html"
     path: Path
@@ -35,7 +35,7 @@ class Picture:
 
     @property
     def width_px(self) -> int:
-        """How wide it is shown, in CSS pixels, so that the text of all figures has one size."""
+        """Its width on the page in CSS pixels, by which the text of all figures has one size."""
         return round(int.from_bytes(self.path.read_bytes()[16:20], "big") * CSS_PIXELS_PER_DOT)
 
 
@@ -43,9 +43,9 @@ class Cell(NamedTuple):
     """A value of a table.
 
     Attributes:
-        shown: As it is read.
+        shown: Its text.
         link: Its address, if it is a link.
-        digits: A number with all its digits, empty where it is undefined; None for text.
+        digits: A number with all its digits, empty where undefined; None for text.
     """
 
     shown: str
@@ -55,13 +55,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table with what it says.
+    """A table with title and caption.
 
     Attributes:
         frame: Its columns and rows.
-        title: What it shows.
+        title: Its title.
         caption: How to read it.
-        links: Cells of text that are links: cell -> address relative to the page.
+        links: Address relative to the page, by the text of the cell that links to it.
         sortable: Whether a click on a heading sorts it. Such a table is shown in full, others fold when they are long.
     """
 
@@ -74,7 +74,7 @@ class Table:
 
     @property
     def folds(self) -> bool:
-        """Whether it is opened by a click."""
+        """Whether it is folded until a click opens it."""
         return len(self.frame) > MOST_ROWS and not self.sortable
 
     @property
@@ -98,7 +98,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph: what limits a figure, or why there is none."""
+    """A paragraph, such as the reason why a figure is missing."""
 
     template: ClassVar[str] = "note.html"
     text: str
@@ -106,7 +106,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a reader must know before anything else: a heading and a sentence each."""
+    """A warning at the top of a page: a heading, and a sentence for each reason."""
 
     template: ClassVar[str] = "alarm.html"
     title: str
@@ -115,7 +115,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a template has drawn (a chart, a viewer of slices), with what it shows."""
+    """The output of a template (a chart, a viewer of slices) with title and caption."""
 
     template: ClassVar[str] = "drawing.html"
     html: Markup
@@ -148,13 +148,13 @@ def page(
 
     Args:
         title: Its heading.
-        summary: What it is about, in a sentence.
-        facts: What identifies it, by name, shown below the heading.
+        summary: Its subject, in a sentence.
+        facts: Facts that identify it, by name, shown below the heading.
         sections: Its chapters; those without items are left out.
         footer: Its last line.
-        top: What stands above all chapters.
-        scripts: What moves on it, besides tables that sort. The policy lets these run, by their hashes, and no others.
-        styles: CSS of what only this page shows.
+        top: Items above all chapters.
+        scripts: Its scripts, beside that of sortable tables. The policy lets these run, by their hashes, and no others.
+        styles: CSS of its own items.
 
     Returns:
         HTML in which pictures are data URIs, and styles and scripts stand inline. All text is escaped.
@@ -178,13 +178,13 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things, in the singular where there is one: "1 scan", "3 scans"."""
-    return f"{number} {what}" + "s" * (number != 1)
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun, in the singular for 1: "1 scan", "3 scans"."""
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def cell(value: object) -> str:
-    """A value as it stands in a table: a dash where it is undefined, three significant decimals where it is a share."""
+    """Format a value for a table: a dash where undefined, three decimals of a share, two digits of a small one."""
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return "-"
     if isinstance(value, float) and not value.is_integer():

@@ -1,4 +1,4 @@
-"""The templates' environment: every value is escaped, and a name that nobody gave is an error, not a blank."""
+"""Environment of the templates: every value is escaped, and a missing value is an error, not a blank."""
 
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ ENVIRONMENT = Environment(
 
 
 class Templates:
-    """The templates of a room, before those that all rooms share.
+    """The templates of a package, which take precedence over the shared ones.
 
     Args:
-        folder: Where they lie.
+        folder: Their folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,16 +27,16 @@ class Templates:
         """Fill in a template.
 
         Args:
-            name: Its file.
-            **values: What it shows; text is escaped, `Markup` stands as it is.
+            name: The template's file.
+            **values: Its values; text is escaped, `Markup` is not.
 
         Returns:
-            Markup, which other templates take as it is.
+            Markup, which other templates do not escape again.
 
         Raises:
-            jinja2.UndefinedError: The template asks for what is not among the values.
+            jinja2.UndefinedError: A value of the template is missing.
         """
         return Markup(self._environment.get_template(name).render(values))
 
 
-TEMPLATES = Templates(FOLDER)  # what all rooms share
+TEMPLATES = Templates(FOLDER)  # the shared ones

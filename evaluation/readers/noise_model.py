@@ -1,4 +1,4 @@
-"""The reader noise model of a cohort, from its scans that several readers labelled, as a file and a picture.
+"""Reader noise model of a cohort, from its scans that several readers labelled, as a file and a picture.
 
     python -m evaluation.readers.noise_model --cohort cohorts/opacity/cohort.csv --size 128 --out noise_model.npz
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cohort.prepare.prepare_cohort import prepare_cohort, prepared_folder
 from cohort.prepare.prepared_index import pixel_size_mm
 from ct.borders import nearest_border
-from ct.classes import L3, ClassSet, read_class_set
+from ct.classes import L3, UNLABELLED, ClassSet, read_class_set
 from losses.noise import (
     HALF_MM_BINS,
     NoiseModel,
@@ -38,7 +38,7 @@ LAGS_PX = 12
 
 
 def study_slices(prepared: Path, classes: ClassSet) -> Iterator[tuple[NDArray[np.int8], NDArray[np.uint8], float]]:
-    """The slices of the train and val scans that several readers labelled.
+    """Yield the slices of the train and val scans that several readers labelled.
 
     Yields:
         Groups int8 (R, H, W), borders uint8 (2, R, H, W) of each reader's map (see `ct.borders`), pixel size in mm.
@@ -62,7 +62,7 @@ def study_slices(prepared: Path, classes: ClassSet) -> Iterator[tuple[NDArray[np
 
 
 def estimate(prepared: Path, classes: ClassSet = L3) -> NoiseModel:
-    """Fit the noise model of a prepared cohort: first its curves, then the correlation of what they leave.
+    """Fit the noise model of a prepared cohort: first its curves, then the correlation of their residuals.
 
     Raises:
         ValueError: There are too few readers' labels (see `losses.noise.fit_noise_model`).
@@ -75,10 +75,10 @@ def estimate(prepared: Path, classes: ClassSet = L3) -> NoiseModel:
     model = fit_noise_model(counts)
     products, pairs, covariance = np.zeros(LAGS_PX), np.zeros(LAGS_PX), np.zeros((number, number))
     for labels, borders, _ in slices:
-        for one, other in [(0, 1), (len(labels) - 1, 0)]:
-            mean = model.mean[labels[one].clip(min=0), borders[0, one], borders[1, one]]
-            known = np.where(labels[one] >= 0, labels[other], -1)
-            part = residual_correlation(known, mean.transpose(2, 0, 1), LAGS_PX)
+        for reader, other in [(0, 1), (len(labels) - 1, 0)]:
+            mean = model.mean[labels[reader].clip(min=0), borders[0, reader], borders[1, reader]]
+            compared = np.where(labels[reader] >= 0, labels[other], UNLABELLED)
+            part = residual_correlation(compared, mean.transpose(2, 0, 1), LAGS_PX)
             products, pairs, covariance = products + part[0], pairs + part[1], covariance + part[2]
     scale = np.sqrt(np.diag(covariance).clip(min=1e-12))
     correlation = covariance / np.outer(scale, scale)

@@ -1,4 +1,4 @@
-"""Counts of a reader study: every scan that two or more readers labelled is read once; all figures are views of these.
+"""Counts of a reader study, of which all its figures are views: every scan of two or more readers is read once.
 
 Readers are matched between scans by their place in the `readers` column of cohort.csv: reader 2 of one scan is taken
 to be reader 2 of every other. Scans may have different numbers of readers.
@@ -38,11 +38,11 @@ FINDINGS = ("opacity", *(f"group_{group}" for group in L3.opacities))
 
 
 class Overlaps(NamedTuple):
-    """`overlap_counts` (..., 3) in a slice or a scan with R readers; those of the model are 0 without one.
+    """`overlap_counts` (..., 3) in a slice or a scan with R readers; the model's are 0 without one.
 
     Attributes:
         pairs: int64 (4, R, R, 3), every reader with every reader, one table per finding of `FINDINGS`.
-        average: int64 (2, R, 3), opacity: each reader with the average reader, which contains the reader, or does not.
+        average: int64 (2, R, 3), opacity: each reader with the average reader that contains the reader, or does not.
         model_pairs: int64 (R, 3), opacity: the model with each reader.
         model_average: int64 (2, R, 3), as `average`, with the model judged in each reader's stead.
     """
@@ -54,7 +54,7 @@ class Overlaps(NamedTuple):
 
 
 class StapleCounts(NamedTuple):
-    """STAPLE of opacity in one scan with R readers, over the voxels that it was given.
+    """STAPLE of opacity in one scan with R readers, over the voxels that all of them labelled.
 
     Attributes:
         readers: int64 (R, 3), `overlap_counts` of each reader with the consensus.
@@ -62,9 +62,9 @@ class StapleCounts(NamedTuple):
         model: int64 (3,), the same of the model.
         sensitivity: float64 (R,), of the readers; NaN where undefined.
         specificity: float64 (R,), likewise.
-        same_group: int64 (R, 2), voxels that multi-label STAPLE calls opaque, and on how many the reader agrees with
-            its group.
-        converged: whether the binary estimation did.
+        same_group: int64 (R, 2), voxels that multi-label STAPLE calls opaque, and those on which the reader agrees
+            with its group.
+        converged: Whether the binary estimation converged.
     """
 
     readers: Counts
@@ -102,7 +102,7 @@ class ScanCounts:
 
     @property
     def readers(self) -> int:
-        """R."""
+        """R, the number of readers."""
         return len(self.opaque)
 
     @property
@@ -113,10 +113,10 @@ class ScanCounts:
 
 
 def scans_with_readers(prepared: Path) -> pd.DataFrame:
-    """Rows of a prepared folder's index.csv with two or more readers; `folder` becomes the whole path.
+    """Read the rows of a prepared folder's index.csv with two or more readers; `folder` becomes the whole path.
 
     Raises:
-        ValueError: there is no index.csv, it knows no readers, or no scan has two.
+        ValueError: There is no index.csv, it has no column of readers, or no scan has two.
     """
     path = prepared / "index.csv"
     if not path.is_file():
@@ -134,10 +134,10 @@ def scans_with_readers(prepared: Path) -> pd.DataFrame:
 
 
 def read_model(predictions: Path, scan_id: str, shape: tuple[int, ...]) -> Bools | None:
-    """bool (Z, H, W): the model's opacity of a scan from <predictions>/<scan_id>.npz; None where there is no file.
+    """Read the model's opacity of a scan, bool (Z, H, W), from <predictions>/<scan_id>.npz; None without that file.
 
     Raises:
-        ValueError: the file holds no `opacity`, or one of another shape.
+        ValueError: The file holds no `opacity`, or one of another shape.
     """
     path = predictions / f"{scan_id}.npz"
     if not path.is_file():
@@ -158,7 +158,7 @@ def read_model(predictions: Path, scan_id: str, shape: tuple[int, ...]) -> Bools
 
 
 def count_study(
-    prepared: Path, predictions: Path | None = None, wanted: Collection[str] | None = None
+    prepared: Path, predictions: Path | None = None, scan_ids: Collection[str] | None = None
 ) -> list[ScanCounts]:
     """Count every scan with two or more readers.
 
@@ -166,16 +166,16 @@ def count_study(
         prepared: Folder of a prepared cohort.
         predictions: Folder with <scan_id>.npz of a model, as `make evaluate SAVE_MASKS=1` writes them. Scans without a
             file are counted without the model.
-        wanted: The scans to count; by default all that have readers.
+        scan_ids: The scans to count; by default all that have readers.
 
     Raises:
-        ValueError: no scan has two readers, or none of those that do has a mask by the model.
+        ValueError: No scan has two readers, or none of those that do has a mask by the model.
     """
     scans = scans_with_readers(prepared)
-    if wanted is not None:
-        scans = scans[scans["scan_id"].isin(wanted)]
+    if scan_ids is not None:
+        scans = scans[scans["scan_id"].isin(scan_ids)]
         if scans.empty:
-            raise ValueError(f"{prepared}: none of the {len(wanted)} scans asked for has {FEWEST_READERS} readers")
+            raise ValueError(f"{prepared}: none of the {len(scan_ids)} scans asked for has {FEWEST_READERS} readers")
     counts = []
     for row in tqdm(scans.to_dict("records"), "readers", unit="scan", leave=False, disable=None):
         codes: Groups = np.load(Path(row["folder"]) / "readers.npy", mmap_mode="r")
@@ -199,7 +199,7 @@ def count_scan(codes: Groups, lung: Groups, model: Bools | None, row: Row) -> Sc
         model: bool (Z, H, W), the model's opacity; None without one.
         row: The scan's row of index.csv.
     """
-    overlaps, slices, parts = [], [], []
+    overlaps, slices, for_staple = [], [], []
     opaque, labelled = np.zeros(len(codes), np.int64), 0
     for z in range(codes.shape[1]):
         groups = L3.leaves_of(codes[:, z])
@@ -209,7 +209,7 @@ def count_scan(codes: Groups, lung: Groups, model: Bools | None, row: Row) -> Sc
         opaque += np.count_nonzero(calls.positive, axis=(1, 2))
         labelled += int(np.count_nonzero(calls.known.any((1, 2))) >= FEWEST_READERS)
         chosen = calls.known.all(0) & ((lung[z] > 0) | calls.positive.any(0))
-        parts.append((groups[:, chosen], np.zeros(chosen.sum(), bool) if model is None else model[z][chosen]))
+        for_staple.append((groups[:, chosen], np.zeros(chosen.sum(), bool) if model is None else model[z][chosen]))
     return ScanCounts(
         row,
         model is not None,
@@ -218,7 +218,7 @@ def count_scan(codes: Groups, lung: Groups, model: Bools | None, row: Row) -> Sc
         0 if model is None else int(np.count_nonzero(model)),
         slices,
         labelled,
-        count_staple(np.concatenate([part[0] for part in parts], 1), np.concatenate([part[1] for part in parts])),
+        count_staple(*(np.concatenate(maps, -1) for maps in zip(*for_staple, strict=True))),
     )
 
 
@@ -243,23 +243,23 @@ def count_overlaps(groups: Groups, model: Bools | None) -> Overlaps:
 
 
 def count_staple(groups: Groups, model: Bools) -> StapleCounts:
-    """STAPLE of maps.
+    """Count a scan's agreement with STAPLE.
 
     Args:
         groups: int8 (R, N) group codes 0..4 of the readers, of voxels that all of them labelled.
         model: bool (N,), the model's opacity.
     """
     calls, group = calls_of(groups), multi_label_staple(groups)
-    found = staple(calls.positive)
-    consensus, everywhere = found.probability >= 0.5, np.ones(groups.shape[1], bool)
+    estimate = staple(calls.positive)
+    consensus, everywhere = estimate.probability >= 0.5, np.ones(groups.shape[1], bool)
     opaque = np.isin(group, L3.opacities)
     same = [(np.count_nonzero(opaque), np.count_nonzero(opaque & (own == group))) for own in groups]
     return StapleCounts(
         np.stack([overlap_counts(own, consensus, everywhere) for own in calls.positive]),
         overlap_counts(average_map(calls), consensus, everywhere),
         overlap_counts(model, consensus, everywhere),
-        found.sensitivity,
-        found.specificity,
+        estimate.sensitivity,
+        estimate.specificity,
         np.array(same, np.int64),
-        found.converged,
+        estimate.converged,
     )

@@ -1,6 +1,6 @@
 """Figures of a reader study, after Figures 3 and 4 of paper L3."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from ct.classes import COLOUR_OF, L3
 from evaluation.readers.study_counts import ScanCounts, read_model
 from evaluation.readers.study_tables import WITH_SELF, WITHOUT_SELF, average_iou, model_iou, pairwise_iou, readers_table
-from evaluation.report.drawing import WINDOW_HU
+from evaluation.report.drawing import WINDOW_HU, Extent, crop_to, extent_of, outline
 from metrics.agreement import Figures, average_map, calls_of, deviation_map, entropy_map, mean_map, votes_of
 from pages.page import counted
 
 # Light where readers agree, dark where they do not; readable without colour.
 DISAGREEMENT_COLOURS = "PuBu"
 MOST_ENTROPY = float(np.log(len(L3.indices)))
-# The columns of the maps: title, groups, colour. Opacity is all three groups together.
+# Columns of the maps: title, groups, colour. Opacity is all three groups together.
 COLUMNS = [
     ("opacity", L3.opacities, COLOUR_OF["opacity"]),
     *((L3.leaves[group].name, (group,), L3.leaves[group].colour) for group in L3.opacities),
 ]
-MARGIN_PIXELS = 4
+MARGIN_PIXELS = 4  # around the lungs
 
 
 class Place(NamedTuple):
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 
 def draw_matrix(scans: Sequence[ScanCounts]) -> Any:
-    """Figure 3: (a) opacity IOU of every two readers, (b) of each reader with the average; the model as a last row.
+    """Draw Figure 3: (a) opacity IOU of every two readers, (b) of each reader with the average; the model as last row.
 
     Args:
         scans: The study. The model's row is over the scans with a mask by it.
@@ -83,7 +83,7 @@ def _title(scans: Sequence[ScanCounts], with_model: int) -> str:
 
 
 def draw_cells(axis: Any, values: Figures, rows: list[str], columns: list[str], title: str) -> Any:
-    """A heat map with its numbers; a dash where a figure is undefined or would compare a reader with themselves."""
+    """Draw a heat map with its numbers; a dash where a figure is undefined or compares a reader with themselves."""
     colours = matplotlib.colormaps["viridis"].with_extremes(bad="white")
     image = axis.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
@@ -98,22 +98,22 @@ def draw_cells(axis: Any, values: Figures, rows: list[str], columns: list[str], 
 
 
 def most_contested(scans: Sequence[ScanCounts], number: int) -> list[Place]:
-    """The slice with the largest summed entropy of each scan, of the `number` scans where it is largest."""
-    entropy = [[one.entropy for one in scan.slices] for scan in scans]
+    """Choose the slice with the largest summed entropy of each scan; of these, return the `number` largest."""
+    entropy = [[counts.entropy for counts in scan.slices] for scan in scans]
     places = [Place(scan, int(np.argmax(slices))) for scan, slices in enumerate(entropy)]
     places = [place for place in places if entropy[place.scan][place.z] > 0]
     return sorted(places, key=lambda place: -entropy[place.scan][place.z])[:number]
 
 
 def draw_maps(scans: Sequence[ScanCounts], places: Sequence[Place], predictions: Path | None = None) -> Any:
-    """Figure 4: for each slice the CT, and maps of the readers' mean (above) and standard deviation (below).
+    """Draw Figure 4: for each slice the CT, and maps of the readers' mean (above) and standard deviation (below).
 
-    Below the CT stands the entropy of the readers' groups. All panels are cut to the lungs and what was called opaque.
+    Below the CT stands the entropy of the readers' groups. All panels are cut to the lungs and all opacities.
 
     Args:
         scans: The study.
         places: The slices.
-        predictions: Folder with the masks of a model, to be outlined on the CT.
+        predictions: Folder with the masks of a model, which are outlined on the CT.
 
     Returns:
         A matplotlib figure.
@@ -136,7 +136,7 @@ def draw_maps(scans: Sequence[ScanCounts], places: Sequence[Place], predictions:
 
 
 def _draw_place(figure: Any, scan: ScanCounts, z: int, predictions: Path | None) -> dict[str, Any]:
-    """Two rows of panels; returns the images that the colour scales belong to, by what they show."""
+    """Draw two rows of panels; return the images that the colour scales belong to, by title."""
     folder = Path(scan.row["folder"])
     codes = np.load(folder / "readers.npy", mmap_mode="r")
     groups, lung = L3.leaves_of(codes[:, z]), np.load(folder / "lung.npy", mmap_mode="r")[z] > 0
@@ -144,40 +144,28 @@ def _draw_place(figure: Any, scan: ScanCounts, z: int, predictions: Path | None)
     model = read_model(predictions, scan.row["scan_id"], codes.shape[1:]) if predictions else None
     calls, votes = calls_of(groups), votes_of(groups)
     axes = figure.subplots(2, 1 + len(COLUMNS), sharex=True, sharey=True)
-    crop, extent, unit = _frame(lung | calls.positive.any(0), scan.row)
+    crop = crop_to(lung | calls.positive.any(0), MARGIN_PIXELS)
+    extent, unit = extent_of(hu[crop].shape, scan.row)
     axes[0, 0].imshow(hu[crop], cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], extent=extent)
-    _outline(axes[0, 0], average_map(calls)[crop], COLOUR_OF["reader"], extent)
+    outline(axes[0, 0], average_map(calls)[crop], extent, colors=COLOUR_OF["reader"], linewidths=1)
     if model is not None:
-        _outline(axes[0, 0], model[z][crop], COLOUR_OF["model"], extent)
+        outline(axes[0, 0], model[z][crop], extent, colors=COLOUR_OF["model"], linewidths=1)
     images = {"entropy": _show(axes[1, 0], entropy_map(votes)[crop], DISAGREEMENT_COLOURS, MOST_ENTROPY, extent)}
-    for column, (title, wanted, colour) in enumerate(COLUMNS, 1):
+    for column, (title, leaves, colour) in enumerate(COLUMNS, 1):
         faint_to_full = LinearSegmentedColormap.from_list(title, ["white", colour])
-        images[title] = _show(axes[0, column], mean_map(votes, wanted)[crop], faint_to_full, 1, extent)
+        images[title] = _show(axes[0, column], mean_map(votes, leaves)[crop], faint_to_full, 1, extent)
         images["deviation"] = _show(
-            axes[1, column], deviation_map(votes, wanted)[crop], DISAGREEMENT_COLOURS, 0.5, extent
+            axes[1, column], deviation_map(votes, leaves)[crop], DISAGREEMENT_COLOURS, 0.5, extent
         )
     for axis in axes.ravel()[1:]:
-        _outline(axis, lung[crop], COLOUR_OF["lungs"], extent, 0.6)
+        outline(axis, lung[crop], extent, colors=COLOUR_OF["lungs"], linewidths=0.6)
     title = f"{scan.row['scan_id']}, slice {z + 1} of {len(scan.slices)}, n = {counted(scan.readers, 'reader')}"
     figure.suptitle(title, fontsize=10, weight="bold")
     _label(axes, unit)
     return images
 
 
-def _frame(shown: NDArray[np.bool_], row: Mapping[Any, Any]) -> tuple[Any, tuple[float, ...], str]:
-    """The part of a slice to show, as index, with its sides (left, right, bottom, top) and their unit."""
-    spans = []
-    for axis, length in ((1, shown.shape[0]), (0, shown.shape[1])):
-        inside = np.flatnonzero(shown.any(axis))
-        first, last = (inside[0], inside[-1]) if inside.size else (0, length - 1)
-        spans.append(slice(max(first - MARGIN_PIXELS, 0), min(last + MARGIN_PIXELS + 1, length)))
-    sides = np.array([float(row["spacing_y_mm"]), float(row["spacing_x_mm"])])
-    known = bool(np.isfinite(sides).all())
-    height, width = (sides if known else np.ones(2)) * [span.stop - span.start for span in spans]
-    return tuple(spans), (0, width, height, 0), "mm" if known else "pixels"
-
-
-def _show(axis: Any, values: Figures, colours: str | Colormap, top: float, extent: tuple[float, ...]) -> Any:
+def _show(axis: Any, values: Figures, colours: str | Colormap, top: float, extent: Extent) -> Any:
     chosen = matplotlib.colormaps[colours] if isinstance(colours, str) else colours
     return axis.imshow(
         np.ma.masked_invalid(values),
@@ -187,15 +175,6 @@ def _show(axis: Any, values: Figures, colours: str | Colormap, top: float, exten
         extent=extent,
         interpolation="nearest",
     )
-
-
-def _outline(axis: Any, mask: NDArray[np.bool_], colour: str, extent: tuple[float, ...], width: float = 1.0) -> None:
-    if mask.any() and not mask.all():
-        left, right, bottom, top = extent
-        # `origin` makes contour place the pixel centres where imshow, with row 0 on top, does.
-        axis.contour(
-            mask, levels=[0.5], colors=colour, linewidths=width, extent=(left, right, top, bottom), origin="lower"
-        )
 
 
 def _label(axes: NDArray[Any], unit: str) -> None:

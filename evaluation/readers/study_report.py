@@ -1,9 +1,9 @@
 """The reader study (paper L3, section 3): how well readers agree, and where a model lies among them.
 
 Usage: `python -m evaluation.readers --cohort COHORT --out OUT_DIR [--predictions RUN_DIR/masks]`. It takes the scans of
-the cohort that two or more readers labelled (column `readers` of cohort.csv), in whichever split they are, and writes
-readers.csv, pairwise.csv, scans.csv, readers.json, readers.md and figures/ (PNG and PDF). A reader of one scan is taken
-to be the reader at the same place in the column of every other scan.
+the cohort that two or more readers labelled (column `readers` of cohort.csv), of any split, and writes readers.csv,
+pairwise.csv, scans.csv, readers.json, readers.md and figures/ (PNG and PDF). A reader of one scan is taken to be the
+reader at the same place in the column of every other scan.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from cohort.prepare.prepare_cohort import prepare_cohort, prepared_folder
 from ct.classes import L3
@@ -25,52 +24,45 @@ from machine.latest import through_latest
 SLICES_SHOWN = 3
 
 
-class Line(NamedTuple):
-    """A row of the summary table: what it says, its key in readers.json, and what its `_n` counts."""
-
-    label: str
-    key: str
-    counted: str
-
-
-LINES = [
-    Line("two readers, opacity IOU, mean over pairs", "pairwise_iou_mean", "pairs"),
-    Line("two readers, opacity IOU, least", "pairwise_iou_min", ""),
-    Line("two readers, opacity IOU, most", "pairwise_iou_max", ""),
-    *(
-        Line(f"two readers, {L3.leaves[group].name} IOU, mean over pairs", f"group_{group}_pairwise_iou_mean", "pairs")
+# Rows of the summary: key in readers.json, label, and what the key's `_n` counts.
+LINES = {
+    "pairwise_iou_mean": ("two readers, opacity IOU, mean over pairs", "pairs"),
+    "pairwise_iou_min": ("two readers, opacity IOU, least", ""),
+    "pairwise_iou_max": ("two readers, opacity IOU, most", ""),
+    **{
+        f"group_{group}_pairwise_iou_mean": (f"two readers, {L3.leaves[group].name} IOU, mean over pairs", "pairs")
         for group in L3.opacities
-    ),
-    Line("reader and average of all, opacity IOU", "average_iou_mean", "readers"),
-    Line("reader and average of the others, opacity IOU (human ceiling)", "ceiling_iou", "readers"),
-    Line("readers closer to the average of the others than to any peer", "closer_to_average", "readers"),
-    Line("full agreement: all say opaque, of voxels that any calls opaque", "full_agreement", "voxels"),
-    Line("full agreement in the group, of the same voxels", "full_group_agreement", "voxels"),
-    Line("entropy of the groups (nats), mean over the same voxels", "entropy_mean", "voxels"),
-    Line("STAPLE and average of all, opacity IOU", "staple_mean_iou", "scans"),
-    Line("model and each reader, opacity IOU", "model_pairwise_iou_mean", "readers"),
-    Line("model and average of the others, opacity IOU", "model_iou", "readers"),
-    Line("reader and average of the others on the model's scans", "model_ceiling_iou", "readers"),
-    Line("model - reader", "model_minus_ceiling", "scans"),
-    Line("model - reader, 95 % interval (paired bootstrap over scans), low", "model_minus_ceiling_low", ""),
-    Line("model - reader, 95 % interval, high", "model_minus_ceiling_high", ""),
-]
+    },
+    "average_iou_mean": ("reader and average of all, opacity IOU", "readers"),
+    "ceiling_iou": ("reader and average of the others, opacity IOU (human ceiling)", "readers"),
+    "closer_to_average": ("readers closer to the average of the others than to any peer", "readers"),
+    "full_agreement": ("full agreement: all say opaque, of voxels that any calls opaque", "voxels"),
+    "full_group_agreement": ("full agreement in the group, of the same voxels", "voxels"),
+    "entropy_mean": ("entropy of the groups (nats), mean over the same voxels", "voxels"),
+    "staple_mean_iou": ("STAPLE and average of all, opacity IOU", "scans"),
+    "model_pairwise_iou_mean": ("model and each reader, opacity IOU", "readers"),
+    "model_iou": ("model and average of the others, opacity IOU", "readers"),
+    "model_ceiling_iou": ("reader and average of the others on the model's scans", "readers"),
+    "model_minus_ceiling": ("model - reader", "scans"),
+    "model_minus_ceiling_low": ("model - reader, 95 % interval (paired bootstrap over scans), low", ""),
+    "model_minus_ceiling_high": ("model - reader, 95 % interval, high", ""),
+}
 
 
 def summary_markdown(figures: Metrics) -> str:
-    """The summary in Markdown; a dash where a figure is undefined, no rows of the model without one."""
+    """Return the summary in Markdown; a dash where a figure is undefined, no rows of the model without one."""
     rows = ["| opacity = groups 2 to 4 | figure | n |", "| --- | ---: | ---: |"]
-    for label, key, counted in LINES:
+    for key, (label, unit) in LINES.items():
         if f"readers/{key}" in figures:
             value = figures[f"readers/{key}"]
             text = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-            n = f"{figures[f'readers/{key}_n']} {counted}" if counted else ""
+            n = f"{figures[f'readers/{key}_n']} {unit}" if unit else ""
             rows.append(f"| {label} | {text} | {n} |")
     return "\n".join(rows) + "\n"
 
 
 def heading(scans: Sequence[ScanCounts], figures: Metrics, predictions: Path | None) -> str:
-    """One line on what was studied, and one for anything that limits it."""
+    """Return a line on the study's size, and one for each of its limits."""
     least, most = figures["readers/readers_min"], figures["readers/readers"]
     readers = f"{most}" if least == most else f"{least} to {most}"
     lines = [f"{len(scans)} scans, {figures['readers/slices']} labelled slices, {readers} readers per scan"]
@@ -82,7 +74,7 @@ def heading(scans: Sequence[ScanCounts], figures: Metrics, predictions: Path | N
 
 
 def write_study(prepared: Path, out: Path, predictions: Path | None = None) -> str:
-    """Study the readers of a prepared cohort and write everything to `out`.
+    """Study the readers of a prepared cohort and write tables and figures to `out`.
 
     Args:
         prepared: Folder of a prepared cohort.
@@ -90,10 +82,10 @@ def write_study(prepared: Path, out: Path, predictions: Path | None = None) -> s
         predictions: The masks folder of a model's run.
 
     Returns:
-        What readers.md says.
+        The text of readers.md.
 
     Raises:
-        ValueError: no scan has two readers, or the masks do not fit.
+        ValueError: No scan has two readers, or the masks do not fit.
     """
     scans = count_study(prepared, predictions)
     figures = summarise(scans)
@@ -124,9 +116,9 @@ def main(args: Sequence[str] | None = None) -> None:
     prepared = options.prepared or prepared_folder(options.cohort, options.size)
     try:
         if options.cohort:
-            done = prepare_cohort(options.cohort, prepared, options.size)
-            if done.refused:
-                sys.stdout.write(f"{done.refused} scans were refused and are left out; see {done.verdicts_csv}\n")
+            summary = prepare_cohort(options.cohort, prepared, options.size)
+            if summary.refused:
+                sys.stdout.write(f"{summary.refused} scans were refused and are left out; see {summary.verdicts_csv}\n")
         sys.stdout.write(write_study(prepared, options.out, options.predictions))
     except (ValueError, OSError) as error:
         parser.exit(2, f"error: {error}\n")

@@ -1,4 +1,4 @@
-"""Figures 2, 4, 5, 6 and 7 of paper EM, from finished runs; Figure 3, of a sweep, is in sweep_figures."""
+"""Figures 2, 4, 5, 6 and 7 of paper EM, from finished runs; Figure 3, of a sweep, is in `sweep_figures`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ct.classes import COLOUR_OF
-from evaluation.report.drawing import LINE_COLOURS, MARKERS, WINDOW_HU, marker_of
-from evaluation.report.worst_scans import crop_to
+from evaluation.report.drawing import WINDOW_HU, crop_to, extent_of, marker_of, outline, point_styles
 from evaluation.run_data import Run
 from evaluation.statistics import FEWEST, fit_gamma, mann_whitney, pearson_interval
 from pages.page import counted
@@ -30,7 +29,7 @@ DENSE: dict[str, Any] = {"colors": COLOUR_OF["consolidation"], "linestyles": "-"
 
 
 def severity_scatter(run: Run) -> Any:
-    """Figure 2: severity by the label against severity by the model, the identity, and the range up to 0.1 enlarged.
+    """Draw Figure 2: severity by the label against severity by the model, with the range up to 0.1 enlarged.
 
     Args:
         run: A run that judges infection; a marker per site.
@@ -44,7 +43,7 @@ def severity_scatter(run: Run) -> Any:
     figure, (whole, zoom) = plt.subplots(1, 2, figsize=(8.6, 4.4), layout="constrained", width_ratios=[1.25, 1])
     for axis, limit in ((whole, top), (zoom, ZOOM_TO)):
         axis.plot([0, limit], [0, limit], color="grey", linestyle=":", label="prediction = label")
-        for (site, rows), marker, colour in zip(scans.groupby("site"), MARKERS, LINE_COLOURS * 2, strict=False):
+        for (site, rows), (marker, colour) in zip(scans.groupby("site"), point_styles(), strict=False):
             name = f"site {site} (n = {len(rows)})"
             axis.scatter(
                 rows["severity_truth"],
@@ -71,7 +70,7 @@ def severity_scatter(run: Run) -> Any:
 
 
 def tpr_fpr(points: pd.DataFrame) -> Any:
-    """Figure 4: true against false positive rate, and TPR = FPR^gamma fitted through the points of phi2.
+    """Draw Figure 4: true against false positive rate, and TPR = FPR^gamma fitted through the points of phi2.
 
     Args:
         points: Columns label, group, tpr, fpr. Points with the same label share marker and colour; those whose group
@@ -80,25 +79,24 @@ def tpr_fpr(points: pd.DataFrame) -> Any:
     Returns:
         A matplotlib figure; gamma and the number of points stand in its legend.
     """
-    known = points.dropna(subset=["tpr", "fpr"]).astype({"tpr": float, "fpr": float})
+    defined = points.dropna(subset=["tpr", "fpr"]).astype({"tpr": float, "fpr": float})
     figure, axis = plt.subplots(figsize=(7.6, 4.4), layout="constrained")
-    for number, (label, rows) in enumerate(known.groupby("label", sort=False)):
+    for (label, rows), (marker, colour) in zip(defined.groupby("label", sort=False), point_styles(), strict=False):
         name = str(label) if len(rows) == 1 else f"{label} (n = {len(rows)})"
-        colour, marker = LINE_COLOURS[number % len(LINE_COLOURS)], MARKERS[number % len(MARKERS)]
         colour = COLOUR_OF["threshold"] if rows["group"].eq("threshold").all() else colour
         points_style = WHITE_POINTS | {"edgecolor": colour, "clip_on": False}  # whole also on the edge, at 0 and 1
         axis.scatter(rows["fpr"], rows["tpr"], marker=marker, label=name, **points_style)
-    fitted = known[known["group"] == FITTED]
-    right = 1.15 * float(known["fpr"].max()) if len(known) and known["fpr"].max() > 0 else 1.0
+    fitted = defined[defined["group"] == FITTED]
+    right = 1.15 * float(defined["fpr"].max()) if len(defined) and defined["fpr"].max() > 0 else 1.0
     if len(fitted) >= FEWEST:  # through a single point goes every curve
         gamma = fit_gamma(fitted["tpr"].to_numpy(float), fitted["fpr"].to_numpy(float))
         fpr = np.linspace(0, right, 400)[1:]
         name = rf"TPR = FPR$^\gamma$, $\gamma$ = {gamma:.3f} ($\varphi_2$, n = {len(fitted)})"
         axis.plot(fpr, fpr**gamma, color="black", linestyle="--", label=name)
     axis.set(xlim=(0, right), ylim=(0, 1), xlabel="false positive rate", ylabel="true positive rate")
-    left_out = len(points) - len(known)
+    left_out = len(points) - len(defined)
     axis.set_title(
-        f"n = {counted(len(known), 'point')}" + (f" ({left_out} undefined)" if left_out else ""), fontsize=10
+        f"n = {counted(len(defined), 'point')}" + (f" ({left_out} undefined)" if left_out else ""), fontsize=10
     )
     axis.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
@@ -106,11 +104,11 @@ def tpr_fpr(points: pd.DataFrame) -> Any:
 
 
 def choose_places(run: Run, number: int) -> list[Place]:
-    """Slices to show: of scans neither best nor worst, evenly spread over the order of Dice, the slice with most truth.
+    """Choose the slice with most truth of scans neither best nor worst, evenly spread over the order of Dice.
 
     Args:
-        run: A run with masks; consolidation counts where it is judged, else the first of its findings.
-        number: How many.
+        run: A run with masks; the order is that of consolidation where it is judged, else of the first finding.
+        number: How many slices.
 
     Returns:
         Scan and row of the prepared scan. Where no scan has the finding, the slices with most lung.
@@ -131,7 +129,7 @@ def _fullest(run: Run, scan_id: str, finding: str) -> int:
 
 
 def overlays(runs: Mapping[str, Run], places: Sequence[Place]) -> Any:
-    """Figure 5: outlines of infection without consolidation (dashed) and of consolidation (solid) on the CT.
+    """Draw Figure 5: outlines of infection without consolidation (dashed) and of consolidation (solid) on the CT.
 
     Args:
         runs: Runs with masks of the same scans, by the title of their column; where the first is a stage 2 run, the
@@ -165,21 +163,16 @@ def _draw_place(axes: NDArray[Any], runs: Mapping[str, Run], scan_id: str, z: in
     at = int(np.flatnonzero(arrays["z"] == z)[0])
     crop = crop_to(arrays["lung"][at] > 0)
     hu = arrays["hu"][at][crop]
-    scan = first.scans.set_index("scan_id").loc[scan_id]
-    sides = np.array([scan["spacing_y_mm"], scan["spacing_x_mm"]], float)
-    unit, sides = ("mm", sides) if np.isfinite(sides).all() else ("pixels", np.ones(2))
-    height, width = sides * hu.shape
+    extent, unit = extent_of(hu.shape, first.scans.set_index("scan_id").loc[scan_id])
     panels: list[tuple[NDArray[np.bool_], NDArray[np.bool_]] | None] = [None, _outlined(first, scan_id, "", at)]
     panels += [_outlined(run, scan_id, "consolidation", at) for run in runs.values()]
     if "threshold" in first.findings:
         panels.append(_outlined(first, scan_id, "threshold", at))
     for axis, masks in zip(axes, panels, strict=True):
         low, high = WINDOW_HU
-        axis.imshow(hu, cmap="gray", vmin=low, vmax=high, extent=(0, width, height, 0))
+        axis.imshow(hu, cmap="gray", vmin=low, vmax=high, extent=extent)
         for mask, style in zip(masks or (), (GLASS, DENSE), strict=False):
-            if mask[crop].any():
-                # `origin` makes contour place the pixel centres where imshow, with row 0 on top, does.
-                axis.contour(mask[crop], levels=[0.5], extent=(0, width, 0, height), origin="lower", **style)
+            outline(axis, mask[crop], extent, **style)
         axis.tick_params(labelsize=7)
         axis.locator_params(nbins=4)
         axis.set_xlabel(f"right → left ({unit})", fontsize=7)
@@ -187,7 +180,7 @@ def _draw_place(axes: NDArray[Any], runs: Mapping[str, Run], scan_id: str, z: in
 
 
 def _outlined(run: Run, scan_id: str, dense: str, at: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Infection without consolidation, and that (H, W): predicted as `dense`, or of the label where it is empty."""
+    """Return infection without consolidation, and consolidation (H, W): predicted as `dense`, or the label's."""
     which, name = (1, dense) if dense else (0, "consolidation")
     infection = run.pair(scan_id, "infection")[which][at] == 1
     consolidation = run.pair(scan_id, name)[which][at] == 1 if name in run.findings else np.zeros_like(infection)
@@ -195,7 +188,7 @@ def _outlined(run: Run, scan_id: str, dense: str, at: int) -> tuple[NDArray[np.b
 
 
 def fpr_by_dilation(run: Run) -> pd.DataFrame:
-    """False positive rate of the threshold and of the model, pooled over the test scans, by dilation of the label.
+    """Return the false positive rate of threshold and model, pooled over the test scans, by dilation of the label.
 
     The label is dilated in plane by a square of 3 x 3 pixels, n times. FPR = false positives outside the dilated label
     / lung voxels outside it; voxels of unknown truth count nowhere. Without dilation that is the run's own `fpr`.
@@ -222,7 +215,7 @@ def fpr_by_dilation(run: Run) -> pd.DataFrame:
 
 
 def _count(truth: NDArray[np.int8], prediction: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """int64 (10, 2): false positives and voxels outside the label after 0..9 dilations."""
+    """Count false positives and voxels outside the label after 0..9 dilations: int64 (10, 2)."""
     label, table = truth == 1, []
     for _ in range(MOST_DILATIONS + 1):
         outside = (truth >= 0) & ~label
@@ -232,7 +225,7 @@ def _count(truth: NDArray[np.int8], prediction: NDArray[np.bool_]) -> NDArray[np
 
 
 def draw_fpr_by_dilation(table: pd.DataFrame) -> Any:
-    """Figure 6: the table of `fpr_by_dilation`, a line for each method.
+    """Draw Figure 6: the table of `fpr_by_dilation`, a line for each method.
 
     Returns:
         A matplotlib figure.
@@ -258,7 +251,7 @@ def draw_fpr_by_dilation(table: pd.DataFrame) -> Any:
 
 
 def score_boxes(run: Run) -> Any:
-    """Figure 7: predicted consolidation scores of the scans with and without consolidation, by their weak labels.
+    """Draw Figure 7: predicted consolidation scores of the scans with and without consolidation, by their weak labels.
 
     Args:
         run: A stage 2 run. Scans without a score or with an unknown label are left out and counted.
@@ -267,8 +260,8 @@ def score_boxes(run: Run) -> Any:
         A matplotlib figure; the medians, n, and p of the Mann-Whitney test stand in it.
     """
     scans = run.scans[["consolidation_score", "has_consolidation"]].astype(float)
-    known = scans.dropna()
-    samples = [known["consolidation_score"][known["has_consolidation"] == label].to_numpy() for label in (1, 0)]
+    complete = scans.dropna()
+    samples = [complete["consolidation_score"][complete["has_consolidation"] == label].to_numpy() for label in (1, 0)]
     figure, axis = plt.subplots(figsize=(5.4, 4.6), layout="constrained")
     axis.boxplot(samples, widths=0.5, showfliers=False, medianprops={"color": "black", "linewidth": 2})
     names = []
@@ -277,13 +270,13 @@ def score_boxes(run: Run) -> Any:
     for place, (sample, name, (colour, marker)) in enumerate(
         zip(samples, ("consolidation", "no consolidation"), styles, strict=True), 1
     ):
-        beside = place + random.uniform(-0.15, 0.15, len(sample))
-        axis.scatter(beside, sample, marker=marker, edgecolor=colour, **WHITE_POINTS)
+        x = place + random.uniform(-0.15, 0.15, len(sample))
+        axis.scatter(x, sample, marker=marker, edgecolor=colour, **WHITE_POINTS)
         median = f"{np.median(sample):.4f}" if len(sample) else "-"
         names.append(f"{name}\nn = {counted(len(sample), 'scan')}, median {median}")
     axis.set_xticks([1, 2], names)
     axis.set_ylabel("predicted consolidation score (share of the lungs)")
-    test, left_out = mann_whitney(*samples), len(scans) - len(known)
+    test, left_out = mann_whitney(*samples), len(scans) - len(complete)
     unknown = f"\nleft out: {counted(left_out, 'scan')} of unknown label or without a score" if left_out else ""
     result = f"p = {test.p:.2g}, AUC = {test.auc:.3f}" if all(map(len, samples)) else "needs scans of both kinds"
     axis.set_title(f"Mann-Whitney U test: {result}{unknown}", fontsize=10)

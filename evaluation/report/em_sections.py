@@ -1,4 +1,4 @@
-"""The part of a report that holds the figures and tables of paper EM."""
+"""Sections of a report with the figures and tables of paper EM."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -42,14 +42,14 @@ PLACES = 2
 
 
 def severity(report: ReportFolder, run: Run) -> None:
-    """Figure 2."""
+    """Add Figure 2."""
     report.section("Severity")
     caption = "Figure 2 of paper EM: share of the lungs that is infected, label against prediction (paper: r = 0.825)."
     report.figure("severity", severity_scatter(run), "Severity score", caption)
 
 
 def method(run: Run) -> str:
-    """How a stage 2 run learned consolidation: `phi1`, `phi2` or the user's own prior by its class, or `supervised`."""
+    """Name how a stage 2 run learned consolidation: `phi1`, `phi2`, the class of another prior, or `supervised`."""
     model = run.config["model"]["init_args"]
     if model.get("supervision", "em") != "em":
         return "supervised"
@@ -59,7 +59,7 @@ def method(run: Run) -> str:
 
 
 def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Consolidation by every method: each run, the thresholds of the first of them, and the paper's own figures."""
+    """Return consolidation by every method: each run, the thresholds of the first run, and the paper's own figures."""
     first = next(iter(runs.values()))
     rows: list[dict[str, Any]] = [
         {"method": f"{method(run)} ({name})", "scans": run.tested_on} | _figures(run, "consolidation")
@@ -81,7 +81,7 @@ def _figures(run: Run, finding: str) -> dict[str, Any]:
 
 
 def trade_off(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """The points of Figure 4: label, group, tpr and fpr over the lungs, of each run and of the -200 HU threshold."""
+    """Return the points of Figure 4: label, group, tpr and fpr over the lungs, of each run and the threshold."""
     first = next(iter(runs.values()))
     points = [
         {"label": name, "group": method(run)} | {rate: run.metrics[f"consolidation/{rate}"] for rate in ("tpr", "fpr")}
@@ -95,11 +95,11 @@ def trade_off(runs: Mapping[str, Run]) -> pd.DataFrame:
 
 
 def consolidation(report: ReportFolder, runs: Mapping[str, Run]) -> None:
-    """Figures 4 to 7 and the table of Dice, TPR and FPR, other runs on the same scans side by side.
+    """Add Figures 4 to 7 and the table of Dice, TPR and FPR, with other runs on the same scans side by side.
 
     Args:
-        report: Where to.
-        runs: Stage 2 runs by name, the one that is reported first.
+        report: The report.
+        runs: Stage 2 runs by name, first the one that is reported.
     """
     run = next(iter(runs.values()))
     report.section("Consolidation from weak labels")

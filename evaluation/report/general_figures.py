@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 
 from ct.classes import COLOUR_OF
-from evaluation.report.drawing import HATCHES, LINE_COLOURS, MARKERS, marker_of, rank_of
+from evaluation.report.drawing import HATCHES, marker_of, point_styles, rank_of
 from evaluation.statistics import FEWEST, BlandAltman, between
 from pages.page import counted
 
@@ -22,7 +22,7 @@ DETECTION_FIGURES = {"recall": "share of lesion voxels found", "touched": "share
 
 
 def forest(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
-    """Dice and IOU with their intervals: a row per finding and site, the human ceiling where readers exist.
+    """Draw Dice and IOU with their intervals: a row per finding and site, the human ceiling where readers exist.
 
     Args:
         table: Rows of `evaluation.statistics.per_site_table`: site, finding, figure, value, low, high, scans, patients.
@@ -93,11 +93,11 @@ def _ceiling_handle() -> Line2D:
 
 
 def draw_bland_altman(volumes: pd.DataFrame, limits: Mapping[str, BlandAltman]) -> Any:
-    """Predicted minus true volume against the mean of both, a panel per finding (Bland and Altman, Lancet 1986).
+    """Draw predicted minus true volume against the mean of both, a panel per finding (Bland and Altman, Lancet 1986).
 
     Args:
         volumes: One row per scan and finding: finding, site, truth_ml, predicted_ml.
-        limits: Of each finding to show.
+        limits: Agreement of each finding to show.
 
     Returns:
         A matplotlib figure.
@@ -110,19 +110,19 @@ def draw_bland_altman(volumes: pd.DataFrame, limits: Mapping[str, BlandAltman]) 
     )
     sites = sorted(volumes["site"].unique())
     for axis, finding in zip(axes.flat, findings, strict=False):
-        here, found = volumes[volumes["finding"] == finding], limits[finding]
-        for site, marker, colour in zip(sites, _cycle(MARKERS), _cycle(LINE_COLOURS), strict=False):
-            truth, predicted = (here.loc[here["site"] == site, name] for name in ("truth_ml", "predicted_ml"))
+        scans, agreement = volumes[volumes["finding"] == finding], limits[finding]
+        for site, (marker, colour) in zip(sites, point_styles(), strict=False):
+            truth, predicted = (scans.loc[scans["site"] == site, name] for name in ("truth_ml", "predicted_ml"))
             mean, difference = (predicted + truth) / 2, predicted - truth
             axis.scatter(mean, difference, marker=marker, facecolors="none", edgecolors=colour, label=f"site {site}")
-        axis.axhspan(found.low, found.high, color="black", alpha=0.12, linewidth=0)
-        limits_ml = found.bias - LIMIT_SD * found.sd, found.bias + LIMIT_SD * found.sd
-        for value, style in ((found.bias, "-"), *((limit, "--") for limit in limits_ml)):
+        axis.axhspan(agreement.low, agreement.high, color="black", alpha=0.12, linewidth=0)
+        limits_ml = agreement.bias - LIMIT_SD * agreement.sd, agreement.bias + LIMIT_SD * agreement.sd
+        for value, style in ((agreement.bias, "-"), *((limit, "--") for limit in limits_ml)):
             axis.axhline(value, color="black", linestyle=style, linewidth=1)
         axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
-        title = f"{finding.replace('_', ' ')}, n = {counted(found.n, 'scan')}\n"
-        title += f"bias {between(found.bias, found.low, found.high, '.1f', ' ml')}"
-        if found.n >= FEWEST:
+        title = f"{finding.replace('_', ' ')}, n = {counted(agreement.n, 'scan')}\n"
+        title += f"bias {between(agreement.bias, agreement.low, agreement.high, '.1f', ' ml')}"
+        if agreement.n >= FEWEST:
             title += f",\nlimits {limits_ml[0]:.1f} to {limits_ml[1]:.1f} ml"
         axis.set_title(title, fontsize=9)
         axis.set(xlabel="mean of truth and prediction (ml)", ylabel="prediction - truth (ml)")
@@ -132,15 +132,11 @@ def draw_bland_altman(volumes: pd.DataFrame, limits: Mapping[str, BlandAltman]) 
     return figure
 
 
-def _cycle(values: Sequence[Any]) -> list[Any]:
-    return list(values) * 20
-
-
 def draw_calibration(curves: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> Any:
-    """Share of true voxels against predicted probability, above the number of voxels of each bin.
+    """Draw the share of true voxels against predicted probability, above the number of voxels of each bin.
 
     Args:
-        curves: Of each finding, rows of `evaluation.report.reliability_curve`: mean_predicted, share_true, voxels.
+        curves: For each finding, rows of `evaluation.report.reliability_curve`: mean_predicted, share_true, voxels.
         errors: Expected calibration error of each finding.
 
     Returns:
@@ -151,11 +147,11 @@ def draw_calibration(curves: Mapping[str, pd.DataFrame], errors: Mapping[str, fl
     )
     upper.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfectly calibrated")
     for finding, curve in curves.items():
-        known = curve[curve["voxels"] > 0]
+        filled = curve[curve["voxels"] > 0]
         style = {"color": COLOUR_OF[finding], "marker": marker_of(finding), "markerfacecolor": "white"}
-        label = f"{finding}: ECE {errors[finding]:.4f}, n = {known['voxels'].sum():,.0f} voxels"
-        upper.plot(known["mean_predicted"], known["share_true"], label=label, **style)
-        lower.plot(known["mean_predicted"], known["voxels"], **style)
+        label = f"{finding}: ECE {errors[finding]:.4f}, n = {filled['voxels'].sum():,.0f} voxels"
+        upper.plot(filled["mean_predicted"], filled["share_true"], label=label, **style)
+        lower.plot(filled["mean_predicted"], filled["voxels"], **style)
     upper.set(ylabel="share of voxels that are true", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     upper.legend(fontsize=8, loc="upper left")
     lower.set(xlabel="predicted probability", ylabel="voxels", yscale="log")
@@ -163,11 +159,11 @@ def draw_calibration(curves: Mapping[str, pd.DataFrame], errors: Mapping[str, fl
 
 
 def draw_by_spacing(table: pd.DataFrame, ceiling: pd.DataFrame | None = None) -> Any:
-    """Mean Dice with its interval for each stratum of slice spacing, bars of one finding side by side.
+    """Draw mean Dice with its interval for each stratum of slice spacing, the findings' bars side by side.
 
     Args:
         table: Rows of `evaluation.report.strata.by_spacing`: stratum, finding, value, low, high, n.
-        ceiling: As in `forest`; that of all sites is drawn across the bars.
+        ceiling: As in `forest`; the ceiling of all sites is drawn across the bars.
 
     Returns:
         A matplotlib figure.
@@ -206,7 +202,7 @@ def _has_rows(ceiling: pd.DataFrame | None) -> bool:
 
 
 def _ceiling_of_all(ceiling: pd.DataFrame | None, finding: str) -> float:
-    """Mean Dice of the readers over all sites; NaN, which draws nothing, without readers."""
+    """Return the mean Dice of the readers over all sites; NaN, which draws nothing, without readers."""
     if ceiling is None:
         return float("nan")
     rows = ceiling.set_index(["site", "finding", "figure"])["reader"]
@@ -217,7 +213,7 @@ _ON_BAR: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "
 
 
 def draw_by_lesion_size(table: pd.DataFrame) -> Any:
-    """How much of the lesions of each size is found, and how many are touched at all.
+    """Draw how much of the lesions of each size is found, and how many are touched at all.
 
     Args:
         table: Rows of `evaluation.report.strata.by_lesion_size`: finding, size, recall, touched, lesions.

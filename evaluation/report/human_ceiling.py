@@ -1,4 +1,4 @@
-"""The human ceiling on a run's test scans: how well a reader, and the model, agree with the average of the others."""
+"""The human ceiling on a run's test scans: agreement of a reader, and of the model, with the average of the others."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,24 +6,30 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ct.classes import UNLABELLED
+from evaluation.readers.study_counts import FEWEST_READERS
+from evaluation.readers.study_tables import finite_mean, stacked
 from evaluation.run_data import Run
 from metrics.agreement import Counts, Figures, average_counts, calls_of, iou
 
-FEWEST_READERS = 2
+# Views of the counts of several scans, int64 (R, 3) each.
+FIGURES: dict[str, Callable[[Sequence[Counts]], float]] = {
+    "dice_mean": lambda tables: finite_mean(np.array([finite_mean(dice_of_overlap(table)) for table in tables])),
+    "dice_pooled": lambda tables: finite_mean(dice_of_overlap(stacked(tables).sum(0))),
+    "iou_pooled": lambda tables: finite_mean(iou(stacked(tables).sum(0))),
+}
 
 
 def dice_of_overlap(counts: Counts) -> Figures:
-    """2 |A and B| / (|A| + |B|) of counts (..., 3) as `metrics.agreement.overlap_counts` gives them, NaN of nothing."""
+    """Return 2 |A and B| / (|A| + |B|) of `metrics.agreement.overlap_counts` (..., 3); NaN where both are empty."""
     overlap = iou(counts)
     return 2 * overlap / (1 + overlap)
 
 
 def ceiling_table(run: Run) -> pd.DataFrame:
-    """The human ceiling of a run's findings inside the lungs, over its test scans with two readers or more.
+    """Return the human ceiling of a run's findings inside the lungs, over its test scans with two readers or more.
 
     Args:
         run: A run with masks.
@@ -37,19 +43,19 @@ def ceiling_table(run: Run) -> pd.DataFrame:
     counts = [_count(run, row) for row in tqdm(scans.to_dict("records"), "readers", leave=False, disable=None)]
     rows = []
     for site in ["all", *sorted(scans["site"].unique())] if len(scans) else []:
-        here = [count for count, one in zip(counts, scans["site"], strict=True) if site in ("all", one)]
+        at_site = [count for count, place in zip(counts, scans["site"], strict=True) if site in ("all", place)]
         for finding in run.findings:
-            human, model = zip(*(count[finding] for count in here), strict=True)
+            human, model = zip(*(count[finding] for count in at_site), strict=True)
             rows += [
                 {"site": site, "finding": finding, "figure": figure, "reader": view(human), "model": view(model)}
-                | {"scans": len(here)}
+                | {"scans": len(at_site)}
                 for figure, view in FIGURES.items()
             ]
     return pd.DataFrame(rows, columns=["site", "finding", "figure", "reader", "model", "scans"])
 
 
 def _count(run: Run, row: dict[Any, Any]) -> dict[str, tuple[Counts, Counts]]:
-    """Of each finding two int64 (R, 3): each reader, and the model, against the average of the other readers."""
+    """Count per finding how each reader, and the model, overlaps with the average of the others: int64 (R, 3) each."""
     arrays = run.arrays(row["scan_id"])
     codes = np.load(Path(row["folder"]) / "readers.npy", mmap_mode="r")[:, arrays["z"]]
     groups = np.where(arrays["lung"] > 0, run.classes.leaves_of(codes), UNLABELLED)
@@ -59,23 +65,3 @@ def _count(run: Run, row: dict[Any, Any]) -> dict[str, tuple[Counts, Counts]]:
         calls, judged = calls_of(groups, leaves), run.pair(row["scan_id"], finding)[1]
         counts[finding] = (average_counts(calls, False), average_counts(calls, False, judged))
     return counts
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
-def _pooled(tables: Sequence[Counts]) -> Counts:
-    """Sum over scans, readers matched by their place; a scan with fewer readers adds nothing to the others."""
-    total = np.zeros((max(len(table) for table in tables), 3), np.int64)
-    for table in tables:
-        total[: len(table)] += table
-    return total
-
-
-FIGURES: dict[str, Callable[[Sequence[Counts]], float]] = {
-    "dice_mean": lambda tables: _mean(np.array([_mean(dice_of_overlap(table)) for table in tables])),
-    "dice_pooled": lambda tables: _mean(dice_of_overlap(_pooled(tables))),
-    "iou_pooled": lambda tables: _mean(iou(_pooled(tables))),
-}

@@ -12,7 +12,7 @@ from evaluation.report.drawing import DOTS_PER_INCH, LINE_COLOURS
 from pages.page import counted
 
 FILE = "curves.png"
-# The panels, and the columns that each may show; the first of those that a history has is shown.
+# The panels and their columns of metrics.csv, of which the first that a run logged is shown.
 TRAIN, VALIDATION = "train", "validation"
 PANELS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss": {TRAIN: ("train/loss_epoch", "train/loss"), VALIDATION: ("val/loss",)},
@@ -30,13 +30,13 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """Return what a run logged by epoch.
+    """Read what a run logged by epoch.
 
     Args:
         folder: A run folder.
 
     Returns:
-        A row per epoch, indexed from 1: columns epoch-wise means of what metrics.csv holds; empty without a history.
+        A row per epoch, indexed from 1: the epoch's means of the columns of metrics.csv; empty without that file.
     """
     path = folder / "metrics.csv"
     if not path.is_file():
@@ -47,10 +47,10 @@ def read_curves(folder: Path) -> pd.DataFrame:
 
 
 def curves_of(history: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
-    """Return the curves of each panel that has any, by what they are of.
+    """Return the curves of each panel that has any: `train` and `validation` by epoch.
 
     Args:
-        history: Of `read_curves`.
+        history: Rows of `read_curves`.
     """
     panels = {}
     for panel, lines in PANELS.items():
@@ -64,8 +64,8 @@ def draw_curves(history: pd.DataFrame, title: str = "") -> Any:
     """Draw a panel for the loss and for each figure, training beside validation.
 
     Args:
-        history: Of `read_curves`, with anything to draw.
-        title: What stands above them.
+        history: Rows of `read_curves`, with at least one curve.
+        title: Title of the figure.
 
     Returns:
         A matplotlib figure.
@@ -78,7 +78,7 @@ def draw_curves(history: pd.DataFrame, title: str = "") -> Any:
     )
     for unused in axes.flat[len(panels) :]:
         unused.remove()
-    few = len(history) <= 30  # of more points than that, no marker could be told from the next
+    few = len(history) <= 30  # markers of more epochs would run into each other
     for axis, (panel, curves) in zip(axes.flat, panels.items(), strict=False):
         for name, curve in curves.items():
             style = STYLES[name] | ({} if few else {"marker": ""})
@@ -96,7 +96,7 @@ def write_curves(folder: Path, title: str) -> Path | None:
     """Write <run folder>/curves.png from all that the run has logged, also before it was resumed.
 
     Returns:
-        Its path; None where nothing was logged that could be drawn.
+        Its path; None where the run logged no curve.
     """
     history = read_curves(folder)
     if not curves_of(history):

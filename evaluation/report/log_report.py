@@ -1,4 +1,4 @@
-"""The figures and tables of a report -> W&B."""
+"""Upload of a report's figures and tables to W&B."""
 
 import os
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ PROJECT = "ground-glass"
 def log_report(
     folder: Path, experiment: str, run: str, pictures: Mapping[str, Path], tables: Mapping[str, pd.DataFrame]
 ) -> None:
-    """Log a report as a W&B run of its own, since nothing can be added to an offline run once it has ended.
+    """Log a report as a W&B run of its own, since an offline run takes no more once it has ended.
 
-    It is in the group of its experiment with the job type `report`; its config says which run it is about. It stays
-    offline, in <folder>/wandb, unless WANDB_MODE says otherwise; with WANDB_MODE=disabled there is none.
+    It is in the group of its experiment with the job type `report`; its config names the run. It stays offline, in
+    <folder>/wandb, unless WANDB_MODE says otherwise; WANDB_MODE=disabled leaves it out.
 
     Args:
         folder: The report's folder.
@@ -31,7 +31,7 @@ def log_report(
     mode: Any = os.environ.get("WANDB_MODE", "offline")
     if mode == "disabled":
         return
-    # Without what would give away paths: the program, its arguments and its folder, its console.
+    # Nothing that holds paths: not the real program, its arguments, its folder or its console.
     settings = wandb.Settings(
         console="off",
         disable_git=True,
@@ -55,15 +55,15 @@ def log_report(
             settings=settings,
         )
 
-    logged = start(mode) if mode == "offline" else started(lambda: start(mode), lambda: start("offline"), folder)
-    figures = {f"report/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
-    shown = {f"report/table/{name}": wandb.Table(dataframe=_plain(table)) for name, table in tables.items()}
+    report = start(mode) if mode == "offline" else started(lambda: start(mode), lambda: start("offline"), folder)
+    images = {f"report/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
+    logged_tables = {f"report/table/{name}": wandb.Table(dataframe=_plain(table)) for name, table in tables.items()}
     with unhindered():
-        logged.log({**figures, **shown})
+        report.log(images | logged_tables)
     finish()
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """A table that W&B can hold: pandas' own types of text and whole numbers become plain ones, <NA> becomes NaN."""
+    """Turn pandas' own types of text and whole numbers into plain ones, and <NA> into NaN, as W&B expects."""
     numbers = {name: pd.api.types.is_numeric_dtype(table[name]) for name in table.columns}
     return table.astype({name: float if number else object for name, number in numbers.items()})

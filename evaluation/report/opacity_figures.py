@@ -1,4 +1,4 @@
-"""Figures and tables of paper L3 from the masks of a run: Table 3, Figure 5, confusion of groups, well-aerated lung."""
+"""Figures and tables of paper L3 from a run's masks: Table 3, Figure 5, confusion of groups, well-aerated lung."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 from ct.classes import COLOUR_OF, UNLABELLED, ClassSet
 from evaluation.readers.study_figures import draw_cells
-from evaluation.report.drawing import LINE_COLOURS, MARKERS, WINDOW_HU
+from evaluation.report.drawing import WINDOW_HU, crop_to, point_styles
 from evaluation.report.opacity_table import COLUMNS, PAPER
-from evaluation.report.worst_scans import crop_to
 from evaluation.run_data import REAL_SCANS, Run
 from evaluation.statistics import pearson_interval
+from metrics.group_summary import shares_of_truth
 
-# Of the leaves that are looked for, in their order, so that they can be told apart in black and white.
+# Of the sought leaves in their order, so that they differ in black and white.
 LEAF_HATCHES = ("", "////", "....", "||||", "oo", "++")
 UNLABELLED_HATCH = "xx"
 
 
 class Place(NamedTuple):
-    """A slice of a run's masks: the scan, the row in its arrays, and why it was chosen."""
+    """A slice of a run's masks: the scan, the row in its arrays, and the reason for showing it."""
 
     scan_id: str
     row: int
@@ -32,14 +32,13 @@ class Place(NamedTuple):
 
 
 def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:
-    """Table 3: loss, relative volume, IOU of opacity and of each group, and more; the paper's own rows below.
+    """Return Table 3: loss, relative volume, IOU of opacity and of each group, and more; the paper's own rows below.
 
     Args:
-        runs: By what they are to be called.
+        runs: Runs by name.
     """
     rows: list[dict[str, Any]] = [
-        {"model": name, "scans": run.tested_on}
-        | {column: _float(run.metrics.get(key)) for column, key in COLUMNS.items()}
+        {"model": name, "scans": run.tested_on} | {column: run.metrics.get(key) for column, key in COLUMNS.items()}
         for name, run in runs.items()
     ]
     rows += [
@@ -47,10 +46,6 @@ def results_table(runs: Mapping[str, Run]) -> pd.DataFrame:
         for name, values in PAPER.items()
     ]
     return pd.DataFrame(rows, columns=["model", "scans", *COLUMNS]).dropna(axis="columns", how="all")
-
-
-def _float(value: float | int | None) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def group_confusion(run: Run) -> NDArray[np.int64]:
@@ -70,24 +65,22 @@ def draw_confusion(table: NDArray[np.int64], classes: ClassSet) -> Any:
 
     Args:
         table: int64 (C, C) of `group_confusion`.
-        classes: What they are.
+        classes: The class set of the table.
 
     Returns:
         A matplotlib figure.
     """
-    total = table.sum(1, keepdims=True)
-    share = np.divide(table, total, out=np.full(table.shape, np.nan), where=total > 0)
     names = [leaf.name.replace("with septal", "with\nseptal") for leaf in classes.leaves]
-    voxels = [f"{name}\n(n = {count:,} voxels)" for name, count in zip(names, total[:, 0], strict=True)]
+    voxels = [f"{name}\n(n = {count:,} voxels)" for name, count in zip(names, table.sum(1), strict=True)]
     figure, axis = plt.subplots(figsize=(6.6, 5.2), layout="constrained")
-    image = draw_cells(axis, share, voxels, names, "")
+    image = draw_cells(axis, shares_of_truth(table), voxels, names, "")
     axis.set(xlabel="prediction", ylabel="label")
     figure.colorbar(image, label="share of the label's voxels in the lungs")
     return figure
 
 
 def draw_wal(scans: pd.DataFrame) -> Any:
-    """Percentage of well-aerated lung, label against prediction, with Pearson's r and its 95 % interval.
+    """Draw the percentage of well-aerated lung, label against prediction, with Pearson's r and its 95 % interval.
 
     Args:
         scans: Rows of scans.csv: site, wal_truth, wal_predicted (per cent).
@@ -95,16 +88,16 @@ def draw_wal(scans: pd.DataFrame) -> Any:
     Returns:
         A matplotlib figure.
     """
-    known = scans.dropna(subset=["wal_truth", "wal_predicted"])
+    complete = scans.dropna(subset=["wal_truth", "wal_predicted"])
     figure, axis = plt.subplots(figsize=(4.8, 4.8), layout="constrained")
-    for (site, rows), marker, colour in zip(known.groupby("site"), MARKERS * 9, LINE_COLOURS * 9, strict=False):
+    for (site, rows), (marker, colour) in zip(complete.groupby("site"), point_styles(), strict=False):
         label = f"site {site}, n = {len(rows)}"
         axis.scatter(
             rows["wal_truth"], rows["wal_predicted"], marker=marker, facecolors="none", edgecolors=colour, label=label
         )
-    least = float(np.floor(known[["wal_truth", "wal_predicted"]].to_numpy().min(initial=100) / 5) * 5)
+    least = float(np.floor(complete[["wal_truth", "wal_predicted"]].to_numpy().min(initial=100) / 5) * 5)
     axis.plot([least, 100], [least, 100], color="grey", linestyle=":", label="equal")
-    r = pearson_interval(known["wal_truth"].to_numpy(float), known["wal_predicted"].to_numpy(float))
+    r = pearson_interval(complete["wal_truth"].to_numpy(float), complete["wal_predicted"].to_numpy(float))
     axis.set_title(f"Pearson's {r.text}", fontsize=10)
     axis.set(xlabel="well-aerated lung, label (%)", ylabel="well-aerated lung, prediction (%)", aspect="equal")
     axis.legend(fontsize=8, loc="upper left")
@@ -112,9 +105,9 @@ def draw_wal(scans: pd.DataFrame) -> Any:
 
 
 def choose_places(run: Run) -> list[Place]:
-    """Choose slices as in Figure 5: where each leaf that is looked for is largest, and where most is wrong.
+    """Choose slices as in Figure 5: where each sought leaf is largest, and where most voxels are wrong.
 
-    No scan is shown twice as long as there are others; a leaf that no scan has gets no slice.
+    No scan is shown twice while others are left; a leaf that no scan has gets no slice.
     """
     sizes = {scan_id: _sizes(run, scan_id) for scan_id in run.scans["scan_id"]}
     places: list[Place] = []
@@ -129,7 +122,7 @@ def choose_places(run: Run) -> list[Place]:
 
 
 def _sizes(run: Run, scan_id: str) -> NDArray[np.int64]:
-    """Count the voxels of each leaf of the label, and wrong ones, of each slice inside the lungs: int64 (n + 1, Z)."""
+    """Count the label's voxels of each sought leaf, and wrong voxels, per slice inside the lungs: int64 (n + 1, Z)."""
     arrays, sought = run.arrays(scan_id), run.classes.sought
     truth, lung = arrays["truth_groups"], arrays["lung"] > 0
     sizes = [((truth == index) & lung).sum((1, 2)) for index in sought]
@@ -164,14 +157,14 @@ def draw_groups(run: Run, places: Sequence[Place]) -> Any:
 
 
 def _styles(classes: ClassSet) -> list[tuple[int, str, str, str, float]]:
-    """Return index, name, colour, hatch and strength of what is painted; unlabelled voxels are only tinted."""
+    """Return index, name, colour, hatch and opacity of each painted leaf; unlabelled voxels are only tinted."""
     leaves = [(index, classes.leaves[index]) for index in classes.sought if classes.leaves[index].in_lungs]
     styles = [(index, leaf.name, leaf.colour, hatch, 0.7) for (index, leaf), hatch in zip(leaves, cycle(LEAF_HATCHES))]
     return [*styles, (UNLABELLED, "unlabelled", COLOUR_OF["unlabelled"], UNLABELLED_HATCH, 0.25)]
 
 
 def _paint(axis: Any, leaves: NDArray[np.int8], classes: ClassSet) -> None:
-    """Fill what is looked for, hatched apart for black and white."""
+    """Fill the sought leaves, each with a hatch for black and white."""
     for index, _, colour, hatch, alpha in _styles(classes):
         mask = leaves == index
         if mask.any():

@@ -1,4 +1,4 @@
-"""The part of a report that holds the figures and tables of paper L3."""
+"""Sections of a report with the figures and tables of paper L3."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import pandas as pd
 from ct.classes import L3
 from evaluation.readers.study_counts import count_study
 from evaluation.readers.study_figures import draw_maps, draw_matrix, most_contested
-from evaluation.readers.study_report import LINES
+from evaluation.readers.study_report import LINES, SLICES_SHOWN
 from evaluation.readers.study_tables import readers_table, summarise
 from evaluation.report.opacity_figures import (
     choose_places,
@@ -21,15 +21,13 @@ from evaluation.report.opacity_figures import (
 from evaluation.report.report_folder import ReportFolder
 from evaluation.run_data import Run
 
-SLICES_SHOWN = 3
-
 
 def results(report: ReportFolder, runs: Mapping[str, Run]) -> None:
-    """Table 3, confusion of the groups, Figure 5 and well-aerated lung.
+    """Add Table 3, confusion of the groups, Figure 5 and well-aerated lung.
 
     Args:
-        report: Where to.
-        runs: Runs of the multi-class task by name, the one that is reported first.
+        report: The report.
+        runs: Runs of the multi-class task by name, first the one that is reported.
     """
     run = next(iter(runs.values()))
     report.section("Groups of opacities" if run.classes == L3 else "Classes")
@@ -51,7 +49,7 @@ def results(report: ReportFolder, runs: Mapping[str, Run]) -> None:
 
 
 def readers(report: ReportFolder, run: Run) -> None:
-    """Figures 3 and 4 over the run's test scans, the model among the readers; a sentence where there are no readers."""
+    """Add Figures 3 and 4 over the run's test scans, the model among the readers; a sentence where no readers exist."""
     report.section("Readers")
     prepared, masks = Path(run.scans["folder"].iloc[0]).parent, run.folder / "masks"
     try:
@@ -70,7 +68,7 @@ def readers(report: ReportFolder, run: Run) -> None:
         caption = "Figure 4 of paper L3: where the readers of the test scans disagree most."
         report.figure("agreement_maps", draw_maps(scans, places, masks), "Maps of the readers", caption)
     figures = summarise(scans)
-    rows = [(line.label, figures[f"readers/{line.key}"]) for line in LINES if f"readers/{line.key}" in figures]
+    rows = [(label, figures[f"readers/{key}"]) for key, (label, _) in LINES.items() if f"readers/{key}" in figures]
     report.table(
         "readers_summary", pd.DataFrame(rows, columns=["opacity = groups 2 to 4", "figure"]), "Agreement in figures", ""
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evaluation.run_data import read_run
-from evaluation.tables import Study, markdown, read_study
+from evaluation.tables import Study, defined_mean, markdown, read_study, text
 from machine.command_line import run_command
 
 # Column -> key of metrics.json.
@@ -38,7 +38,7 @@ PAPER: Mapping[str, Sequence[float]] = {
 
 
 def opacity_table(study: Study) -> str:
-    """Markdown: a row per experiment with the mean of each figure over its seeds, the paper's rows below.
+    """Return Markdown: a row per experiment with the mean of each figure over its seeds, the paper's rows below.
 
     Args:
         study: (experiment, seed, metrics) of runs of the multi-class task; others are left out.
@@ -54,20 +54,24 @@ def opacity_table(study: Study) -> str:
         raise ValueError(
             "none of these runs is of the multi-class task; expected some of opacity_*: make opacity-study"
         )
-    rows = [[name, str(len(seeds)), *(_mean(seeds, key) for key in COLUMNS.values())] for name, seeds in runs.items()]
+    rows = [
+        [name, str(len(seeds))]
+        + [text(column, defined_mean(run.get(key) for run in seeds)) for column, key in COLUMNS.items()]
+        for name, seeds in runs.items()
+    ]
     missing = ["-"] * (len(COLUMNS) - 6)
     rows += [[name, "", *(f"{value:.3f}" for value in values), *missing] for name, values in PAPER.items()]
     return markdown(["experiment", "seeds", *COLUMNS], rows)
 
 
 def seed_table(study: Study) -> str:
-    """Markdown: the figures that soft and hard labels are compared by, seed by seed."""
+    """Return Markdown: the figures that soft and hard labels are compared by, seed by seed."""
     keys = {
         name: COLUMNS[name]
         for name in ("KL to truth", "ECE to truth", "opacity ECE to truth", "ECE", "opacity ECE", "opacity IOU", "RV")
     }
     rows = [
-        [experiment, str(seed), *(_text(metrics.get(key)) for key in keys.values())]
+        [experiment, str(seed), *(text(column, metrics.get(key)) for column, key in keys.items())]
         for experiment, seed, metrics in sorted(study, key=lambda run: (run[1], run[0]))
         if COLUMNS["opacity IOU"] in metrics
     ]
@@ -78,7 +82,7 @@ def mark_phantoms(folder: Path, study: Study) -> Study:
     """Put "(phantom)" behind the names of experiments that were tested on synthetic scans.
 
     Args:
-        folder: The study's.
+        folder: The folder of the study.
         study: Its runs.
     """
     phantom = {
@@ -89,15 +93,6 @@ def mark_phantoms(folder: Path, study: Study) -> Study:
     return [(f"{name} (phantom)" if name in phantom else name, seed, metrics) for name, seed, metrics in study]
 
 
-def _mean(seeds: Sequence[Mapping[str, float | int | None]], key: str) -> str:
-    known = [value for value in (metrics.get(key) for metrics in seeds) if value is not None]
-    return _text(sum(known) / len(known) if known else None)
-
-
-def _text(value: float | int | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.report.opacity_table", description=__doc__)
@@ -105,12 +100,12 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parser.parse_args(args)
     try:
         study = mark_phantoms(options.study, read_study(options.study))
-        text = f"{opacity_table(study)}\n{seed_table(study)}"
+        tables = f"{opacity_table(study)}\n{seed_table(study)}"
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    (options.study / "opacity.md").write_text(text, encoding="utf-8")
-    print(text)
+    (options.study / "opacity.md").write_text(tables, encoding="utf-8")
+    print(tables)
     return 0
 
 

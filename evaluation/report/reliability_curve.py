@@ -1,4 +1,4 @@
-"""Whether what a model says with a probability of 70 % is true in 70 % of the voxels."""
+"""Reliability curves: how often voxels of a predicted probability are true."""
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ LEVELS = 256  # of the saved probabilities: round(255 p)
 
 
 def calibration_curve(run: Run, finding: str) -> pd.DataFrame:
-    """Reliability of a finding's probability over the lung voxels of all test scans whose truth is known.
+    """Return the reliability of a finding's probability over the labelled lung voxels of all test scans.
 
     The probabilities were saved in 256 levels, 17 to each bin; consolidation has 0 outside the predicted infection.
 
     Args:
         run: A run with masks.
-        finding: One of the run's findings, but `threshold`, which has no probability.
+        finding: A finding of the run other than `threshold`, which has no probability.
 
     Returns:
         One row per bin of equal width: low, high (its ends), mean_predicted, share_true (NaN without voxels), voxels.
@@ -33,36 +33,36 @@ def calibration_curve(run: Run, finding: str) -> pd.DataFrame:
         name = f"probability_{_saved_as(finding, run)}"
         if name not in arrays:
             raise ValueError(f"{run.folder / 'masks'}: holds no {name}; expected a finding other than '{finding}'")
-        for true in (0, 1):
-            counts[true] += np.bincount(arrays[name][truth == true], minlength=LEVELS)
+        for label in (0, 1):
+            counts[label] += np.bincount(arrays[name][truth == label], minlength=LEVELS)
     return curve_of_levels(counts)
 
 
 def _saved_as(finding: str, run: Run) -> str:
-    """Return what `SaveMasks` calls the probability of a finding: its key, or `group_` and the index of its leaf."""
+    """Return what `SaveMasks` names a finding's probability: its key, or `group_` and the index of its leaf."""
     if run.task != "opacity":
         return finding
     leaves = {leaf.key: f"group_{index}" for index, leaf in enumerate(run.classes.leaves)}
-    unions = {each.figures: each.key for each in run.classes.findings if len(each.leaves) > 1}
+    unions = {union.figures: union.key for union in run.classes.findings if len(union.leaves) > 1}
     return (leaves | unions)[finding]
 
 
 def curve_of_levels(counts: NDArray[np.int64]) -> pd.DataFrame:
-    """The curve of voxel counts (2, 256) by truth (0, 1) and level of probability; columns as above."""
+    """Return the curve of voxel counts (2, 256) by truth (0, 1) and level of probability; columns as above."""
     level = np.arange(LEVELS)
-    number = np.minimum(level * CURVE_BINS // (LEVELS - 1), CURVE_BINS - 1)
-    voxels, true = (np.bincount(number, of_level, CURVE_BINS) for of_level in (counts.sum(0), counts[1]))
-    predicted = np.bincount(number, counts.sum(0) * level / (LEVELS - 1), CURVE_BINS)
-    some = np.where(voxels > 0, voxels, np.nan)
+    bins = np.minimum(level * CURVE_BINS // (LEVELS - 1), CURVE_BINS - 1)
+    voxels, true = (np.bincount(bins, weights, CURVE_BINS) for weights in (counts.sum(0), counts[1]))
+    predicted = np.bincount(bins, counts.sum(0) * level / (LEVELS - 1), CURVE_BINS)
+    divisor = np.where(voxels > 0, voxels, np.nan)
     ends = np.linspace(0, 1, CURVE_BINS + 1)
-    shares = {"mean_predicted": predicted / some, "share_true": true / some}
+    shares = {"mean_predicted": predicted / divisor, "share_true": true / divisor}
     return pd.DataFrame({"low": ends[:-1], "high": ends[1:], **shares, "voxels": voxels.astype(np.int64)})
 
 
 def calibration_error(curve: pd.DataFrame) -> float:
-    """Expected calibration error of a curve, in [0, 1]; NaN without voxels.
+    """Return the expected calibration error of a curve, in [0, 1]; NaN without voxels.
 
-    It is over 15 bins; metrics.json's `ece` is over 20 and not rounded to 256 levels.
+    It has 15 bins; `ece` of metrics.json has 20, of probabilities that are not rounded to 256 levels.
     """
     shares = curve[["mean_predicted", "share_true"]].fillna(0).to_numpy(float)
     voxels = curve["voxels"].to_numpy(float)

@@ -1,4 +1,4 @@
-"""The folder of a report: figures (PNG, PDF), tables (CSV, Markdown) and the page that shows them all."""
+"""Folder of a report: figures (PNG, PDF), tables (CSV, Markdown) and the page that shows them all."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,10 @@ FOOTER = "Made by Ground Glass. For research; no figure here is a claim of accur
 
 
 class ReportFolder:
-    """Collects what a report shows, section by section, and writes each figure and table as it comes.
+    """A report, section by section: each figure and table is written when it is added.
 
     Args:
-        folder: Where to; files of an earlier report there are overwritten.
+        folder: The report's folder; files of an earlier report in it are overwritten.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +28,7 @@ class ReportFolder:
         self._items: list[Picture | Table | Note] = []
 
     def section(self, title: str) -> None:
-        """Begin a section: what is added from now on stands in it."""
+        """Begin a section for all items that follow."""
         self._items = []
         self.sections.append(Section(title, self._items))
 
@@ -55,7 +55,7 @@ class ReportFolder:
         self._items.append(Note(text))
 
     def write(self, title: str, summary: str, facts: Mapping[str, str]) -> Path:
-        """Write index.html; returns its path."""
+        """Write index.html and return its path."""
         path = self.folder / "index.html"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page(title, summary, facts, self.sections, FOOTER), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The sections that every run's report has, whichever paper it belongs to."""
+"""Sections that every run's report has, whichever paper it belongs to."""
 
 from pathlib import Path
 
@@ -31,18 +31,18 @@ INTERVAL = "95 % intervals are percentiles of 2000 bootstrap draws of whole pati
 
 
 def key_figures(report: ReportFolder, run: Run) -> None:
-    """What the run prints at its end."""
+    """Add the figures that the run prints at its end."""
     report.section("Key figures")
     rows = [{"finding": row.label, **row.figures} for row in finding_rows(run.metrics)]
     report.table("key_figures", pd.DataFrame(rows), "Test figures", CAPTION)
     for key, name in (("severity", "severity score"), ("wal", "percentage of well-aerated lung")):
         r, n = run.metrics.get(f"{key}/pearson_r"), run.metrics.get(f"{key}/pearson_r_n")
-        if r is not None and n is not None and n > FEWEST:  # of two scans it is always 1 or -1
+        if r is not None and n is not None and n > FEWEST:  # for two scans it is always 1 or -1
             report.note(f"Pearson's r of the {name}, prediction against label: {r:.3f} (n = {n} scans).")
 
 
 def learning(report: ReportFolder, run: Run) -> None:
-    """Loss and figures of training and validation by epoch."""
+    """Add loss and figures of training and validation by epoch."""
     report.section("Training")
     history = read_curves(run.folder)
     if not curves_of(history):
@@ -56,7 +56,7 @@ def learning(report: ReportFolder, run: Run) -> None:
 
 
 def cohort(report: ReportFolder, run: Run) -> None:
-    """Composition of the cohort, after Table 2 of paper L3."""
+    """Add the composition of the cohort, after Table 2 of paper L3."""
     report.section("Cohort")
     scans = scans_of_index(Path(run.scans["folder"].iloc[0]).parent / "index.csv")
     sites = site_table(scans)
@@ -70,7 +70,7 @@ def cohort(report: ReportFolder, run: Run) -> None:
 
 
 def per_site(report: ReportFolder, run: Run) -> None:
-    """Dice and IOU with intervals for every site, the human ceiling among them."""
+    """Add Dice and IOU with intervals for every site, the human ceiling among them."""
     report.section("Results per site")
     table, ceiling = per_site_table(run), ceiling_table(run)
     caption = f"Filled: all sites, hollow: one site. {INTERVAL}"
@@ -94,14 +94,16 @@ def per_site(report: ReportFolder, run: Run) -> None:
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """`per_site_table` for reading: a row per finding and site, a column per figure with "value (low to high)"."""
-    findings = list(dict.fromkeys(table["finding"]))
+    """Turn `per_site_table` into a row per finding and site and a column per figure, "value (low to high)"."""
     rows = []
-    for finding in findings:
-        for site, here in table[table["finding"] == finding].groupby("site", sort=False):
-            texts = {row.figure: between(row.value, row.low, row.high) for row in here.itertuples()}
-            row = {"finding": finding, "site": site, "scans": here["scans"].max(), "patients": here["patients"].max()}
-            rows.append(row | {name: texts[figure] for figure, name in FIGURE_NAMES.items()})
+    for finding, of_finding in table.groupby("finding", sort=False):
+        for site, figures in of_finding.groupby("site", sort=False):
+            texts = {row.figure: between(row.value, row.low, row.high) for row in figures.itertuples()}
+            rows.append(
+                {"finding": finding, "site": site, "scans": figures["scans"].max()}
+                | {"patients": figures["patients"].max()}
+                | {name: texts[figure] for figure, name in FIGURE_NAMES.items()}
+            )
     return pd.DataFrame(rows)
 
 
@@ -115,30 +117,32 @@ FIGURE_NAMES = {
 
 
 def volumes(report: ReportFolder, run: Run) -> None:
-    """Bland-Altman of volumes."""
+    """Add Bland-Altman of volumes."""
     report.section("Volumes")
     table = volume_table(run)
-    known = table.dropna(subset=["truth_ml", "predicted_ml"])
-    if known.empty:
+    measured = table.dropna(subset=["truth_ml", "predicted_ml"])
+    if measured.empty:
         report.note("No test scan has both a label and a known spacing, so there are no volumes in ml to compare.")
         return
-    here = {finding: rows for finding in run.findings if len(rows := known[known["finding"] == finding])}
-    limits = {name: bland_altman(rows["predicted_ml"], rows["truth_ml"]) for name, rows in here.items()}
+    limits = {
+        str(finding): bland_altman(rows["predicted_ml"], rows["truth_ml"])
+        for finding, rows in measured.groupby("finding", sort=False)
+    }
     report.figure(
         "bland_altman",
-        draw_bland_altman(known, limits),
+        draw_bland_altman(measured, limits),
         "Bland-Altman of volumes",
         "Solid: bias with its 95 % t interval (grey band); dashed: limits of agreement, bias ± 1.96 sd; of a single "
         "scan there is neither.",
     )
-    left_out = table["scan_id"].nunique() - known["scan_id"].nunique()
+    left_out = table["scan_id"].nunique() - measured["scan_id"].nunique()
     if left_out:
         report.note(f"Left out: {counted(left_out, 'scan')} without a label or of unknown spacing.")
     report.table("volumes", table, "Volumes", "Of the voxels inside the lungs whose truth is known.")
 
 
 def volume_table(run: Run) -> pd.DataFrame:
-    """Columns scan_id, site, finding, truth_ml, predicted_ml; NaN where the spacing or the whole truth is unknown."""
+    """Return scan_id, site, finding, truth_ml, predicted_ml; NaN where the spacing or the whole truth is unknown."""
     tables = []
     for finding in run.findings:
         tp, fp, fn, tn = counts(tables_of(run.scans, finding))
@@ -150,15 +154,15 @@ def volume_table(run: Run) -> pd.DataFrame:
 
 
 def boundaries(report: ReportFolder, run: Run) -> None:
-    """Surface distances."""
+    """Add surface distances."""
     report.section("Boundaries")
     table = surface_table(run)
     rows = [
         {"finding": finding}
-        | {f"{name}, median": here[name].median() for name in SURFACE}
-        | {f"{name}, mean": here[name].mean() for name in SURFACE}
-        | {"n": int(here[SURFACE[0]].notna().sum()), "left out": int(here[SURFACE[0]].isna().sum())}
-        for finding, here in table.groupby("finding", sort=False)
+        | {f"{name}, median": scans[name].median() for name in SURFACE}
+        | {f"{name}, mean": scans[name].mean() for name in SURFACE}
+        | {"n": int(scans[SURFACE[0]].notna().sum()), "left out": int(scans[SURFACE[0]].isna().sum())}
+        for finding, scans in table.groupby("finding", sort=False)
     ]
     caption = (
         "Distances between the surfaces in space, by MONAI. left out: truth or prediction is empty, or no spacing."
@@ -173,10 +177,10 @@ SURFACE = ("hd95_mm", "assd_mm")
 
 
 def calibration(report: ReportFolder, run: Run) -> None:
-    """Calibration curves."""
+    """Add calibration curves."""
     report.section("Calibration")
-    judged = {*CALIBRATED, run.classes.findings[0].figures}
-    curves = {finding: calibration_curve(run, finding) for finding in run.findings if finding in judged}
+    with_probability = {*CALIBRATED, run.classes.findings[0].figures}
+    curves = {finding: calibration_curve(run, finding) for finding in run.findings if finding in with_probability}
     curves = {finding: curve for finding, curve in curves.items() if curve["voxels"].sum()}
     if not curves:
         report.note("No voxel of the test scans has a known truth, so there is nothing to hold the probabilities to.")
@@ -197,14 +201,13 @@ CALIBRATED = ("infection", "consolidation", "opacity")
 
 
 def strata(report: ReportFolder, run: Run) -> None:
-    """Results by slice spacing and by lesion size."""
+    """Add results by slice spacing and by lesion size."""
     report.section("Slice spacing and lesion size")
     spacing, size, ceiling = by_spacing(run), by_lesion_size(run), report.tables.get("human_ceiling")
     caption = f"Distance between the slices of the source scan. {INTERVAL}"
     if ceiling is not None:
         caption += " Dotted: the human ceiling over all sites."
-    judged = spacing.dropna(subset="value")
-    if judged["stratum"].nunique() > 1:
+    if spacing.dropna(subset="value")["stratum"].nunique() > 1:
         report.figure("by_spacing", draw_by_spacing(spacing, ceiling), "Dice by slice spacing", caption)
     else:
         report.note("All test scans with a finding have slices about as far apart, so there is nothing to compare.")
@@ -220,7 +223,7 @@ LESIONS = "A lesion is a connected component of the truth in space (26 neighbour
 
 
 def failures(report: ReportFolder, run: Run) -> None:
-    """The ten worst scans with their pictures."""
+    """Add the ten worst scans with their pictures."""
     report.section("Worst scans")
     finding = run.judged_by
     worst, false = worst_scans(run, finding), most_false(run, finding)

@@ -1,4 +1,4 @@
-"""All finished runs on one page: those that were tested on the same scans side by side."""
+"""Page of all finished runs, those tested on the same scans side by side."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,10 +22,10 @@ Runs = Mapping[str, Run]
 
 
 def same_test(runs: Runs) -> list[dict[str, Run]]:
-    """Take runs apart by task and test scans: in each part they can be compared. Order is kept.
+    """Group runs by task and test scans, so that those of a group can be compared; keep their order.
 
-    The same prepared folders are the same scans at the same size. Of a run without masks only the scans' names and the
-    place of their folders are known: it is compared with the runs of these, unless the scans behind the names changed.
+    The same prepared folders are the same scans at the same size. A run without masks tells only the scans' names and
+    the place of their folders: it joins the runs with these, unless the scans behind the names have changed.
     """
     parts: dict[Any, dict[Any, list[str]]] = {}
     for name, run in runs.items():
@@ -42,7 +42,7 @@ def same_test(runs: Runs) -> list[dict[str, Run]]:
 
 
 def one_of_each(runs: Runs) -> dict[str, Run]:
-    """The first run of each experiment, of those that have masks: a picture has no room for all seeds."""
+    """Return the first run with masks of each experiment: a picture has no room for all seeds."""
     first: dict[str, tuple[str, Run]] = {}
     for name, run in runs.items():
         if run.has_masks:
@@ -51,7 +51,7 @@ def one_of_each(runs: Runs) -> dict[str, Run]:
 
 
 def interval_rows(name: str, run: Run) -> pd.DataFrame:
-    """Dice and IOU of a run over all sites, from the tables of its report; without intervals where it has none.
+    """Return Dice and IOU of a run over all sites, from the tables of its report; without one, no intervals.
 
     Returns:
         Columns name, finding, figure, value, low, high.
@@ -68,7 +68,7 @@ def interval_rows(name: str, run: Run) -> pd.DataFrame:
 
 
 def ceiling_of(part: Runs) -> pd.DataFrame:
-    """The human ceiling on the test scans that these runs share, from the table of the first report that has it.
+    """Return the human ceiling on the test scans that these runs share, from the first report that has it.
 
     Returns:
         Columns finding, figure and reader, over all sites; empty without readers.
@@ -82,11 +82,11 @@ def ceiling_of(part: Runs) -> pd.DataFrame:
 
 
 def draw_runs(rows: pd.DataFrame, ceiling: pd.DataFrame) -> Any:
-    """Dice and IOU of several runs, a panel for each, a row per finding and run.
+    """Draw Dice and IOU of several runs, a panel for each, a row per finding and run.
 
     Args:
-        rows: Of `interval_rows`. What several runs share, such as the threshold after the same stage 1, is shown once.
-        ceiling: Of `ceiling_of`.
+        rows: Rows of `interval_rows`. Equal rows, such as the threshold after the same stage 1, are shown once.
+        ceiling: Rows of `ceiling_of`.
 
     Returns:
         A matplotlib figure.
@@ -121,8 +121,8 @@ def write_index(runs: Runs, folder: Path, links: Mapping[str, str]) -> ReportFol
     """Write the page of all runs.
 
     Args:
-        runs: Runs by the name they are to have.
-        folder: Where to.
+        runs: Runs by name.
+        folder: The page's folder.
         links: Address of each run's own page, relative to the folder.
     """
     report = ReportFolder(folder)

@@ -1,4 +1,4 @@
-"""Results by how thick a scan's slices are, and by how large a lesion is."""
+"""Results by slice spacing and by lesion size."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ NEIGHBOURS_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 def by_spacing(run: Run) -> pd.DataFrame:
-    """Mean Dice by the distance between the slices of the source scan.
+    """Return mean Dice by the distance between the slices of the source scan.
 
     Args:
         run: A run with masks.
@@ -40,15 +40,17 @@ def by_spacing(run: Run) -> pd.DataFrame:
     for number in np.unique(stratum):
         for finding in run.findings:
             dice = run.scans[f"{finding}_dice"].to_numpy(float)
-            known = (stratum == number) & np.isfinite(dice)
-            found = clustered_bootstrap(dice[known], patients[known], mean)
-            row = {"value": found.value, "low": found.low, "high": found.high, "n": found.n, "patients": found.clusters}
-            rows.append({"stratum": STRATA[number], "finding": finding, **row})
+            judged = (stratum == number) & np.isfinite(dice)
+            interval = clustered_bootstrap(dice[judged], patients[judged], mean)
+            rows.append(
+                {"stratum": STRATA[number], "finding": finding, "value": interval.value}
+                | {"low": interval.low, "high": interval.high, "n": interval.n, "patients": interval.clusters}
+            )
     return pd.DataFrame(rows)
 
 
 def by_lesion_size(run: Run) -> pd.DataFrame:
-    """How much is found of lesions of each size.
+    """Return how much the run detects of lesions of each size.
 
     A lesion is a connected component (26 neighbours) of the truth inside the lungs. Its size is in ml, or in pixels
     where the scan's spacing is unknown.
@@ -61,39 +63,39 @@ def by_lesion_size(run: Run) -> pd.DataFrame:
         the lesions of which any voxel is predicted). A size without lesions is NaN, and left out in the unit that no
         scan has.
     """
-    lesions = pd.DataFrame(_lesions(run), columns=["finding", "size", "voxels", "found"])
+    lesions = pd.DataFrame(_lesions(run), columns=["finding", "size", "voxels", "predicted"])
     sizes = [size for unit in (SIZES_ML, SIZES_PX) if lesions["size"].isin(unit).any() for size in unit]
     rows = []
     for finding in run.findings:
         for size in sizes:
-            here = lesions[(lesions["finding"] == finding) & (lesions["size"] == size)]
-            voxels = here["voxels"].sum()
+            of_size = lesions[(lesions["finding"] == finding) & (lesions["size"] == size)]
+            voxels = of_size["voxels"].sum()
             shares = {"recall": np.nan, "touched": np.nan}
             if voxels:
-                shares = {"recall": here["found"].sum() / voxels, "touched": (here["found"] > 0).mean()}
-            rows.append({"finding": finding, "size": size, "lesions": len(here), "voxels": voxels, **shares})
+                shares = {"recall": of_size["predicted"].sum() / voxels, "touched": (of_size["predicted"] > 0).mean()}
+            rows.append({"finding": finding, "size": size, "lesions": len(of_size), "voxels": voxels, **shares})
     return pd.DataFrame(rows)
 
 
 def _lesions(run: Run) -> Iterator[dict[str, Any]]:
-    """A row per lesion: finding, size, voxels, found."""
+    """Yield a row per lesion: finding, size, voxels, predicted (of these voxels)."""
     for scan in tqdm(run.scans.to_dict("records"), "lesions", unit="scan", leave=False, disable=None):
         for finding in run.findings:
             truth, prediction = run.pair(scan["scan_id"], finding)
-            for voxels, found in lesion_voxels(truth == 1, prediction):
+            for voxels, predicted in lesion_voxels(truth == 1, prediction):
                 row = {"finding": finding, "size": size_of(voxels, scan["voxel_ml"])}
-                yield {**row, "voxels": voxels, "found": found}
+                yield {**row, "voxels": voxels, "predicted": predicted}
 
 
 def lesion_voxels(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """int64 (lesions, 2): voxels of each lesion of truth (Z, H, W), and how many of them prediction (Z, H, W) has."""
+    """Count voxels of each lesion of truth (Z, H, W), and those in prediction (Z, H, W): int64 (lesions, 2)."""
     label, lesions = ndimage.label(truth, NEIGHBOURS_26)
-    counts = [np.bincount(label[where], minlength=lesions + 1)[1:] for where in (truth, truth & prediction)]
+    counts = [np.bincount(label[mask], minlength=lesions + 1)[1:] for mask in (truth, truth & prediction)]
     return np.stack(counts, 1)
 
 
 def size_of(voxels: int, voxel_ml: float) -> str:
-    """The size class of a lesion: by volume, or by pixels where the volume of a voxel is NaN."""
+    """Return the size class of a lesion: by volume, or by pixels where the volume of a voxel is NaN."""
     if np.isnan(voxel_ml):
         return SIZES_PX[int(np.digitize(voxels, SIZE_LIMITS_PX))]
     return SIZES_ML[int(np.digitize(voxels * voxel_ml, SIZE_LIMITS_ML))]

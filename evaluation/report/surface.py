@@ -1,4 +1,4 @@
-"""How far the predicted surface lies from the true one, in mm."""
+"""Distances in mm between the predicted and the true surface."""
 
 import warnings
 from typing import Any
@@ -22,7 +22,7 @@ warnings.filterwarnings("ignore", "monai.metrics.utils get_mask_edges:always_ret
 def surface_distances(
     truth: NDArray[np.bool_], prediction: NDArray[np.bool_], spacing_mm: tuple[float, float, float]
 ) -> tuple[float, float]:
-    """Distances between the surfaces of two masks, by MONAI.
+    """Return the distances between the surfaces of two masks, by MONAI.
 
     Args:
         truth: bool (Z, H, W).
@@ -35,15 +35,15 @@ def surface_distances(
     """
     if not (truth.any() and prediction.any() and np.isfinite(spacing_mm).all()):
         return np.nan, np.nan
-    found, true = (torch.from_numpy(mask)[None, None] for mask in (prediction, truth))
+    predicted, true = (torch.from_numpy(mask)[None, None] for mask in (prediction, truth))
     settings: dict[str, Any] = {"include_background": True, "spacing": list(spacing_mm)}
-    hd95 = compute_hausdorff_distance(found, true, percentile=PERCENTILE, **settings)
-    assd = compute_average_surface_distance(found, true, symmetric=True, **settings)
+    hd95 = compute_hausdorff_distance(predicted, true, percentile=PERCENTILE, **settings)
+    assd = compute_average_surface_distance(predicted, true, symmetric=True, **settings)
     return float(hd95), float(assd)
 
 
 def surface_table(run: Run) -> pd.DataFrame:
-    """Surface distances of every test scan, over the voxels inside the lungs whose truth is known.
+    """Return surface distances of every test scan, over the labelled voxels inside the lungs.
 
     Args:
         run: A run with masks.
@@ -53,10 +53,10 @@ def surface_table(run: Run) -> pd.DataFrame:
     """
     rows = []
     for scan in tqdm(run.scans.to_dict("records"), "surface distances", unit="scan", leave=False, disable=None):
-        about = {name: scan[name] for name in ("scan_id", "site", "patient")}
+        identity = {name: scan[name] for name in ("scan_id", "site", "patient")}
         z_mm, y_mm, x_mm = (float(scan[name]) for name in SPACING)
         for finding in run.findings:
             truth, prediction = run.pair(scan["scan_id"], finding)
             hd95, assd = surface_distances(truth == 1, prediction & (truth >= 0), (z_mm, y_mm, x_mm))
-            rows.append({**about, "finding": finding, "hd95_mm": hd95, "assd_mm": assd})
+            rows.append({**identity, "finding": finding, "hd95_mm": hd95, "assd_mm": assd})
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The failure list: the scans on which a run did worst, each with the slice that shows it."""
+"""The scans on which a run did worst, each with the slice that shows it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +11,12 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ct.classes import COLOUR_OF
-from evaluation.report.drawing import WINDOW_HU
+from evaluation.report.drawing import WINDOW_HU, crop_to
 from evaluation.run_data import Run
 
 NUMBER = 10
 PER_ROW = 2
-MARGIN_PIXELS = 3
-# What the reader alone marked was missed, what the model alone marked is false.
+# Missed voxels have the reader's colour, false ones the model's.
 MISSED = TRUTH = COLOUR_OF["reader"]
 FALSE = COLOUR_OF["model"]
 
@@ -32,7 +31,7 @@ class Failure(NamedTuple):
 
 
 def worst_scans(run: Run, finding: str, number: int = NUMBER) -> pd.DataFrame:
-    """The scans that have the finding, by their Dice, least first; of equal ones the one with more wrong voxels.
+    """Return the scans that have the finding by their Dice, least first, then by their wrong voxels, most first.
 
     Returns:
         Columns scan_id, site, dice, missed_voxels, false_voxels, lung_ml.
@@ -47,9 +46,9 @@ def worst_scans(run: Run, finding: str, number: int = NUMBER) -> pd.DataFrame:
 
 
 def most_false(run: Run, finding: str, number: int = NUMBER) -> pd.DataFrame:
-    """The scans without the finding, which have no Dice, by their false positives, most first; columns as above."""
-    known = run.scans[f"{finding}_fp"] + run.scans[f"{finding}_tn"] > 0
-    scans = run.scans[run.scans[f"{finding}_dice"].isna() & known]
+    """Return the scans without the finding, which have no Dice, by false positives, most first; columns as above."""
+    labelled = run.scans[f"{finding}_fp"] + run.scans[f"{finding}_tn"] > 0
+    scans = run.scans[run.scans[f"{finding}_dice"].isna() & labelled]
     return _listed(scans, finding).sort_values("wrong", ascending=False).head(number).drop(columns="wrong")
 
 
@@ -62,12 +61,12 @@ def _listed(scans: pd.DataFrame, finding: str) -> pd.DataFrame:
 
 
 def failure(run: Run, row: Mapping[Any, Any], finding: str) -> Failure:
-    """The slice of a scan with the most wrong voxels.
+    """Return the slice of a scan with the most wrong voxels.
 
     Args:
         run: A run with masks.
         row: A row of `worst_scans`.
-        finding: The same.
+        finding: The finding of that row.
     """
     truth, prediction = run.pair(row["scan_id"], finding)
     arrays = run.arrays(row["scan_id"])
@@ -79,18 +78,8 @@ def failure(run: Run, row: Mapping[Any, Any], finding: str) -> Failure:
     return Failure(title, arrays["hu"][z][crop], truth[z][crop], prediction[z][crop])
 
 
-def crop_to(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The index of the smallest rectangle around a mask (H, W), with a margin; everything where it is empty."""
-    spans = []
-    for axis in (1, 0):
-        inside = np.flatnonzero(mask.any(axis))
-        first, last = (inside[0], inside[-1]) if inside.size else (0, mask.shape[1 - axis] - 1)
-        spans.append(slice(max(int(first) - MARGIN_PIXELS, 0), int(last) + MARGIN_PIXELS + 1))
-    return spans[0], spans[1]
-
-
 def draw_failures(failures: Sequence[Failure]) -> Any:
-    """Two panels for each: the CT alone, and with what is wrong filled in and the truth outlined.
+    """Draw two panels for each slice: the CT alone, and with wrong voxels filled in and the truth outlined.
 
     Returns:
         A matplotlib figure.
@@ -99,13 +88,13 @@ def draw_failures(failures: Sequence[Failure]) -> Any:
     rows = -(-len(failures) // columns)
     figure = plt.figure(figsize=(5.2 * columns, 2.35 * rows + 0.5), layout="constrained")
     parts = figure.subfigures(rows, columns, squeeze=False).ravel()
-    for part, shown in zip(parts, failures, strict=False):
-        part.suptitle(shown.title, fontsize=9)
+    for part, case in zip(parts, failures, strict=False):
+        part.suptitle(case.title, fontsize=9)
         for axis, marked in zip(part.subplots(1, 2), (False, True), strict=True):
-            axis.imshow(shown.hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
+            axis.imshow(case.hu, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
             axis.set(xticks=[], yticks=[])
             if marked:
-                _mark(axis, shown)
+                _mark(axis, case)
     handles = [
         Patch(facecolor=MISSED, hatch="///", label="missed: only the truth has it"),
         Patch(facecolor=FALSE, hatch="...", label="false: only the model has it"),
@@ -115,11 +104,11 @@ def draw_failures(failures: Sequence[Failure]) -> Any:
     return figure
 
 
-def _mark(axis: Any, shown: Failure) -> None:
-    truth, known = shown.truth == 1, shown.truth >= 0
+def _mark(axis: Any, case: Failure) -> None:
+    truth, labelled = case.truth == 1, case.truth >= 0
     for wrong, colour, hatch in (
-        (truth & ~shown.prediction, MISSED, "////"),
-        (known & ~truth & shown.prediction, FALSE, "...."),
+        (truth & ~case.prediction, MISSED, "////"),
+        (labelled & ~truth & case.prediction, FALSE, "...."),
     ):
         if wrong.any():
             axis.contourf(wrong, levels=[0.5, 1.5], colors=[colour], hatches=[hatch], alpha=0.55)

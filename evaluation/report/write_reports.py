@@ -1,4 +1,4 @@
-"""Both papers' tables and figures of finished runs: PNG and PDF figures, CSV and Markdown tables, one page per run.
+"""Reports of finished runs after both papers: PNG and PDF figures, CSV and Markdown tables, one page per run.
 
     python -m evaluation.report runs/unet_em/latest     one run: <run folder>/report/index.html
     python -m evaluation.report                         all finished runs, and runs/report/index.html with all of them
@@ -11,12 +11,13 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ct.classes import L3
-from evaluation.find_run import SWEEPS, wanted_runs
+from evaluation.find_run import SWEEPS, selected_runs
 from evaluation.report import em_sections, opacity_sections, sections
 from evaluation.report.log_report import log_report
 from evaluation.report.report_folder import ReportFolder
@@ -33,33 +34,24 @@ NO_MASKS = (
 
 
 def comparable(run: Run) -> dict[str, Run]:
-    """The run itself, and the newest runs of other experiments beside it that were tested on the same scans."""
-    others = [
-        read_run(path) for path in finished_runs(run.folder.parents[1]) if path.parents[1] == run.folder.parents[1]
-    ]
-    named = {run.experiment: run} | {
-        one.experiment: one for one in others if one.has_masks and one.folder != run.folder
-    }
-    named[run.experiment] = run
-    return same_test(named)[0]
+    """Return the run and the newest runs of other experiments in its folder that were tested on the same scans."""
+    runs = run.folder.parents[1]
+    others = [read_run(folder) for folder in finished_runs(runs) if folder.parents[1] == runs]
+    named = {run.experiment: run} | {other.experiment: other for other in others if other.has_masks}
+    return same_test(named | {run.experiment: run})[0]
 
 
 def sections_of(report: ReportFolder, run: Run) -> list[tuple[str, Callable[[], None]]]:
-    """What a report of a run consists of, in order: what is being drawn, and how."""
+    """Return the sections of a run's report in order: their names, and the functions that add them."""
     general: list[Callable[[ReportFolder, Run], None]] = [sections.key_figures, sections.learning]
     if run.has_masks:
-        general += [sections.per_site, sections.volumes, sections.boundaries]
-        general += [
-            sections.calibration,
-            sections.strata,
-            sections.failures,
-            sections.cohort,
-        ]
-    steps = [(one.__name__, lambda one=one: one(report, run)) for one in general]
+        general += [sections.per_site, sections.volumes, sections.boundaries, sections.calibration]
+        general += [sections.strata, sections.failures, sections.cohort]
+    steps = [(section.__name__, partial(section, report, run)) for section in general]
     paper: list[tuple[str, Callable[[], None]]] = []
     if run.has_masks and run.task == "opacity":
         paper = [("groups", lambda: opacity_sections.results(report, comparable(run)))]
-        if run.classes == L3:  # whose readers the study is of
+        if run.classes == L3:  # the reader study knows its classes only
             paper += [("readers", lambda: opacity_sections.readers(report, run))]
     elif run.has_masks:
         paper = [("severity", lambda: em_sections.severity(report, run))]
@@ -69,7 +61,7 @@ def sections_of(report: ReportFolder, run: Run) -> list[tuple[str, Callable[[], 
 
 
 def report_run(run: Run) -> Path:
-    """Write <run folder>/report and log it to W&B; returns its page.
+    """Write <run folder>/report and log it to W&B; return its page.
 
     Raises:
         ValueError: The run's files contradict each other.
@@ -87,7 +79,7 @@ def report_run(run: Run) -> Path:
 
 
 def summary_of(run: Run) -> str:
-    """Return what a run learned, one sentence."""
+    """Return a sentence on what a run learned."""
     if run.task == "opacity" and run.classes != L3:
         return f"Classes of the set {run.classes.name}, learned from what readers say."
     return SUMMARIES[run.task]
@@ -101,7 +93,7 @@ SUMMARIES = {
 
 
 def facts_of(run: Run) -> dict[str, str]:
-    """What identifies a run."""
+    """Return the facts that identify a run, by name."""
     data, sites = run.config["data"]["init_args"], sorted(run.scans["site"].unique())
     patients = f" of {counted(run.scans['patient'].nunique(), 'patient')}" if run.has_masks else ""
     return {
@@ -116,7 +108,7 @@ def facts_of(run: Run) -> dict[str, str]:
 
 
 def report_all(folders: Sequence[Path], runs: Path) -> Path:
-    """Report every run, then all side by side; one that cannot be reported is named and left out.
+    """Report every run, then all side by side; name and leave out a run that cannot be reported.
 
     Raises:
         ValueError: No run could be reported.
@@ -153,7 +145,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if options.sweep:
             pages = [write_sweep(options.runs / SWEEPS / options.sweep, options.runs)]
         else:
-            folders = wanted_runs(options.run, options.runs)
+            folders = selected_runs(options.run, options.runs)
             pages = (
                 [report_run(read_run(folder)) for folder in folders]
                 if options.run

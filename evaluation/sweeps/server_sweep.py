@@ -1,6 +1,6 @@
-"""A sweep file handed to the W&B server; this machine then works for it.
+"""Hand-over of a sweep file to the W&B server, whose trials this machine then runs.
 
-python -m evaluation.sweeps.server_sweep experiments/sweeps/unet_em_prior.yaml    then becomes wandb agent
+python -m evaluation.sweeps.server_sweep experiments/sweeps/unet_em_prior.yaml
 """
 
 import argparse
@@ -19,11 +19,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code, unless this process becomes the agent."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.sweeps.server_sweep", description=__doc__)
     parser.add_argument("sweep", type=Path, help="a W&B sweep file")
-    options, more = parser.parse_known_args(args)
+    options, trial_options = parser.parse_known_args(args)
     try:
         if warning := metric_warning(options.sweep):
             print(f"warning: {warning}", file=sys.stderr)
-        if more:
+        if trial_options:
             raise ValueError(
                 f"the server starts trials from {options.sweep} alone; put ARGS and COHORT into its command, or use "
                 "make sweep-offline"
@@ -36,10 +36,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def agent_of(sweep: dict[str, object]) -> list[str]:
-    """Hand a sweep to the server and return the command of an agent that works for it.
+    """Hand a sweep to the server and return the command of an agent that runs its trials.
 
     Raises:
-        ValueError: The server did not take it.
+        ValueError: The server refused it.
     """
     try:
         sweep_id = wandb.sweep(sweep)

@@ -1,4 +1,4 @@
-"""Figures of a sweep: Figure 3 of paper EM, and a figure against the parameters of any sweep."""
+"""Figures of a sweep: Figure 3 of paper EM, and the metric of any sweep against its parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ HU_PER_UNIT, HU_AT_0 = 110, -1024  # x = (HU + 1024) / 110
 def prior_dice(
     trials: pd.DataFrame, phi1: float | None, threshold: float | None, ceiling: tuple[float, int] | None = None
 ) -> Any:
-    """Figure 3 of paper EM: Dice of consolidation over the steepness k2 of phi2, a line for each centre b2.
+    """Draw Figure 3 of paper EM: Dice of consolidation over the steepness k2 of phi2, a line for each centre b2.
 
     Args:
         trials: trials.csv of a sweep over `B2` and `K2`; trials that failed are left out and counted.
@@ -59,7 +59,7 @@ def prior_dice(
 
 
 def draw_parameters(trials: pd.DataFrame, parameters: Sequence[str], metric: str) -> Any:
-    """The sweep's metric against its parameters: lines over a grid of two numbers, else a panel for each parameter.
+    """Draw the metric against the parameters: lines over a grid of two numbers, else a panel for each parameter.
 
     Args:
         trials: trials.csv; trials that failed are left out and counted.
@@ -118,7 +118,7 @@ def _is_grid(finished: pd.DataFrame, varied: Sequence[str]) -> bool:
 def _draw_lines(
     axis: Any, finished: pd.DataFrame, first: str, second: str, column: str, names: dict[float, str]
 ) -> None:
-    """One line over `second` for each value of `first`, with hollow points."""
+    """Draw a line over `second` for each value of `first`, with hollow points."""
     ticks = sorted(finished[second].unique())
     for number, (value, name) in enumerate(names.items()):
         # A trial that failed leaves a gap in its line.
@@ -139,7 +139,7 @@ def _draw_lines(
 
 
 def _draw_panel(axis: Any, finished: pd.DataFrame, name: str, column: str) -> None:
-    """The metric of every trial against one parameter."""
+    """Draw the metric of every trial against one parameter."""
     values = finished[name]
     style = {"marker": "o", "s": 30, "facecolor": "white", "edgecolor": LINE_COLOURS[0], "linewidth": 1.5}
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):

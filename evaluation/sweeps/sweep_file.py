@@ -20,11 +20,11 @@ MACROS = ("${env}", "${interpreter}", "${program}", "${args}")
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file says.
+    """The content of a sweep file.
 
     Attributes:
         name: Shown beside the progress.
-        program: What `${program}` stands for.
+        program: Value of `${program}`.
         method: `grid`, `random` or `bayes`.
         metric: Name of the figure that trials are chosen by: a column of metrics.csv, or `test/<key>` of metrics.json.
         goal: `maximize` or `minimize`.
@@ -43,7 +43,7 @@ class Sweep:
     run_cap: int | None
 
     def grid(self) -> list[Parameters] | None:
-        """Every point of a grid, the last parameter fastest; None for other methods."""
+        """Return every point of a grid, the last parameter fastest; None for other methods."""
         if self.method != "grid":
             return None
         axes = [_listed(specification) for specification in self.parameters.values()]
@@ -55,55 +55,55 @@ class Sweep:
 
     @property
     def size(self) -> int:
-        """How many trials there are."""
+        """Number of trials."""
         grid = self.grid()
         return int(self.run_cap or 0) if grid is None else len(grid)
 
     @property
     def search_space(self) -> Any:
-        """What the order of trials depends on: nothing for a grid, whose points stand for themselves."""
+        """Everything that the order of trials depends on; None for a grid, whose points do not depend on each other."""
         return None if self.method == "grid" else [self.method, self.metric, self.goal, self.parameters]
 
-    def expand(self, parameters: Parameters, more: Sequence[str]) -> list[str]:
-        """The command of a trial as `wandb agent` would make it, with more options before the trial's own."""
-        own = [f"--{name}={value}" for name, value in parameters.items()]
-        stands_for = dict(zip(MACROS, ([], [sys.executable], [self.program], [*more, *own]), strict=True))
-        return [piece for part in self.command for piece in stands_for.get(part, [part])]
+    def expand(self, parameters: Parameters, options: Sequence[str]) -> list[str]:
+        """Return the command of a trial as `wandb agent` would, with `options` before those of its parameters."""
+        arguments = [*options, *(f"--{name}={value}" for name, value in parameters.items())]
+        values = dict(zip(MACROS, ([], [sys.executable], [self.program], arguments), strict=True))
+        return [argument for part in self.command for argument in values.get(part, [part])]
 
 
 def read_sweep(path: Path) -> Sweep:
     """Read a sweep file.
 
     Raises:
-        ValueError: There is none, or it asks for something that cannot be run without a server.
+        ValueError: There is no such file, or it asks for something that cannot be run without a server.
     """
-    said = read_content(path)
-    missing = [key for key in ("program", "method", "metric", "parameters", "command") if not said.get(key)]
+    content = read_content(path)
+    missing = [key for key in ("program", "method", "metric", "parameters", "command") if not content.get(key)]
     if missing:
         raise ValueError(f"{path}: has no {', '.join(missing)}; expected all of a sweep file's keys")
-    method, metric = said["method"], said["metric"]
-    _check(path, said)
+    method, metric = content["method"], content["metric"]
+    _check(path, content)
     return Sweep(
-        name=str(said.get("name", path.stem)),
-        program=str(said["program"]),
+        name=str(content.get("name", path.stem)),
+        program=str(content["program"]),
         method=method,
         metric=str(metric["name"]),
         goal=metric["goal"],
-        parameters=said["parameters"],
-        command=[str(part) for part in said["command"]],
-        run_cap=None if method == "grid" else int(said["run_cap"]),
+        parameters=content["parameters"],
+        command=[str(part) for part in content["command"]],
+        run_cap=None if method == "grid" else int(content["run_cap"]),
     )
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """Return what a sweep file holds, unchecked.
+    """Read a sweep file, unchecked.
 
     Raises:
-        ValueError: There is none, or it is no YAML.
+        ValueError: There is no such file, or it is no YAML.
     """
     if not path.is_file():
-        there = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: not found; expected a W&B sweep file; {path.parent} has: {there}")
+        others = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise ValueError(f"{path}: not found; expected a W&B sweep file; {path.parent} has: {others}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -112,7 +112,7 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def metric_warning(path: Path) -> str:
-    """Return what speaks against the metric of a sweep file, one sentence; empty where nothing does.
+    """Return a sentence that warns of a sweep file's metric; empty where it needs none.
 
     Raises:
         ValueError: There is no such file, or it names no metric.
@@ -130,21 +130,21 @@ def metric_warning(path: Path) -> str:
     )
 
 
-def _check(path: Path, said: Mapping[str, Any]) -> None:
-    method, metric, command = said["method"], said["metric"], [str(part) for part in said["command"]]
+def _check(path: Path, content: Mapping[str, Any]) -> None:
+    method, metric, command = content["method"], content["metric"], [str(part) for part in content["command"]]
     if method not in METHODS:
         raise ValueError(f"{path}: method is {method!r}; expected one of {', '.join(METHODS)}")
     if not isinstance(metric, dict) or "name" not in metric or metric.get("goal") not in ("maximize", "minimize"):
         raise ValueError(f"{path}: metric is {metric!r}; expected a name, and a goal of maximize or minimize")
-    strange = [part for part in command if part.startswith("${") and part not in MACROS]
-    if strange or "${args}" not in command:
-        found = f"has {strange[0]}" if strange else "lacks ${args}"
-        raise ValueError(f"{path}: command {found}; expected ${{args}}, and no macros but {', '.join(MACROS)}")
-    if method != "grid" and not (isinstance(said.get("run_cap"), int) and said["run_cap"] > 0):
-        raise ValueError(f"{path}: run_cap is {said.get('run_cap')!r}; expected how many trials {method} makes")
-    if "early_terminate" in said:
+    unknown = [part for part in command if part.startswith("${") and part not in MACROS]
+    if unknown or "${args}" not in command:
+        fault = f"has {unknown[0]}" if unknown else "lacks ${args}"
+        raise ValueError(f"{path}: command {fault}; expected ${{args}}, and no macros but {', '.join(MACROS)}")
+    if method != "grid" and not (isinstance(content.get("run_cap"), int) and content["run_cap"] > 0):
+        raise ValueError(f"{path}: run_cap is {content.get('run_cap')!r}; expected how many trials {method} makes")
+    if "early_terminate" in content:
         raise ValueError(f"{path}: early_terminate needs the W&B server; take it out, or use `make sweep`")
-    for name, specification in said["parameters"].items():
+    for name, specification in content["parameters"].items():
         _check_parameter(path, name, specification, method)
 
 
@@ -168,10 +168,10 @@ def _listed(specification: Mapping[str, Any]) -> list[Any]:
 
 
 def distribution_of(specification: Mapping[str, Any]) -> BaseDistribution:
-    """A parameter's distribution, chosen as W&B chooses it where the file names none.
+    """Return a parameter's distribution, chosen as W&B chooses it where the file names none.
 
     Raises:
-        ValueError: It is none of those that can be drawn from here.
+        ValueError: Only a W&B server draws from it, or its bounds are wrong.
     """
     if listed := _listed(specification):
         if "probabilities" in specification:

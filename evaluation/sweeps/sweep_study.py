@@ -1,4 +1,4 @@
-"""The study of a sweep without a server, kept by optuna: which points were tried, how they ended, which comes next."""
+"""Study of a sweep without a server, kept by optuna: the points tried, their outcomes, and the next point."""
 
 import hashlib
 import json
@@ -16,23 +16,24 @@ from evaluation.sweeps.sweep_file import Parameters, Sweep
 from evaluation.sweeps.trials import Trial, finished_run, metric_of
 from machine.whole_file import whole_file
 
-TRIES = 100  # draws for a point that was not tried yet, before the space counts as used up
-POINT = "point"  # what an attempt tries; a draw without it was of a point that had been tried, or was cut off
+TRIES = 100  # draws for a new point, before the space counts as used up
+POINT = "point"  # attribute of an attempt; a draw without it repeated an earlier point, or was cut off
 
 
 class SweepStudy:
     """The trials of a sweep, one a point, in the order in which they were first started.
 
     optuna's journal is study.log in the sweep's folder, with a study for each `settings`; an attempt at a point is a
-    trial of optuna's. What a point came to, its run says; the study, why it failed. Grids keep the order of their file;
-    their points stand for themselves, so that a grid may grow or shrink. A stopped search goes on as it would have.
+    trial of optuna's. The result of a point is in its run, the reason for a failure in the study. Grids keep the order
+    of their file and may grow or shrink, since their points do not depend on each other. A stopped search goes on as it
+    would have without the stop.
 
     One process at a time may open a folder: it holds the folder's lock.
 
     Args:
-        sweep: What is searched.
+        sweep: The search.
         folder: The sweep's folder.
-        settings: Hash of all that the result of a trial depends on beside its parameters.
+        settings: Hash of everything besides its parameters that the result of a trial depends on.
 
     Raises:
         ValueError: The folder is of an earlier version, or a finished trial lacks the sweep's metric.
@@ -49,11 +50,11 @@ class SweepStudy:
 
     @property
     def trials(self) -> list[Trial]:
-        """The trials that were started, and belong to the search as it is now."""
+        """The trials that were started and belong to the search in its present form."""
         return list(self._trials.values())
 
     def next(self) -> Trial | None:
-        """Return the trial to start: those that were not finished or failed, then a new point; None at the end."""
+        """Return the trial to start: first unfinished and failed ones, then a new point; None at the end."""
         trial = self._waiting.pop(0) if self._waiting else self._new()
         if trial and self._attempts()[trial.number].state.is_finished():
             trial.number = self._attempt(trial.parameters)
@@ -81,30 +82,30 @@ class SweepStudy:
     def _read(self) -> None:
         """Fill the trials from the study and their runs."""
         grid = self.sweep.grid()
-        wanted = None if grid is None else set(map(self._key, grid))
+        keys = None if grid is None else set(map(self._key, grid))
         for attempt in self._attempts():
             if POINT in attempt.user_attrs:
                 point = attempt.user_attrs[POINT]
-                if wanted is None or self._key(point) in wanted:
+                if keys is None or self._key(point) in keys:
                     self._add(point, attempt.number)
             elif not attempt.state.is_finished():
                 self._study.tell(attempt.number, state=TrialState.FAIL)
-        ends = self._study.user_attrs
+        outcomes = self._study.user_attrs
         for trial in self.trials:
-            run, end = finished_run(self.folder / trial.key), ends.get(trial.key, {})
+            run, outcome = finished_run(self.folder / trial.key), outcomes.get(trial.key, {})
             if not self._attempts()[trial.number].state.is_finished():
-                if run:  # it went on without us
+                if run:  # the trial outlived the sweep that started it
                     self.finish(trial, math.nan, "")
-            elif end["error"]:
-                trial.state, trial.seconds, trial.error = "failed", end["seconds"], end["error"]
+            elif outcome["error"]:
+                trial.state, trial.seconds, trial.error = "failed", outcome["seconds"], outcome["error"]
             elif run:
-                trial.state, trial.seconds, trial.value = "ok", end["seconds"], metric_of(run, self.sweep.metric)
+                trial.state, trial.seconds, trial.value = "ok", outcome["seconds"], metric_of(run, self.sweep.metric)
 
     def _new(self) -> Trial | None:
-        """Return a point that was not tried yet; None where there is none, or the search has made all its trials."""
+        """Return a point that was not tried yet; None where none is left, or the search has made all its trials."""
         grid = self.sweep.grid()
         if grid is not None:
-            point = next((each for each in grid if self._key(each) not in self._trials), None)
+            point = next((candidate for candidate in grid if self._key(candidate) not in self._trials), None)
             return None if point is None else self._add(point, self._attempt(point))
         if self._used_up or len(self._trials) >= self.sweep.size:
             return None
@@ -146,7 +147,7 @@ class SweepStudy:
 
 
 def trial_key(settings: str, parameters: Parameters) -> str:
-    """Return the name of a trial's folder: readable, and another one when the settings are others."""
+    """Return the name of a trial's folder: readable, and different for other settings."""
     named = "_".join(f"{name.rsplit('.', 1)[-1]}-{value}" for name, value in parameters.items())
     text = json.dumps([settings, parameters], sort_keys=True)
     return f"{re.sub(r'[^A-Za-z0-9.+-]', '_', named)[:60]}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -161,7 +162,7 @@ def _open(folder: Path, name: str, goal: Literal["maximize", "minimize"]) -> opt
             f"{earlier}: a sweep of an earlier version cannot go on; move {folder} away and start the sweep again"
         )
     _drop_cut_line(journal)
-    # optuna's other lock needs symbolic links, this one nothing. Who left one here is dead, since the folder is ours.
+    # optuna's other lock needs symbolic links. A lock that lies here is of a dead process, since the folder is ours.
     lock = JournalFileOpenLock(str(journal))
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -170,7 +171,7 @@ def _open(folder: Path, name: str, goal: Literal["maximize", "minimize"]) -> opt
 
 
 def _drop_cut_line(journal: Path) -> None:
-    """Cut what a full disk or a crash of the machine left of a last line: optuna would append to it."""
+    """Cut off the part of a last line that a full disk or a crash left: optuna would append to it."""
     content = journal.read_bytes() if journal.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:

@@ -1,4 +1,4 @@
-"""The trials of a sweep: where each has its run, the figure that it counts by, and the table of all."""
+"""Trials of a sweep: their runs, the figure that ranks them, and the table of all."""
 
 import importlib
 import json
@@ -18,12 +18,12 @@ from machine.whole_file import whole_file
 
 @dataclass
 class Trial:
-    """One point of a sweep and how its last attempt went.
+    """A point of a sweep with the outcome of its last attempt.
 
     Attributes:
         key: The name of its folder.
         parameters: Value by the name of the option.
-        number: Of its last attempt, in optuna's study.
+        number: Number of its last attempt in optuna's study.
         state: `unfinished`, `ok` or `failed`.
         seconds: How long it ran; NaN when the sweep was killed before it ended.
         error: Why it failed, else empty.
@@ -63,7 +63,7 @@ def write_trials(trials: Sequence[Trial], sweep: Sweep, folder: Path) -> pd.Data
 
     Args:
         trials: In the order of the rows.
-        sweep: What they are of.
+        sweep: Their sweep.
         folder: The folder of the sweep, with a folder per trial.
 
     Returns:
@@ -75,9 +75,13 @@ def write_trials(trials: Sequence[Trial], sweep: Sweep, folder: Path) -> pd.Data
         figures = json.loads((run / "metrics.json").read_text()) if run else {}
         if run and not sweep.metric.startswith(TEST):
             figures[sweep.metric] = trial.value
-        about = {"run": str(run or ""), "seconds": round(trial.seconds, 1), "error": trial.error}
-        about |= {"best_by": sweep.metric if trial is best else ""}
-        rows.append({"trial": trial.key, "state": trial.state} | trial.parameters | about | figures)
+        rows.append(
+            {"trial": trial.key, "state": trial.state}
+            | trial.parameters
+            | {"run": str(run or ""), "seconds": round(trial.seconds, 1), "error": trial.error}
+            | {"best_by": sweep.metric if trial is best else ""}
+            | figures
+        )
     table = pd.DataFrame(rows)
     with whole_file(folder / "trials.csv") as passing:
         table.to_csv(passing, index=False)
@@ -85,7 +89,7 @@ def write_trials(trials: Sequence[Trial], sweep: Sweep, folder: Path) -> pd.Data
 
 
 def best_sentence(trials: pd.DataFrame, parameters: Sequence[str], metric: str) -> str:
-    """Return which trial is best and by what.
+    """Return a sentence on the best trial and the metric that ranks it.
 
     Args:
         trials: trials.csv; the best trial has the metric's name in the column `best_by`.
@@ -97,14 +101,14 @@ def best_sentence(trials: pd.DataFrame, parameters: Sequence[str], metric: str) 
         return f"no trial has a value of {metric}, so none is the best"
     row = best.iloc[0]
     named = ", ".join(f"{name} {row[name]}" for name in parameters)
-    doubt = "; it was chosen on test scans, so its figures flatter it" if metric.startswith(TEST) else ""
-    return f"best by {metric}: {named} ({row[metric.removeprefix(TEST)]:.4f}){doubt}"
+    warning = "; it was chosen on test scans, so its figures flatter it" if metric.startswith(TEST) else ""
+    return f"best by {metric}: {named} ({row[metric.removeprefix(TEST)]:.4f}){warning}"
 
 
 def metric_of(run: Path, metric: str) -> float | None:
     """Return a figure of a finished run: `test/<key>` from metrics.json, else from a column of metrics.csv.
 
-    Of a column it is what W&B compares too: the highest value where that chose the run's best.ckpt, else the last one.
+    Of a column it is the value that W&B compares: the highest where that chose the run's best.ckpt, else the last.
 
     Raises:
         ValueError: The run has no such figure.
@@ -116,13 +120,13 @@ def metric_of(run: Path, metric: str) -> float | None:
             return None if figures[name] is None else float(figures[name])
         names = [f"{TEST}{key}" for key in figures if not key.startswith("site/")]
     else:
-        course = pd.read_csv(run / "metrics.csv")
-        if metric in course:
-            values = course[metric].dropna()
+        history = pd.read_csv(run / "metrics.csv")
+        if metric in history:
+            values = history[metric].dropna()
             if values.empty:
                 return None
             return float(values.max() if metric == monitor_of(run) else values.iloc[-1])
-        names = list(course.columns)
+        names = list(history.columns)
     raise ValueError(f"{run} has no figure {metric!r}, the sweep's metric; expected one of {', '.join(sorted(names))}")
 
 

@@ -37,12 +37,12 @@ def test_differences_and_p_are_scipys(runs: Path) -> None:
 def test_values_of_a_scan_are_counted_from_its_voxels(runs: Path) -> None:
     run = read_run(runs / "unet_em" / "latest")
     values = scan_values(run, "consolidation")
-    truth, found = run.pair("a", "consolidation")
-    error = abs(int((found & (truth >= 0)).sum()) - int((truth == 1).sum())) * 0.02
+    truth, prediction = run.pair("a", "consolidation")
+    error = abs(int((prediction & (truth >= 0)).sum()) - int((truth == 1).sum())) * 0.02
     assert values.loc["a", "volume_error_ml"] == pytest.approx(error)
     assert np.isnan(values.loc["a", "false_positive_ml"])
-    truth, found = run.pair("b", "consolidation")
-    assert values.loc["b", "false_positive_ml"] == pytest.approx((found & (truth == 0)).sum() * 0.02)
+    truth, prediction = run.pair("b", "consolidation")
+    assert values.loc["b", "false_positive_ml"] == pytest.approx((prediction & (truth == 0)).sum() * 0.02)
 
 
 def test_the_command_writes_tables_figure_and_page(

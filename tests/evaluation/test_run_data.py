@@ -29,22 +29,22 @@ def test_pairs_count_what_scans_csv_counts(folder: Path) -> None:
     run = read_run(folder)
     for row in run.scans.to_dict("records"):
         for finding in run.findings:
-            truth, found = run.pair(row["scan_id"], finding)
-            assert (truth.dtype, found.dtype, truth.shape) == (np.int8, np.bool_, SHAPE)
+            truth, prediction = run.pair(row["scan_id"], finding)
+            assert (truth.dtype, prediction.dtype, truth.shape) == (np.int8, np.bool_, SHAPE)
             for name, true, called in (("tp", 1, True), ("fp", 0, True), ("fn", 1, False), ("tn", 0, False)):
-                assert ((truth == true) & (found == called)).sum() == row[f"{finding}_{name}"]
+                assert ((truth == true) & (prediction == called)).sum() == row[f"{finding}_{name}"]
     lung = random_arrays("a")["lung"] > 0
-    truth, found = run.pair("a", "infection")
+    truth, prediction = run.pair("a", "infection")
     assert (truth[~lung] == -1).all()
-    assert not found[~lung].any()
+    assert not prediction[~lung].any()
 
 
 def test_groups_are_judged_one_against_the_rest(tmp_path: Path) -> None:
     groups = np.array([-1, 0, 1, 2, 3, 4, 4], np.int8).reshape(1, 1, 7)
-    called = np.array([4, 2, 3, 2, 4, 4, 0], np.int8).reshape(1, 1, 7)
-    arrays = {"z": np.array([2]), "lung": np.ones_like(groups), "truth_groups": groups, "groups": called}
+    predicted = np.array([4, 2, 3, 2, 4, 4, 0], np.int8).reshape(1, 1, 7)
+    arrays = {"z": np.array([2]), "lung": np.ones_like(groups), "truth_groups": groups, "groups": predicted}
     arrays["lung"][0, 0, 6] = 0
-    arrays["opacity"] = (called >= 2).astype(np.int8)
+    arrays["opacity"] = (predicted >= 2).astype(np.int8)
     masks = tmp_path / "masks"
     masks.mkdir()
     np.savez(masks / "s.npz", **arrays)
@@ -95,8 +95,8 @@ def test_what_does_not_belong_together_is_refused(folder: Path, tmp_path: Path) 
     shutil.rmtree(tmp_path / "prepared" / "c")
     with pytest.raises(ValueError, match="test the run again to have it prepared"):
         run.arrays("c")
-    described = pd.read_csv(folder / "masks" / "scans.csv")
-    described[described["scan_id"] != "d"].to_csv(folder / "masks" / "scans.csv", index=False)
+    masks = pd.read_csv(folder / "masks" / "scans.csv")
+    masks[masks["scan_id"] != "d"].to_csv(folder / "masks" / "scans.csv", index=False)
     with pytest.raises(ValueError, match="says nothing of scan d"):
         read_run(folder).arrays("d")
 
@@ -125,9 +125,9 @@ def test_scan_ids_and_patients_stay_text(folder: Path) -> None:
     for path in (folder / "scans.csv", folder / "masks" / "scans.csv"):
         table = pd.read_csv(path)
         table.assign(scan_id=["001", "NA", "003", "004"]).to_csv(path, index=False)
-    described = pd.read_csv(folder / "masks" / "scans.csv", dtype=str, keep_default_na=False)
-    described["patient"] = ["01", "2e5", "02", "02"]
-    described.to_csv(folder / "masks" / "scans.csv", index=False)
+    masks = pd.read_csv(folder / "masks" / "scans.csv", dtype=str, keep_default_na=False)
+    masks["patient"] = ["01", "2e5", "02", "02"]
+    masks.to_csv(folder / "masks" / "scans.csv", index=False)
     run = read_run(folder)
     assert run.scans["scan_id"].tolist() == ["001", "NA", "003", "004"]
     assert run.patients.tolist() == ["01", "2e5", "02", "02"]

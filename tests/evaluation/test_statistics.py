@@ -14,6 +14,7 @@ from evaluation.statistics import (
     clustered_bootstrap,
     fit_gamma,
     mann_whitney,
+    mean,
     paired_comparison,
     pearson_interval,
     per_site_table,
@@ -23,10 +24,6 @@ from metrics.overlap import POOLED, table_of_counts
 NAN = float("nan")
 
 
-def mean(values: np.ndarray) -> float:
-    return float(values.mean())
-
-
 # -- correlation and agreement -----------------------------------------------------------------------------------------
 
 
@@ -34,34 +31,34 @@ def test_pearson_has_fishers_interval() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=17)
     y = x + rng.normal(size=17)
-    found = pearson_interval([*x, NAN, 3.0], [*y, 1.0, NAN], 0.9)
+    result = pearson_interval([*x, NAN, 3.0], [*y, 1.0, NAN], 0.9)
     r = np.corrcoef(x, y)[0, 1]
     half = stats.norm.ppf(0.95) / np.sqrt(17 - 3)
     t = r * np.sqrt(15 / (1 - r**2))
     expected = (r, np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half), 2 * stats.t.sf(abs(t), 15), 17)
-    assert found == pytest.approx(expected)
-    assert found.low < found.r < found.high
+    assert result == pytest.approx(expected)
+    assert result.low < result.r < result.high
 
 
 @pytest.mark.parametrize(("x", "y"), [([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5]), ([1], [2]), ([NAN], [NAN])])
 def test_pearson_of_what_does_not_vary_is_nan(x: list[float], y: list[float]) -> None:
-    found = pearson_interval(x, y)
-    assert np.isnan(found[:4]).all()
-    assert found.n == np.isfinite(x).sum()
+    result = pearson_interval(x, y)
+    assert np.isnan(result[:4]).all()
+    assert result.n == np.isfinite(x).sum()
 
 
 def test_bland_altman_by_hand() -> None:
     # Differences 2, 4, 6, 8: mean 5, sum of squares 20, sd sqrt(20 / 3), t(0.975, 3) = 3.1824.
-    found = bland_altman([3, 6, 9, 12, NAN], [1, 2, 3, 4, 5])
+    result = bland_altman([3, 6, 9, 12, NAN], [1, 2, 3, 4, 5])
     sd = np.sqrt(20 / 3)
     half = 3.182446 * sd / 2
-    assert found == pytest.approx((5, sd, 5 - half, 5 + half, 4), rel=1e-6)
+    assert result == pytest.approx((5, sd, 5 - half, 5 + half, 4), rel=1e-6)
 
 
 def test_bland_altman_of_one_pair_has_no_spread() -> None:
-    found = bland_altman([3.0], [1.0])
-    assert (found.bias, found.n) == (2, 1)
-    assert np.isnan([found.sd, found.low, found.high]).all()
+    result = bland_altman([3.0], [1.0])
+    assert (result.bias, result.n) == (2, 1)
+    assert np.isnan([result.sd, result.low, result.high]).all()
     assert np.isnan(bland_altman([], []).bias)
 
 
@@ -70,11 +67,11 @@ def test_bland_altman_of_one_pair_has_no_spread() -> None:
 
 def test_bootstrap_over_single_scans_agrees_with_scipy() -> None:
     values = np.random.default_rng(1).gamma(2.0, size=40)
-    found = clustered_bootstrap(values, np.arange(40), mean, draws=4000)
+    result = clustered_bootstrap(values, np.arange(40), mean, draws=4000)
     expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
-    assert (found.n, found.clusters, found.undefined) == (40, 40, 0)
-    assert found.value == pytest.approx(values.mean())
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.03)
+    assert (result.n, result.clusters, result.undefined) == (40, 40, 0)
+    assert result.value == pytest.approx(values.mean())
+    assert (result.low, result.high) == pytest.approx(tuple(expected), abs=0.03)
 
 
 def test_scans_of_a_patient_are_drawn_together() -> None:
@@ -82,12 +79,12 @@ def test_scans_of_a_patient_are_drawn_together() -> None:
     means = np.random.default_rng(3).normal(size=12)
     values, patients = np.repeat(means, 10), np.repeat([f"p{k}" for k in range(12)], 10)
     shuffled = np.random.default_rng(4).permutation(120)
-    found = clustered_bootstrap(values[shuffled], patients[shuffled], mean)
+    result = clustered_bootstrap(values[shuffled], patients[shuffled], mean)
     one_each = clustered_bootstrap(means, np.array([f"p{k}" for k in range(12)]), mean)
-    assert (found.low, found.high) == pytest.approx((one_each.low, one_each.high))
-    assert (found.n, found.clusters) == (120, 12)
+    assert (result.low, result.high) == pytest.approx((one_each.low, one_each.high))
+    assert (result.n, result.clusters) == (120, 12)
     as_if_independent = clustered_bootstrap(values, np.arange(120), mean)
-    assert found.high - found.low > 2.5 * (as_if_independent.high - as_if_independent.low)
+    assert result.high - result.low > 2.5 * (as_if_independent.high - as_if_independent.low)
 
 
 def test_patients_with_more_scans_weigh_more() -> None:
@@ -106,18 +103,18 @@ def test_draws_without_the_finding_are_left_out_and_counted() -> None:
         tp, fn = rows.sum(0)
         return tp / (tp + fn) if tp + fn else NAN
 
-    found = clustered_bootstrap(counts, patients, sensitivity, draws=1000)
-    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
-    assert 200 < found.undefined < 300
+    result = clustered_bootstrap(counts, patients, sensitivity, draws=1000)
+    assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
+    assert 200 < result.undefined < 300
 
 
 def test_one_patient_or_none_has_no_interval() -> None:
-    one = clustered_bootstrap(np.array([1.0, 3.0]), ["p", "p"], mean)
-    assert (one.value, one.n, one.clusters) == (2, 2, 1)
-    assert np.isnan([one.low, one.high]).all()
-    none = clustered_bootstrap(np.empty(0), [], mean)
-    assert np.isnan([none.value, none.low, none.high]).all()
-    assert (none.n, none.clusters) == (0, 0)
+    single = clustered_bootstrap(np.array([1.0, 3.0]), ["p", "p"], mean)
+    assert (single.value, single.n, single.clusters) == (2, 2, 1)
+    assert np.isnan([single.low, single.high]).all()
+    empty = clustered_bootstrap(np.empty(0), [], mean)
+    assert np.isnan([empty.value, empty.low, empty.high]).all()
+    assert (empty.n, empty.clusters) == (0, 0)
 
 
 # -- curves and tests --------------------------------------------------------------------------------------------------
@@ -142,11 +139,11 @@ def test_gamma_is_least_squares_in_linear_space() -> None:
 def test_mann_whitney_is_the_area_under_the_roc() -> None:
     rng = np.random.default_rng(6)
     a, b = rng.normal(0.7, size=14).round(1), rng.normal(size=11).round(1)
-    found = mann_whitney([*a, NAN], b)
-    assert found.auc == pytest.approx(roc_auc_score([1] * 14 + [0] * 11, [*a, *b]))
+    result = mann_whitney([*a, NAN], b)
+    assert result.auc == pytest.approx(roc_auc_score([1] * 14 + [0] * 11, [*a, *b]))
     wins = (a[:, None] > b).sum() + 0.5 * (a[:, None] == b).sum()
-    assert found.u == wins
-    assert 0 < found.p < 0.5
+    assert result.u == wins
+    assert 0 < result.p < 0.5
     # Complete separation of 3 and 3: 2 of the 20 arrangements are as extreme.
     assert mann_whitney([4, 5, 6], [1, 2, 3]) == pytest.approx((9, 0.1, 1))
     assert np.isnan(mann_whitney([], b)).all()
@@ -156,25 +153,25 @@ def test_paired_comparison_by_hand() -> None:
     a = np.array([0.5, 0.6, 0.7, 0.8, 0.9, NAN, 0.4])
     b = np.array([0.4, 0.4, 0.4, 0.4, 0.4, 0.4, NAN])
     patients = ["a", "b", "c", "d", "e", "f", "g"]
-    found = paired_comparison(a, b, patients)
-    assert found.mean_difference == pytest.approx(0.3)
-    assert (found.n, found.left_out) == (5, 2)
+    result = paired_comparison(a, b, patients)
+    assert result.mean_difference == pytest.approx(0.3)
+    assert (result.n, result.left_out) == (5, 2)
     # All five differences are positive: both tails of 2^-5.
-    assert found.wilcoxon_p == pytest.approx(2 / 32)
-    assert 0.1 < found.low < 0.3 < found.high < 0.5
+    assert result.wilcoxon_p == pytest.approx(2 / 32)
+    assert 0.1 < result.low < 0.3 < result.high < 0.5
     swapped = paired_comparison(b, a, patients)
     assert (swapped.mean_difference, swapped.wilcoxon_p) == pytest.approx((-0.3, 2 / 32))
 
 
 def test_methods_that_do_not_differ_have_p_1() -> None:
-    found = paired_comparison([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], ["a", "b", "b"])
-    assert found == (0, 0, 0, 1, 3, 0)
+    result = paired_comparison([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], ["a", "b", "b"])
+    assert result == (0, 0, 0, 1, 3, 0)
 
 
 def test_nothing_in_common_is_nan_and_counted() -> None:
-    found = paired_comparison([NAN, 1.0], [1.0, NAN], ["a", "b"])
-    assert np.isnan(found[:4]).all()
-    assert (found.n, found.left_out) == (0, 2)
+    result = paired_comparison([NAN, 1.0], [1.0, NAN], ["a", "b"])
+    assert np.isnan(result[:4]).all()
+    assert (result.n, result.left_out) == (0, 2)
 
 
 # -- the table of a run ------------------------------------------------------------------------------------------------
@@ -195,15 +192,17 @@ def test_values_agree_with_scikit_learn(folder: Path, table: pd.DataFrame) -> No
     for site, scans in (("all", "abcd"), ("A", "a"), ("B", "bcd")):
         for finding in run.findings:
             pairs = [run.pair(scan, finding) for scan in scans]
-            known = [(truth[truth >= 0], found[truth >= 0]) for truth, found in pairs if (truth >= 0).any()]
-            truth, found = (np.concatenate(part) for part in zip(*known, strict=True))
+            labelled = [
+                (truth[truth >= 0], prediction[truth >= 0]) for truth, prediction in pairs if (truth >= 0).any()
+            ]
+            truth, prediction = (np.concatenate(part) for part in zip(*labelled, strict=True))
             values = table.loc[(site, finding), "value"]
-            assert values["dice_mean"] == pytest.approx(np.mean([f1_score(*one) for one in known]))
-            assert values["dice_pooled"] == pytest.approx(f1_score(truth, found))
-            assert values["iou_pooled"] == pytest.approx(jaccard_score(truth, found))
-            assert values["relative_volume"] == pytest.approx(found.sum() / truth.sum())
-            assert values["tpr"] == pytest.approx(found[truth == 1].mean())
-            assert values["fpr"] == pytest.approx(found[truth == 0].mean())
+            assert values["dice_mean"] == pytest.approx(np.mean([f1_score(*pair) for pair in labelled]))
+            assert values["dice_pooled"] == pytest.approx(f1_score(truth, prediction))
+            assert values["iou_pooled"] == pytest.approx(jaccard_score(truth, prediction))
+            assert values["relative_volume"] == pytest.approx(prediction.sum() / truth.sum())
+            assert values["tpr"] == pytest.approx(prediction[truth == 1].mean())
+            assert values["fpr"] == pytest.approx(prediction[truth == 0].mean())
 
 
 def test_n_counts_the_scans_and_patients_behind_each_figure(table: pd.DataFrame) -> None:
@@ -219,12 +218,12 @@ def test_intervals_are_those_of_the_bootstrap_by_patient(folder: Path, table: pd
     run = read_run(folder)
     counts = run.scans[[f"infection_{name}" for name in ("tp", "fp", "fn", "tn")]].to_numpy()
     for name, figure in POOLED.items():
-        found = clustered_bootstrap(counts, run.patients, lambda rows, f=figure: f(table_of_counts(rows.sum(0))))
+        result = clustered_bootstrap(counts, run.patients, lambda rows, f=figure: f(table_of_counts(rows.sum(0))))
         row = table.loc[("all", "infection", name)]
-        assert (row["value"], row["low"], row["high"]) == pytest.approx(found[:3])
+        assert (row["value"], row["low"], row["high"]) == pytest.approx(result[:3])
         assert row["low"] < row["value"] < row["high"]
-    found = clustered_bootstrap(run.scans["infection_dice"].to_numpy(), run.patients, mean)
-    assert tuple(table.loc[("all", "infection", "dice_mean"), ["value", "low", "high"]]) == pytest.approx(found[:3])
+    result = clustered_bootstrap(run.scans["infection_dice"].to_numpy(), run.patients, mean)
+    assert tuple(table.loc[("all", "infection", "dice_mean"), ["value", "low", "high"]]) == pytest.approx(result[:3])
     assert table.loc["A", ["low", "high"]].isna().all(axis=None)  # one patient
 
 

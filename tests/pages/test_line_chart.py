@@ -24,7 +24,7 @@ def test_points_stand_where_their_values_are() -> None:
     assert circles == [(LEFT, HEIGHT - BOTTOM), (pytest.approx((LEFT + WIDTH - RIGHT) / 2, abs=0.1), TOP)]
     assert ticks(root) == (["0", "5", "10"], ["0", "10", "20", "30", "40"])
     assert "a & b" in "".join(root.itertext())
-    assert len([one for one in root.iter("line") if one.get("class") == "here"]) == 1
+    assert len([stroke for stroke in root.iter("line") if stroke.get("class") == "here"]) == 1
 
 
 def test_a_line_breaks_where_nothing_is_known() -> None:

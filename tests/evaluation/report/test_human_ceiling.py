@@ -27,8 +27,8 @@ def test_ceiling_is_scikit_learns_over_readers(tmp_path: Path, finding: str, lea
     own, others = (np.concatenate([per_scan[scan][part] for scan in "ac"], axis=1) for part in (0, 1))
     pooled = [jaccard_score(o, s) for s, o in zip(own, others, strict=True)]
     assert table.loc[("all", finding, "iou_pooled"), "reader"] == pytest.approx(np.mean(pooled))
-    found = np.concatenate([run.pair(scan, finding)[1][run.pair(scan, finding)[0] >= 0] for scan in "ac"])
-    model = [jaccard_score(o, found) for o in others]
+    prediction = np.concatenate([run.pair(scan, finding)[1][run.pair(scan, finding)[0] >= 0] for scan in "ac"])
+    model = [jaccard_score(o, prediction) for o in others]
     assert table.loc[("all", finding, "iou_pooled"), "model"] == pytest.approx(np.mean(model))
     assert table.loc[("all", finding, "iou_pooled"), "scans"] == 2
 

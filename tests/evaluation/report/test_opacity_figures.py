@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def flat(run: Run, name: str) -> np.ndarray:
     """The array of all scans where a label is known inside the lungs."""
     arrays = [run.arrays(scan_id) for scan_id in run.scans["scan_id"]]
-    return np.concatenate([one[name][(one["lung"] > 0) & (one["truth_groups"] >= 0)] for one in arrays])
+    return np.concatenate([scan[name][(scan["lung"] > 0) & (scan["truth_groups"] >= 0)] for scan in arrays])
 
 
 def test_confusion_is_scikit_learns(run: Run) -> None:
@@ -47,14 +47,13 @@ def test_confusion_is_scikit_learns(run: Run) -> None:
 
 def test_well_aerated_lung_states_r_and_its_interval(run: Run) -> None:
     [axis] = draw_wal(run.scans).axes
-    found = stats.pearsonr(run.scans["wal_truth"], run.scans["wal_predicted"])
-    interval = found.confidence_interval(0.95)
+    r = stats.pearsonr(run.scans["wal_truth"], run.scans["wal_predicted"])
+    interval = r.confidence_interval(0.95)
     assert axis.get_title() == (
-        f"Pearson's r = {found.statistic:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f}), n = 4 scans"
+        f"Pearson's r = {r.statistic:.3f} (95 % interval {interval.low:.3f} to {interval.high:.3f}), n = 4 scans"
     )
     points = np.concatenate([part.get_offsets() for part in axis.collections])
     assert sorted(points[:, 0].tolist()) == pytest.approx(sorted(run.scans["wal_truth"]))
-    assert axis.get_xlabel() == "well-aerated lung, label (%)"
     plt.close("all")
 
 
@@ -69,7 +68,6 @@ def test_places_show_every_group_where_it_is_largest(run: Run) -> None:
 
 def test_groups_are_painted_in_their_colours(run: Run) -> None:
     figure = draw_groups(run, choose_places(run)[:1])
-    assert [axis.get_title() for axis in figure.axes] == ["CT", "label", "prediction"]
     painted = [len(axis.collections) for axis in figure.axes]
     assert painted[0] == 0
     assert min(painted[1:]) >= 2

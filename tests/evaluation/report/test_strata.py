@@ -60,13 +60,13 @@ def test_size_is_in_ml_or_in_pixels(voxels: int, ml: float, size: str) -> None:
     assert size_of(voxels, ml) == size
 
 
-def one_lesion(voxels: int, found: int) -> dict[str, np.ndarray]:
+def one_lesion(voxels: int, predicted: int) -> dict[str, np.ndarray]:
     """A scan, all of it lung, with a lesion in a row of voxels; only infection is labelled."""
     arrays = {name: np.zeros_like(array) for name, array in random_arrays("d").items()}
     arrays |= {"z": np.arange(SHAPE[0]), "lung": np.ones(SHAPE, np.int8)}
     arrays["truth_consolidation"] = np.full(SHAPE, -1, np.int8)
     arrays["truth_infection"].reshape(-1)[:voxels] = 1
-    arrays["infection"].reshape(-1)[:found] = 1
+    arrays["infection"].reshape(-1)[:predicted] = 1
     return arrays
 
 

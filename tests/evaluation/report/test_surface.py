@@ -29,18 +29,18 @@ def test_distances_agree_with_all_pairs_of_points() -> None:
     for _ in range(3):
         truth, prediction = rng.random((2, 5, 9, 7)) < 0.75
         between = cdist(surface_points(truth, SPACING_MM), surface_points(prediction, SPACING_MM))
-        one, other = between.min(0), between.min(1)
+        to_truth, to_prediction = between.min(0), between.min(1)
         hd95, assd = surface_distances(truth, prediction, SPACING_MM)
-        assert hd95 == pytest.approx(max(np.percentile(one, 95), np.percentile(other, 95)), rel=1e-5)
-        assert assd == pytest.approx(np.concatenate([one, other]).mean(), rel=1e-5)
+        assert hd95 == pytest.approx(max(np.percentile(to_truth, 95), np.percentile(to_prediction, 95)), rel=1e-5)
+        assert assd == pytest.approx(np.concatenate([to_truth, to_prediction]).mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("axis", "mm"), [(0, 4.0), (1, 2.0), (2, 1.5)])
 def test_a_shift_of_a_plate_is_as_far_as_the_spacing_says(axis: int, mm: float) -> None:
     truth = np.zeros((8, 8, 8), bool)
     truth[(slice(None),) * axis + (3,)] = True
-    found = surface_distances(truth, np.roll(truth, 2, axis), SPACING_MM)
-    assert found == pytest.approx((2 * mm, 2 * mm))
+    distances = surface_distances(truth, np.roll(truth, 2, axis), SPACING_MM)
+    assert distances == pytest.approx((2 * mm, 2 * mm))
 
 
 def test_what_is_undefined_is_nan() -> None:

@@ -3,7 +3,7 @@ import pytest
 from matplotlib import pyplot as plt
 from report_harness import make_run
 
-from evaluation.report.worst_scans import crop_to, draw_failures, failure, most_false, worst_scans
+from evaluation.report.worst_scans import draw_failures, failure, most_false, worst_scans
 from evaluation.run_data import Run
 
 
@@ -18,9 +18,9 @@ def test_the_worst_come_first_and_those_without_the_finding_apart(run: Run) -> N
     assert worst["dice"].is_monotonic_increasing
     assert len(worst_scans(run, "consolidation", 2)) == 2
     row = worst.iloc[0]
-    truth, found = run.pair(row["scan_id"], "consolidation")
-    assert row["missed_voxels"] == ((truth == 1) & ~found).sum()
-    assert row["false_voxels"] == ((truth == 0) & found).sum()
+    truth, prediction = run.pair(row["scan_id"], "consolidation")
+    assert row["missed_voxels"] == ((truth == 1) & ~prediction).sum()
+    assert row["false_voxels"] == ((truth == 0) & prediction).sum()
     false = most_false(run, "consolidation")
     assert false["scan_id"].tolist() == ["b"]
     assert false["dice"].isna().all()
@@ -28,12 +28,12 @@ def test_the_worst_come_first_and_those_without_the_finding_apart(run: Run) -> N
 
 def test_the_slice_shown_is_the_one_with_most_wrong_voxels(run: Run) -> None:
     row = worst_scans(run, "infection").iloc[0].to_dict()
-    shown = failure(run, row, "infection")
-    truth, found = run.pair(row["scan_id"], "infection")
-    wrong = [((t >= 0) & ((t == 1) != f)).sum() for t, f in zip(truth, found, strict=True)]
-    assert ((shown.truth >= 0) & ((shown.truth == 1) != shown.prediction)).sum() == max(wrong)
-    assert f"slice {int(np.argmax(wrong)) + 1}" in shown.title
-    figure = draw_failures([shown, shown, shown])
+    case = failure(run, row, "infection")
+    truth, prediction = run.pair(row["scan_id"], "infection")
+    wrong = [((t >= 0) & ((t == 1) != f)).sum() for t, f in zip(truth, prediction, strict=True)]
+    assert ((case.truth >= 0) & ((case.truth == 1) != case.prediction)).sum() == max(wrong)
+    assert f"slice {int(np.argmax(wrong)) + 1}" in case.title
+    figure = draw_failures([case, case, case])
     drawn = [axis for part in figure.subfigs for axis in part.axes]
     assert len(drawn) == 6
     assert [len(axis.collections) > 0 for axis in drawn] == [False, True] * 3
@@ -48,10 +48,3 @@ def test_the_slice_shown_is_the_one_with_most_wrong_voxels(run: Run) -> None:
 def test_a_scan_without_the_finding_has_no_dice_in_its_title(run: Run) -> None:
     row = most_false(run, "consolidation").iloc[0].to_dict()
     assert "Dice undefined, slice" in failure(run, row, "consolidation").title
-
-
-def test_crop_has_a_margin_and_takes_everything_when_empty() -> None:
-    mask = np.zeros((20, 30), bool)
-    mask[8:10, 1:25] = True
-    assert mask[crop_to(mask)].shape == (2 + 6, 28)
-    assert crop_to(np.zeros((20, 30), bool)) == (slice(0, 23), slice(0, 33))

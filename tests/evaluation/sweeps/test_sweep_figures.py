@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -6,7 +5,6 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from evaluation.report.drawing import save
 from evaluation.sweeps.sweep_figures import draw_parameters, prior_dice
 
 B2, K2 = (8.0, 9.0), (0.25, 0.5, 1.25)
@@ -29,7 +27,7 @@ def lines_of(figure: Any) -> dict[str, tuple[list[float], list[float]]]:
     return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in lines}
 
 
-def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFrame, tmp_path: Path) -> None:
+def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFrame) -> None:
     figure = prior_dice(trials, 0.4, 0.53, (0.8, 6))
     lines = lines_of(figure)
     assert lines["$b_2$ = 8 (-144 HU)"] == (list(K2), pytest.approx([0.425, 0.45, 0.525]))
@@ -42,10 +40,8 @@ def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFram
     drawn = figure.axes[0].get_lines()
     assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == len(drawn) == 5
     assert all(line.get_markerfacecolor() == "white" for line in drawn[:2])  # hollow points
-    assert figure.axes[0].get_xlabel() == "steepness $k_2$ (per 110 HU)"
     assert figure.get_suptitle() == "n = 5 trials (1 failed or undefined), each tested on n = 12 scans"
-    save(figure, tmp_path / "prior")
-    assert (tmp_path / "prior.png").stat().st_size > 10_000
+    plt.close(figure)
 
 
 def test_figure_3_does_without_references(trials: pd.DataFrame) -> None:

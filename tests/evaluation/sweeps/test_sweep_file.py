@@ -53,10 +53,10 @@ def test_the_distribution_is_the_one_that_wandb_chooses(bounds: tuple[float, flo
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_wandb_takes_our_files(path: Path) -> None:
-    said = yaml.safe_load(path.read_text())
-    assert set(_validate_config_and_fill_distribution(said)) == set(said)
-    assert {"project", "program", "method", "metric", "parameters", "command"} <= set(said)
-    assert "${args}" in said["command"]
+    content = yaml.safe_load(path.read_text())
+    assert set(_validate_config_and_fill_distribution(content)) == set(content)
+    assert {"project", "program", "method", "metric", "parameters", "command"} <= set(content)
+    assert "${args}" in content["command"]
 
 
 @pytest.mark.parametrize(

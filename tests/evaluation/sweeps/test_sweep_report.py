@@ -8,7 +8,7 @@ from report_harness import make_run
 from evaluation.report import report_folder
 from evaluation.report.human_ceiling import ceiling_table
 from evaluation.report.write_reports import main
-from evaluation.sweeps.sweep_report import chosen, read_trials, run_with_phi1, trade_off
+from evaluation.sweeps.sweep_report import choice_sentence, read_trials, run_with_phi1, trade_off
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def sweep(tmp_path: Path) -> Path:
 
 def test_phi1_is_the_run_with_the_same_stage_1(sweep: Path) -> None:
     trials = read_trials(sweep)
-    found = run_with_phi1(trials, sweep.parents[1])
-    assert found is not None
-    assert found.experiment == "unet_em_phi1"
+    phi1 = run_with_phi1(trials, sweep.parents[1])
+    assert phi1 is not None
+    assert phi1.experiment == "unet_em_phi1"
     assert run_with_phi1(trials.assign(**{"infection/dice_mean": 0.1}), sweep.parents[1]) is None
-    points = trade_off(trials, found)
+    points = trade_off(trials, phi1)
     assert points["group"].tolist() == ["phi2"] * 3 + ["phi1", "threshold"]
     assert points["label"].tolist()[:2] == ["b2 = 8", "b2 = 8"]
-    assert points["fpr"].tolist()[-1] == found.metrics["threshold/fpr"]
+    assert points["fpr"].tolist()[-1] == phi1.metrics["threshold/fpr"]
 
 
 def test_sweeps_from_before_priors_had_class_paths_are_read(sweep: Path) -> None:
@@ -76,12 +76,12 @@ def test_the_command_writes_figures_3_and_4(
 
 def test_the_report_says_which_trial_validation_chose_and_how_it_did_on_test(sweep: Path) -> None:
     trials = read_trials(sweep)
-    assert "No trial was chosen by validation" in chosen(trials)  # a table of an earlier version
+    assert "No trial was chosen by validation" in choice_sentence(trials)  # a table of an earlier version
     trials = trials.assign(**{"val/dice": [0.5, 0.71, 0.6, None], "consolidation/dice_mean": [0.9, 0.4, 0.5, None]})
     by_validation = trials.assign(best_by=[None, "val/dice", None, None])
-    assert chosen(by_validation) == (
+    assert choice_sentence(by_validation) == (
         "Chosen by validation: best by val/dice: model.prior.b2 8.0, model.prior.k2 1.0 (0.7100); "
         "its Dice on test scans is 0.400."
     )
     by_test = trials.assign(best_by=["test/consolidation/dice_mean", None, None, None])
-    assert "No trial was chosen by validation" in chosen(by_test)
+    assert "No trial was chosen by validation" in choice_sentence(by_test)

@@ -98,8 +98,8 @@ def test_draws_follow_the_distribution(tmp_path: Path) -> None:
 
 def test_a_grid_keeps_its_order_and_may_change(tmp_path: Path) -> None:
     points = [1, True, "b", 1.0, [1, 2]]  # equal to Python are not the same point
-    found = search(sweep_of("grid", {"x": {"values": points[:4]}}), tmp_path, lambda _: 0.5)
-    assert list(map(repr, (p["x"] for p in found))) == list(map(repr, points[:4]))
+    tried = search(sweep_of("grid", {"x": {"values": points[:4]}}), tmp_path, lambda _: 0.5)
+    assert list(map(repr, (p["x"] for p in tried))) == list(map(repr, points[:4]))
     more = search(sweep_of("grid", {"x": {"values": points}}), tmp_path, lambda _: 0.5)
     assert more[-1] == {"x": [1, 2]}
     assert len(more) == 5

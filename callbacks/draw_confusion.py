@@ -39,14 +39,14 @@ def draw_confusion(table: NDArray[np.int64], classes: ClassSet) -> Any:
 
     Args:
         table: (C + 1, C) as above.
-        classes: What they are.
+        classes: The class set of rows and columns.
 
     Returns:
         A matplotlib figure.
     """
-    known = table[:-1]
-    total = known.sum(1, keepdims=True)
-    share = np.divide(known, total, out=np.full(known.shape, np.nan), where=total > 0)
+    counts = table[:-1]  # the last row is of unknown truth
+    total = counts.sum(1, keepdims=True)
+    share = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     figure, axis = plt.subplots(figsize=(6.2, 5.2), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     names = [f"{index} {leaf.name}" for index, leaf in enumerate(classes.leaves)]

@@ -1,4 +1,4 @@
-"""What an experiment needs before it trains (its cohort, its noise model, its stage 1), made where it is missing.
+"""The needs of an experiment before it trains (its cohort, its noise model, its stage 1), made where they are missing.
 
     python launch.py fit --config experiments/base.yaml --config experiments/unet_em.yaml     then becomes train.py
     python launch.py cohort --config experiments/base.yaml --config experiments/unet_em.yaml  prints its cohort.csv
@@ -59,7 +59,7 @@ class MissingExperiment(Refusal):
 
 @dataclass
 class Settings:
-    """What a command line of train.py says, as far as it matters here.
+    """The configuration files and options of a command line of train.py.
 
     Attributes:
         configs: Its configuration files, in order.
@@ -72,11 +72,11 @@ class Settings:
     options: list[tuple[str, str]] = field(default_factory=list)
 
     def option(self, name: str) -> str:
-        """The value of an option of the command line; empty where it is not given."""
+        """Return the value of an option of the command line; empty where it is not given."""
         return dict(self.options).get(name, "")
 
     def get(self, name: str) -> str:
-        """A value, from the command line or else from the files; empty where neither has it."""
+        """Return a value from the command line or else from the files; empty where neither has it."""
         return self.option(name) or str(self.config.get(name) or "")
 
 
@@ -104,13 +104,13 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     Raises:
         Refusal: A configuration file cannot be read.
     """
-    settings, rest = Settings(), list(arguments)
-    while rest:
-        name, equals, value = rest.pop(0).partition("=")
+    settings, words = Settings(), list(arguments)
+    while words:
+        name, equals, value = words.pop(0).partition("=")
         if not name.startswith("--"):
             continue
-        if not equals and rest and not rest[0].startswith("--"):
-            value = rest.pop(0)
+        if not equals and words and not words[0].startswith("--"):
+            value = words.pop(0)
         if name == "--config":
             settings.configs.append(Path(value))
             settings.config |= _read(Path(value))
@@ -127,8 +127,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        why = kind_of(error) if isinstance(error, OSError) else Word("it is no YAML")
-        raise Refusal("{file}: cannot be read ({why}); expected a file of experiments/", file=path, why=why) from None
+        cause = kind_of(error) if isinstance(error, OSError) else Word("it is no YAML")
+        text = "{file}: cannot be read ({cause}); expected a file of experiments/"
+        raise Refusal(text, file=path, cause=cause) from None
     return dict(_flat(content if isinstance(content, dict) else {}, ""))
 
 
@@ -161,17 +162,17 @@ def make_needs(arguments: Sequence[str]) -> list[str]:
     """
     settings = read_settings(arguments)
     cohort = make_cohort(settings)
-    more = []
+    options = []
     if settings.get(NOISE_MODEL) and not settings.option(NOISE_MODEL):
-        more.append(f"--{NOISE_MODEL}={_make_noise_model(cohort, settings)}")
+        options.append(f"--{NOISE_MODEL}={_make_noise_model(cohort, settings)}")
     if stage_1 := stage_1_of(settings):
         _make_stage_1(stage_1, cohort, settings)
-        more.append(f"--{WEIGHTS}={stage_1.weights}")
-    return more
+        options.append(f"--{WEIGHTS}={stage_1.weights}")
+    return options
 
 
 def make_cohort(settings: Settings) -> Path:
-    """The cohort.csv of a training, made if it is missing and one of those that can be made.
+    """Return the cohort.csv of a training, made if it is missing and one of those that can be made.
 
     Raises:
         Refusal: It could not be made, or is made from a folder that the user has not named.
@@ -179,17 +180,17 @@ def make_cohort(settings: Settings) -> Path:
     path = Path(settings.get(COHORT) or "cohorts/phantom/cohort.csv")
     name = path.parent.name
     if path == Path("cohorts", name, "cohort.csv") and name in COHORTS:  # else the user's own
-        needed = [word[1:] for word in COHORTS[name] if word.startswith("$")]
-        unnamed = [variable for variable in needed if not os.environ.get(variable)]
+        variables = [word[1:] for word in COHORTS[name] if word.startswith("$")]
+        unnamed = [variable for variable in variables if not os.environ.get(variable)]
 
         def make(lock: FileLock) -> None:
             if unnamed:
                 variable = word_of(unnamed[0], FOLDERS)
-                what = word_of(FOLDERS[variable], FOLDERS.values())
-                raise Refusal("name the folder of slices: {variable}={what}", variable=variable, what=what)
+                folder = word_of(FOLDERS[variable], FOLDERS.values())
+                raise Refusal("name the folder of slices: {variable}={folder}", variable=variable, folder=folder)
             words = [os.environ[word[1:]] if word.startswith("$") else word for word in COHORTS[name]]
             failure = Sentence("the cohort {name} could not be made", name=word_of(name, COHORTS))
-            # Who asks for the cohort reads its path from our stdout.
+            # Our stdout is for the path of the cohort alone.
             _run(["-m", *words, "--out", str(path.parent)], lock, failure, stdout=sys.stderr.fileno())
 
         _make_once(path.parent, path.is_file, make)
@@ -197,7 +198,7 @@ def make_cohort(settings: Settings) -> Path:
 
 
 def _make_noise_model(cohort: Path, settings: Settings) -> Path:
-    """The reader noise model beside the cohort that it is estimated from."""
+    """Return the reader noise model beside the cohort that it is estimated from, made if it is missing or older."""
     path = cohort.with_name("noise_model.npz")
     command = ["-m", "evaluation.readers.noise_model", "--cohort", str(cohort), "--out", str(path)]
     command += ["--size", str(settings.config.get("data.size", 256)), "--classes", settings.get("data.classes") or "l3"]
@@ -221,7 +222,7 @@ def _make_noise_model(cohort: Path, settings: Settings) -> Path:
 
 
 def stage_1_of(settings: Settings) -> Stage1 | None:
-    """The stage 1 whose weights an experiment starts from.
+    """Return the stage 1 whose weights an experiment starts from.
 
     None where it starts from none, from weights that the user names and that exist, or from some that no experiment
     beside its own makes: if those are missing, train.py says so.
@@ -238,8 +239,8 @@ def stage_1_of(settings: Settings) -> Stage1 | None:
 def _make_stage_1(stage_1: Stage1, cohort: Path, settings: Settings) -> None:
     """Train stage 1 where its weights are missing or were learned from another cohort."""
     configs = [f"--config={stage_1.config.with_name(BASE)}", f"--config={stage_1.config}"]
-    own = [("runs", str(stage_1.runs)), (STAGE1_RUNS, str(stage_1.runs)), (COHORT, str(cohort))]
-    options = [f"--{name}={value}" for name, value in [*_passed_on(settings), *own]]
+    places = [("runs", str(stage_1.runs)), (STAGE1_RUNS, str(stage_1.runs)), (COHORT, str(cohort))]
+    options = [f"--{name}={value}" for name, value in [*_passed_on(settings), *places]]
     failure = Sentence("stage 1 could not be trained; its own run and its log say why")
     _make_once(
         stage_1.runs / stage_1.config.stem,
@@ -250,7 +251,7 @@ def _make_stage_1(stage_1: Stage1, cohort: Path, settings: Settings) -> None:
 
 
 def _passed_on(settings: Settings) -> list[tuple[str, str]]:
-    """The options that stage 1 gets too; not those that a sweep varies, or it would depend on which trial was first."""
+    """Return the options for stage 1 too; not those that a sweep varies, or the first trial would decide about it."""
     varied = Path(os.environ.get("WANDB_SWEEP_PARAM_PATH", ""))
     names = set(_read(varied)) if varied.is_file() else set()
     names = {name.removesuffix(".value").replace(".init_args.", ".") for name in names}
@@ -258,13 +259,13 @@ def _passed_on(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _learned_from(weights: Path, cohort: Path) -> bool:
-    """Whether there are weights, of a run on this very cohort."""
+    """Tell whether there are weights, of a run on this very cohort."""
     weights = through_latest(weights)
     config = weights.with_name("config.yaml")
     if not (weights.is_file() and config.is_file()):
         return False
-    learned = _read(config).get(COHORT)
-    return learned is not None and Path(learned).resolve() == cohort.resolve()
+    trained_on = _read(config).get(COHORT)
+    return trained_on is not None and Path(trained_on).resolve() == cohort.resolve()
 
 
 def _make_once(target: Path, is_made: Callable[[], bool], make: Callable[[FileLock], None]) -> None:
@@ -313,11 +314,11 @@ def _stop(number: int, frame: object) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code, unless this process becomes another program."""
-    command, *given = list(sys.argv[1:] if args is None else args) or [""]
+    command, *arguments = list(sys.argv[1:] if args is None else args) or [""]
     if command not in ("fit", "cohort"):
         print("error: expected fit or cohort, then the options of train.py", file=sys.stderr)
         return 2
-    options, module = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
+    options, module = split_at_dashes(arguments)
     try:
         with ending_on_signals():
             program = _training(options) if command == "fit" else _with_cohort(options, module)
@@ -330,15 +331,21 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
+def split_at_dashes(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments before the first `--` and those after it."""
+    place = arguments.index("--") if "--" in arguments else len(arguments)
+    return list(arguments[:place]), list(arguments[place + 1 :])
+
+
 def _training(options: Sequence[str]) -> list[str]:
     """Make what a training needs and return its command; nothing where there is nothing to train."""
     settings = read_settings(options)
     finished = Path(settings.get("runs") or "runs", settings.get("experiment"), "latest", "metrics.json")
     if settings.option(UNLESS_FINISHED) and through_latest(finished).is_file():
         return []
-    more = make_needs(options)
-    passed = [option for option in options if option.partition("=")[0].removeprefix("--") not in OWN]
-    return [str(PROJECT / "train.py"), "fit", *passed, *more]
+    needs = make_needs(options)
+    passed_on = [option for option in options if option.partition("=")[0].removeprefix("--") not in OWN]
+    return [str(PROJECT / "train.py"), "fit", *passed_on, *needs]
 
 
 def _with_cohort(options: Sequence[str], module: Sequence[str]) -> list[str]:
@@ -350,12 +357,12 @@ def _with_cohort(options: Sequence[str], module: Sequence[str]) -> list[str]:
     return ["-m", module[0], "--cohort", str(cohort), *module[1:]]
 
 
-def _tell_wandb(why: Sentence) -> None:
-    """A trial that never came to train has no run but the one that its agent expects: say there why."""
+def _tell_wandb(reason: Sentence) -> None:
+    """Say why in the run that a sweep's agent expects, where its trial never came to train and has no other."""
     if "WANDB_SWEEP_ID" in os.environ:
         from training.wandb_run import record_failure  # takes seconds, which no other trial needs
 
-        record_failure(why)
+        record_failure(reason)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A W&B sweep file run on this machine, with no server: every trial is a process of train.py.
+"""W&B sweep files run on this machine, with no server: every trial is a process of train.py.
 
     python sweep.py experiments/sweeps/unet_em_prior.yaml --jobs 2 -- --trainer.max_epochs=3
 
@@ -27,7 +27,7 @@ from evaluation.sweeps.sweep_figures import draw_parameters
 from evaluation.sweeps.sweep_file import MACROS, Sweep, metric_warning, read_sweep
 from evaluation.sweeps.sweep_study import SweepStudy
 from evaluation.sweeps.trials import Trial, best_sentence, finished_run, write_trials
-from launch import STAGE1_RUNS, ending_on_signals, make_needs
+from launch import STAGE1_RUNS, ending_on_signals, make_needs, split_at_dashes
 from machine.command_line import run_command
 from machine.file_lock import FileLock, try_lock
 from machine.latest import followed, through_latest
@@ -91,8 +91,8 @@ class OfflineSweep:
     def _settings(self) -> str:
         """Hash what the result of a trial depends on beside its parameters."""
         command = [part for part in self.sweep.command if not part.startswith("--runs=")]
-        described = [_content(part) for part in [*command, *self.arguments]]
-        return hashlib.sha256(json.dumps([described, self.sweep.search_space]).encode()).hexdigest()
+        contents = [_content(part) for part in [*command, *self.arguments]]
+        return hashlib.sha256(json.dumps([contents, self.sweep.search_space]).encode()).hexdigest()
 
     def _check_settings(self, study: SweepStudy) -> None:
         if self._settings() != study.settings:
@@ -194,13 +194,12 @@ def _needs(sweep: Sweep, runs: Path, arguments: Sequence[str]) -> list[str]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code: 0 when at least one trial is finished."""
-    given = list(sys.argv[1:] if args is None else args)
-    ours, arguments = (given[: given.index("--")], given[given.index("--") + 1 :]) if "--" in given else (given, [])
+    own, arguments = split_at_dashes(sys.argv[1:] if args is None else args)
     parser = argparse.ArgumentParser(prog="python sweep.py", description=__doc__)
     parser.add_argument("sweep", type=Path, help="a W&B sweep file")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     parser.add_argument("--jobs", type=int, default=1, help="trials that run at the same time")
-    options = parser.parse_args(ours)
+    options = parser.parse_args(own)
     try:
         sweep = read_sweep(options.sweep)
         folder = options.runs / "sweeps" / options.sweep.stem

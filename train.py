@@ -3,7 +3,9 @@
 import machine.threads  # noqa: F401  # before torch is loaded
 
 # isort: split
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +13,15 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule, Tr
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.continue_history import ContinueHistory
-from callbacks.describe_run import DescribeRun
+from callbacks.describe_run import DescribeRun, KeepVerdicts
 from callbacks.describe_training import DescribeTraining
 from callbacks.epoch_lines import progress_bar
 from callbacks.keep_checkpoints import KeepCheckpoints
-from callbacks.keep_verdicts import KeepVerdicts
 from callbacks.log_slices import LogSlices
 from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.stop_on_signal import StopOnSignal, listen, stop_listening
 from callbacks.waiting import WaitingShare
-from callbacks.write_results import MarkLatest, WriteResults
+from callbacks.write_results import WriteResults
 from evaluation.report.learning_curves import write_curves
 from evaluation.tables import print_run
 from machine.command_line import one_line_errors, run_command
@@ -28,12 +29,25 @@ from machine.latest import followed
 from machine.network import finish
 from training.checkpoint_file import CheckpointFiles, newest_whole
 from training.history import History
-from training.known_warnings import ignore_known_warnings
 from training.option_errors import OneLineParser, refusals
 from training.precision import fastest_precision
-from training.run_folder import Run, close_run, discard_run, open_run
+from training.run_folder import Run, close_run, discard_run, mark_finished, open_run
 from training.schedule import check_schedule, link_schedule
 from training.wandb_run import record_failure, wandb_loggers, why_it_failed
+
+# What libraries warn of in every run although no user could act on it: the module augments on the device by design, and
+# Lightning's own use of PyTorch is a version behind.
+KNOWN_WARNINGS = (
+    "You have overridden `on_after_batch_transfer`",
+    "`isinstance\\(treespec",
+    "The number of training batches",
+    "The '.*_dataloader' does not have many workers",
+    "Checkpoint directory",
+    "Experiment logs directory",
+    "It is recommended to use `self.log\\(.*sync_dist=True\\)`",  # every rank computes the same figure
+)
+# Advertising of other products, and advice to whoever wrote the program: which precision to use is settled here.
+TIPS = ("\N{ELECTRIC LIGHT BULB} Tip", "You are using a CUDA device")
 
 
 class ExperimentCLI(LightningCLI):
@@ -59,14 +73,13 @@ class ExperimentCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init[self.subcommand]
-        seen, given = self.model.hparams["context"], self.datamodule.context
-        if seen != given:
-            raise ValueError(f"model.context is {seen} and data.context is {given}; set the same number in both")
-        if self.model.classes != self.datamodule.classes:
-            sets = self.model.classes.name, self.datamodule.classes.name
-            raise ValueError(
-                f"model.classes is {sets[0]} and data.classes is {sets[1]}; set the same class set in both"
-            )
+        model, data = self.model, self.datamodule
+        if model.hparams["context"] != data.context:
+            contexts = f"model.context is {model.hparams['context']} and data.context is {data.context}"
+            raise ValueError(f"{contexts}; set the same number in both")
+        if model.classes != data.classes:
+            class_sets = f"model.classes is {model.classes.name} and data.classes is {data.classes.name}"
+            raise ValueError(f"{class_sets}; set the same class set in both")
         self.save_config_callback = None  # the run folder has the configuration from its beginning
         chosen = [*progress_bar(settings.trainer), *(settings.trainer.callbacks or [])]
         if self.subcommand == "fit":
@@ -89,13 +102,13 @@ class ExperimentCLI(LightningCLI):
         return trainer
 
     def resolved(self) -> str:
-        """The whole configuration of a fit but for how it starts, YAML."""
+        """Return the whole configuration of a fit, but for `fresh`, which only says how it starts, as YAML."""
         config = self.config.fit.clone()
         config.pop("fresh")
         return self._parser("fit").dump(config, skip_link_targets=False, skip_none=False, skip_validation=True)
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning would put what a checkpoint says of the model over what the user says."""
+        """Do nothing: Lightning would put what a checkpoint says of the model over what the user says."""
 
     def fit(self, **arguments: Any) -> None:
         checkpoint = newest_whole(self.run.checkpoints)
@@ -107,6 +120,8 @@ class ExperimentCLI(LightningCLI):
         if self.trainer.is_global_zero:
             write_curves(self.folder, self.config.fit.experiment)
         self.trainer.test(self.model, self.datamodule, ckpt_path=self.folder / "best.ckpt", verbose=False)
+        if self.trainer.is_global_zero:
+            mark_finished(self.folder)  # from here on `latest` names it: all that a test writes is written
         self.after_test()
 
     def after_test(self) -> None:
@@ -124,10 +139,9 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
         chosen: The experiment's own callbacks.
     """
     history, folder = History(run.folder), run.folder
-    # What is saved is what was logged so far; W&B's run begins with the description; `latest` is a promise that all is
-    # written.
+    # What is saved is what was logged so far; W&B's run begins with the description.
     first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
-    last = [LogSlices(folder), WriteResults(folder), KeepVerdicts(folder), MarkLatest(folder)]
+    last = [LogSlices(folder), WriteResults(folder), KeepVerdicts(folder)]
     loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
     ends = [StopOnSignal(folder), StopOnDivergence(folder)]
     return {"logger": loggers, "callbacks": [*first, *ends, *chosen, WaitingShare(), DescribeTraining(), *last]}
@@ -136,6 +150,17 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
 def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:
     """Return `logger` and `callbacks` of a test or validation of weights in a run folder."""
     return {"logger": False, "callbacks": [StopOnSignal(folder), *chosen, LogSlices(folder), WriteResults(folder)]}
+
+
+def ignore_known_warnings() -> None:
+    """Keep warnings that concern nobody off the terminal, so that those that matter are seen."""
+    for message in KNOWN_WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_no_tip)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(TIPS)
 
 
 def main(args: list[str] | None = None) -> None:
@@ -156,8 +181,8 @@ def main(args: list[str] | None = None) -> None:
                 args=args,
             )
         except BaseException as error:
-            if why := why_it_failed(error):
-                record_failure(why)
+            if reason := why_it_failed(error):
+                record_failure(reason)
             raise
         finally:
             finish()  # or the next run of this process would write into this one's

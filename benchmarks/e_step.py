@@ -82,7 +82,7 @@ def compare(size: int, channels: int, scans: int, repeats: int) -> dict[str, Any
                 torch.cuda.synchronize()
 
         relabel = Relabel(batch_size=BATCH_SIZE)
-        functions = {"e_step": lambda: relabel._relabel(trainer, module).tolist()}
+        functions = {"e_step": lambda: relabel.relabel_own(trainer, module).tolist()}
         passes = {f"forward, batches of {size}": partial(forward, size) for size in (BATCH_SIZE, 2 * BATCH_SIZE)}
         seconds = {name: median(values) for name, values in interleaved({**functions, **passes}, repeats).items()}
     best = min(seconds[name] for name in passes)

@@ -1,4 +1,4 @@
-"""What happens around training: relabelling, checkpoints, result files, overlays."""
+"""Lightning callbacks: relabelling, checkpoints, result files, overlays, the clean end of a training."""
 
 from machine.account import complete_account
 

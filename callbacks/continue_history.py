@@ -1,4 +1,4 @@
-"""One history of a run that goes on after it was cut off, in metrics.csv and in W&B."""
+"""A single history, in metrics.csv and in W&B, of a run that goes on after it was cut off."""
 
 import shutil
 from pathlib import Path
@@ -45,6 +45,6 @@ def _replay(rows: list[Row], logger: WandbLogger) -> None:
 
 
 def _drop_older(folder: Path, run: Any) -> None:
-    for old in folder.glob(f"offline-run-*-{run.id}"):
-        if old != Path(run.dir).parent:
-            shutil.rmtree(old)
+    for earlier in folder.glob(f"offline-run-*-{run.id}"):
+        if earlier != Path(run.dir).parent:
+            shutil.rmtree(earlier)

@@ -1,4 +1,4 @@
-"""What the best checkpoint was trained on, written into it, so that scans unlike those can be told later."""
+"""The description of a training set, written into best.ckpt so that `predict` can flag scans unlike it."""
 
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ BATCH_SIZE = 16
 class DescribeTraining(Callback):
     """Add `training.training_set.TrainingSet` to best.ckpt, as tensors and numbers under ground_glass / training.
 
-    How many scans, patients and sites it was trained on stands under ground_glass / trained_on.
+    The numbers of scans, patients and sites that were trained on go under ground_glass / trained_on.
 
     It waits for the test that ends a fit: the best weights have been loaded then, also in a run that went on after it
     was cut off. The first rank alone computes. The module offers `to_input(batch)` and `features(x)`; the data
@@ -32,21 +32,21 @@ class DescribeTraining(Callback):
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.is_global_zero:
             start = time.perf_counter()
-            # What was compiled for the training does not know the hooks that are set now.
+            # A network that was compiled for the training would ignore the hook that collects its features.
             with torch.compiler.set_stance("force_eager"), trainer.precision_plugin.forward_context():
-                described = describe(trainer, pl_module)
-            if described is not None:
+                training_set = describe(trainer, pl_module)
+            if training_set is not None:
                 counts = count_training(trainer.datamodule)
-                _add(described, counts, trainer.strategy.checkpoint_io, Path(trainer.ckpt_path))
+                _add(training_set, counts, trainer.strategy.checkpoint_io, Path(trainer.ckpt_path))
                 rank_zero_info(
-                    f"looked at {described.slices} training slices in {duration(time.perf_counter() - start)}: "
+                    f"looked at {training_set.slices} training slices in {duration(time.perf_counter() - start)}: "
                     "best.ckpt can now tell scans that are unlike them, which make predict flags"
                 )
-        trainer.strategy.barrier("describe_training")  # no rank goes on while the file is still another
+        trainer.strategy.barrier("describe_training")  # no rank reads the file before it is rewritten
 
 
 def describe(trainer: Any, module: Any) -> TrainingSet | None:
-    """Look at up to `MOST_SLICES` training slices with lung, evenly spread; None where there is none."""
+    """Describe up to `MOST_SLICES` training slices with lung, evenly spread; return None where there is none."""
     data = trainer.datamodule
     table, rows = data.slice_table("train"), training_rows(data)
     if not len(rows):
@@ -66,27 +66,28 @@ def describe(trainer: Any, module: Any) -> TrainingSet | None:
         histograms += [lung_histogram(*pair) for pair in zip(centre, batch["lung"][:, 0].numpy(), strict=True)]
         batch = module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
         features.append(module.features(batch["x"]).cpu().numpy())
-    of_scan, of_patient = (table.per_slice(column)[rows] for column in ("scan_id", "patient_id"))
-    return TrainingSet.describe(np.stack(histograms), np.concatenate(features), of_scan, of_patient)
+    scans, patients = (table.per_slice(column)[rows] for column in ("scan_id", "patient_id"))
+    return TrainingSet.describe(np.stack(histograms), np.concatenate(features), scans, patients)
 
 
 def training_rows(data: Any) -> NDArray[np.int64]:
-    """Rows of the train table that are trained on and show lung."""
+    """Return the rows of the train table that are trained on and show lung."""
     table = data.slice_table("train")
     return np.flatnonzero(data.usable(table, training=True) & (table.lung_pixels > 0))
 
 
 def count_training(data: Any) -> dict[str, int]:
-    """How many scans, patients and sites are trained on, all of them, not only those that are looked at."""
-    scans = data.slice_table("train").scans.iloc[np.unique(data.slice_table("train").scan[training_rows(data)])]
+    """Count the scans, patients and sites that are trained on, also those whose slices are not looked at."""
+    table = data.slice_table("train")
+    scans = table.scans.iloc[np.unique(table.scan[training_rows(data)])]
     columns = {"scans": "scan_id", "patients": "patient_id", "sites": "site"}
     return {name: int(scans[column].nunique()) for name, column in columns.items()}
 
 
-def _add(described: TrainingSet, counts: dict[str, int], files: Any, path: Path) -> None:
+def _add(training_set: TrainingSet, counts: dict[str, int], files: Any, path: Path) -> None:
     """Write the checkpoint again with a description; plain values only, since nothing else is read back."""
     checkpoint = files.load_checkpoint(path)
-    values = described.to_dict()
+    values = training_set.to_dict()
     plain = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in values.items()}
     checkpoint["ground_glass"] |= {"training": plain, "trained_on": counts}
     files.save_checkpoint(checkpoint, path)

@@ -40,18 +40,18 @@ def draw_confusion(table: NDArray[np.int64], classes: ClassSet) -> Any:
 
     Args:
         table: (C + 1, C) as above.
-        classes: What they are.
+        classes: The class set of rows and columns.
 
     Returns:
         A matplotlib figure.
     """
-    labelled = table[:-1]
-    share = shares_of_truth(labelled)
+    counts = table[:-1]  # the last row is of unknown truth
+    share = shares_of_truth(counts)
     figure, axis = plt.subplots(figsize=(6.2, 5.2), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     names = [f"{index} {leaf.name}" for index, leaf in enumerate(classes.leaves)]
     axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    voxels = [f"{name}\n(n = {count:,})" for name, count in zip(names, labelled.sum(1), strict=True)]
+    voxels = [f"{name}\n(n = {count:,})" for name, count in zip(names, counts.sum(1), strict=True)]
     axis.set_yticks(range(len(names)), voxels)
     axis.set(
         xlabel="model",

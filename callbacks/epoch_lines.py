@@ -1,4 +1,4 @@
-"""One line an epoch, for a log that nobody watches: where a bar would write a line over itself a thousand times."""
+"""One printed line per epoch, for logs in files, which a progress bar would fill with thousands of lines."""
 
 import sys
 import time
@@ -11,9 +11,9 @@ MINUTE_S, HOUR_S = 60, 3600
 
 
 class EpochLines(ProgressBar):
-    """Print epoch, steps, loss, the validation figure, seconds, and about how long the rest will take.
+    """Print epoch, steps, loss, the validation figure, the duration, and about how long the rest will take.
 
-    A line is printed when all that its epoch logs is known: as the next one begins, or at the end. The module offers
+    A line is printed once all that its epoch logs is known: as the next epoch begins, or at the end. The module offers
     `monitor`.
     """
 
@@ -24,7 +24,7 @@ class EpochLines(ProgressBar):
 
     def _forget(self) -> None:
         self._epochs, self._steps, self._seconds = 0, 0, 0.0
-        self._ended: str | None = None  # the epoch that waits for its line
+        self._pending: str | None = None  # the beginning of the line of an epoch whose figures are not known yet
 
     def disable(self) -> None:
         self._shown = False
@@ -45,28 +45,27 @@ class EpochLines(ProgressBar):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         seconds, steps = time.perf_counter() - self._started_s, trainer.global_step - self._first_step
         self._epochs, self._steps, self._seconds = self._epochs + 1, self._steps + steps, self._seconds + seconds
-        most = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        self._ended = f"epoch {trainer.current_epoch + 1}{most}: {steps} steps"
-        self._took = duration(seconds)
-        left = self._left_s(trainer)
-        self._took += f", about {duration(left)} left" if left >= 0.5 else ""
+        total = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        self._pending = f"epoch {trainer.current_epoch + 1}{total}: {steps} steps"
+        remaining_s = self._remaining_s(trainer)
+        self._timing = duration(seconds) + (f", about {duration(remaining_s)} left" if remaining_s >= 0.5 else "")
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._print_line(trainer, pl_module)
 
     def _print_line(self, trainer: Any, module: Any) -> None:
-        if self._ended is None:
+        if self._pending is None:
             return
         key = module.monitor or "val/dice"
         figures = {"loss": "train/loss_epoch"} | ({key: key} if self._validated else {})
         values = {name: trainer.callback_metrics.get(logged) for name, logged in figures.items()}
         texts = [f"{name} {_text(float(value))}" for name, value in values.items() if value is not None]
         if self._shown:
-            print(", ".join([self._ended, *texts, self._took]), flush=True)
-        self._ended = None
+            print(", ".join([self._pending, *texts, self._timing]), flush=True)
+        self._pending = None
 
-    def _left_s(self, trainer: Any) -> float:
-        """Seconds until the last epoch or step at the pace so far; 0 where nothing says which is the last."""
+    def _remaining_s(self, trainer: Any) -> float:
+        """Estimate the seconds until the last epoch or step at the pace so far; 0 where no last one is set."""
         limits = []
         if (trainer.max_epochs or -1) > 0:
             limits.append((trainer.max_epochs - trainer.current_epoch - 1) * self._seconds / self._epochs)
@@ -76,12 +75,13 @@ class EpochLines(ProgressBar):
 
 
 def progress_bar(trainer: Any) -> list[Callback]:
-    """Return a bar that shows the loss as often as it is logged; none where the trainer's settings name or refuse one.
+    """Return a bar that shows the loss as often as it is logged, or `EpochLines` where standard output is no terminal.
 
-    Lightning's own reads the loss in every step, for which the host must wait until the device is done. Where standard
-    output is no terminal, a line an epoch.
+    Lightning's own bar reads the loss in every step, for which the host must wait until the device is done. The list is
+    empty where the trainer's settings name or refuse a bar.
     """
-    if trainer.enable_progress_bar is False or any(isinstance(each, ProgressBar) for each in trainer.callbacks or []):
+    callbacks = trainer.callbacks or []
+    if trainer.enable_progress_bar is False or any(isinstance(callback, ProgressBar) for callback in callbacks):
         return []
     if not sys.stdout.isatty():
         return [EpochLines()]

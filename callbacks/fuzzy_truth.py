@@ -51,14 +51,15 @@ class FuzzyTruth(Callback):
                 "fuzzy/opacity_ece": [part[:, list(L3.opacities)].sum(1) for part in (p, q)],
             }
             for name, pair in pairs.items():
-                said, painted = (torch.from_numpy(part[None]) for part in pair)
-                calibration[name] += reliability(said, painted, torch.ones_like(said, dtype=torch.bool))[0].numpy()
+                confidence, fraction = (torch.from_numpy(part[None]) for part in pair)
+                valid = torch.ones_like(confidence, dtype=torch.bool)
+                calibration[name] += reliability(confidence, fraction, valid)[0].numpy()
         errors = {name: expected_calibration_error(table) for name, table in calibration.items()}
         pl_module.test_metrics |= {"fuzzy/kl": divergence / voxels, "fuzzy/voxels": voxels} | errors
 
 
 def read_truth(cohort: Path, scan_id: str, prepared: Path) -> NDArray[np.float64]:
-    """The painted fractions of the groups on the prepared grid.
+    """Return the painted fractions of the groups on the prepared grid.
 
     Args:
         cohort: Folder of cohort.csv.
@@ -90,7 +91,7 @@ def read_truth(cohort: Path, scan_id: str, prepared: Path) -> NDArray[np.float64
 
 @torch.no_grad()
 def _predict(trainer: Any, module: Any, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Probabilities (Z, 5, H, W) and lungs (Z, H, W) of a scan."""
+    """Return probabilities (Z, 5, H, W) and lungs (Z, H, W) of a scan."""
     module.eval()
     probabilities, lungs = [], []
     for batch in trainer.datamodule.batches("test", rows, BATCH_SIZE):

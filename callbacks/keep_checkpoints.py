@@ -42,7 +42,7 @@ class KeepCheckpoints(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         resumed = Path(trainer.ckpt_path or "")
         self._last_is_whole = resumed.name != "previous.ckpt"
-        # Whatever ended the training of this run, such as early stopping, would not know it again.
+        # Early stopping, for one, would not know that it had ended this training, and go on with it.
         trainer.should_stop = self._ended and resumed.parent == self.folder
         self._ended = False
 
@@ -82,7 +82,7 @@ class KeepCheckpoints(Callback):
         if not self._unsaved:
             return
         self._unsaved, self._saving = False, True
-        if self._is_best(trainer.callback_metrics):
+        if self.is_best(trainer.callback_metrics):
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=False)
         if trainer.is_global_zero:
             _to_disk(self.folder / "metrics.csv")
@@ -91,8 +91,8 @@ class KeepCheckpoints(Callback):
         trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
         self._saving, self._last_is_whole = False, True
 
-    def _is_best(self, metrics: dict[str, torch.Tensor]) -> bool:
-        """Every rank has the same figure, so all agree."""
+    def is_best(self, metrics: dict[str, torch.Tensor]) -> bool:
+        """Tell whether the epoch is the best so far; every rank has the same figure, so all agree."""
         score = math.nan if self.monitor is None else float(metrics.get(self.monitor, math.nan))
         if not math.isfinite(score):  # undefined, as where no validation scan has the finding
             return self.best_score is None
@@ -102,19 +102,19 @@ class KeepCheckpoints(Callback):
 
 
 def _to_disk(path: Path) -> None:
-    """A crash of the machine must not leave a checkpoint without the history that belongs to it."""
+    """Flush a file: a crash of the machine must not leave a checkpoint without the history that belongs to it."""
     if path.is_file():
         with path.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def _keep(path: Path, name: Path) -> None:
-    """Give a file a second name, so that the first may go to another; nothing where there is none."""
+    """Give a file, where it exists, a second name, so that the first one is free for the next file."""
     if path.is_file():
-        passing = name.with_name(f".{name.name}.new")
-        passing.unlink(missing_ok=True)
+        link = name.with_name(f".{name.name}.new")
+        link.unlink(missing_ok=True)
         try:
-            os.link(path, passing)
+            os.link(path, link)
         except OSError:  # a file system without links: until the next one is written, only the second name is left
-            passing = path
-        passing.replace(name)
+            link = path
+        link.replace(name)

@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
 
 LUNG_WINDOW_HU = (-1000, 350)
-LEAST_PIXELS = 256  # of a panel's height: on a smaller one an outline would hide what it goes round
+LEAST_PIXELS = 256  # height of a panel: on a smaller one an outline would hide what it surrounds
 Masks = dict[str, NDArray[np.bool_]]  # (N, H, W) each, by the key of a finding or leaf, from the common to the rare
 Shown = dict[str, Leaf | Finding]
 
@@ -62,7 +62,7 @@ class LogSlices(Callback):
         self._to_wandb(loggers, trainer, "test", hu, truth, prediction, shown)
 
     def _segmented(self, trainer: Any, module: Any, split: str) -> tuple[NDArray[np.int16], Masks, Masks]:
-        """HU (N, H, W) of the slices of a split, and the masks of the readers and of the model."""
+        """Return HU (N, H, W) of the slices of a split, and the masks of the readers and of the model."""
         if split not in self.rows:
             self.rows[split] = self._choose(trainer.datamodule, module, split)
         rows = self.rows[split]
@@ -86,7 +86,7 @@ class LogSlices(Callback):
     ) -> None:
         # W&B draws masks in colours of its own choice, so the outlines are part of the pictures.
         pictures = list(draw_panels(hu, truth, prediction, shown))
-        colours = ", ".join(f"{name_of(each.colour)}: {each.name}" for each in shown.values())
+        colours = ", ".join(f"{name_of(finding.colour)}: {finding.name}" for finding in shown.values())
         captions = [
             f"{place}; CT, reader, model; {colours}"
             for place in captions_of(trainer.datamodule.slice_table(split), self.rows[split])
@@ -96,27 +96,23 @@ class LogSlices(Callback):
 
     def _choose(self, data: Any, module: Any, split: str) -> NDArray[np.int64]:
         table = data.slice_table(split)
-        chosen = np.unique(np.linspace(0, len(table.scans) - 1, self.scans).round().astype(int))
         rows = []
-        for scan in chosen:
+        for scan in np.unique(np.linspace(0, len(table.scans) - 1, self.scans).round().astype(int)):
             candidates = np.flatnonzero(table.scan == scan)
             batches = data.batches(split, candidates, 64)
-            rows.append(
-                candidates[
-                    np.concatenate([_interest(module.truth(batch), module.classes) for batch in batches]).argmax()
-                ]
-            )
+            interest = np.concatenate([_interest(module.truth(batch), module.classes) for batch in batches])
+            rows.append(candidates[interest.argmax()])
         return np.array(rows)
 
 
 def captions_of(table: Any, rows: NDArray[np.int64]) -> list[str]:
-    """Site, pseudonym of the patient, and number of the slice from the foot, for rows of a SliceTable."""
+    """Return site, pseudonym of the patient and number of the slice from the foot for rows of a SliceTable."""
     sites, patients = table.per_slice("site")[rows], table.per_slice("patient_id")[rows]
     return [f"{site} {patient} z{z}" for site, patient, z in zip(sites, patients, table.z[rows], strict=True)]
 
 
 def draw_panels(hu: NDArray[np.int16], truth: Masks, prediction: Masks, shown: Shown) -> NDArray[np.uint8]:
-    """CT, CT with the reader's outlines, CT with the model's, beside each other; the rarer finding on top.
+    """Draw CT, CT with the reader's outlines and CT with the model's side by side; the rarer finding on top.
 
     Args:
         hu: (N, H, W).
@@ -128,12 +124,12 @@ def draw_panels(hu: NDArray[np.int16], truth: Masks, prediction: Masks, shown: S
         uint8 (N, rows, columns, 3).
     """
     low, high = LUNG_WINDOW_HU
-    larger = -(-LEAST_PIXELS // hu.shape[1])
+    scale = -(-LEAST_PIXELS // hu.shape[1])
     grey = ((hu.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
-    panels = [np.repeat(_enlarged(grey, larger)[..., None], 3, axis=-1) for _ in range(3)]
+    panels = [np.repeat(_enlarged(grey, scale)[..., None], 3, axis=-1) for _ in range(3)]
     for panel, masks in zip(panels[1:], (truth, prediction), strict=True):
         for name, mask in masks.items():
-            inside = _enlarged(mask, larger)
+            inside = _enlarged(mask, scale)
             edge = inside & ~ndimage.binary_erosion(inside, np.ones((1, 3, 3), bool))
             panel[edge] = rgb_of(shown[name].colour)
     return np.concatenate(panels, axis=2)
@@ -147,30 +143,31 @@ def outlines(masks: dict[str, torch.Tensor], classes: ClassSet) -> Masks:
     """Return what is outlined, (B, H, W) by key: the leaves that `groups` tells apart, or else findings."""
     leaves = masks.get("groups")
     if leaves is None:
-        return {each.key: (masks[each.key] > 0).cpu().numpy() for each in classes.findings if each.key in masks}
+        keys = [finding.key for finding in classes.findings if finding.key in masks]
+        return {key: (masks[key] > 0).cpu().numpy() for key in keys}
     return {classes.leaves[index].key: (leaves == index).cpu().numpy() for index in classes.sought}
 
 
 def shown_in(masks: Masks, classes: ClassSet) -> Shown:
     """Return what the keys of masks stand for."""
-    known: Shown = {leaf.key: leaf for leaf in classes.leaves} | {each.key: each for each in classes.findings}
-    return {key: known[key] for key in masks}
+    named: Shown = {leaf.key: leaf for leaf in classes.leaves} | {union.key: union for union in classes.findings}
+    return {key: named[key] for key in masks}
 
 
 def _interest(truth: dict[str, torch.Tensor], classes: ClassSet) -> NDArray[np.float64]:
-    """(B,): the more of the rarest finding, the higher; of two alike the one with more of the next."""
+    """Return (B,): higher the more there is of the rarest finding; for equal amounts, of the next rarest."""
     sizes = [mask.sum((1, 2)) for mask in outlines(truth, classes).values()]
     return np.asarray(sum(size * 1e5**rank for rank, size in enumerate(sizes)))
 
 
 def draw_slices(
     hu: NDArray[np.int16],
-    truth: dict[str, NDArray[np.bool_]],
-    prediction: dict[str, NDArray[np.bool_]],
+    truth: Masks,
+    prediction: Masks,
     titles: list[str],
     shown: Shown,
 ) -> Any:
-    """A row per slice: CT, CT with the reader's outlines, CT with the model's.
+    """Draw a column per slice: CT, CT with the reader's outlines, CT with the model's.
 
     Args:
         hu: (N, H, W).
@@ -193,6 +190,6 @@ def draw_slices(
                     axis.contour(mask[column], levels=[0.5], colors=shown[name].colour, linewidths=1)
     for axis, label in zip(axes[:, 0], ("CT", "reader", "model"), strict=True):
         axis.set_ylabel(label)
-    handles = [Line2D([], [], color=each.colour, label=each.name) for each in shown.values()]
+    handles = [Line2D([], [], color=finding.colour, label=finding.name) for finding in shown.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""The E-step of paper EM around training: who is relabelled, when, and what it did."""
+"""The E-step of paper EM within a training: which slices get new labels, when, and what is logged of it."""
 
 import time
 from typing import Any, Literal
@@ -20,9 +20,9 @@ class Relabel(Callback):
     """Give the training slices of patients with consolidation new latent labels.
 
     Slices of patients without consolidation keep y = 0 and need no forward pass. Each rank relabels slices that it will
-    train on, which its sampler knows for any epoch; every slice is one rank's. Then all ranks are told all labels: what
-    changes shows only beside the label of the epoch before, which was another rank's before the order changed. What is
-    logged (`e_step/...`) describes the slices of all ranks.
+    train on, which its sampler knows for any epoch; every slice is one rank's. Then the ranks exchange their labels: a
+    change shows only against the label of the epoch before, which another rank may have made. What is logged
+    (`e_step/...`) describes the slices of all ranks.
 
     The module offers `infected(batch)`, `latent_labels(batch, infected)`, `prepare_latent(num_slices, size)`,
     `to_input(batch)`, and the mask stores `latent` and `located`; the data offers `slice_table`, `own_train_indices`
@@ -59,13 +59,13 @@ class Relabel(Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self.every != "epoch":
-            self._seen = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
+            self._counts = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
             return
         start = time.perf_counter()
-        counts = self._relabel(trainer, pl_module)
+        counts = self.relabel_own(trainer, pl_module)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(counts)
-            self._exchange(trainer, pl_module)
+            self.exchange(trainer, pl_module)
         labelled, changed, infected = counts.tolist()
         values = {"labelled": labelled, "changed": changed, "seconds": time.perf_counter() - start}
         pl_module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()})
@@ -78,17 +78,17 @@ class Relabel(Callback):
             infected = pl_module.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1)
             labels = pl_module.latent_labels(batch, infected)
         batch["target"] = labels.to(torch.int8)
-        self._seen = self._seen + torch.stack([labels.sum(), infected.sum()])
+        self._counts = self._counts + torch.stack([labels.sum(), infected.sum()])
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         if self.every != "iteration":
             return
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(self._seen)
-        _log_share(trainer, pl_module, *self._seen.tolist())
+            torch.distributed.all_reduce(self._counts)
+        _log_share(trainer, pl_module, *self._counts.tolist())
 
     @torch.no_grad()
-    def _relabel(self, trainer: Any, module: Any) -> Tensor:
+    def relabel_own(self, trainer: Any, module: Any) -> Tensor:
         """Relabel this rank's own slices.
 
         Returns:
@@ -99,35 +99,36 @@ class Relabel(Callback):
         positive = indices[data.slice_table("train").weak_label[indices] == 1]
         hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
         with trainer.precision_plugin.forward_context():
-            new = positive[~module.located.known[torch.from_numpy(positive)].cpu().numpy()]
-            for batch, _ in self._batches(trainer, module, new, "locate infection", hidden):
+            unlocated = positive[~module.located.known[torch.from_numpy(positive)].cpu().numpy()]
+            for batch, _ in self._batches(trainer, module, unlocated, "locate infection", hidden):
                 module.located.set(batch["slice_index"], module.infected(batch))
             infected = positive[module.located.any(torch.from_numpy(positive)).cpu().numpy()]
             counts = torch.zeros(3, dtype=torch.int64, device=module.device)
-            for batch, fresh in self._batches(trainer, module, infected, "E-step", hidden):
+            for batch, count in self._batches(trainer, module, infected, "E-step", hidden):
                 region = module.located.get(batch["slice_index"])
                 labels = module.latent_labels(batch, region)
                 changed = labels != module.latent.get(batch["slice_index"])
                 module.latent.set(batch["slice_index"], labels)
-                counts += torch.stack([mask[:fresh].sum() for mask in (labels, changed, region)])
+                counts += torch.stack([mask[:count].sum() for mask in (labels, changed, region)])
         return counts
 
-    def _exchange(self, trainer: Any, module: Any) -> None:
+    def exchange(self, trainer: Any, module: Any) -> None:
+        """Give every rank the labels of all slices; every rank must call it."""
         data = trainer.datamodule
         rows = np.flatnonzero(data.slice_table("train").weak_label == 1)
-        own = np.isin(rows, data.own_train_indices(trainer.current_epoch))
-        module.latent.exchange(*(torch.from_numpy(array).to(module.device) for array in (rows, own)))
+        is_own = np.isin(rows, data.own_train_indices(trainer.current_epoch))
+        module.latent.exchange(*(torch.from_numpy(array).to(module.device) for array in (rows, is_own)))
 
     def _batches(self, trainer: Any, module: Any, indices: NDArray[np.int64], title: str, hidden: bool) -> Any:
-        """Batches of one shape and how many of their slices are fresh: the last is filled up with the first slices.
+        """Yield batches of one shape, and how many of their slices count: the last is filled up with the first ones.
 
-        Other shapes round otherwise, and a pixel on the edge would depend on how many slices this rank has.
+        In another shape numbers round otherwise, and a pixel on the edge would depend on how many slices a rank has.
         """
         total = -(-len(indices) // self.batch_size)
         batches = trainer.datamodule.batches("train", np.resize(indices, total * self.batch_size), self.batch_size)
         for number, batch in enumerate(tqdm(batches, title, total, leave=False, disable=hidden or total == 0 or None)):
-            fresh = min(self.batch_size, len(indices) - number * self.batch_size)
-            yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0)), fresh
+            count = min(self.batch_size, len(indices) - number * self.batch_size)
+            yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0)), count
 
 
 def _log_share(trainer: Any, module: Any, labelled: int, infected: int) -> None:

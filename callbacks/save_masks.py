@@ -42,13 +42,12 @@ class SaveMasks(Callback):
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         folder = Path(trainer.ckpt_path).parent / "masks"
         folder.mkdir(exist_ok=True)
-        for earlier in (folder / "scans.csv", *folder.glob("*.npz")):
-            earlier.unlink(missing_ok=True)
+        for stale in (folder / "scans.csv", *folder.glob("*.npz")):
+            stale.unlink(missing_ok=True)
         scans = trainer.datamodule.slice_table("test").scans
-        of_scans = tqdm(
-            _scan_arrays(trainer, pl_module), "save masks", len(scans), unit="scan", leave=False, disable=None
-        )
-        for scan_id, arrays in zip(scans["scan_id"], of_scans, strict=True):
+        masks = _scan_arrays(trainer, pl_module)
+        bar = tqdm(masks, "save masks", len(scans), unit="scan", leave=False, disable=None)
+        for scan_id, arrays in zip(scans["scan_id"], bar, strict=True):
             np.savez_compressed(folder / f"{scan_id}.npz", **arrays)
         digest = hashlib.sha256(Path(trainer.ckpt_path).read_bytes()).hexdigest()
         (folder / "weights.sha256").write_text(f"{digest}\n")
@@ -56,7 +55,7 @@ class SaveMasks(Callback):
 
 
 def describe_scans(scans: pd.DataFrame) -> pd.DataFrame:
-    """The table of masks/scans.csv.
+    """Return the table of masks/scans.csv.
 
     Args:
         scans: Rows of the prepared index.csv, `folder` being the whole path.
@@ -65,12 +64,11 @@ def describe_scans(scans: pd.DataFrame) -> pd.DataFrame:
     between = [record["spacing_mm"][0] if record["spacing_known"] else np.nan for record in records]
     # The rest of the path is in config.yaml; it may bear a patient's name, and tables are passed on.
     names = [Path(folder).name for folder in scans["folder"]]
-    described = scans.rename(columns={"patient_id": "patient"}).assign(source_spacing_z_mm=between, folder=names)
-    return described[COLUMNS]
+    return scans.rename(columns={"patient_id": "patient"}).assign(source_spacing_z_mm=between, folder=names)[COLUMNS]
 
 
 def _scan_arrays(trainer: Any, module: Any) -> Iterator[Arrays]:
-    """The arrays of one scan after the other."""
+    """Yield the arrays of one scan after the other."""
     data = trainer.datamodule
     table = data.slice_table("test")
     pieces: dict[int, list[Arrays]] = {}
@@ -79,8 +77,8 @@ def _scan_arrays(trainer: Any, module: Any) -> Iterator[Arrays]:
         rows = batch["slice_index"].numpy()
         arrays = {"z": table.z[rows], **_batch_arrays(trainer, module, batch)}
         for scan in np.unique(table.scan[rows]):
-            here = table.scan[rows] == scan
-            pieces.setdefault(scan, []).append({name: array[here] for name, array in arrays.items()})
+            inside = table.scan[rows] == scan
+            pieces.setdefault(scan, []).append({name: array[inside] for name, array in arrays.items()})
         while len(pieces) > 1:
             yield _joined(pieces.pop(min(pieces)))
     yield _joined(pieces.pop(min(pieces)))
@@ -92,12 +90,12 @@ def _joined(pieces: list[Arrays]) -> Arrays:
 
 @torch.no_grad()
 def _batch_arrays(trainer: Any, module: Any, batch: SliceBatch) -> Arrays:
-    """lung, truth, prediction and probability of a batch, each (B, H, W)."""
+    """Return lung, truth, prediction and probability of a batch, each (B, H, W)."""
     batch = module.to_input(module.transfer_batch_to_device(batch, module.device, 0))
     lung = batch["lung"][:, 0]
     with trainer.precision_plugin.forward_context():
-        found, probability = module.prediction(batch), module.segment(batch["x"])
+        prediction, probability = module.prediction(batch), module.segment(batch["x"])
     truth = {f"truth_{name}": mask for name, mask in module.truth(batch).items()}
-    masks = {name: mask.to(torch.int8) for name, mask in {"lung": lung, **truth, **found}.items()}
+    masks = {name: mask.to(torch.int8) for name, mask in {"lung": lung, **truth, **prediction}.items()}
     levels = {f"probability_{name}": (255 * p[:, 0] * lung).round().to(torch.uint8) for name, p in probability.items()}
     return {name: array.cpu().numpy() for name, array in {**masks, **levels}.items()}

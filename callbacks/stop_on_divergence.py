@@ -1,4 +1,4 @@
-"""A training that diverges ends there: its last good checkpoints stay, and it says when, why and what to change."""
+"""The end of a training that diverges: its last good checkpoints stay, and a sentence says when, why and what to do."""
 
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,14 @@ class StopOnDivergence(Callback):
         if not self._steps:
             return
         losses = torch.stack([loss for _, loss, _ in self._steps])
-        bad = [step for step, finite in zip(self._steps, losses.isfinite().tolist(), strict=True) if not finite]
+        diverged = [step for step, finite in zip(self._steps, losses.isfinite().tolist(), strict=True) if not finite]
         self._steps.clear()
-        first, _, rows = bad[0] if bad else (NEVER, None, [])
+        first, _, rows = diverged[0] if diverged else (NEVER, None, [])
         if trainer.world_size > 1:
-            of_all = torch.tensor(first, device=losses.device)
-            torch.distributed.all_reduce(of_all, torch.distributed.ReduceOp.MIN)
-            rows = rows if first == of_all else []
-            first = int(of_all)
+            earliest = torch.tensor(first, device=losses.device)
+            torch.distributed.all_reduce(earliest, torch.distributed.ReduceOp.MIN)
+            rows = rows if first == earliest else []
+            first = int(earliest)
         if first < NEVER:
             self._stop(trainer, first, _scans(trainer, rows))
 
@@ -75,8 +75,8 @@ class StopOnDivergence(Callback):
             cause=likely_cause(trainer, step, scans),
         )
         (self.folder / DIVERGED).write_text(reason, encoding="utf-8")
-        there = [name for name in CHECKPOINTS if (self.folder / name).is_file()]
-        kept = Sentence.joined(" and ", [Sentence("{name}", name=word_of(name, CHECKPOINTS)) for name in there])
+        names = [name for name in CHECKPOINTS if (self.folder / name).is_file()]
+        kept = Sentence.joined(" and ", [Sentence("{name}", name=word_of(name, CHECKPOINTS)) for name in names])
         raise Refusal(
             "{folder} diverged: {reason}; kept from an epoch before: {kept}",
             folder=self.folder,
@@ -86,31 +86,31 @@ class StopOnDivergence(Callback):
 
 
 def _scans(trainer: Any, rows: list[Tensor]) -> list[str]:
-    """The scans that rows of the train table are of, whichever rank has them; every rank must call it."""
-    of_rank = [row for some in rows for row in some.tolist()]
-    of_ranks = [of_rank]
+    """Return the scans that rows of the train table are of, whichever rank has them; every rank must call it."""
+    own_rows = [row for batch_rows in rows for row in batch_rows.tolist()]
+    rows_of_ranks = [own_rows]
     if trainer.world_size > 1:
-        of_ranks = [[]] * trainer.world_size
-        torch.distributed.all_gather_object(of_ranks, of_rank)
+        rows_of_ranks = [[]] * trainer.world_size
+        torch.distributed.all_gather_object(rows_of_ranks, own_rows)
     scan_id = trainer.datamodule.slice_table("train").per_slice("scan_id")
-    return sorted({str(scan_id[row]) for row in np.concatenate(of_ranks).astype(np.int64)})
+    return sorted({str(scan_id[row]) for row in np.concatenate(rows_of_ranks).astype(np.int64)})
 
 
 def likely_cause(trainer: Any, step: int, scans: list[str]) -> Sentence:
-    """Name why a loss was not finite, most likely, and what to do, as the end of a sentence.
+    """Name the most likely cause of a loss that is not finite, and what to do, as the end of a sentence.
 
     Args:
-        trainer: The trainer; its precision and optimizer tell.
+        trainer: The trainer; its precision and optimizer are looked at.
         step: The step of that loss, from 0.
-        scans: What that step saw, where it is known.
+        scans: The scans in its batch, where they are known.
     """
-    among = Sentence(" among {scans}", scans=", ".join(scans)) if scans else Sentence("")
+    suspects = Sentence(" among {scans}", scans=", ".join(scans)) if scans else Sentence("")
     if str(trainer.precision).startswith("16"):
         text = "because {precision} overflows: give --trainer.precision=bf16-mixed or 32-true"
         return Sentence(text, precision=word_of(str(trainer.precision), ("16", "16-mixed", "16-true")))
     if step == 0:
-        text = "because of a bad scan{among}, or of the weights that it started from: no step had changed them yet"
-        return Sentence(text, among=among)
+        text = "because of a bad scan{suspects}, or of the weights that it started from: no step had changed them yet"
+        return Sentence(text, suspects=suspects)
     group = trainer.optimizers[0].param_groups[0]
-    text = "because the learning rate of {rate:g} is too high: lower --optimizer.lr; else look for a bad scan{among}"
-    return Sentence(text, rate=group.get("initial_lr", group["lr"]), among=among)
+    text = "because the learning rate of {rate:g} is too high: lower --optimizer.lr; else look for a bad scan{suspects}"
+    return Sentence(text, rate=group.get("initial_lr", group["lr"]), suspects=suspects)

@@ -1,4 +1,4 @@
-"""SIGTERM (preemption, a time limit, a sweep's early stop) ends every rank soon, cleanly, and so that it can go on."""
+"""The clean end of every rank on SIGTERM (preemption, a time limit, a sweep's early stop), from where it can go on."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ class StopOnSignal(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._asked = self._in_loop = False
+        self._requested = self._in_loop = False
         self._group: Any = None
         self._trainer: Any = None
 
@@ -62,12 +62,12 @@ class StopOnSignal(Callback):
         self._in_loop = False
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        asked = self._asked
+        requested = self._requested
         if trainer.world_size > 1:
-            of_any = torch.tensor(int(asked))
-            torch.distributed.all_reduce(of_any, torch.distributed.ReduceOp.MAX, self._group)
-            asked = bool(of_any)
-        if asked:
+            of_any_rank = torch.tensor(int(requested))
+            torch.distributed.all_reduce(of_any_rank, torch.distributed.ReduceOp.MAX, self._group)
+            requested = bool(of_any_rank)
+        if requested:
             raise SIGTERMException
 
     def on_validation_batch_start(self, trainer: Any, *args: Any) -> None:
@@ -80,16 +80,16 @@ class StopOnSignal(Callback):
         if isinstance(exception, SIGTERMException):
             exception.code = _exit_code(trainer)
             if trainer.is_global_zero:
-                print(f"stopped by a signal; {self._where()}", file=sys.stderr)
+                print(f"stopped by a signal; {self._how_to_resume()}", file=sys.stderr)
 
-    def _where(self) -> str:
+    def _how_to_resume(self) -> str:
         if (self.folder / "last.ckpt").is_file():
             return f"the same command goes on from {self.folder / 'last.ckpt'}, the last finished epoch"
         return f"no epoch was finished: the same command begins again, in {self.folder}"
 
     def _stop_alone(self, trainer: Any) -> None:
         # In the middle of an evaluation ranks cannot agree without waiting for each other; the grace ends several.
-        if self._asked and trainer.world_size == 1:
+        if self._requested and trainer.world_size == 1:
             raise SIGTERMException
 
     def _enter_loop(self) -> None:
@@ -110,7 +110,7 @@ class StopOnSignal(Callback):
         os.close(reader)
         if not byte:
             return  # nobody listens any more
-        self._asked = True
+        self._requested = True
         launcher = self._trainer.strategy.launcher
         if launcher is not None:
             launcher.kill(signal.SIGTERM)

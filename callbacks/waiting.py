@@ -1,4 +1,4 @@
-"""How much of a training's time goes by while the next batch is not there: a run that waits wants faster data."""
+"""The share of a training's time that is spent waiting for batches: a run that waits needs faster data."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""The result files of a run: metrics.json, scans.csv, classes.json (what its findings are), and that it is finished."""
+"""The result files of a run: metrics.json, scans.csv, and classes.json, which says what its findings are."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from machine.whole_file import write_json
-from training.run_folder import mark_finished
 
 
 class WriteResults(Callback):
@@ -37,25 +36,8 @@ class WriteResults(Callback):
                 logger.log_table("test/sites", columns, rows)
 
 
-class MarkLatest(Callback):
-    """Let runs/<experiment>/latest name this run once it is finished, so that it never names a broken one.
-
-    Must stand after all that writes results.
-
-    Args:
-        folder: The run folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @rank_zero_only
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        mark_finished(self.folder)
-
-
 def per_site(metrics: dict[str, Any], sites: list[str]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows of a table of the figures of each site, the keys `site/<site>/<key>`."""
+    """Return columns and rows of a table of the figures of each site, the keys `site/<site>/<key>`."""
     heads = [f"site/{site}/" for site in sites]
     names = list(dict.fromkeys(key.removeprefix(head) for head in heads for key in metrics if key.startswith(head)))
     rows = [[site, *(metrics.get(head + name) for name in names)] for site, head in zip(sites, heads, strict=True)]

@@ -1,4 +1,4 @@
-"""What a cohort consists of: slices, scans and patients per site, split and label, as the papers' tables show it."""
+"""The composition of a cohort: slices, scans and patients per site, split and label, as the papers' tables show it."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def site_counts(scans: pd.DataFrame) -> pd.DataFrame:
         Integer columns scans and patients, and float slices (NaN where unknown). The index holds every (site, split),
         with "all sites" and "all splits"; a site without scans in a split has zeros there.
     """
-    whole = pd.concat([scans, scans.assign(site=ALL_SITES)])
-    whole = pd.concat([whole, whole.assign(split=ALL_SPLITS)])
-    counts = whole.groupby(["site", "split"]).agg(
+    with_totals = pd.concat([scans, scans.assign(site=ALL_SITES)])
+    with_totals = pd.concat([with_totals, with_totals.assign(split=ALL_SPLITS)])
+    counts = with_totals.groupby(["site", "split"]).agg(
         slices=("slices", _known_sum), scans=("scan_id", "size"), patients=("patient_id", "nunique")
     )
     sites = [*sorted(set(scans["site"])), ALL_SITES]
-    every = pd.MultiIndex.from_product([sites, _splits_of(scans)], names=["site", "split"])
-    return counts.reindex(every, fill_value=0)
+    cells = pd.MultiIndex.from_product([sites, _splits_of(scans)], names=["site", "split"])
+    return counts.reindex(cells, fill_value=0)
 
 
 def site_table(scans: pd.DataFrame) -> pd.DataFrame:
@@ -97,12 +97,12 @@ def label_table(scans: pd.DataFrame) -> pd.DataFrame:
         A row per split and "all splits". Integer columns: patients; of these with consolidation, without, unknown;
         scans; of these with infection masks and with pattern masks; float slices (NaN where unknown).
     """
-    whole = pd.concat([scans, scans.assign(split=ALL_SPLITS)])
-    labels = whole.groupby(["split", "patient_id"])["weak_label"].max()
+    with_totals = pd.concat([scans, scans.assign(split=ALL_SPLITS)])
+    labels = with_totals.groupby(["split", "patient_id"])["weak_label"].max()
     counts = pd.DataFrame({"patients": labels.groupby("split").size()})
     for value, name in LABEL_COLUMNS.items():
         counts[name] = (labels == value).groupby("split").sum()
-    splits = whole.groupby("split")
+    splits = with_totals.groupby("split")
     counts["scans"] = splits.size()
     counts["scans with infection mask"] = splits["has_infection_mask"].sum()
     counts["scans with pattern mask"] = splits["has_pattern_mask"].sum()
@@ -119,8 +119,8 @@ def find_index(cohort_csv: str | Path, prepared: str | Path) -> Path | None:
     """Find the index.csv of a prepared cohort; None if there is none as new as the cohort file."""
     cohort = Path(cohort_csv)
     key = hashlib.sha256(str(cohort.resolve()).encode()).hexdigest()[:8]
-    found = sorted(Path(prepared).glob(f"*-{key}/index.csv"))
-    return next((index for index in found if index.stat().st_mtime >= cohort.stat().st_mtime), None)
+    candidates = sorted(Path(prepared).glob(f"*-{key}/index.csv"))
+    return next((index for index in candidates if index.stat().st_mtime >= cohort.stat().st_mtime), None)
 
 
 def as_text(table: pd.DataFrame, style: str = "text") -> str:

@@ -117,10 +117,10 @@ def _separator(path: Path, header: str, columns: Collection[str]) -> str:
         if any(name.strip() in columns for name in next(csv.reader([header], delimiter=separator), []))
     ]
     if len(fitting) > 1:
-        found = Sentence.joined(" and by ", [Sentence("{name}", name=SEPARATORS[each]) for each in fitting])
+        names = Sentence.joined(" and by ", [Sentence("{name}", name=SEPARATORS[separator]) for separator in fitting])
         raise Refusal(
-            "{path}: the header is separated by {found}; expected one of them throughout; save it again",
+            "{path}: the header is separated by {names}; expected one of them throughout; save it again",
             path=path,
-            found=found,
+            names=names,
         )
     return fitting[0] if fitting else max(SEPARATORS, key=header.count)

@@ -1,4 +1,4 @@
-"""Finding the files of a public data set, tolerant of how it was unpacked, and its masks with other values."""
+"""Files of a public data set, found however it was unpacked, and its masks, written with other values."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def find_folder(root: str | Path, *names: str) -> Path:
     Raises:
         ValueError: There is no such folder.
     """
-    found = look_for_folder(root, *names)
-    if found is None:
+    folder = look_for_folder(root, *names)
+    if folder is None:
         raise ValueError(
             f"{root}: there is no folder {' or '.join(map(repr, names))} in it, nor one level below; expected the data "
             f"set as it is published; name the folder that holds {names[0]!r}"
         )
-    return found
+    return folder
 
 
 def look_for_folder(root: str | Path, *names: str) -> Path | None:
@@ -71,9 +71,9 @@ def volumes_in(folder: Path) -> dict[str, Path]:
     for file in files:
         if not is_volume_file(file) or files_of_volume(file)[0] != file:
             continue
-        other = volumes.setdefault(volume_stem(file), file)
-        if other != file:
-            raise ValueError(f"{file}: has the same name as {other}; expected one file per scan; remove one of them")
+        first = volumes.setdefault(volume_stem(file), file)
+        if first != file:
+            raise ValueError(f"{file}: has the same name as {first}; expected one file per scan; remove one of them")
     if not volumes:
         raise ValueError(f"{folder}: holds no {VOLUME} file; expected the volumes of the data set (*.nii.gz)")
     return volumes
@@ -90,10 +90,11 @@ def check_pairs(images: Collection[str], masks: Collection[str], folder: Path) -
     Raises:
         ValueError: A mask is missing, or belongs to no image.
     """
-    odd = sorted(set(images) ^ set(masks))
-    if odd:
-        what = "mask for the scan" if odd[0] in images else "scan for the mask"
-        raise ValueError(f"{folder}: there is no {what} '{odd[0]}' ({len(odd)} are without partner); expected pairs")
+    unpaired = sorted(set(images) ^ set(masks))
+    if unpaired:
+        missing = "mask for the scan" if unpaired[0] in images else "scan for the mask"
+        count = f"{len(unpaired)} are without partner"
+        raise ValueError(f"{folder}: there is no {missing} '{unpaired[0]}' ({count}); expected pairs")
 
 
 def read_groups(path: str | Path | None, names: Collection[str]) -> dict[str, str]:
@@ -139,19 +140,19 @@ def recode_mask(source: Path, target: Path, code_of_value: Mapping[int, int]) ->
     """
     stored = read_volume(source)
     codes: npt.NDArray[np.uint8] = np.empty(stored.values.shape, dtype=np.uint8)
-    found: set[int] = set()
+    present: set[int] = set()
     # Slice by slice, since the largest masks hold 166 million voxels.
     for k in range(stored.values.shape[2]):
         values = to_numbers(stored.values[:, :, k], stored.slope, stored.intercept)
         codes[:, :, k] = recode(values, code_of_value, source)
-        found.update(np.unique(codes[:, :, k]).tolist())
+        present.update(np.unique(codes[:, :, k]).tolist())
     target.parent.mkdir(parents=True, exist_ok=True)
     nifti: Any = nibabel.Nifti1Image
     image = nifti(codes, stored.affine)
     image.set_qform(stored.affine, 1)
     image.header.set_xyzt_units("mm")
     image.to_filename(target)
-    return found
+    return present
 
 
 def recode(values: npt.NDArray[Any], code_of_value: Mapping[int, int], where: Path) -> npt.NDArray[np.uint8]:

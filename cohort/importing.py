@@ -1,7 +1,8 @@
-"""What an importer collects becomes a cohort, whole or not at all; and how all importers talk to the terminal."""
+"""The frame of all importers: what one collects becomes a cohort, whole or not at all; and its command line."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import sys
@@ -39,7 +40,7 @@ class NewCohort:
 
 @contextmanager
 def new_cohort(folder: str | Path, out_dir: str | Path) -> Iterator[NewCohort]:
-    """Collect a cohort; when the block ends well, it takes the place of an earlier one in `out_dir`, else nothing does.
+    """Collect a cohort, which takes the place of an earlier one in `out_dir` when the block ends without an error.
 
     Args:
         folder: The data set, in which nothing is touched.
@@ -76,8 +77,24 @@ def new_cohort(folder: str | Path, out_dir: str | Path) -> Iterator[NewCohort]:
         write_cohort([_moved(row, new.folder, out) for row in new.rows], out / "cohort.csv")
 
 
+def importer_options(file: str, doc: str, folder: str, out: str) -> argparse.ArgumentParser:
+    """Return the parser of an importer's command line, with the options that all importers have.
+
+    Args:
+        file: The importer's `__file__`.
+        doc: Its docstring, of which the first line describes it.
+        folder: What the folder of the data set holds.
+        out: Where the files that are written go.
+    """
+    name = f"python -m cohort.importers.{Path(file).stem}"
+    parser = argparse.ArgumentParser(prog=name, description=doc.splitlines()[0])
+    parser.add_argument("--folder", required=True, type=Path, help=folder)
+    parser.add_argument("--out", required=True, type=Path, help=out)
+    return parser
+
+
 def run_importer(make: Callable[[], Path]) -> int:
-    """Run an importer for the command line: tell what came in and what was left out; return the exit code."""
+    """Run an importer for the command line: print what came in and what was left out; return the exit code."""
     try:
         path = make()
         rows = read_cohort(path).rows
@@ -95,10 +112,10 @@ def run_importer(make: Callable[[], Path]) -> int:
 
 
 def _check_out(folder: Path, out: Path) -> None:
-    own = [name for name in OUTPUTS if (out / name).exists()]
-    if out.resolve() == folder.resolve() or (own and not (out / "cohort.csv").exists()):
-        found = f"{own[0]} without a cohort.csv" if own else "the data set itself"
-        raise ValueError(f"{out}: holds {found}; expected a new folder or one that an importer wrote; choose another")
+    present = [name for name in OUTPUTS if (out / name).exists()]
+    if out.resolve() == folder.resolve() or (present and not (out / "cohort.csv").exists()):
+        content = f"{present[0]} without a cohort.csv" if present else "the data set itself"
+        raise ValueError(f"{out}: holds {content}; expected a new folder or one that an importer wrote; choose another")
 
 
 def _check(new: NewCohort, out: Path) -> None:
@@ -119,9 +136,9 @@ def _write_table(records: Sequence[Mapping[str, Any]], path: Path) -> None:
         writer.writerows(records)
 
 
-def _moved(row: CohortRow, old: Path, new: Path) -> CohortRow:
+def _moved(row: CohortRow, source: Path, target: Path) -> CohortRow:
     values: dict[str, Any] = {item.name: getattr(row, item.name) for item in fields(row)}
     for name, value in values.items():
-        if isinstance(value, Path) and value.is_relative_to(old):
-            values[name] = new / value.relative_to(old)
+        if isinstance(value, Path) and value.is_relative_to(source):
+            values[name] = target / value.relative_to(source)
     return CohortRow(**values)

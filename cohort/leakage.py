@@ -1,4 +1,4 @@
-"""Scans that must not stand in two splits: the same patient, the same file, or nearly the same image."""
+"""Scans that must not be in two splits: the same patient, the same file, or nearly the same image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FIRST_WORDS = 6
 
 @dataclass(frozen=True)
 class LeakRecord:
-    """What tells whether two scans are one.
+    """The features of a scan by which it is compared with others.
 
     Attributes:
         scan_id: The scan's name, shown to the user.
@@ -97,15 +97,15 @@ def find_leaks(records: Sequence[LeakRecord]) -> list[str]:
     for pair, distance, bits in _similar(records):
         if "the same file" not in reasons.get(pair, []):
             reasons.setdefault(pair, []).append(f"nearly the same image (distance {distance} of {bits})")
-    return [_sentence(records[a], records[b], why) for (a, b), why in sorted(reasons.items())]
+    return [_sentence(records[a], records[b], of_pair) for (a, b), of_pair in sorted(reasons.items())]
 
 
-def _sentence(a: LeakRecord, b: LeakRecord, why: Sequence[str]) -> str:
-    return f"scan {a.scan_id} ({a.split}) and scan {b.scan_id} ({b.split}): {', '.join(why)}"
+def _sentence(a: LeakRecord, b: LeakRecord, reasons: Sequence[str]) -> str:
+    return f"scan {a.scan_id} ({a.split}) and scan {b.scan_id} ({b.split}): {', '.join(reasons)}"
 
 
 def _same(keys: Sequence[str], records: Sequence[LeakRecord]) -> Iterator[tuple[int, int]]:
-    """Pairs of different splits that share a key."""
+    """Yield pairs of different splits that share a key."""
     members: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
         if key:
@@ -115,43 +115,43 @@ def _same(keys: Sequence[str], records: Sequence[LeakRecord]) -> Iterator[tuple[
 
 
 def _similar(records: Sequence[LeakRecord]) -> Iterator[tuple[tuple[int, int], int, int]]:
-    """Pairs of different splits whose hashes differ little, with the distance and how many bits there are."""
+    """Yield pairs of different splits whose hashes differ little, with the distance and the number of bits."""
     for length in sorted({len(record.volume_hash) for record in records} - {0}):
         chosen = [index for index, record in enumerate(records) if len(record.volume_hash) == length]
         words = np.array([np.frombuffer(bytes.fromhex(records[i].volume_hash), dtype=np.uint64) for i in chosen])
-        most = int(NEARLY_SAME * 4 * length)
-        for split, other in combinations(SPLITS, 2):
-            a = np.array([n for n, i in enumerate(chosen) if records[i].split == split], dtype=np.int64)
-            b = np.array([n for n, i in enumerate(chosen) if records[i].split == other], dtype=np.int64)
-            for row, column, distance in _near_pairs(words[a], words[b], most):
+        limit = int(NEARLY_SAME * 4 * length)
+        for split_a, split_b in combinations(SPLITS, 2):
+            a = np.array([n for n, i in enumerate(chosen) if records[i].split == split_a], dtype=np.int64)
+            b = np.array([n for n, i in enumerate(chosen) if records[i].split == split_b], dtype=np.int64)
+            for row, column, distance in _near_pairs(words[a], words[b], limit):
                 first, second = sorted((chosen[a[row]], chosen[b[column]]))
                 yield (first, second), distance, 4 * length
 
 
-def _near_pairs(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], most: int) -> Iterator[tuple[int, int, int]]:
-    """Rows of `a` and rows of `b` that differ in at most `most` bits, with that number."""
+def _near_pairs(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], limit: int) -> Iterator[tuple[int, int, int]]:
+    """Yield rows of `a` and rows of `b` that differ in at most `limit` bits, with that number."""
     b = np.asfortranarray(b)  # the same word of all scans lies together, as `_bits_apart` reads it
     for start in range(0, len(a), _BLOCK):
         block = a[start : start + _BLOCK]
         first, rest = np.split(np.arange(a.shape[1]), [_FIRST_WORDS])
         distance = _bits_apart(block, b, first)
-        rows, columns = np.divmod(np.flatnonzero(distance <= most), max(1, len(b)))
+        rows, columns = np.divmod(np.flatnonzero(distance <= limit), max(1, len(b)))
         if len(rows) > distance.size // 20:
             distance += _bits_apart(block, b, rest)
-            rows, columns = np.nonzero(distance <= most)
-            found = distance[rows, columns]
+            rows, columns = np.nonzero(distance <= limit)
+            differing = distance[rows, columns]
         else:  # as a rule nearly all pairs are too far apart by now, and the others are compared one by one
-            further = np.bitwise_count(block[rows][:, rest] ^ b[columns][:, rest]).sum(1, dtype=np.uint16)
-            found = distance[rows, columns] + further
-        near = found <= most
-        for row, column, bits in zip(rows[near], columns[near], found[near], strict=True):
+            of_rest = np.bitwise_count(block[rows][:, rest] ^ b[columns][:, rest]).sum(1, dtype=np.uint16)
+            differing = distance[rows, columns] + of_rest
+        near = differing <= limit
+        for row, column, bits in zip(rows[near], columns[near], differing[near], strict=True):
             yield start + int(row), int(column), int(bits)
 
 
 def _bits_apart(
     a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], words: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.uint16]:
-    """uint16 (len(a), len(b)): differing bits of some words."""
+    """Count the differing bits of some words: uint16 (len(a), len(b))."""
     distance = np.zeros((len(a), len(b)), dtype=np.uint16)
     for word in words:
         distance += np.bitwise_count(a[:, None, word] ^ b[None, :, word])
@@ -159,7 +159,7 @@ def _bits_apart(
 
 
 def _view(hu: npt.NDArray[np.integer], axis: int, centre: float) -> npt.NDArray[np.float64]:
-    """The mean of a central slab along one axis, averaged to the grid: float64 (32, 32)."""
+    """Return the mean of a central slab along one axis, averaged to the grid: float64 (32, 32)."""
     length = hu.shape[axis]
     half = max(_SLAB * length, 1.0) / 2
     weights = _overlaps(length, np.array([centre * length - half]), np.array([centre * length + half]))[0]
@@ -170,13 +170,13 @@ def _view(hu: npt.NDArray[np.integer], axis: int, centre: float) -> npt.NDArray[
 
 
 def _cells(length: int) -> npt.NDArray[np.float64]:
-    """float64 (32, length): the weights that average an axis to 32 cells."""
+    """Return the weights that average an axis to 32 cells: float64 (32, length)."""
     edges = np.linspace(0, length, _GRID + 1)
     return _overlaps(length, edges[:-1], edges[1:])
 
 
 def _overlaps(length: int, start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """float64 (intervals, length): the share of each interval that lies in each pixel 0..length."""
+    """Return the share of each interval that lies in each pixel 0..length: float64 (intervals, length)."""
     pixel = np.arange(length)
     inside = np.minimum(end[:, None], pixel + 1) - np.maximum(start[:, None], pixel)
     return inside.clip(min=0) / inside.clip(min=0).sum(axis=1, keepdims=True)

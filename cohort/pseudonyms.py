@@ -1,4 +1,4 @@
-"""Patient ids under other names: the same for one cohort wherever it is prepared, and not to be found by trying."""
+"""Pseudonyms of patients: the same for one cohort wherever it is prepared, and not to be undone by trying names."""
 
 from __future__ import annotations
 

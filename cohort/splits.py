@@ -49,8 +49,8 @@ def assign_splits(rows: Sequence[CohortRow], seed: int, held_out_sites: Sequence
     split_of = {row.patient_id: "test" for row in rows if row.site in held_out_sites}
     split_of |= {row.patient_id: row.split for row in rows if row.split}
     strata = _strata([row for row in rows if row.patient_id not in split_of], seed)
-    wanted = [split for split in ("test", "val") if split not in split_of.values()]
-    split_of |= _draw(list(strata.values()), wanted, seed)
+    missing = [split for split in ("test", "val") if split not in split_of.values()]
+    split_of |= _draw(list(strata.values()), missing, seed)
     return tuple(replace(row, split=split_of[row.patient_id]) for row in rows)
 
 
@@ -76,8 +76,8 @@ def apply_test_list(rows: Sequence[CohortRow], path: str | Path) -> tuple[Cohort
     _refuse(path, [name for name in names if name not in patients_of], "is no scan_id or patient_id of the cohort")
     _refuse(path, [name for name in names if len(patients_of[name]) > 1], "is a scan of one patient and another's id")
     listed = {patient for name in names for patient in patients_of[name]}
-    other = [row.scan_id for row in rows if row.patient_id in listed and row.split not in ("", "test")]
-    _refuse(path, other, "is listed for test, but the cohort's split column says train or val")
+    contradicted = [row.scan_id for row in rows if row.patient_id in listed and row.split not in ("", "test")]
+    _refuse(path, contradicted, "is listed for test, but the cohort's split column says train or val")
     return tuple(replace(row, split="test") if row.patient_id in listed else row for row in rows)
 
 
@@ -143,16 +143,16 @@ def patient_folds(rows: Sequence[CohortRow], folds: int, seed: int) -> tuple[tup
     )
 
 
-def _checked(rows: tuple[CohortRow, ...], what: str) -> tuple[CohortRow, ...]:
+def _checked(rows: tuple[CohortRow, ...], fold: str) -> tuple[CohortRow, ...]:
     missing = sorted({"train", "val"} - {row.split for row in rows})
     if missing:
-        raise ValueError(f"{what} leaves no patient for {' and '.join(missing)}; expected at least two patients there")
+        raise ValueError(f"{fold} leaves no patient for {' and '.join(missing)}; expected at least two patients there")
     return rows
 
 
-def _refuse(path: str | Path, names: Sequence[str], why: str) -> None:
+def _refuse(path: str | Path, names: Sequence[str], reason: str) -> None:
     if names:
-        raise ValueError("\n".join(f"{path}: {name!r} {why}" for name in names))
+        raise ValueError("\n".join(f"{path}: {name!r} {reason}" for name in names))
 
 
 def _strata(rows: Sequence[CohortRow], seed: int) -> dict[tuple[int, str], list[str]]:
@@ -176,36 +176,36 @@ def _label(row: CohortRow) -> int:
 
 
 def _rank(seed: int, *name: str) -> float:
-    """A number in [0, 1) drawn for a name: it depends on nothing but the seed and the name."""
+    """Draw a number in [0, 1) that depends on nothing but a seed and a name."""
     digest = hashlib.sha256("\0".join([str(seed), *name]).encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
-def _draw(strata: Sequence[Sequence[str]], wanted: Sequence[str], seed: int) -> dict[str, str]:
-    """Draw at most two wanted splits from all strata alike; who is not drawn is train."""
+def _draw(strata: Sequence[Sequence[str]], splits: Sequence[str], seed: int) -> dict[str, str]:
+    """Draw at most two splits from all strata alike; who is not drawn is train."""
     number = sum(map(len, strata))
     split_of = {patient: "train" for patients in strata for patient in patients}
-    if not wanted or number <= len(wanted):
+    if not splits or number <= len(splits):
         return split_of
     count = max(1, round(HELD_OUT_SHARE * number))
-    held_out = _apportion([len(patients) for patients in strata], len(wanted) * count, _rank(seed, "held out"))
+    held_out = _apportion([len(patients) for patients in strata], len(splits) * count, _rank(seed, "held out"))
     first = _apportion(held_out, count, _rank(seed, "first"))
     for patients, of_first, of_both in zip(strata, first, held_out, strict=True):
         # From both ends, so that one more patient moves others into or out of train, not from val to test.
-        split_of |= dict.fromkeys(patients[:of_first], wanted[0])
-        split_of |= dict.fromkeys(patients[len(patients) - (of_both - of_first) :], wanted[-1])
+        split_of |= dict.fromkeys(patients[:of_first], splits[0])
+        split_of |= dict.fromkeys(patients[len(patients) - (of_both - of_first) :], splits[-1])
     return split_of
 
 
 def _apportion(sizes: Sequence[int], total: int, offset: float) -> list[int]:
     """Share `total` out in proportion: every run of neighbours gets its quota, rounded up or down."""
-    whole = sum(sizes)
-    edges = [math.floor(offset + total * part / whole) for part in itertools.accumulate(sizes, initial=0)]
+    size = sum(sizes)
+    edges = [math.floor(offset + total * part / size) for part in itertools.accumulate(sizes, initial=0)]
     return [end - start for start, end in itertools.pairwise(edges)]
 
 
 def _cohorts(rows: Sequence[CohortRow], options: argparse.Namespace) -> dict[str, tuple[CohortRow, ...]]:
-    """The cohorts that a command line asks for, by the folder that each shall lie in."""
+    """Return the cohorts that a command line asks for, by the folder that each shall lie in."""
     if options.leave_one_site_out:
         folds = leave_one_site_out(rows, options.seed)
         folders = {re.sub(r"[^A-Za-z0-9_-]+", "_", f"site-{site}"): fold for site, fold in folds.items()}
@@ -219,13 +219,12 @@ def _cohorts(rows: Sequence[CohortRow], options: argparse.Namespace) -> dict[str
 
 
 def _notes(rows: Sequence[CohortRow], options: argparse.Namespace) -> list[str]:
-    """Say where the cohort's own splits and the command line do not go together."""
+    """Return notes on where the cohort's own splits and the command line disagree."""
     if options.leave_one_site_out or options.folds is not None:
         return [f"the split column of {options.cohort} is not used for folds"] if any(r.split for r in rows) else []
     kept = [row.scan_id for row in rows if row.site in options.held_out_sites and row.split not in ("", "test")]
-    return [f"not held out, because the split column of {options.cohort} says otherwise: {', '.join(kept)}"] * bool(
-        kept
-    )
+    reason = f"not held out, because the split column of {options.cohort} says otherwise"
+    return [f"{reason}: {', '.join(kept)}"] if kept else []
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +18,6 @@ from ct.files.images import is_slice_image
 from ct.refusal import Refusal, Sentence, Word
 from machine.whole_file import whole_file
 
-REQUIRED_COLUMNS = ("scan_id", "patient_id", "site", "image")
-OPTIONAL_COLUMNS = (
-    "lung_mask",
-    "infection_mask",
-    "pattern_mask",
-    "readers",
-    "report",
-    "has_consolidation",
-    "split",
-    "grey_low_hu",
-    "grey_high_hu",
-)
 SPLITS = ("train", "val", "test")
 _SCAN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
@@ -58,6 +46,10 @@ class CohortRow:
     split: str = ""
     grey_low_hu: float | None = None
     grey_high_hu: float | None = None
+
+
+REQUIRED_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is MISSING)
+OPTIONAL_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is not MISSING)
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,7 @@ def write_cohort(rows: Sequence[CohortRow], path: str | Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     records = [_cells_of(row, target.parent) for row in rows]
     used = [name for name in OPTIONAL_COLUMNS if any(record[name] for record in records)]
-    with whole_file(target) as passing, passing.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [*REQUIRED_COLUMNS, *used], extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
@@ -147,9 +139,9 @@ def _cell(value: str | int | float | Path | tuple[Path, ...] | None, folder: Pat
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as seen from a folder; links among its folders are followed, since '..' would follow them."""
-    whole = path.absolute()
-    return Path(os.path.relpath(whole.parent.resolve() / whole.name, folder.resolve())).as_posix()
+    """Return a path as seen from a folder; links among its folders are followed, since '..' would follow them."""
+    absolute = path.absolute()
+    return Path(os.path.relpath(absolute.parent.resolve() / absolute.name, folder.resolve())).as_posix()
 
 
 def weak_label_of(row: CohortRow) -> int:
@@ -167,7 +159,7 @@ def weak_label_of(row: CohortRow) -> int:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    known = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+    columns = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
     problems = [
         f"{path}: column '{name}' is missing; found {header}" for name in REQUIRED_COLUMNS if name not in header
     ]
@@ -175,8 +167,8 @@ def _check_header(path: Path, header: list[str]) -> None:
         f"{path}: column '{name}' appears twice" for name in sorted({n for n in header if header.count(n) > 1})
     ]
     for name in header:
-        close = difflib.get_close_matches(name.lower().replace(" ", "_"), known, n=1, cutoff=0.85)
-        if name not in known and close:
+        close = difflib.get_close_matches(name.lower().replace(" ", "_"), columns, n=1, cutoff=0.85)
+        if name not in columns and close:
             problems.append(f"{path}: column '{name}' is not known; expected '{close[0]}'")
     if problems:
         text = "{cohort}: {count} of its columns are wrong; see which where it was read"
@@ -274,16 +266,16 @@ def _check_across_rows(path: Path, rows: list[tuple[int, CohortRow]], problems: 
     split_of_patient: dict[str, tuple[str, int]] = {}
     for number, row in rows:
         # Folder names that differ only in case are one folder on some file systems.
-        earlier = first_of_id.setdefault(row.scan_id.lower(), number)
-        if row.scan_id and earlier != number:
+        first = first_of_id.setdefault(row.scan_id.lower(), number)
+        if row.scan_id and first != number:
             problems.append(
-                f"{path}: row {number}, column 'scan_id': found '{row.scan_id}', which row {earlier} has too, "
+                f"{path}: row {number}, column 'scan_id': found '{row.scan_id}', which row {first} has too, "
                 f"expected a different name for every scan"
             )
         if row.split in SPLITS and row.patient_id:
-            split, other = split_of_patient.setdefault(row.patient_id, (row.split, number))
+            split, first = split_of_patient.setdefault(row.patient_id, (row.split, number))
             if split != row.split:
                 problems.append(
                     f"{path}: row {number}, column 'split': found '{row.split}' for patient '{row.patient_id}', who is "
-                    f"in '{split}' in row {other}, expected one split per patient"
+                    f"in '{split}' in row {first}, expected one split per patient"
                 )

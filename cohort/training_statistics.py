@@ -28,7 +28,7 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a network of paper L3 needs to know of its training set.
+    """The statistics of a training set by which a network of paper L3 normalises and weighs.
 
     Attributes:
         mean_hu: Mean of the HU, clipped to the window, over all pixels of the labelled slices.
@@ -48,7 +48,7 @@ class Statistics:
 def training_statistics(
     prepared: Path, window_hu: tuple[float, float], jobs: int = 1, classes: ClassSet = L3
 ) -> Statistics:
-    """Statistics of the train split; kept beside the arrays, and computed again only when these changed.
+    """Return the statistics of the train split, kept beside the arrays and computed again only when these changed.
 
     Everything is counted in whole numbers (a histogram of HU), so the figures do not depend on the number of processes.
 
@@ -82,9 +82,9 @@ def training_statistics(
         )
     if not slices:
         raise ValueError(f"{prepared}: no training scan has a labelled pixel; expected a pattern_mask for some of them")
-    found = _statistics(histogram, groups, slices, low)
-    write_json({"key": key} | asdict(found), cache)
-    return found
+    statistics = _statistics(histogram, groups, slices, low)
+    write_json({"key": key} | asdict(statistics), cache)
+    return statistics
 
 
 def _train_folders(prepared: Path) -> list[Path]:
@@ -102,13 +102,13 @@ def _key(folders: Sequence[Path], classes: ClassSet) -> str:
 
 
 def _count(folder: Path, low: int, high: int, classes: ClassSet) -> tuple[Counts, Counts, int]:
-    """Histogram of HU, pixels of each group and number of the slices with a label; others are not read."""
+    """Count HU, pixels of each group, and slices with a label; the HU of other slices are not read."""
     patterns, hu = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("patterns", "hu"))
     histogram, groups = np.zeros(high - low + 1, np.int64), np.zeros(len(classes.leaves), np.int64)
     slices = 0
     for codes, plane in zip(patterns, hu, strict=True):
-        found = classes.leaves_of(codes)
-        labelled = found[found >= 0]
+        leaves = classes.leaves_of(codes)
+        labelled = leaves[leaves >= 0]
         if labelled.size:
             slices += 1
             groups += np.bincount(labelled, minlength=len(classes.leaves))
@@ -119,8 +119,8 @@ def _count(folder: Path, low: int, high: int, classes: ClassSet) -> tuple[Counts
 def _total(parts: tqdm[tuple[Counts, Counts, int]]) -> tuple[Counts, Counts, int]:
     scans = iter(parts)  # once: a bar that is not shown begins anew each time
     histogram, groups, slices = next(scans)
-    for more in scans:
-        histogram, groups, slices = histogram + more[0], groups + more[1], slices + more[2]
+    for of_scan in scans:
+        histogram, groups, slices = histogram + of_scan[0], groups + of_scan[1], slices + of_scan[2]
     return histogram, groups, slices
 
 
@@ -147,11 +147,11 @@ def main(args: Sequence[str] | None = None) -> int:
     folder = prepared_folder(options.cohort, options.size)
     try:
         prepare_cohort(options.cohort, folder, options.size, options.jobs)
-        found = training_statistics(folder, tuple(options.window_hu), options.jobs)
+        statistics = training_statistics(folder, tuple(options.window_hu), options.jobs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(asdict(found), indent=1))
+    print(json.dumps(asdict(statistics), indent=1))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the data of both papers share: a prepared cohort, its tables of slices, and loaders of whole batches."""
+"""The base of both papers' data: a prepared cohort, its tables of slices, and loaders of whole batches."""
 
 import os
 import sys
@@ -26,14 +26,14 @@ def _as_fetched(batch: Any) -> Any:
     return batch
 
 
-def _check_numbers(least: int, **numbers: int) -> None:
+def _check_numbers(minimum: int, **numbers: int) -> None:
     for name, number in numbers.items():
-        if number < least:
-            raise ValueError(f"data.{name} is {number}; expected a whole number from {least} on")
+        if number < minimum:
+            raise ValueError(f"data.{name} is {number}; expected a whole number from {minimum} on")
 
 
 class SliceData(LightningDataModule):
-    """Slices of a cohort; a subclass says which of them count and what a batch holds.
+    """Slices of a cohort; a subclass decides which of them are read and what a batch holds.
 
     Args:
         cohort: Path of cohort.csv.
@@ -77,22 +77,22 @@ class SliceData(LightningDataModule):
     # -- what a subclass decides ---------------------------------------------------------------------------------------
 
     def dataset(self, table: SliceTable) -> SliceDataset:
-        """Batches for the rows of a table."""
+        """Make the dataset that reads batches for the rows of a table."""
         return SliceDataset(table, self.context)
 
     def usable(self, table: SliceTable, training: bool) -> NDArray[np.bool_]:
-        """bool (N,): the rows that are read."""
+        """Tell which rows are read, bool (N,)."""
         return np.ones(len(table), dtype=np.bool_)
 
     def balance(self, table: SliceTable, rows: NDArray[np.int64]) -> NDArray[np.int8] | None:
-        """int8 (n,), the weak labels of training rows for balanced batches, or None for a plain shuffle."""
+        """Return the weak labels of training rows, int8 (n,), for balanced batches, or None for a plain shuffle."""
         return None
 
     # -- mechanics -----------------------------------------------------------------------------------------------------
 
     @property
     def verdicts_csv(self) -> Path:
-        """What became of every scan of the cohort when it was prepared."""
+        """The file with the verdict on every scan of the cohort, from when it was prepared."""
         return self.prepared / "verdicts.csv"
 
     def prepare_data(self) -> None:
@@ -113,28 +113,28 @@ class SliceData(LightningDataModule):
             self.slice_table(split)
 
     def slice_table(self, split: str) -> SliceTable:
-        """The slices of split train, val or test."""
+        """Return the slices of split train, val or test."""
         if split not in self._tables:
             self._tables[split] = SliceTable.read(self.prepared, split)
         return self._tables[split]
 
     def batches(self, split: str, indices: NDArray[np.int64], batch_size: int) -> Iterator[SliceBatch]:
-        """Unaugmented batches of given rows of a split's table, in this process."""
+        """Yield batches of given rows of a split's table, unaugmented, read in this process."""
         dataset = self.dataset(self.slice_table(split))
         for start in range(0, len(indices), batch_size):
             yield dataset.__getitems__(indices[start : start + batch_size].tolist())
 
     def targets(self, split: str, rows: NDArray[np.int64]) -> Iterator[NDArray[np.int8]]:
-        """The targets of given rows of a split's table, each int8 (C, H, W) as in SliceBatch."""
+        """Yield the targets of given rows of a split's table, each int8 (C, H, W) as in SliceBatch."""
         dataset = self.dataset(self.slice_table(split))
         return map(dataset.target_of, rows)
 
     def train_indices(self, epoch: int) -> NDArray[np.int64]:
-        """int64 (n,): the rows of the train table that this rank sees in `epoch`."""
+        """Return the rows of the train table that this rank trains on in `epoch`, int64 (n,)."""
         return self._train_sampler(epoch).epoch_indices(epoch)
 
     def own_train_indices(self, epoch: int) -> NDArray[np.int64]:
-        """int64 (n,): the rows of the train table that are this rank's alone in `epoch`; see `EpochSampler`."""
+        """Return the rows of the train table that are this rank's alone in `epoch`, int64 (n,); see `EpochSampler`."""
         return self._train_sampler(epoch).own_indices(epoch)
 
     def train_dataloader(self) -> DataLoader[SliceBatch]:

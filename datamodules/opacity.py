@@ -52,7 +52,7 @@ class OpacityDataset(SliceDataset):
         return batch
 
     def read_target(self, row: np.int64, out: NDArray[np.int8]) -> None:
-        """Leaves of a slice into (1, H, W), which is -1 and stays so where unlabelled."""
+        """Read the leaves of a slice into (1, H, W), which is -1 and stays so where unlabelled."""
         if self.of_scan(row, "has_pattern_mask"):
             out[0] = self.classes.leaves_of(read_slice(self.file(row, "patterns"), self.table.z[row]))
 
@@ -85,8 +85,8 @@ class OpacityData(SliceData):
         prepare_jobs: int = 2,
         classes: str = "l3",
     ) -> None:
-        read = read_class_set(classes)
-        super().__init__(cohort, prepared, size, context, batch_size, num_workers, prepare_jobs, read)
+        class_set = read_class_set(classes)
+        super().__init__(cohort, prepared, size, context, batch_size, num_workers, prepare_jobs, class_set)
         self.borders = self.prepared / ".borders"
 
     def prepare_data(self) -> None:
@@ -94,9 +94,8 @@ class OpacityData(SliceData):
         super().prepare_data()
         index = SliceTable.read_index(self.prepared)
         self.borders.mkdir(exist_ok=True)
-        for scan in tqdm(
-            index[index["has_pattern_mask"] == 1].itertuples(), "borders", unit="scan", leave=False, disable=None
-        ):
+        labelled = index[index["has_pattern_mask"] == 1].itertuples()
+        for scan in tqdm(labelled, "borders", unit="scan", leave=False, disable=None):
             source, path = Path(scan.folder) / "patterns.npy", self.borders / f"{scan.scan_id}.npy"
             # The same time, not a later one: clocks are set, and borders of another label map would be read in silence.
             changed = source.stat().st_mtime_ns
@@ -112,21 +111,19 @@ class OpacityData(SliceData):
         return table.labelled_pixels > 0
 
     def statistics(self, low_hu: float, high_hu: float) -> Statistics:
-        """Mean, deviation and frequency of each leaf in the training slices; counted once and kept."""
+        """Return mean and deviation of HU and frequency of each leaf in the training slices, counted once and kept."""
         return training_statistics(self.prepared, (low_hu, high_hu), self.prepare_jobs, self.classes)
 
     @property
     def pixel_mm(self) -> float:
         """Median pixel size of the training scans."""
-        scans = self.slice_table("train").scans
-        return float(
-            np.median([pixel_size_mm(y, x, self.size) for y, x in scans[["spacing_y_mm", "spacing_x_mm"]].to_numpy()])
-        )
+        spacings = self.slice_table("train").scans[["spacing_y_mm", "spacing_x_mm"]].to_numpy()
+        return float(np.median([pixel_size_mm(y, x, self.size) for y, x in spacings]))
 
 
 def save_borders(patterns: Path, spacing_mm: tuple[float, float], path: Path, classes: ClassSet) -> None:
     """Write the borders (see `ct.borders`) of a scan's label map, uint8 (Z, 2, H, W), whole or not at all."""
     codes = np.load(patterns, mmap_mode="r")
     borders = np.stack([nearest_border(classes.leaves_of(plane), spacing_mm) for plane in codes])
-    with whole_file(path) as passing, passing.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, borders)

@@ -1,4 +1,4 @@
-"""Which slices a rank sees in an epoch: pure functions of (seed, epoch, rank, world size).
+"""The slices that a rank sees in an epoch: pure functions of (seed, epoch, rank, world size).
 
 Being pure is what lets the E-step know, without communication, which slices this rank will train on, and what lets a
 resumed run continue in the order of the uninterrupted one.
@@ -16,7 +16,7 @@ Indices = NDArray[np.int64]
 
 
 def shuffled(indices: Indices, seed: int, epoch: int) -> Indices:
-    """A permutation of `indices` (N,) that depends on (seed, epoch) alone."""
+    """Permute `indices` (N,), depending on (seed, epoch) alone."""
     return np.random.default_rng([seed, epoch]).permutation(indices)
 
 
@@ -51,7 +51,7 @@ def balanced(weak_label: NDArray[np.int8], indices: Indices, seed: int, epoch: i
 
 
 def training_share(order: Indices, rank: int, world_size: int) -> Indices:
-    """This rank's part of an epoch's order; the last N % world_size are left out, since ranks must step together.
+    """Return this rank's part of an epoch's order, without the last N % world_size: ranks must step together.
 
     Args:
         order: int64 (N,), the order of the whole epoch, the same on every rank.
@@ -62,12 +62,12 @@ def training_share(order: Indices, rank: int, world_size: int) -> Indices:
 
 
 def evaluation_share(rows: Indices, rank: int, world_size: int, batch_size: int) -> Indices:
-    """This rank's part of the rows to evaluate, in the same number of whole batches on every rank.
+    """Return this rank's part of the rows to evaluate, in the same number of whole batches on every rank.
 
-    Together the ranks read every row. What fills a rank up are rows that have been read already, which changes nothing:
-    tables are assigned by row, not added up. So every rank, also one without a row of its own, takes part in whatever
-    the others wait for; and a slice is always in a batch of one shape, for which the hardware uses one algorithm: other
-    shapes round otherwise, and a pixel near 1/2 would depend on the number of ranks.
+    Together the ranks read every row. A rank is filled up with rows that are read anyway, which changes nothing: tables
+    are assigned by row, not added up. So every rank, also one without a row of its own, takes part in whatever the
+    others wait for. And all batches have one shape, for which the hardware uses one algorithm: other shapes round
+    otherwise, and a pixel near 1/2 would depend on the number of ranks.
 
     Args:
         rows: int64 (N,), the same on every rank.
@@ -78,9 +78,9 @@ def evaluation_share(rows: Indices, rank: int, world_size: int, batch_size: int)
     Returns:
         int64 (k * batch_size,), k the same for every rank and the smallest possible; nothing where N is 0.
     """
-    most = -(-len(rows) // world_size)
+    largest = -(-len(rows) // world_size)
     share = rows[rank::world_size]
-    return np.resize(share if len(share) else rows, -(-most // batch_size) * batch_size)
+    return np.resize(share if len(share) else rows, -(-largest // batch_size) * batch_size)
 
 
 class EpochSampler(Sampler[int]):
@@ -102,17 +102,17 @@ class EpochSampler(Sampler[int]):
         self.epoch, self.rank, self.world_size = epoch, rank, world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at every epoch's start."""
+        """Go to an epoch; Lightning calls it when one starts."""
         self.epoch = epoch
 
     def epoch_indices(self, epoch: int) -> Indices:
-        """int64 (n,): the rows this rank trains on in `epoch`, in order."""
+        """Return the rows that this rank trains on in `epoch`, in order, int64 (n,)."""
         return training_share(self._order(epoch), self.rank, self.world_size)
 
     def own_indices(self, epoch: int) -> Indices:
-        """int64 (n,): the rows whose first place in the epoch's order is this rank's, sorted.
+        """Return the rows whose first place in the epoch's order is this rank's, sorted, int64 (n,).
 
-        Every row is one rank's: also one that several train on, and one that is left out of what they share.
+        Every row is one rank's: also a row that several ranks train on, or that is left out of what they share.
         """
         rows, first = np.unique(self._order(epoch), return_index=True)
         return rows[first % self.world_size == self.rank]

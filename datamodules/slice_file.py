@@ -41,7 +41,7 @@ def read_slices(path: Path, first: int, out: NDArray[Any]) -> None:
 
 
 def read_slice(path: Path, z: int) -> NDArray[Any]:
-    """Slice z of the array (Z, ...) in a .npy file, (...); see `read_slices`."""
+    """Read slice z of the array (Z, ...) in a .npy file, (...); see `read_slices`."""
     shape, dtype, _ = _layout(str(path), path.stat().st_mtime_ns)
     out = np.empty((1, *shape[1:]), dtype)
     read_slices(path, z, out)
@@ -49,14 +49,14 @@ def read_slice(path: Path, z: int) -> NDArray[Any]:
 
 
 def array_shape(path: Path) -> tuple[int, ...]:
-    """Shape of the array in a .npy file."""
+    """Return the shape of the array in a .npy file."""
     return _layout(str(path), path.stat().st_mtime_ns)[0]
 
 
 # A header takes as long to parse as a mask to read, and scans come in random order.
 @lru_cache(maxsize=65_536)
 def _layout(path: str, changed_ns: int) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """(shape, type, first byte of the data) of a .npy file as it was when it was changed last."""
+    """Return shape, type and first byte of the data of a .npy file, as it was when it was changed last."""
     with open(path, "rb") as file:
         assert npy.read_magic(file) == (1, 0), path
         shape, fortran_order, dtype = npy.read_array_header_1_0(file)

@@ -59,7 +59,7 @@ class SliceTable:
 
     @staticmethod
     def read_index(prepared: Path) -> pd.DataFrame:
-        """The prepared index.csv, one row per scan of any split, with whole paths of the folders."""
+        """Read the prepared index.csv, one row per scan of any split, with whole paths of the folders."""
         index = pd.read_csv(prepared / "index.csv", dtype={"scan_id": str, "patient_id": str, "site": str})
         index["folder"] = [str(prepared / folder) for folder in index["folder"]]
         return index
@@ -68,7 +68,7 @@ class SliceTable:
         return len(self.scan)
 
     def per_slice(self, column: str) -> NDArray[np.generic]:
-        """(N,): a column of `scans`, repeated for every slice."""
+        """Return a column of `scans`, repeated for every slice, (N,)."""
         return self.scans[column].to_numpy()[self.scan]
 
     @property
@@ -84,7 +84,7 @@ class SliceTable:
 
     @cached_property
     def described(self) -> pd.DataFrame:
-        """What evaluation needs to know of every slice: scan_id, site, voxel_ml, weak_label."""
+        """The columns that evaluation needs of every slice: scan_id, site, voxel_ml, weak_label."""
         columns = {"scan_id": self.per_slice("scan_id"), "site": self.per_slice("site")}
         return pd.DataFrame(columns | {"voxel_ml": self.voxel_ml, "weak_label": self.weak_label})
 
@@ -98,14 +98,14 @@ class SliceTable:
         """int64 (N,): pixels with a pattern code, as counted when the scan was prepared."""
         return self._counted("labelled_pixels")
 
-    def _counted(self, what: str) -> NDArray[np.int64]:
+    def _counted(self, key: str) -> NDArray[np.int64]:
         folders = [Path(folder) for folder in self.scans["folder"]]
-        counts = [json.loads((folder / "scan.json").read_text())[what] for folder in folders]
+        counts = [json.loads((folder / "scan.json").read_text())[key] for folder in folders]
         return np.concatenate(counts).astype(np.int64)
 
 
 class SliceDataset(Dataset[SliceBatch]):
-    """Reads whole batches of slices; nothing of a scan is kept.
+    """Whole batches of slices, read from disk each time; nothing of a scan is kept.
 
     Args:
         table: The slices.
@@ -128,7 +128,7 @@ class SliceDataset(Dataset[SliceBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> SliceBatch:
-        """A whole batch at once: PyTorch's fetcher calls this, so nothing is collated a second time."""
+        """Read a whole batch at once: PyTorch's fetcher calls this, so nothing is collated a second time."""
         rows = np.asarray(indices, dtype=np.int64)
         height, width = array_shape(self.file(rows[0], "lung"))[1:]
         image = np.empty((len(rows), self.context, height, width), np.int16)
@@ -147,15 +147,15 @@ class SliceDataset(Dataset[SliceBatch]):
         )
 
     def of_scan(self, row: Any, column: str) -> Any:
-        """What index.csv says of the scan of a row (or of the scans of an array of rows)."""
+        """Return what index.csv has in a column for the scan of a row, or for the scans of an array of rows."""
         return self._of_scan[column][self.table.scan[row]]
 
     def file(self, row: np.int64, name: str) -> Path:
-        """An array of the scan of a row."""
+        """Return the path of an array of the scan of a row."""
         return Path(self.of_scan(row, "folder"), f"{name}.npy")
 
     def read_stack(self, row: np.int64, out: NDArray[np.int16]) -> None:
-        """The slices around a row's into (context, H, W); the first and last are repeated beyond the ends."""
+        """Read the slices around a row's into (context, H, W); the first and last are repeated beyond the ends."""
         low = self.table.z[row] - self.context // 2
         below, above = max(-low, 0), max(low + self.context - self.of_scan(row, "slices"), 0)
         inside = slice(below, self.context - above)
@@ -163,13 +163,13 @@ class SliceDataset(Dataset[SliceBatch]):
         out[:below], out[inside.stop :] = out[below], out[inside.stop - 1]
 
     def target_of(self, row: np.int64) -> NDArray[np.int8]:
-        """The target of a slice alone, (target_channels, H, W); nothing else of the slice is read."""
+        """Read the target of a slice alone, (target_channels, H, W)."""
         target = np.full((self.target_channels, *array_shape(self.file(row, "lung"))[1:]), -1, np.int8)
         self.read_target(row, target)
         return target
 
     def read_target(self, row: np.int64, out: NDArray[np.int8]) -> None:
-        """Infection and consolidation of a slice into (2, H, W), which is -1 and stays so where unknown."""
+        """Read infection and consolidation of a slice into (2, H, W), which is -1 and stays so where unknown."""
         z = self.table.z[row]
         if self.of_scan(row, "has_infection_mask"):
             read_slices(self.file(row, "infection"), z, out[:1])

@@ -35,10 +35,10 @@ class Augmentation:
     blur_px: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check that every amount is one.
+        """Check every amount.
 
         Raises:
-            ValueError: One is negative or no number, or images would be enlarged without end.
+            ValueError: An amount is negative or no number, or images would be enlarged without end.
         """
         for name in ("rotation_deg", "shift", "zoom", "offset_hu", "noise_hu", "blur_px"):
             amount, limit = getattr(self, name), 1 if name == "zoom" else math.inf
@@ -47,7 +47,7 @@ class Augmentation:
 
 
 def draw_affine(batch_size: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Random rotation, zoom, shift and flips, one per image.
+    """Draw random rotation, zoom, shift and flips for each image.
 
     Returns:
         float32 (batch_size, 2, 3) on the generator's device, as `torch.nn.functional.affine_grid` takes it.
@@ -65,9 +65,9 @@ def draw_affine(batch_size: int, augmentation: Augmentation, generator: torch.Ge
 
 
 def affine_grid(theta: Tensor, shape: Sequence[int]) -> Tensor:
-    """Where every pixel of images of a shape (B, C, H, W) comes from by theta (B, 2, 3): float32 (B, H, W, 2).
+    """Return where each pixel of images (B, C, H, W) comes from by theta (B, 2, 3): float32 (B, H, W, 2).
 
-    As `torch.nn.functional.affine_grid`, which multiplies matrices of three columns and takes four times as long.
+    Does as `torch.nn.functional.affine_grid`, which multiplies matrices of three columns and takes four times as long.
     """
     y, x = ((torch.arange(side, device=theta.device) * 2 + 1) / side - 1 for side in shape[-2:])
     along_y = y[:, None] * theta[:, None, :, 1] + theta[:, None, :, 2]
@@ -103,7 +103,7 @@ def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
 def vary_acquisition(
     x: Tensor, hu_per_unit: float | Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> Tensor:
-    """Another scanner's blur, noise and calibration for x (B, context, H, W) in network units."""
+    """Give x (B, context, H, W), in network units, another scanner's blur, noise and calibration."""
     batch = len(x)
     strength = torch.rand(batch, 2, generator=generator, device=generator.device)
     if augmentation.blur_px:

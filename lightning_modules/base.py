@@ -1,4 +1,4 @@
-"""What both stages share: input units, augmentation on the device, confusion tables."""
+"""The base of all tasks' modules: input units, augmentation on the device, confusion tables, checkpoints."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ Find = Callable[[Any, type[Any]], "partial[Any]"]
 
 
 def network_units(hu: Tensor) -> Tensor:
-    """x = (HU + 1024) / 110 (paper EM, section III-B). Any shape; float32 out."""
+    """Return x = (HU + 1024) / 110 (paper EM, section III-B), float32, for HU of any shape."""
     # One new tensor: integers and a float give float32.
     return (hu + HU_OFFSET).float().div_(HU_PER_UNIT)
 
@@ -88,7 +88,7 @@ class SegmentationModule(LightningModule):
             check_contract(self.network, self.hparams["context"], self.outputs, self.data.size)
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-        """Which scans have each label that this module needs: bool (N,) by its name, with the columns that give it.
+        """Tell which scans have each label that this module needs: bool (N,) by its name and the columns that give it.
 
         Args:
             scans: (N rows), as the SliceTable holds them.
@@ -96,7 +96,7 @@ class SegmentationModule(LightningModule):
         raise AssertionError(f"{type(self).__name__} must define labels")
 
     def shows_finding(self, target: NDArray[np.int8]) -> bool:
-        """Whether the target of a slice, (C, H, W) as in SliceBatch, shows what this module learns to find."""
+        """Tell whether the target of a slice, (C, H, W) as in SliceBatch, shows what this module learns to find."""
         raise AssertionError(f"{type(self).__name__} must define shows_finding")
 
     # -- data, on the device -------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class SegmentationModule(LightningModule):
         return self.augment(batch) if self.trainer.training else self.to_input(batch)
 
     def network_input(self, hu: Tensor, lung: Tensor) -> Tensor:
-        """HU (B, context, H, W) -> what the network sees: network units, and 0 outside the lungs (B, 1, H, W)."""
+        """Turn HU (B, context, H, W) into network units, 0 outside the lungs (B, 1, H, W)."""
         return network_units(hu).mul_(lung)
 
     def to_input(self, batch: SliceBatch) -> SliceBatch:
@@ -122,22 +122,22 @@ class SegmentationModule(LightningModule):
         return batch
 
     def moved(self, hu: Tensor, lung: Tensor, target: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x, lung and target, moved by theta (B, 2, 3). What enters from outside is x = 0, not lung, target 0."""
+        """Return x, lung and target moved by theta (B, 2, 3). What enters from outside is x = 0, not lung, target 0."""
         grid = affine_grid(theta, hu.shape)
         masks = warp(torch.cat([lung, target], 1).float(), grid, "nearest").to(torch.int8)
         return warp(self.network_input(hu, lung), grid, "bilinear"), masks[:, :1].bool(), masks[:, 1:]
 
     def draw_affine(self, batch_size: int) -> Tensor:
-        """How the slices of this step's batch are moved: (batch_size, 2, 3)."""
+        """Draw how the slices of this step's batch are moved: (batch_size, 2, 3)."""
         return draw_affine(batch_size, self.augmentation, self.generator())
 
     def vary(self, batch: SliceBatch) -> Tensor:
-        """The network's training input: x as another scanner would have made it, lungs only."""
+        """Return the network's training input: x as another scanner would have made it, lungs only."""
         x = vary_acquisition(batch["x"], HU_PER_UNIT, self.augmentation, self.generator(stream=1))
         return x * batch["lung"]
 
     def generator(self, stream: int = 0) -> torch.Generator:
-        """Random numbers of (seed, step, rank): a resumed run draws what the uninterrupted one would have drawn."""
+        """Make the generator of (seed, step, rank): a resumed run draws what the uninterrupted one would have drawn."""
         return torch.Generator(self.device).manual_seed(self._step_seed(stream))
 
     def _step_seed(self, stream: int) -> int:
@@ -167,7 +167,7 @@ class SegmentationModule(LightningModule):
     # -- several ranks -------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """On CPUs: keep the memory of a step for the next, and make `trainer.sync_batchnorm` work."""
+        """Keep the memory of a step for the next, and make `trainer.sync_batchnorm` work, on CPUs."""
         strategy: Any = self.trainer.strategy
         if strategy.root_device.type == "cpu":
             keep_freed_memory()
@@ -190,13 +190,13 @@ class SegmentationModule(LightningModule):
                 torch.distributed.broadcast(buffer, 0)
 
     def on_train_epoch_start(self) -> None:
-        """Forget the last validation: from here on the weights are others."""
+        """Forget the last validation: its figures are not of the weights to come."""
         self.validation = {}
 
     # -- evaluation: one table of counts per name ----------------------------------------------------------------------
 
     def new_tables(self, slices: int) -> dict[str, nn.Module]:
-        """Empty tables for a number of slices, by name."""
+        """Make empty tables for a number of slices, by name."""
         raise AssertionError(f"{type(self).__name__} must define new_tables")
 
     def update_tables(self, batch: SliceBatch) -> None:
@@ -204,19 +204,19 @@ class SegmentationModule(LightningModule):
         raise AssertionError(f"{type(self).__name__} must define update_tables")
 
     def confusion_tables(self) -> dict[str, NDArray[Any]]:
-        """Every table, (num_slices, ...), reduced over ranks; every rank must call it."""
+        """Return every table, (num_slices, ...), reduced over ranks; every rank must call it."""
         return {name: self.table(name).compute().cpu().numpy() for name in self.tables}
 
     def table(self, name: str) -> Metric:
-        """One of the tables."""
+        """Return one of the tables."""
         return cast(Metric, self.tables[name])
 
     def reset_tables(self, split: str) -> None:
-        """Empty tables for the slices of a split."""
+        """Begin empty tables for the slices of a split."""
         self.tables = nn.ModuleDict(self.new_tables(len(self.data.slice_table(split)))).to(self.device)
 
     def summary(self, split: str) -> tuple[Metrics, pd.DataFrame]:
-        """(metrics, scans) of the split that was just evaluated, as metrics.json and scans.csv hold them."""
+        """Return (metrics, scans) of the split that was just evaluated, as metrics.json and scans.csv hold them."""
         return summarise(self.confusion_tables(), self.data.slice_table(split).described)
 
     def on_validation_epoch_start(self) -> None:
@@ -231,9 +231,9 @@ class SegmentationModule(LightningModule):
         self.log_figures({f"val/{short}": metrics[f"{self.task}/{key}"] for short, key in keys.items()})
 
     def validate(self) -> Metrics:
-        """The figures of the validation that ends; the mean Dice of each finding goes into checkpoints."""
+        """Return the figures of the validation that ends; the mean Dice of each finding goes into checkpoints."""
         metrics, _ = self.summary("val")
-        keys = [f"{finding}/dice_mean{what}" for finding in self.findings for what in ("", "_n")]
+        keys = [f"{finding}/dice_mean{count}" for finding in self.findings for count in ("", "_n")]
         self.validation = {key: metrics[key] for key in keys}
         return metrics
 
@@ -255,29 +255,29 @@ class SegmentationModule(LightningModule):
     # -- pictures, saved masks and new scans ---------------------------------------------------------------------------
 
     def truth(self, batch: SliceBatch) -> dict[str, Tensor]:
-        """What the readers said, int8 (B, H, W) by name; -1 is unknown."""
+        """Return what the readers drew, int8 (B, H, W) by name; -1 is unknown."""
         return {"infection": batch["target"][:, 0], "consolidation": batch["target"][:, 1]}
 
     def prediction(self, batch: SliceBatch) -> dict[str, Tensor]:
-        """What the model says inside the lungs, integers or bool (B, H, W) by name."""
+        """Return what the model predicts inside the lungs, integers or bool (B, H, W) by name."""
         return {name: (p > 0.5)[:, 0] & batch["lung"][:, 0] for name, p in self.segment(batch["x"]).items()}
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
-        """x (B, context, H, W) in network units -> probabilities (B, 1, H, W) by name, outermost region first."""
+        """Return probabilities (B, 1, H, W) by name, outermost region first, for x (B, context, H, W)."""
         raise AssertionError(f"{type(self).__name__} must define segment")
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """x (B, context, H, W) in network units -> the network's deepest features, each slice's mean, (B, C)."""
+        """Return the network's deepest features, the mean over each slice, (B, C), for x (B, context, H, W)."""
         self.network.eval()
-        with pooled_features(self.network) as found:
+        with pooled_features(self.network) as features:
             self.network(x)
-        return torch.cat(found)
+        return torch.cat(features)
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def weights_are_finite(self) -> Tensor:
-        """Whether the weights may be kept: a bool scalar on the device, for which nobody has waited yet."""
+        """Return whether the weights may be kept: a bool scalar on the device, for which the host has not waited."""
         return finite_weights(self.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -87,11 +87,11 @@ class ConsolidationModule(SegmentationModule):
         return self.hparams["supervision"] == "em" or bool((target[1] > 0).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, context, H, W) in network units -> f, the probability of consolidation, float32 (B, 1, H, W)."""
+        """Return f, the probability of consolidation, float32 (B, 1, H, W), for x (B, context, H, W)."""
         return self.network(x).float().sigmoid()
 
     def infected(self, batch: SliceBatch) -> Tensor:
-        """m: the infected region by UNet-1, bool (B, 1, H, W)."""
+        """Return m, the infected region by UNet-1, bool (B, 1, H, W)."""
         self.infection_network.eval()
         return (self.infection_network(batch["x"]).float() > 0) & batch["lung"]
 
@@ -121,13 +121,13 @@ class ConsolidationModule(SegmentationModule):
     # -- E-step, called by callbacks.relabel ---------------------------------------------------------------------------
 
     def prepare_latent(self, num_slices: int, size: int) -> None:
-        """Room for the latent labels and infected regions of a train table of `num_slices` rows, size x size each."""
+        """Make room for latent labels and infected regions of a train table of `num_slices` rows, size x size each."""
         self.latent = MaskStore(num_slices, (size, size), self.device)
         self.located = MaskStore(num_slices, (size, size), self.device)
 
     @torch.no_grad()
     def latent_labels(self, batch: SliceBatch, infected: Tensor) -> Tensor:
-        """y of equation 10 with the current weights, bool (B, 1, H, W); UNet-2 in eval mode, x as it stands."""
+        """Return y of equation 10 by the current weights, bool (B, 1, H, W); UNet-2 in eval mode, x as it stands."""
         was_training = self.network.training
         self.network.eval()
         centre = batch["x"].shape[1] // 2
@@ -175,7 +175,7 @@ class ConsolidationModule(SegmentationModule):
         self.test_metrics |= {f"{name}/hu": hu for name, hu in self.thresholds.picked().items() if not math.isnan(hu)}
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
-        """x (B, context, H, W) -> probabilities (B, 1, H, W) by name, for a new scan.
+        """Return probabilities (B, 1, H, W) by name for x (B, context, H, W) of a new scan.
 
         Consolidation counts inside the infected region only: its probability is 0 elsewhere.
         """

@@ -1,4 +1,4 @@
-"""What a network makes of a slice at its deepest layer, to tell slices like those of the training from others."""
+"""Deepest features of a network, pooled over each slice, to tell slices unlike those of the training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,14 +20,14 @@ def pooled_features(network: Network) -> Iterator[list[Tensor]]:
         A list that grows by a float32 tensor (B, C) with every batch: features averaged over each slice, on the
         network's device.
     """
-    found: list[Tensor] = []
+    features: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
         deepest = output[-1] if isinstance(output, list | tuple) else output
-        found.append(deepest.detach().float().mean((2, 3)))
+        features.append(deepest.detach().float().mean((2, 3)))
 
     handle = network.deepest.register_forward_hook(keep)
     try:
-        yield found
+        yield features
     finally:
         handle.remove()

@@ -55,7 +55,7 @@ class InfectionModule(SegmentationModule):
         return bool((target[0] > 0).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, context, H, W) in network units -> probability of infection, float32 (B, 1, H, W)."""
+        """Return the probability of infection, float32 (B, 1, H, W), for x (B, context, H, W)."""
         return self.network(x).float().sigmoid()
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
@@ -75,5 +75,5 @@ class InfectionModule(SegmentationModule):
         )
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
-        """x (B, context, H, W) -> probabilities (B, 1, H, W) by name, for a new scan."""
+        """Return probabilities (B, 1, H, W) by name for x (B, context, H, W) of a new scan."""
         return {"infection": self(x)}

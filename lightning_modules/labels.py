@@ -1,4 +1,4 @@
-"""Whether a training has anything to learn from: the labels of its scans, looked at before it starts."""
+"""A check that a training has something to learn from: the labels of its scans, before it starts."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ct.refusal import Refusal, Sentence
 
 
 def require_labels(module: Any, data: Any) -> None:
-    """Refuse a training none of whose scans can teach what the module learns, and say how many can.
+    """Refuse a training whose scans cannot teach what the module learns; else say how many can.
 
     Args:
         module: Offers `labels(scans)`, `shows_finding(target)` and `task`.

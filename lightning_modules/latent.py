@@ -35,7 +35,7 @@ class MaskStore:
         self.known[slice_index] = True
 
     def get(self, slice_index: Tensor) -> Tensor:
-        """Bool masks (B, 1, H, W) of rows slice_index (B,); rows never set are empty."""
+        """Return bool masks (B, 1, H, W) of rows slice_index (B,); rows never set are empty."""
         bits = (self._bits[slice_index][:, :, None] & self._powers) > 0
         height, width = self.shape
         return bits.flatten(1)[:, : height * width].view(-1, 1, height, width)
@@ -45,16 +45,16 @@ class MaskStore:
 
         Args:
             rows: int64 (n,), the same on every rank.
-            own: bool (n,), the rows that are this rank's; no two ranks have the same.
+            own: bool (n,), which of them are this rank's; no two ranks own the same row.
         """
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            some, mine = (of_all[start : start + ROWS_AT_ONCE] for of_all in (rows, own))
-            bits = self._bits[some] * mine[:, None]
+            part = slice(start, start + ROWS_AT_ONCE)
+            bits = self._bits[rows[part]] * own[part, None]
             torch.distributed.all_reduce(bits)  # the sum, of which all terms but one are 0
-            self._bits[some] = bits
+            self._bits[rows[part]] = bits
 
     def packed(self) -> Tensor:
-        """All masks as uint8 (n,), compressed: they are mostly empty."""
+        """Return all masks as uint8 (n,), compressed: they are mostly empty."""
         return torch.frombuffer(bytearray(zlib.compress(self._bits.cpu().numpy().tobytes(), 1)), dtype=torch.uint8)
 
     def unpack(self, packed: Tensor) -> None:
@@ -63,5 +63,5 @@ class MaskStore:
         self._bits.copy_(torch.frombuffer(bits, dtype=torch.uint8).view_as(self._bits))
 
     def any(self, slice_index: Tensor) -> Tensor:
-        """Bool (B,): which rows have a pixel set."""
+        """Tell which rows have a pixel set, bool (B,)."""
         return (self._bits[slice_index] > 0).any(1)

@@ -79,7 +79,7 @@ class OpacityModule(SegmentationModule):
         chosen = {"network": as_plain_values(network), "classes": self.classes.plain(), "context": context}
         settings = {"labels": labels, "target": target, "weighting": weighting, "window_hu": window_hu}
         self.save_hyperparameters(chosen | settings, logger=False)
-        self.given = mean_hu, std_hu
+        self.stated_statistics = mean_hu, std_hu
         self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
         self.targets = SoftTargets(self.outputs, noise_model if labels == "soft" else "")
         # Filled from the training set in `setup`, or by a checkpoint.
@@ -90,14 +90,14 @@ class OpacityModule(SegmentationModule):
 
     @property
     def outermost(self) -> str:
-        """What the names of the outermost finding's figures begin with."""
+        """The name with which the figures of the outermost finding begin."""
         return self.classes.findings[0].figures
 
     def setup(self, stage: str) -> None:
         """Refuse a training without labels; take the training set's statistics, where the experiment gives none."""
         super().setup(stage)
         statistics = self.data.statistics(*self.hparams["window_hu"])
-        mean, std = self.given
+        mean, std = self.stated_statistics
         self.hu_mean.fill_(statistics.mean_hu if mean is None else mean)
         self.hu_std.fill_(statistics.std_hu if std is None else std)
         self.class_frequency.copy_(torch.tensor(statistics.group_frequency))
@@ -109,13 +109,13 @@ class OpacityModule(SegmentationModule):
         return bool(np.isin(target[0], self.classes.sought).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, context, H, W), normalised -> probability of every leaf, float32 (B, C, H, W)."""
+        """Return the probability of every leaf, float32 (B, C, H, W), for x (B, context, H, W), normalised."""
         return self.network(x).float().softmax(1)
 
     # -- data, on the device -------------------------------------------------------------------------------------------
 
     def network_input(self, hu: Tensor, lung: Tensor) -> Tensor:
-        """(clipped HU - mean) / std, of the whole slice: paper L3 segments the lungs too."""
+        """Return (clipped HU - mean) / std of the whole slice: paper L3 segments the lungs too."""
         return (hu.float().clamp(*self.hparams["window_hu"]) - self.hu_mean) / self.hu_std
 
     def to_input(self, batch: SliceBatch) -> SliceBatch:
@@ -135,7 +135,7 @@ class OpacityModule(SegmentationModule):
     def moved(  # type: ignore[override]  # of a batch with other targets
         self, hu: Tensor, lung: Tensor, target: Tensor, border: Tensor, votes: Tensor, theta: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """x, lung, target and the label's moments, moved by theta. From outside enters air, not lung, unlabelled."""
+        """Return x, lung, target and the label's moments moved by theta. Air enters, no lung, and it is unlabelled."""
         grid = affine_grid(theta, hu.shape)
         # Filled on the device: a number that is copied there makes the host wait.
         air = self.network_input(torch.full((), AIR_HU, device=hu.device), lung)
@@ -148,7 +148,7 @@ class OpacityModule(SegmentationModule):
         return x, masks[:, 1:].bool(), codes, mean, deviation
 
     def vary(self, batch: SliceBatch) -> Tensor:
-        """The network's training input: x as another scanner would have made it."""
+        """Return the network's training input: x as another scanner would have made it."""
         return vary_acquisition(batch["x"], self.hu_std, self.augmentation, self.generator(stream=1))
 
     # -- training ------------------------------------------------------------------------------------------------------
@@ -160,18 +160,18 @@ class OpacityModule(SegmentationModule):
         logits, label = self.network(self.vary(batch)), batch["target"]
         loss = soft_label_loss(logits, target, label >= 0, self.class_frequency, self.hparams["weighting"])
         with torch.no_grad():  # more than half of the probability, without the probabilities
-            inside, rest = (logits[:, leaves].float().logsumexp(1) for leaves in self._in_and_out())
-        self.log_step(batch, inside > rest, self.opaque(label[:, 0]), loss)
+            inside, outside = (logits[:, leaves].float().logsumexp(1) for leaves in self._in_and_out())
+        self.log_step(batch, inside > outside, self.opaque(label[:, 0]), loss)
         return loss
 
     def opaque(self, leaves: Tensor) -> Tensor:
-        """1 where a leaf belongs to the outermost finding, 0 where not, -1 where unlabelled; same shape and type."""
+        """Return 1 where a leaf belongs to the outermost finding, else 0, -1 where unlabelled; shape and type stay."""
         member = torch.zeros(len(self.classes.leaves), dtype=leaves.dtype, device=leaves.device)
         member[list(self.classes.opacities)] = 1
         return torch.where(leaves < 0, leaves, member[leaves.clamp(min=0).long()])
 
     def _in_and_out(self) -> tuple[list[int], list[int]]:
-        """Indices of the outermost finding's leaves, and of the others."""
+        """Return the indices of the outermost finding's leaves, and those of the others."""
         inside = list(self.classes.opacities)
         return inside, [index for index in self.classes.indices if index not in inside]
 
@@ -196,8 +196,8 @@ class OpacityModule(SegmentationModule):
         confidence, leaf = self.allowed(probability, lung).max(1)
         self.table("groups").update(leaf, label, region, rows)
         self.table("reliability").update(reliability(opacity, opaque, lung & (label >= 0)), rows)
-        right = reliability(confidence, leaf == label, region & (label >= 0))
-        self.table("group_reliability").update(right, rows)
+        bins = reliability(confidence, leaf == label, region & (label >= 0))
+        self.table("group_reliability").update(bins, rows)
         divergence = soft_label_divergence(logits, batch["mean"], self.class_frequency, self.hparams["weighting"])
         valid = label >= 0
         sums = torch.stack([torch.where(valid, divergence.double(), 0).sum((1, 2)), valid.double().sum((1, 2))], 1)
@@ -209,11 +209,11 @@ class OpacityModule(SegmentationModule):
         return summarise_groups(tables, self.data.slice_table(split).described, self.classes)
 
     def region(self, lung: Tensor) -> Tensor:
-        """Where leaves are told apart: the lungs, or everything where a leaf is looked for outside them."""
+        """Return where leaves are told apart: the lungs, or everything where a leaf is looked for outside them."""
         return torch.ones_like(lung) if self.classes.outside else lung
 
     def allowed(self, probability: Tensor, lung: Tensor) -> Tensor:
-        """Probability (B, C, H, W), 0 where a leaf cannot be: inside the lungs (B, H, W), or outside them."""
+        """Set a probability (B, C, H, W) to 0 where its leaf cannot be: inside the lungs (B, H, W), or outside them."""
         if not self.classes.outside:
             return probability
         inside = torch.tensor([leaf.in_lungs for leaf in self.classes.leaves], device=lung.device)
@@ -240,7 +240,7 @@ class OpacityModule(SegmentationModule):
         return {"groups": self.allowed(probability, lung).argmax(1) * self.region(lung), self.outermost: opacity & lung}
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
-        """x (B, context, H, W) -> probabilities (B, 1, H, W): unions of leaves by key, and each leaf as `group_<n>`."""
+        """Return probabilities (B, 1, H, W): of unions of leaves by key, and of each leaf as `group_<n>`."""
         probability = self(x)
         unions = {
             finding.key: probability[:, list(self.classes.indices_of(finding.key))].sum(1, keepdim=True)

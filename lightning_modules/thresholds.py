@@ -15,7 +15,7 @@ SMOOTHING_PX = 1.0
 
 
 def smooth_in_lungs(hu: Tensor, lung: Tensor) -> Tensor:
-    """In-plane Gaussian mean of HU (B, H, W) over lung pixels only, so that the chest wall does not leak in."""
+    """Take the in-plane Gaussian mean of HU (B, H, W) over lung pixels only, lest the chest wall leak in."""
     sigma = torch.full((len(hu),), SMOOTHING_PX, device=hu.device)
     weight = gaussian_blur(lung[:, None].float(), sigma)
     return (gaussian_blur((hu * lung)[:, None], sigma) / weight.clamp(min=1e-3))[:, 0]
@@ -42,12 +42,12 @@ class ThresholdBaselines(nn.Module):
         self.histograms = nn.ModuleList()
 
     def forward(self, hu: Tensor, lung: Tensor) -> dict[str, Tensor]:
-        """hu float (B, H, W), lung bool (B, H, W) -> bool (B, H, W) by name: above the threshold."""
+        """Tell which pixels lie above each threshold, bool (B, H, W) by name; hu is float, lung bool (B, H, W)."""
         above = (hu > PUBLISHED_HU, hu > self.best_hu, smooth_in_lungs(hu, lung) > self.smoothed_hu)
         return dict(zip(self.names, above, strict=True))
 
     def picked(self) -> dict[str, float]:
-        """The threshold in HU by name; NaN where it was never picked."""
+        """Return the thresholds in HU by name; NaN where one was never picked."""
         return dict(zip(self.names, (PUBLISHED_HU, float(self.best_hu), float(self.smoothed_hu)), strict=True))
 
     def reset(self, num_slices: int) -> None:

@@ -1,1 +1,1 @@
-"""What a machine may lack: a user's name, links, locks, a network, somebody who reads what is printed."""
+"""Things that a machine may lack: a user's name, links, locks, a network, somebody who reads what is printed."""

@@ -1,4 +1,4 @@
-"""How every command line ends: what a user or the machine did wrong in one line, what we did wrong in a traceback."""
+"""The end of every command line: one line for what a user or the machine did wrong, a traceback for what we did."""
 
 import errno
 import io
@@ -71,7 +71,7 @@ def _raised_by_us(error: ValueError) -> bool:
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run the main function of a command line and end this process with its exit code.
 
-    Who no longer reads what it prints (`| head`) ends nothing: its work is in files, and it is done to the end.
+    A reader of its output who leaves (`| head`) does not end it: its work is in files, and it is done to the end.
     """
     sys.stdout, sys.stderr = _outliving(sys.stdout), _outliving(sys.stderr)
     with one_line_errors():
@@ -87,16 +87,16 @@ class _Descriptor(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())  # whatever is still to come
-            os.close(nowhere)
+            sink = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(sink, self.fileno())  # whatever is still to come
+            os.close(sink)
             if not isinstance(error, BrokenPipeError):  # without a name, it would be taken for that of a result
                 raise OSError(error.errno, error.strerror, f"/dev/fd/{self.fileno()}") from None
             return len(data)
 
 
 def _outliving(stream: TextIO) -> TextIO:
-    """The stream, but for what happens when its reader leaves."""
+    """Wrap a stream so that writing goes on when its reader leaves."""
     assert isinstance(stream, io.TextIOWrapper)
     written = io.BufferedWriter(_Descriptor(stream.fileno(), "w", closefd=False))
     at_once = stream.line_buffering or stream.write_through

@@ -1,4 +1,4 @@
-"""One process at a time: locks that end with the process that holds them, also where the file system knows none."""
+"""Locks on files that end with the process that holds them, also where the file system knows none."""
 
 import errno
 import fcntl
@@ -34,7 +34,7 @@ class FileLock:
 
     @property
     def descriptors(self) -> list[int]:
-        """What a program that is started must inherit to hold the lock as well."""
+        """The descriptors that a program must inherit to hold the lock as well."""
         return [self.file.fileno()] if self.file else []
 
     def keep_from_children(self) -> None:
@@ -43,7 +43,7 @@ class FileLock:
             os.register_at_fork(after_in_child=self.file.close)
 
     def close(self) -> None:
-        """Let others have it."""
+        """Give the lock back."""
         if self.file:
             self.file.close()
         if self.marker:
@@ -75,7 +75,7 @@ def locked(path: Path, waiting: str = "") -> Iterator[FileLock]:
 
     Args:
         path: See `try_lock`.
-        waiting: What stderr is told where somebody has it.
+        waiting: A sentence for stderr where another process has it.
     """
     lock = try_lock(path)
     if lock is None and waiting:

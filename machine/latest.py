@@ -17,12 +17,12 @@ def mark_latest(run: Path) -> None:
     Raises:
         OSError: Neither can be written.
     """
-    with whole_file(run.with_name(LATEST)) as passing:
-        passing.unlink()
+    with whole_file(run.with_name(LATEST)) as temporary:
+        temporary.unlink()
         try:
-            passing.symlink_to(run.name)
+            temporary.symlink_to(run.name)
         except OSError as error:
-            passing.write_text(f"{run.name}\n", encoding="utf-8")
+            temporary.write_text(f"{run.name}\n", encoding="utf-8")
             _say_no_links(run.parent, error.strerror or type(error).__name__)
 
 
@@ -48,14 +48,14 @@ def through_latest(path: str | Path) -> Path:
 
 
 def followed(argument: str) -> str:
-    """An option of a command line with the path that is its value followed: `--ckpt=runs/x/latest/best.ckpt`."""
+    """Return an option of a command line, such as --ckpt=runs/x/latest/best.ckpt, with `latest` followed."""
     name, sign, value = argument.rpartition("=")
     path = through_latest(value)
     return argument if path == Path(value) else f"{name}{sign}{path}"
 
 
 def latest_run(home: Path) -> Path | None:
-    """The run folder that `latest` in an experiment's folder names, under its own name; None without any."""
+    """Return the run folder that `latest` in an experiment's folder names, under its own name; None without any."""
     place = home / LATEST
     run = home / place.readlink() if place.is_symlink() else through_latest(place)
     return run if run.is_dir() else None

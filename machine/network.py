@@ -1,4 +1,4 @@
-"""W&B without depending on a network: what cannot be sent stays on disk, and nothing waits long for it or fails."""
+"""W&B where the network may fail: what cannot be sent stays on disk, and nothing waits long for it or fails."""
 
 import os
 import shutil
@@ -18,12 +18,12 @@ FINISH_TIMEOUT_S = 300
 
 
 def is_trial() -> bool:
-    """Whether an agent of W&B started this process: its figures are for the server, so it waits, and fails without."""
+    """Tell whether an agent of W&B started this process: its figures are for the server, without which it fails."""
     return "WANDB_SWEEP_ID" in os.environ
 
 
 def bounds() -> dict[str, Any]:
-    """Settings of W&B that bound how long a run waits for the server when it starts and when it ends."""
+    """Return settings of W&B that bound how long a run waits for the server when it starts and when it ends."""
     at_the_end = {"finish_timeout": FINISH_TIMEOUT_S, "finish_timeout_raises": True}
     return {"init_timeout": START_TIMEOUT_S} | ({} if is_trial() else at_the_end)
 
@@ -39,7 +39,7 @@ def started(online: Callable[[], Started], offline: Callable[[], Started], folde
     Raises:
         ValueError: The server cannot be reached from an agent's trial.
     """
-    earlier = set(folder.glob("wandb/run-*"))
+    before = set(folder.glob("wandb/run-*"))
     try:
         return online()
     except Exception as error:  # whatever W&B raises: a wrong key, no route, an answer that is none
@@ -49,7 +49,7 @@ def started(online: Callable[[], Started], offline: Callable[[], Started], folde
                 f"this trial of a sweep cannot reach W&B ({reason}); mend the network or the key"
             ) from error
     wandb.teardown()  # its service still tries, and holds the run's id
-    for empty in set(folder.glob("wandb/run-*")) - earlier:
+    for empty in set(folder.glob("wandb/run-*")) - before:
         shutil.rmtree(empty)  # sent later, it would take the place of what is recorded offline
     print(
         f"W&B did not take this run within {START_TIMEOUT_S} s ({reason}): it is recorded offline for `wandb sync`, in "

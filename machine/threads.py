@@ -1,4 +1,4 @@
-"""How long OpenMP's threads spin while they wait for one another; to be imported before torch, which reads it once.
+"""The time for which OpenMP's threads spin while they wait; to be imported before torch, which reads it once.
 
 By default libgomp's threads spin for milliseconds. Alone on a machine that is fastest; beside other processes each of
 them spins away the time of the very thread that it waits for. How long they spin does not touch what they compute.

@@ -15,25 +15,25 @@ from typing import Any
 def whole_file(path: Path, private: bool = False, alone: bool = False) -> Iterator[Path]:
     """Give a path beside `path` to write to; it takes the place of `path` when the block ends, unless by an error.
 
-    The name ends as `path` does, since some writers go by that, and unless `alone` is no other process's, on this or
-    another machine.
+    Its name ends as that of `path` does, since some writers go by that, and, unless `alone`, no other process has the
+    same, on this or another machine.
 
     Args:
         path: The file to write, in a folder that exists.
         private: Let nobody but the owner read it.
-        alone: No other process writes it: what a killed one left of it is overwritten, and not one more left.
+        alone: No other process writes it: what a killed one left behind is overwritten, so that leftovers do not grow.
 
     Raises:
         OSError: It cannot be written; what was at `path` is still there.
     """
-    passing = path.with_name(f".{'new' if alone else secrets.token_hex(6)}-{path.name}")
+    temporary = path.with_name(f".{'new' if alone else secrets.token_hex(6)}-{path.name}")
     try:
         mode = os.O_TRUNC if alone else os.O_EXCL
-        os.close(os.open(passing, os.O_WRONLY | os.O_CREAT | mode, 0o600 if private else 0o666))
-        yield passing
-        passing.replace(path)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | mode, 0o600 if private else 0o666))
+        yield temporary
+        temporary.replace(path)
     finally:
-        passing.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -49,19 +49,19 @@ def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
         OSError: It cannot be made; what was at `path` is still there.
     """
-    passing, former = (path.with_name(f".{path.name}.{secrets.token_hex(6)}.part") for _ in range(2))
+    temporary, former = (path.with_name(f".{path.name}.{secrets.token_hex(6)}.part") for _ in range(2))
     try:
-        passing.mkdir()
+        temporary.mkdir()
     except OSError as error:  # of the folder around it, not of a name that nobody has seen
         raise OSError(error.errno, error.strerror, str(path.parent)) from None
     try:
-        yield passing
+        yield temporary
         if replace and path.exists():
             path.replace(former)
-        passing.replace(path)
+        temporary.replace(path)
     finally:
-        for rest in (passing, former):
-            shutil.rmtree(rest, ignore_errors=True)
+        for leftover in (temporary, former):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def remove_parts(folder: Path, name: str = "*") -> None:
@@ -77,8 +77,8 @@ def remove_parts(folder: Path, name: str = "*") -> None:
 
 def write_text(text: str, path: Path, alone: bool = False) -> None:
     """Write UTF-8 text, whole or not at all; `alone` as for `whole_file`."""
-    with whole_file(path, alone=alone) as passing:
-        passing.write_text(text, encoding="utf-8")
+    with whole_file(path, alone=alone) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(values: Mapping[str, Any], path: Path, alone: bool = False) -> None:

@@ -291,15 +291,15 @@ def of(*arguments: str) -> Stage1 | None:
 def test_the_stage_1_of_every_experiment(path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     weights = content["model"].get("init_args", {}).get("init_weights")
-    found = of(f"--config={ROOT / 'experiments' / 'base.yaml'}", "--config", str(path), "--stage1_runs=my runs")
+    stage_1 = of(f"--config={ROOT / 'experiments' / 'base.yaml'}", "--config", str(path), "--stage1_runs=my runs")
     if weights is None:
-        assert found is None
+        assert stage_1 is None
         return
-    assert found is not None
-    assert found.weights == Path("my runs", *Path(weights).parts[1:])
-    assert found.config.is_file()
+    assert stage_1 is not None
+    assert stage_1.weights == Path("my runs", *Path(weights).parts[1:])
+    assert stage_1.config.is_file()
     head = path.read_text().splitlines()[1]
-    assert found.config.stem in head
+    assert stage_1.config.stem in head
 
 
 def test_the_last_value_counts_in_whatever_form(tmp_path: Path) -> None:

@@ -59,11 +59,11 @@ def test_ranks_started_side_by_side_are_one_run(launch: object, cohort: Path, tm
     assert callable(launch)
     processes = launch(arguments, environment)
     try:
-        said = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
+        outputs = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)[-4000:]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
     home = tmp_path / "runs" / "smoke_infection"
     (run,) = (path for path in home.iterdir() if not path.is_symlink())
     assert (home / "latest").resolve() == run

@@ -140,11 +140,12 @@ def test_figures_do_not_depend_on_the_number_of_processes(
     evaluated: dict[int, dict[str, Path]], task: str, world_size: int
 ) -> None:
     one, several = evaluated[1][task], evaluated[world_size][task]
-    expected, found = (json.loads((run / "metrics.json").read_text()) for run in (one, several))
+    expected, figures = (json.loads((run / "metrics.json").read_text()) for run in (one, several))
     assert expected["slices"] == 21
-    assert list(found) == list(expected)
+    assert list(figures) == list(expected)
     for key, value in expected.items():
-        assert found[key] == (value if isinstance(value, int) or value is None else pytest.approx(value, **FLOATS)), key
+        exact = isinstance(value, int) or value is None
+        assert figures[key] == (value if exact else pytest.approx(value, **FLOATS)), key
     scans = [pd.read_csv(run / "scans.csv") for run in (one, several)]
     counts = [name for name in scans[0] if name.endswith(("_tp", "_fp", "_fn", "_tn"))] + ["scan_id", "slices"]
     assert len(counts) >= 6
@@ -181,12 +182,12 @@ def test_the_training_set_is_described_once_and_whole(
     checkpoint = place / f"fit_{world_size}" / "em" / "best.ckpt"
     data = InfectionData(str(awkward_cohort), str(place / "prepared"), size=32, weakly_labelled=True)
     alone = describe(SimpleNamespace(datamodule=data, progress_bar_callback=None), load_module(checkpoint))
-    found = training_set_of(read_checkpoint(checkpoint))
+    described = training_set_of(read_checkpoint(checkpoint))
     assert alone is not None
-    assert found is not None
-    assert (found.scans, found.slices) == (alone.scans, alone.slices)
-    np.testing.assert_array_equal(found.lung_histogram, alone.lung_histogram)
-    np.testing.assert_allclose(found.feature_mean, alone.feature_mean, rtol=1e-4, atol=1e-5)
+    assert described is not None
+    assert (described.scans, described.slices) == (alone.scans, alone.slices)
+    np.testing.assert_array_equal(described.lung_histogram, alone.lung_histogram)
+    np.testing.assert_allclose(described.feature_mean, alone.feature_mean, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

@@ -71,14 +71,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def write(path: Path, parameters: dict[str, object], **others: object) -> Path:
-    said = {
+    content = {
         "program": str(path.parent / "program.py"),
         "method": "grid",
         "metric": {"name": "test/dice", "goal": "maximize"},
         "parameters": parameters,
         "command": ["${interpreter}", "${program}", "${args}"],
     }
-    path.write_text(yaml.safe_dump(said | others, sort_keys=False))
+    path.write_text(yaml.safe_dump(content | others, sort_keys=False))
     return path
 
 
@@ -121,12 +121,12 @@ def test_every_point_becomes_a_row_and_a_failed_one_is_passed_over(
     folder = file.parent / "runs" / "sweeps" / "small"
     assert (folder / "parameters.png").stat().st_size > 5000
     assert (folder / "parameters.pdf").stat().st_size > 1000
-    said = capsys.readouterr()
-    assert "4 of 6 trials finished" in said.out
-    assert "best by test/dice: x 1, model.flag True (0.1000); it was chosen on test scans" in said.out
-    assert said.err.startswith(f"warning: {file}: the metric test/dice is a figure of the test scans")
+    output = capsys.readouterr()
+    assert "4 of 6 trials finished" in output.out
+    assert "best by test/dice: x 1, model.flag True (0.1000); it was chosen on test scans" in output.out
+    assert output.err.startswith(f"warning: {file}: the metric test/dice is a figure of the test scans")
     assert list(table["best_by"]) == ["test/dice", "", "", "", "", ""]  # of equal ones the first
-    assert "x 13, model.flag True: failed: exit code 2, error: x is 13; expected another number" in said.err
+    assert "x 13, model.flag True: failed: exit code 2, error: x is 13; expected another number" in output.err
 
 
 def test_the_same_command_runs_only_what_is_not_finished(file: Path) -> None:
@@ -189,9 +189,9 @@ def test_a_finished_sweep_names_its_best_trial_by_validation(
 ) -> None:
     write(file, {"x": {"values": [1, 13, 3, 2]}}, metric={"name": "val/dice", "goal": goal})
     assert sweep.main([str(file), f"--runs={file.parent / 'runs'}"]) == 0
-    said = capsys.readouterr()
-    assert f"best by val/dice: x {best} ({best}.0000)\n" in said.out
-    assert "warning" not in said.err
+    output = capsys.readouterr()
+    assert f"best by val/dice: x {best} ({best}.0000)\n" in output.out
+    assert "warning" not in output.err
     assert read(file).set_index("x")["best_by"].to_dict() == {1: "", 13: "", 3: "", 2: ""} | {best: "val/dice"}
 
 
@@ -284,15 +284,15 @@ def end_with(arguments: list[str]) -> None:
 
 def trials_of(file: Path) -> list[int]:
     """The processes of this sweep's trials that are still there."""
-    found = []
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            said = (folder / "cmdline").read_bytes()
+            command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if str(file.parent / "program.py").encode() in said:
-            found.append(int(folder.name))
-    return found
+        if str(file.parent / "program.py").encode() in command:
+            processes.append(int(folder.name))
+    return processes
 
 
 def wait_until_free(folder: Path) -> None:

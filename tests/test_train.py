@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from harness import EXPERIMENTS, ROOT, experiment_args
+from harness import EXPERIMENTS, ROOT, errors_of, experiment_args, refused
 from pytorch_lightning.accelerators import CUDAAccelerator
 from sklearn.metrics import f1_score, recall_score
 
@@ -28,16 +28,8 @@ INFECTION_LOSSES = [0.922925, 0.929374, 0.956524]
 
 
 def test_run_folder_holds_what_the_design_promises(em_run: Path) -> None:
-    for name in (
-        "config.yaml",
-        "best.ckpt",
-        "last.ckpt",
-        "metrics.csv",
-        "metrics.json",
-        "scans.csv",
-        "verdicts.csv",
-        "figures/overlays.png",
-    ):
+    tables = ("config.yaml", "metrics.csv", "metrics.json", "scans.csv", "verdicts.csv")
+    for name in (*tables, "best.ckpt", "last.ckpt", "figures/overlays.png"):
         assert (em_run / name).stat().st_size > 0, name
     assert list((em_run / "wandb").glob("offline-run-*"))
     assert (em_run.parent / "latest").resolve() == em_run
@@ -85,18 +77,8 @@ def module_precision(run: Path) -> str:
 def test_course_of_training_is_logged(em_run: Path) -> None:
     with (em_run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for key in (
-        "train/dice",
-        "train/iou",
-        "train/relative_volume",
-        "train/loss_epoch",
-        "val/dice",
-        "val/iou",
-        "val/relative_volume",
-        "e_step/labelled",
-        "e_step/changed",
-        "e_step/seconds",
-    ):
+    figures = [f"{split}/{figure}" for split in ("train", "val") for figure in ("dice", "iou", "relative_volume")]
+    for key in (*figures, "train/loss_epoch", "e_step/labelled", "e_step/changed", "e_step/seconds"):
         epochs = {row["epoch"] for row in rows if row[key]}
         assert epochs == {"0", "1"}, key
 
@@ -178,13 +160,8 @@ def test_same_seed_same_weights(cohort: Path, work: Path, infection_run: Path, t
 def test_two_processes_evaluate_every_slice_once(
     cohort: Path, work: Path, infection_run: Path, tmp_path: Path, stage: str
 ) -> None:
-    more = [
-        f"--runs={tmp_path}",
-        "--trainer.devices=2",
-        "--trainer.strategy=ddp",
-        "--trainer.accelerator=cpu",
-        "--trainer.max_epochs=1",
-    ]
+    more = [f"--runs={tmp_path}", "--trainer.max_epochs=1"]
+    more += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
     if stage == "smoke":
         more.append(f"--model.init_weights={infection_run / 'best.ckpt'}")
     command = [sys.executable, str(ROOT / "train.py"), "fit", *experiment_args(stage, cohort, work, *more)]
@@ -218,13 +195,6 @@ def test_experiment_files_parse_against_the_real_signatures(path: Path, capsys: 
 
 
 # -- what a user does wrong: one line, exit code 2 ---------------------------------------------------------------------
-
-
-def refused(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    assert stop.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_missing_stage_1(cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -281,10 +251,7 @@ def test_missing_file_in_cohort(work: Path, tmp_path: Path, capsys: pytest.Captu
     cohort = write_cohort(tmp_path / "cohort", 0, True, None, 1)
     (cohort.parent / "images" / "A002.nii.gz").unlink()
     args = ["fit", *experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path / 'runs'}")]
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    assert stop.value.code == 2
-    message = capsys.readouterr().err
+    message = errors_of(capsys, args)
     assert "error: " in message
     assert "A002.nii.gz" in message
     assert not (tmp_path / "runs" / "smoke_infection" / "latest").exists()
@@ -345,12 +312,9 @@ def test_a_wrong_option_is_one_line(
     option: str, cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}", option)
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *args])
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert said.splitlines()[-1] == f"error: {WRONG_OPTIONS[option].format(here=Path.cwd())}"
-    assert not re.search("usage|Traceback|Parser key", said)
+    output = errors_of(capsys, ["fit", *args])
+    assert output.splitlines()[-1] == f"error: {WRONG_OPTIONS[option].format(here=Path.cwd())}"
+    assert not re.search("usage|Traceback|Parser key", output)
     assert not list(tmp_path.iterdir())
 
 

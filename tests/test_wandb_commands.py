@@ -65,19 +65,19 @@ def test_a_sweep_is_handed_over_and_worked_for(tmp_path: Path) -> None:
     sweep = {"program": "launch.py", "method": "grid", "parameters": {"x": {"values": [1]}}, "project": "ground-glass"}
     path.write_text(yaml.safe_dump(sweep | {"metric": {"name": "val/dice", "goal": "maximize"}}))
     with serving(SweepServer([])) as server:
-        said = call_wandb(server, tmp_path, [path], "evaluation.sweeps.server_sweep")
+        output = call_wandb(server, tmp_path, [path], "evaluation.sweeps.server_sweep")
     assert yaml.safe_load(server.sweep) == yaml.safe_load(path.read_text())
-    assert f"Create sweep with ID: {SWEEP}" in said
-    assert "Starting wandb agent" in said
+    assert f"Create sweep with ID: {SWEEP}" in output
+    assert "Starting wandb agent" in output
 
 
 @pytest.mark.parametrize("more", [[], DDP], ids=["one device", "DDP"])
 def test_an_agent_runs_trials(more: list[str], cohort: Path, tmp_path: Path) -> None:
     with serving(SweepServer(TRIALS)) as server:
-        said = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, *more))
+        output = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, *more))
     home = tmp_path / "runs" / "smoke_infection"
     folders = sorted(path for path in home.iterdir() if not path.is_symlink())
-    assert len(folders) == len(TRIALS), said[-3000:]
+    assert len(folders) == len(TRIALS), output[-3000:]
     for number, (trial, folder) in enumerate(zip(TRIALS, folders, strict=True), 1):
         run_id = f"trial{number}"
         config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -121,9 +121,9 @@ def test_a_stop_from_the_agent_ends_every_rank(cohort: Path, tmp_path: Path) -> 
 
     trials = [{"optimizer.lr": 1e-3}] * STOPS
     with serving(SweepServer(trials, stop)) as server:
-        said = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, "--trainer.max_epochs=100000", *DDP))
+        output = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, "--trainer.max_epochs=100000", *DDP))
     print(pd.Series(server.seconds_to_stop).round(2).to_string())
-    assert len(server.seconds_to_stop) == STOPS, said[-3000:]
+    assert len(server.seconds_to_stop) == STOPS, output[-3000:]
     assert max(server.seconds_to_stop.values()) < SOON_S
     assert not [run_id for run_id in server.seconds_to_stop if ranks_of(run_id)]
     assert asked, "none was stopped while it trained"
@@ -133,13 +133,13 @@ def test_trials_on_an_empty_box_train_stage_1_once(cohort: Path, tmp_path: Path)
     trials = [{"model.prior.k2": 0.5, "data.batch_size": 4}, {"model.prior.k2": 1.0, "data.batch_size": 8}]
     more = [f"--stage1_runs={tmp_path / 'runs'}", "--trainer.max_epochs=1"]
     with serving(SweepServer(trials)) as server:
-        said = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, *more, experiment="smoke"))
+        output = run_agent(server, sweep_file(tmp_path / "sweep.yaml", cohort, *more, experiment="smoke"))
     (stage_1,) = (path for path in (tmp_path / "runs" / "smoke_infection").glob("2*"))
     config = yaml.safe_load((stage_1 / "config.yaml").read_text())
     assert value_of(config, "data.batch_size") == 8, "as its own file says, not as the first trial does"
     assert value_of(config, "trainer.max_epochs") == 1
     trained = [path for path in (tmp_path / "runs" / "smoke").glob("2*/metrics.json")]
-    assert len(trained) == 2, said[-3000:]
+    assert len(trained) == 2, output[-3000:]
     of_stage_1 = set(server.exit_codes) - {"trial1", "trial2"}
     assert len(of_stage_1) == 1, "a run of its own"
     assert all(codes == [0] for codes in server.exit_codes.values())
@@ -172,8 +172,8 @@ def test_a_trial_that_fails_says_why_in_its_run(
         options = [f"--stage1_runs={tmp_path / 'Zelda'}"]
     with serving(SweepServer([{"optimizer.lr": 1e-3}])) as server:
         file = sweep_file(tmp_path / "sweep.yaml", cohort, *options, experiment=experiment)
-        said = run_agent(server, file)
-    assert server.exit_codes["trial1"] == [1], said[-3000:]
+        output = run_agent(server, file)
+    assert server.exit_codes["trial1"] == [1], output[-3000:]
     assert fragment in server.summary["trial1"]["error"]
     assert "\n" not in server.summary["trial1"]["error"]
     for secret in ("Zelda", str(tmp_path)):
@@ -187,9 +187,9 @@ def test_wandb_sync_later_sends_the_same_run(cohort: Path, tmp_path: Path) -> No
     (offline,) = (run / "wandb").glob("offline-run-*")
     course = pd.read_csv(run / "metrics.csv")
     with serving(SweepServer([])) as server:
-        said = call_wandb(server, tmp_path, ["sync", offline])
+        output = call_wandb(server, tmp_path, ["sync", offline])
     ((run_id, rows),) = server.history.items()
-    assert run_id == (run / ".run").read_text(), said
+    assert run_id == (run / ".run").read_text(), output
     assert server.exit_codes[run_id] == [0]
     for key in ("val/dice", "train/loss"):
         sent = [row[key] for row in rows if key in row]

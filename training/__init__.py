@@ -1,1 +1,1 @@
-"""What surrounds a run: its folder, its checkpoints, its options, its place among ranks."""
+"""The surroundings of a run: its folder, its checkpoints, its options, its place among ranks."""

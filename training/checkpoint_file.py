@@ -1,4 +1,4 @@
-"""A checkpoint as a file: written whole or not at all, its checksum inside, read without running any code in it."""
+"""Checkpoint files: written whole or not at all, with their checksum inside, read without running any code in them."""
 
 import hashlib
 import io
@@ -44,7 +44,7 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
     torch.save(checkpoint, buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, alone=True) as passing, passing.open("wb") as file:
+        with whole_file(path, alone=True) as temporary, temporary.open("wb") as file:
             file.write(sealed(buffer.getvalue()))
             file.flush()
             os.fsync(file.fileno())  # or a crash of the machine could leave the new name with empty bytes
@@ -90,9 +90,9 @@ def load_checkpoint_file(path: Path, map_location: Any = "cpu") -> dict[str, Any
 
 
 def finite_weights(state: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Whether the weights and running statistics of all networks are finite: a scalar where they are, no wait for it.
+    """Return whether the weights and running statistics of all networks are finite, as a scalar on their device.
 
-    What is no network's may be undefined, such as thresholds that were never picked.
+    Other values may be undefined, such as thresholds that were never picked. The host does not wait for the device.
 
     Args:
         state: A module's state; its networks are the attributes `network` and `<name>_network`.
@@ -102,7 +102,7 @@ def finite_weights(state: Mapping[str, torch.Tensor]) -> torch.Tensor:
 
 
 def newest_whole(paths: list[Path]) -> Path | None:
-    """The first file that is whole, with a warning for each before it that is not.
+    """Return the first file that is whole, with a warning for each before it that is not.
 
     Args:
         paths: Newest first; what does not exist is passed over.
@@ -129,7 +129,7 @@ def newest_whole(paths: list[Path]) -> Path | None:
 
 
 def sealed(zipped: bytes) -> bytes:
-    """A zip file without a comment -> the same with its checksum as comment."""
+    """Return a zip file without a comment with its checksum as comment."""
     assert zipped[-END_OF_ZIP_BYTES:].startswith(END_OF_ZIP)
     digest = hashlib.sha256(zipped).hexdigest().encode()
     return zipped[:-2] + COMMENT.to_bytes(2, "little") + LABEL + digest

@@ -1,4 +1,4 @@
-"""Objects as plain values, class_path and init_args, the way experiments choose them and checkpoints keep them.
+"""Plain values for objects, class_path and init_args, as experiments choose them and checkpoints keep them.
 
 A checkpoint comes from anywhere, and to import a module is to run it. So what a checkpoint names is imported only from
 the rooms that hold such classes, or from modules that the user has named.
@@ -57,11 +57,11 @@ def as_plain_values(chosen: object) -> dict[str, Any]:
     return {"class_path": class_path, "init_args": _lasting(kind, arguments)}
 
 
-def class_of(described: Any, base: type[T], modules: Sequence[str], path: Path) -> "partial[T]":
+def class_of(description: Any, base: type[T], modules: Sequence[str], path: Path) -> "partial[T]":
     """Find the class that a checkpoint names, and bind the arguments that it names too.
 
     Args:
-        described: As from `as_plain_values`, but from a file that nobody has looked at.
+        description: As from `as_plain_values`, but from a file that nobody has looked at.
         base: What the class must derive from.
         modules: Modules that the user has named, from which it may come beside `ROOMS`.
         path: The checkpoint.
@@ -73,7 +73,7 @@ def class_of(described: Any, base: type[T], modules: Sequence[str], path: Path) 
         Refusal: It is from elsewhere, which is found out before anything is imported; it is not there, of another kind,
             or has arguments that are no plain values.
     """
-    class_path, arguments = _checked(described, path)
+    class_path, arguments = _checked(description, path)
     module, _, name = class_path.rpartition(".")
     if not any(module == allowed or module.startswith(f"{allowed}.") for allowed in (*ROOMS, *modules)):
         raise Refusal(
@@ -114,9 +114,9 @@ def class_of(described: Any, base: type[T], modules: Sequence[str], path: Path) 
     return partial(kind, **_lasting(kind, arguments))
 
 
-def _checked(described: Any, path: Path) -> tuple[str, dict[str, Any]]:
-    """The class_path and the init_args, if they are what they should be."""
-    fields = described if isinstance(described, Mapping) else {}
+def _checked(description: Any, path: Path) -> tuple[str, dict[str, Any]]:
+    """Return class_path and init_args, or refuse what is neither."""
+    fields = description if isinstance(description, Mapping) else {}
     class_path, arguments = fields.get("class_path"), fields.get("init_args", {})
     if (
         not isinstance(class_path, str)
@@ -124,9 +124,9 @@ def _checked(described: Any, path: Path) -> tuple[str, dict[str, Any]]:
         or not all(map(str.isidentifier, class_path.split(".")))
     ):
         raise Refusal(
-            "{path} names {described} where a class is expected, such as networks.unet.UNet; use a best.ckpt of a run",
+            "{path} names {name} where a class is expected, such as networks.unet.UNet; use a best.ckpt of a run",
             path=path,
-            described=str(class_path if isinstance(class_path, str) else described)[:80],
+            name=str(class_path if isinstance(class_path, str) else description)[:80],
         )
     plain = isinstance(arguments, Mapping) and all(isinstance(name, str) for name in arguments)
     wrong = [name for name, value in arguments.items() if not _is_plain(value)] if plain else ["init_args"]
@@ -141,7 +141,7 @@ def _checked(described: Any, path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _lasting(kind: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that still count where the weights come from a checkpoint."""
+    """Return the arguments that still count where the weights come from a checkpoint."""
     return {name: value for name, value in arguments.items() if name not in getattr(kind, "starts_from", ())}
 
 

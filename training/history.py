@@ -38,7 +38,7 @@ class History(Logger):
         return str(self.folder)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml has them."""
+        """Do nothing: config.yaml has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -52,10 +52,10 @@ class History(Logger):
             self._write([*self.rows(), row])
 
     def rows(self) -> list[Row]:
-        """What was logged so far, as text."""
+        """Return what was logged so far, as text."""
         text = self.path.read_bytes().decode() if self.path.is_file() else ""
-        whole = io.StringIO(text[: text.rfind("\n") + 1], newline="")  # a crash of the machine may cut the last line
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(whole)]
+        lines = io.StringIO(text[: text.rfind("\n") + 1], newline="")  # a crash of the machine may cut the last one
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines)]
 
     def keep_before(self, step: int) -> list[Row]:
         """Forget what was logged at `step` or later, and return the rest."""
@@ -68,7 +68,7 @@ class History(Logger):
 
     def _write(self, rows: list[Row]) -> None:
         self._columns = sorted(set().union(*rows))
-        with whole_file(self.path, alone=True) as passing, passing.open("w", newline="") as file:
+        with whole_file(self.path, alone=True) as temporary, temporary.open("w", newline="") as file:
             file.write(",".join(self._columns) + "\r\n" + _text(rows, self._columns))
 
 

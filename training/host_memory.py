@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, so that the next step or scan need not fetch it from the system."""
+"""The allocator's settings: freed memory stays with the process, for the next step or scan, instead of the system."""
 
 import ctypes
 import sys
@@ -9,7 +9,7 @@ DEFAULTS = {M_MMAP_MAX: 65_536, M_TRIM_THRESHOLD: 128 * 1024}
 
 
 def keep_freed_memory(keep: bool = True) -> None:
-    """Tell glibc to keep what is freed; on other systems nothing happens.
+    """Tell glibc to keep freed memory; on other systems nothing happens.
 
     By default every tensor above 32 MB is mapped anew and given back when it is freed, and the system clears each of
     its pages again: a third of a training step on a CPU, a seventh of a new scan. The price is that what was needed

@@ -1,4 +1,4 @@
-"""The parser of train.py: what is wrong with an option is one line, with the nearest option or value that there is."""
+"""The parser of train.py: one line says what is wrong with an option, and names the nearest option or value."""
 
 import dataclasses
 import difflib
@@ -67,11 +67,11 @@ def refusals(of: str) -> Iterator[None]:
 
 
 def sentence(message: str, options: Iterable[str]) -> str:
-    """What jsonargparse says of an option, as one sentence.
+    """Return what jsonargparse says of an option as one sentence.
 
     Args:
         message: Its words.
-        options: The options that there are, but for those of classes of the user's choice.
+        options: All options, but for those of classes of the user's choice.
     """
     reasons = [match for pattern in (UNKNOWN, WRONG) if (match := pattern.search(message))]
     if reasons:  # of several types that an option may have, the first is the one that is meant
@@ -79,8 +79,8 @@ def sentence(message: str, options: Iterable[str]) -> str:
         return (_unknown if first.re is UNKNOWN else _wrong)(first, message, list(options))
     if (reason := NO_CLASS.search(message)) and (refused := _no_class(reason, message)):
         return refused
-    if several := list(SEVERAL.finditer(message)):
-        return _wrong(several[-1], message, [])
+    if alternatives := list(SEVERAL.finditer(message)):
+        return _wrong(alternatives[-1], message, [])
     return KEY.sub(r"--\1", " ".join(message.split()))
 
 
@@ -89,19 +89,19 @@ def _unknown(reason: re.Match[str], message: str, options: list[str]) -> str:
     # What is called later, as a network is, is named after the reason, on the same line.
     if classes := CLASS.findall(message[: reason.end()] + message[reason.end() :].partition("\n")[0]):
         place = ".".join(KEY.findall(before))
-        near = [f"{place}.{each}" for each in _nearest(name, _arguments(_imported(classes[-1])))]
+        matches = [f"{place}.{match}" for match in _nearest(name, _arguments(_imported(classes[-1])))]
         name = f"{place}.{name}"
     else:
-        near = _nearest(name, options) or _nearest(name.partition(".")[0], options)
-    return f"there is no option --{name}; {f'did you mean --{near[0]}?' if near else WHERE_THEY_STAND}"
+        matches = _nearest(name, options) or _nearest(name.partition(".")[0], options)
+    return f"there is no option --{name}; {f'did you mean --{matches[0]}?' if matches else WHERE_THEY_STAND}"
 
 
 def _arguments(kind: Any) -> Iterator[str]:
-    """The names of a class's arguments, and those of the classes that these are by default."""
+    """Yield the names of a class's arguments, and those of the classes that these are by default."""
     for name, argument in inspect.signature(kind).parameters.items():
         yield name
         if default := _class_by_default(argument):
-            yield from (f"{name}.{below}" for below in inspect.signature(default).parameters)
+            yield from (f"{name}.{nested}" for nested in inspect.signature(default).parameters)
 
 
 def _class_by_default(argument: inspect.Parameter) -> type | None:
@@ -131,22 +131,24 @@ def _wrong(reason: re.Match[str], message: str, options: list[str]) -> str:
     kinds = re.findall(r"<class '([^']+)'>", expected)
     choices = re.findall(r"'([^']*)'", "".join(re.findall(r"Literal\[.*?\]", expected)))
     words = ["null" if kind == "NoneType" else kind.rpartition(".")[2] for kind in kinds] + choices
-    near = _nearest(value, choices or [below for kind in kinds for below in _names_below(kind)])
-    return f"--{name} is {value!r}; expected {' or '.join(words)}{f'; did you mean {near[0]}?' if near else ''}"
+    matches = _nearest(value, choices or [name for kind in kinds for name in _names_below(kind)])
+    hint = f"; did you mean {matches[0]}?" if matches else ""
+    return f"--{name} is {value!r}; expected {' or '.join(words)}{hint}"
 
 
 def _nearest(name: str, names: Iterable[str]) -> list[str]:
     names = list(names)
-    return [each for each in names if each.endswith(f".{name}")] + difflib.get_close_matches(name, names, 1)
+    nested = [option for option in names if option.endswith(f".{name}")]
+    return nested + difflib.get_close_matches(name, names, 1)
 
 
 def _names_below(class_path: str) -> list[str]:
-    """The names of the classes derived from a class, any of which an option takes."""
+    """Return the names of the classes derived from a class, any of which an option takes."""
     kind = _imported(class_path)
-    below = list(kind.__subclasses__()) if inspect.isclass(kind) and "." in class_path else []
-    for each in below:
-        below += each.__subclasses__()
-    return [each.__name__ for each in below]
+    subclasses = list(kind.__subclasses__()) if inspect.isclass(kind) and "." in class_path else []
+    for subclass in subclasses:  # which grows by their own
+        subclasses += subclass.__subclasses__()
+    return [subclass.__name__ for subclass in subclasses]
 
 
 def _imported(path: str) -> Any:

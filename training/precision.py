@@ -6,7 +6,7 @@ import torch
 
 
 def fastest_precision() -> Literal["bf16-mixed", "32-true"]:
-    """bf16-mixed on CUDA from Ampere on and on CPUs with AMX or AVX-512 BF16 instructions, 32-true elsewhere.
+    """Return bf16-mixed on CUDA from Ampere on and on CPUs with AMX or AVX-512 BF16, 32-true elsewhere.
 
     bf16 keeps float32's range, so no loss scaling is needed; on a CPU without these instructions it is emulated and
     slower than float32.

@@ -1,4 +1,4 @@
-"""The run folder: which one a training uses, whose it is while it lives, and when it becomes the latest."""
+"""The run folder: which one a training uses, which process owns it, and when it becomes the latest."""
 
 import errno
 import json
@@ -58,7 +58,7 @@ _stores: list[Any] = []  # rank 0 serves the others for as long as its store liv
 
 
 def open_run(runs: str | Path, experiment: str, config: str, *, fresh: bool) -> Run:
-    """The newest unfinished run of the same configuration that no process works on, or a new one with config.yaml.
+    """Return the newest unfinished run of the configuration that no process works on, or a new one with config.yaml.
 
     Args:
         runs: Folder of all runs.
@@ -111,7 +111,7 @@ def mark_finished(folder: Path) -> None:
 
 
 def close_run() -> None:
-    """Let others have the folder, and this process make another run."""
+    """Give the folder back, so that others may use it and this process make another run."""
     while _open:
         lock = _open.pop().lock
         assert lock is not None
@@ -149,21 +149,21 @@ def _unfinished(home: Path, config: str) -> Run | None:
 
 
 def _new(home: Path, config: str) -> Run:
-    """A folder with its id and config.yaml, whole or not at all."""
+    """Make a folder with its id and config.yaml, whole or not at all."""
     home.mkdir(parents=True, exist_ok=True)
     moment = datetime.now()
     while True:
         folder = home / moment.strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]
         try:
-            with whole_folder(folder) as passing:
-                (passing / OWNER).write_text(secrets.token_hex(4))
-                (passing / "config.yaml").write_text(config)
+            with whole_folder(folder) as temporary:
+                (temporary / OWNER).write_text(secrets.token_hex(4))
+                (temporary / "config.yaml").write_text(config)
                 number = 1 + max(map(_number, _runs(home)), default=0)
-                write_json({"number": number, "finished": False}, passing / STATE)
+                write_json({"number": number, "finished": False}, temporary / STATE)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            # Another process made one of this very millisecond, or the clock went back to it, or stands still.
+            # Another process made a folder in this very millisecond, or the clock went back to it, or stands still.
             moment += timedelta(milliseconds=1)
             continue
         lock = _lock(folder)
@@ -182,12 +182,12 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _number(folder: Path) -> int:
-    """Later runs of an experiment have higher numbers; 0 for runs that are older than this rule."""
+    """Return the number of a run among those of its experiment, which rises; 0 for runs that are older than it."""
     return int(_state(folder).get("number", 0))
 
 
 def _finished(folder: Path) -> bool:
-    """Tested, and marked as the latest: a kill between the two leaves a run to finish."""
+    """Tell whether a run was tested and marked as the latest: a kill between the two leaves it to be finished."""
     return bool(_state(folder).get("finished", (folder / "metrics.json").is_file()))
 
 
@@ -196,7 +196,7 @@ def _same(folder: Path, config: str) -> bool:
 
 
 def _lock(folder: Path) -> FileLock | None:
-    """The folder's lock, or None where another process has it."""
+    """Return the folder's lock, or None where another process has it."""
     lock = try_lock(folder / OWNER)
     if lock is not None:
         lock.keep_from_children()  # loader workers outlive a killed trainer by seconds

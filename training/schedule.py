@@ -34,10 +34,10 @@ def link_schedule(parser: LightningArgumentParser) -> None:
 
     def as_the_training(epochs: int | None, schedule: Any) -> int | None:
         for length in LENGTHS:
-            given = schedule.get(f"init_args.{length}") if schedule else None
-            if given not in (None, epochs):
+            value = schedule.get(f"init_args.{length}") if schedule else None
+            if value not in (None, epochs):
                 rank_zero_warn(
-                    f"lr_scheduler.{length} is {given}, but a schedule is as long as the training, {epochs} epochs: "
+                    f"lr_scheduler.{length} is {value}, but a schedule is as long as the training, {epochs} epochs: "
                     "set trainer.max_epochs"
                 )
         return epochs

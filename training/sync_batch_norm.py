@@ -42,15 +42,15 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         momentum = self.momentum or 0.0
-        for buffer, seen in ((self.running_mean, mean), (self.running_var, variance)):
-            assert buffer is not None
-            buffer.lerp_(seen, momentum)
+        for running, of_batch in ((self.running_mean, mean), (self.running_var, variance)):
+            assert running is not None
+            running.lerp_(of_batch, momentum)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
 
 
 def _summed(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (C,), over all ranks."""
+    """Sum (B, C, H, W) over all but the channels and over all ranks: (C,)."""
     total: Tensor = _SumOverRanks.apply(x.sum((0, 2, 3)))
     return total
 

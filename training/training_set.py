@@ -1,4 +1,4 @@
-"""What a model was trained on, in numbers that a new scan can be held against."""
+"""A description of a model's training set in numbers that a new scan can be compared with."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class TrainingSet:
     ) -> TrainingSet:
         """Describe the training set.
 
-        Distances are quantiles of what is left out: a fifth of the patients is held against the rest, five times. With
-        a single patient all slices are held against themselves, which makes them look nearer than they are.
+        Distances are of patients held out: a fifth of them is compared with the others, five times. With a single
+        patient all slices are compared with themselves, which makes them look nearer than they are.
 
         Args:
             histograms: int64 (N, bins), `lung_histogram` of every slice.
@@ -58,20 +58,23 @@ class TrainingSet:
             scan: (N,), which scan it is of.
             patient: (N,), which patient.
         """
-        counts, seen = histograms.astype(np.float64), features.astype(np.float64)
+        counts, samples = histograms.astype(np.float64), features.astype(np.float64)
         fold = np.unique(patient, return_inverse=True)[1] % FOLDS
         distances = []
         for number in np.unique(fold):
-            known = fold != number if len(np.unique(fold)) > 1 else fold == number
-            rest = cls._without_distances(counts[known], seen[known], scan[known])
+            held_out = fold == number
+            others = held_out if held_out.all() else ~held_out
+            reference = cls._without_distances(counts[others], samples[others], scan[others])
             # One solution for all slices of the fold: for one scan at a time it takes as long.
-            squared = np.full(len(seen), np.nan)
-            squared[fold == number] = rest._squared_distances(seen[fold == number])
-            for name in np.unique(scan[fold == number]):
-                own = (fold == number) & (scan == name)
-                distances.append((rest.hu_distance(counts[own].sum(0)), float(np.sqrt(squared[own].mean()))))
-        hu, of_features = np.quantile(distances, QUANTILES, axis=0).T
-        return replace(cls._without_distances(counts, seen, scan), hu_distances=hu, feature_distances=of_features)
+            squared = np.full(len(samples), np.nan)
+            squared[held_out] = reference._squared_distances(samples[held_out])
+            for name in np.unique(scan[held_out]):
+                slices = held_out & (scan == name)
+                hu_distance = reference.hu_distance(counts[slices].sum(0))
+                distances.append((hu_distance, float(np.sqrt(squared[slices].mean()))))
+        hu_distances, feature_distances = np.quantile(distances, QUANTILES, axis=0).T
+        described = cls._without_distances(counts, samples, scan)
+        return replace(described, hu_distances=hu_distances, feature_distances=feature_distances)
 
     @classmethod
     def _without_distances(cls, histograms: FloatArray, features: FloatArray, scan: npt.NDArray[Any]) -> TrainingSet:
@@ -79,23 +82,23 @@ class TrainingSet:
         per_scan = np.zeros((len(names), histograms.shape[1]))
         np.add.at(per_scan, number, histograms)
         share = (per_scan / np.maximum(per_scan.sum(1, keepdims=True), 1)).mean(0)
-        nothing = np.full(len(QUANTILES), np.nan)
-        return cls(len(names), len(features), share, features.mean(0), shrunk_covariance(features), nothing, nothing)
+        unknown = np.full(len(QUANTILES), np.nan)
+        return cls(len(names), len(features), share, features.mean(0), shrunk_covariance(features), unknown, unknown)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingSet:
         """Rebuild from `to_dict`, whose arrays may have become anything that numpy reads."""
-        given: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
-        for name in given.keys() - {"scans", "slices"}:
-            given[name] = np.asarray(given[name])
-        return cls(**given)
+        arguments: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
+        for name in arguments.keys() - {"scans", "slices"}:
+            arguments[name] = np.asarray(arguments[name])
+        return cls(**arguments)
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers and arrays by name; the covariance, by far the largest, in single precision."""
+        """Return numbers and arrays by name; the covariance, by far the largest, in single precision."""
         return {**vars(self), "feature_covariance": self.feature_covariance.astype(np.float32)}
 
     def hu_distance(self, counts: npt.NDArray[Any]) -> float:
-        """How many HU a voxel must change on average to turn one histogram of the lungs into the other.
+        """Return how many HU a voxel must change on average to turn one histogram of the lungs into the other.
 
         Args:
             counts: (bins,), `lung_histogram` of a scan.
@@ -107,7 +110,7 @@ class TrainingSet:
         return float(np.abs(np.cumsum(share - self.lung_histogram)).sum() * HU_PER_BIN)
 
     def feature_distance(self, features: npt.NDArray[np.floating]) -> float:
-        """How far the slices of a scan are from those of the training set.
+        """Return how far the slices of a scan are from those of the training set.
 
         Args:
             features: (N, C), deepest features of its slices.
@@ -119,7 +122,7 @@ class TrainingSet:
         return float(np.sqrt(self._squared_distances(features).mean()))
 
     def _squared_distances(self, features: npt.NDArray[np.floating]) -> FloatArray:
-        """(N,): squared Mahalanobis distance of each slice, divided by C."""
+        """Return (N,): squared Mahalanobis distance of each slice, divided by C."""
         apart = np.asarray(features, np.float64) - self.feature_mean
         squared = np.einsum("nc,cn->n", apart, np.linalg.solve(self.feature_covariance, apart.T))
         return np.asarray(squared / apart.shape[1])
@@ -139,11 +142,11 @@ def lung_histogram(hu: npt.NDArray[np.int16], lung: npt.NDArray[np.bool_]) -> np
 
 
 def shrunk_covariance(features: FloatArray) -> FloatArray:
-    """Covariance that can be inverted however few the samples are.
+    """Estimate a covariance that can be inverted however few the samples are.
 
     Features are brought to one scale, and their correlation is drawn towards the identity by as much as Ledoit and Wolf
-    (J. Multivariate Anal. 88, 2004) find best. A feature that never varied gets the tenth of the usual deviation: if it
-    does in a new scan, that is far from anything seen, but not infinitely.
+    (J. Multivariate Anal. 88, 2004) find best. A feature that never varied gets a tenth of the usual deviation: if it
+    varies in a new scan, that is far from the training set, but not infinitely.
 
     Args:
         features: (N, C).
@@ -153,16 +156,16 @@ def shrunk_covariance(features: FloatArray) -> FloatArray:
     """
     apart = features - features.mean(0)
     deviation = apart.std(0)
-    least = 0.1 * (float(np.median(deviation)) or 1.0)
-    deviation = np.maximum(deviation, least)
+    smallest = 0.1 * (float(np.median(deviation)) or 1.0)
+    deviation = np.maximum(deviation, smallest)
     apart = apart / deviation
     samples, count = apart.shape
-    found = apart.T @ apart / samples
-    mean_variance = np.trace(found) / count
+    correlation = apart.T @ apart / samples
+    mean_variance = np.trace(correlation) / count
     target = mean_variance * np.eye(count)
-    spread = ((found - target) ** 2).sum()
-    noise = max((((apart**2).T @ (apart**2)).sum() / samples - (found**2).sum()) / samples, 0.0)
+    spread = ((correlation - target) ** 2).sum()
+    noise = max((((apart**2).T @ (apart**2)).sum() / samples - (correlation**2).sum()) / samples, 0.0)
     weight = min(noise, spread) / spread if spread > 0 else 0.0
     # Identical samples leave nothing to invert.
     floor = 1e-3 * max(mean_variance, 1e-3) * np.eye(count)
-    return np.asarray(((1 - weight) * found + weight * target + floor) * np.outer(deviation, deviation))
+    return np.asarray(((1 - weight) * correlation + weight * target + floor) * np.outer(deviation, deviation))

@@ -41,7 +41,7 @@ WORD = re.compile(r"[\w.+-]{1,80}")
 
 
 def wandb_loggers(folder: Path, experiment: str, run_id: str) -> list[Logger]:
-    """W&B online when the user is logged in, else offline: no question and no error. None where it is disabled.
+    """Return a logger that is online when the user is logged in, else offline; none where W&B is disabled.
 
     Args:
         folder: The run folder.
@@ -130,13 +130,13 @@ def why_it_failed(error: BaseException) -> Sentence | None:
 
 
 @rank_zero_only
-def record_failure(why: Sentence) -> None:
+def record_failure(reason: Sentence) -> None:
     """Say in the W&B run of this process why it failed, and end the run as a failed one.
 
     A trial of a sweep that fails before its run begins begins it here, under the id by which the agent waits for it.
 
     Args:
-        why: The reason; W&B gets its public wording.
+        reason: The reason; W&B gets its public wording.
     """
     if os.environ.get("WANDB_MODE") == "disabled":
         return
@@ -148,7 +148,7 @@ def record_failure(why: Sentence) -> None:
             settings.init_timeout = START_TIMEOUT_S
             run = wandb.init(project="ground-glass", settings=settings)
         if run is not None:
-            run.summary["error"] = why.public
+            run.summary["error"] = reason.public
             run.finish(exit_code=1)
 
 

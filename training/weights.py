@@ -1,5 +1,6 @@
-"""Reading checkpoints: weights only, checked for what they are."""
+"""Checkpoints of this project as they are read: weights and plain values only, of the task and size expected."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ from torch import nn
 from ct.refusal import Refusal
 from machine.latest import through_latest
 from training.checkpoint_file import load_checkpoint_file
-from training.older_checkpoints import of_today
+
+# Before networks and priors were chosen by class_path: the class for each name, and its arguments beside the name.
+NAMED_NETWORKS = {
+    "unet": ("networks.unet.UNet", "channels"),
+    "deeplabv3plus": ("networks.deeplab.DeepLabV3Plus",),
+    "pspnet": ("networks.pspnet.PSPNet",),
+}
+NAMED_PRIORS = {"phi1": ("losses.em.Phi1", "b1"), "phi2": ("losses.em.Phi2", "b2", "k2")}
+BESIDE_NAMES = ("channels", "b1", "b2", "k2")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -28,11 +37,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             "{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder", path=path
         )
     about = checkpoint["ground_glass"]
-    return checkpoint | {"ground_glass": about | {"arguments": of_today(about.get("arguments", {}))}}
+    return checkpoint | {"ground_glass": about | {"arguments": update_arguments(about.get("arguments", {}))}}
 
 
 def network_weights(checkpoint: dict[str, Any], prefix: str = "network.") -> dict[str, torch.Tensor]:
-    """The weights of one network of a checkpoint."""
+    """Return the weights of one network of a checkpoint."""
     state = checkpoint["state_dict"]
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
@@ -63,3 +72,24 @@ def load_network_weights(path: str | Path, task: str, *networks: nn.Module) -> N
                 path=path,
                 settings={key: about["arguments"].get(key) for key in ("network", "context")},
             ) from error
+
+
+def update_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a module as they are named today; arguments of today stay as they are.
+
+    Args:
+        arguments: As a checkpoint holds them. Before, the network was a name, or the UNet where there was none, with
+            `channels` beside it; the prior was a name, with `b1`, `b2` and `k2` beside it.
+    """
+    updated = {name: value for name, value in arguments.items() if name not in BESIDE_NAMES}
+    network, prior = arguments.get("network", "unet"), arguments.get("prior")
+    if isinstance(network, str):
+        updated["network"] = _described(NAMED_NETWORKS, network, arguments)
+    if isinstance(prior, str):
+        updated["prior"] = _described(NAMED_PRIORS, prior, arguments)
+    return updated
+
+
+def _described(classes: Mapping[str, tuple[str, ...]], name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    class_path, *fields = classes.get(name, (name,))
+    return {"class_path": class_path, "init_args": {field: arguments[field] for field in fields if field in arguments}}

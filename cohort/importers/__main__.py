@@ -1,4 +1,4 @@
-"""Make a cohort of a public data set: python -m cohort.importers <data set> --folder <as downloaded> --out <folder>."""
+"""The command that imports a public data set: python -m cohort.importers <data set> --folder <...> --out <folder>."""
 
 import argparse
 import importlib

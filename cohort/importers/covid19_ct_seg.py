@@ -15,7 +15,6 @@ consolidated is not told.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cohort.dataset_files import check_pairs, find_folder, look_for_folder, recode_mask, volumes_in
-from cohort.importing import new_cohort, run_importer
+from cohort.importing import importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
 from machine.command_line import run_command
 
@@ -82,17 +81,16 @@ def import_covid19_ct_seg(
 
 def _by_scan_id(volumes: Mapping[str, Path]) -> dict[str, Path]:
     """Bring the names of both copies to the ones Zenodo uses."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for name, path in volumes.items():
         match = NAME.fullmatch(name)
         if match is None:
             raise ValueError(f"{path}: has another name than coronacases_001 or radiopaedia_10_85902_1; remove it")
         scan_id = f"{match[1]}_{match[2]}{match[3]}"
-        if found.setdefault(scan_id, path) != path:
-            raise ValueError(
-                f"{path}: is the same scan as {found[scan_id].name}; expected each once; remove one of them"
-            )
-    return dict(sorted(found.items()))
+        first = paths.setdefault(scan_id, path)
+        if first != path:
+            raise ValueError(f"{path}: is the same scan as {first.name}; expected each once; remove one of them")
+    return dict(sorted(paths.items()))
 
 
 def _masks(root: Path, images: Mapping[str, Path], target: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -115,11 +113,8 @@ def _paired(folder: Path, images: Mapping[str, Path]) -> dict[str, Path]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cohort.importers.covid19_ct_seg", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--folder", required=True, type=Path, help="holds COVID-19-CT-Seg_20cases/ and the masks")
-    parser.add_argument("--out", required=True, type=Path, help="where cohort.csv goes")
+    folder = "holds COVID-19-CT-Seg_20cases/ and the masks"
+    parser = importer_options(__file__, __doc__, folder, "where cohort.csv goes")
     parser.add_argument("--grey-low-hu", type=float, help="declared HU of 0 in radiopaedia_*; without it, left out")
     parser.add_argument("--grey-high-hu", type=float, help="declared HU of 255 in radiopaedia_*")
     options = parser.parse_args(args)

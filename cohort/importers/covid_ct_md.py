@@ -13,7 +13,6 @@ diagnosis of all.
 
 from __future__ import annotations
 
-import argparse
 import re
 import warnings
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from cohort.csv_table import parse_whole_number, read_csv_table
 from cohort.dataset_files import folders_in, inner_folders
-from cohort.importing import new_cohort, run_importer
+from cohort.importing import importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.files.dicom.file_set import find_dicom_files
 from ct.files.dicom.tags import numbers, read_dataset, text, whole_number
@@ -135,14 +134,14 @@ def _find_file(root: Path, name: str) -> Path:
     """Find a file by its name, upper or lower case, _ for -, whatever else it ends with; the last update of several."""
     start, suffix = name.lower().replace("-", "_").split(".")
     files = [file for folder in (root, *folders_in(root)) for file in sorted(folder.iterdir()) if file.is_file()]
-    found = [
+    matches = [
         file
         for file in files
         if file.suffix.lower() == f".{suffix}" and file.stem.lower().replace("-", "_").startswith(start)
     ]
-    if not found:
+    if not matches:
         raise ValueError(f"{root}: there is no {name} in it, nor one level below; expected COVID-CT-MD as published")
-    return max(found, key=lambda file: ("updated" in file.name.lower(), file.name))
+    return max(matches, key=lambda file: ("updated" in file.name.lower(), file.name))
 
 
 def _load(path: Path, dimensions: int) -> npt.NDArray[Any]:
@@ -204,10 +203,8 @@ def _places(folder: Path) -> list[tuple[float, int]]:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m cohort.importers.covid_ct_md", description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", required=True, type=Path, help="holds the subjects' folders and the labels")
-    parser.add_argument("--out", required=True, type=Path, help="where cohort.csv, subjects.csv and slices.csv go")
-    options = parser.parse_args(args)
+    out = "where cohort.csv, subjects.csv and slices.csv go"
+    options = importer_options(__file__, __doc__, "holds the subjects' folders and the labels", out).parse_args(args)
     return run_importer(lambda: import_covid_ct_md(options.folder, options.out))
 
 

@@ -1,8 +1,7 @@
-"""A folder of 8-bit slices with ct/, lungs/, covid/ and cases.csv -> a cohort with one scan per case."""
+"""Folders of 8-bit slices with ct/, lungs/, covid/ and cases.csv: a cohort with one scan per case."""
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cohort.csv_table import parse_whole_number, read_csv_table
-from cohort.importing import new_cohort, run_importer
+from cohort.importing import importer_options, new_cohort, run_importer
 from cohort.splits import assign_splits
 from cohort.table import SPLITS, CohortRow
 from machine.command_line import run_command
@@ -114,8 +113,8 @@ def _read_cases(source: Path) -> dict[str, list[str]]:
 
 
 def _check_images(source: Path, folders: Sequence[str], files_of_case: dict[str, list[str]]) -> None:
-    wanted = [source / folder / name for folder in folders for names in files_of_case.values() for name in names]
-    missing = [path for path in wanted if not path.is_file()]
+    images = [source / folder / name for folder in folders for names in files_of_case.values() for name in names]
+    missing = [path for path in images if not path.is_file()]
     if missing:
         raise ValueError(f"{missing[0]}: no such image, though cases.csv names it ({len(missing)} are missing)")
 
@@ -138,9 +137,8 @@ def _copy_images(source: Path, folders: Sequence[str], files_of_case: dict[str, 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m cohort.importers.grey_slices", description=__doc__)
-    parser.add_argument("--folder", required=True, type=Path, help="holds ct/, cases.csv and lungs/, covid/ if any")
-    parser.add_argument("--out", required=True, type=Path, help="where cases/ and cohort.csv go")
+    folder = "holds ct/, cases.csv and lungs/, covid/ if any"
+    parser = importer_options(__file__, __doc__, folder, "where cases/ and cohort.csv go")
     parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")
     parser.add_argument("--grey-high-hu", required=True, type=float, help="declared HU of grey 255")
     parser.add_argument("--split", default="", help="case01=train,case02=test,...; the others by --split-seed")

@@ -13,13 +13,12 @@ even in CT-0, which is normal by the readers' judgement: subjects.csv says so. C
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from cohort.dataset_files import find_folder, volumes_in
-from cohort.importing import new_cohort, run_importer
+from cohort.importing import importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
 from machine.command_line import run_command
 
@@ -72,9 +71,7 @@ def _severity_class(image: Path, studies_folder: Path) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m cohort.importers.mosmed", description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", required=True, type=Path, help="holds studies/ and masks/")
-    parser.add_argument("--out", required=True, type=Path, help="where cohort.csv and subjects.csv go")
+    parser = importer_options(__file__, __doc__, "holds studies/ and masks/", "where cohort.csv and subjects.csv go")
     options = parser.parse_args(args)
     return run_importer(lambda: import_mosmed(options.folder, options.out))
 

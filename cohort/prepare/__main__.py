@@ -1,4 +1,4 @@
-"""Prepare a cohort: python -m cohort.prepare."""
+"""The command that prepares a cohort: python -m cohort.prepare."""
 
 from cohort.prepare.prepare_cohort import main
 from machine.command_line import run_command

@@ -23,16 +23,16 @@ def write_record(record: Mapping[str, Any], folder: Path) -> None:
     """Write the scan.json of a prepared folder, with the sizes and checksums of its arrays and a checksum of its own.
 
     Args:
-        record: What scan.json tells.
+        record: The content of scan.json but for the checksums.
         folder: Holds the arrays.
     """
     arrays = sorted(folder.glob("*.npy"))
-    whole = {
+    described = {
         **record,
         "array_bytes": {file.stem: file.stat().st_size for file in arrays},
         "array_crc32": {file.stem: _crc32_of_file(file) for file in arrays},
     }
-    text = json.dumps({**whole, "record_crc32": _crc32_of_record(whole)}, indent=1)
+    text = json.dumps({**described, "record_crc32": _crc32_of_record(described)}, indent=1)
     (folder / RECORD).write_text(f"{text}\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What preparing a cohort will need of memory and disk, estimated from the headers of its files before it starts."""
+"""The memory and disk that preparing a cohort will need, estimated from the headers of its files."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SCANS_IN_MEMORY = 4
 
 @dataclass(frozen=True)
 class Needs:
-    """What some scans will need, in bytes.
+    """The bytes that some scans will need.
 
     Attributes:
-        scans: How many they are.
+        scans: Number of scans.
         sources: Their files.
         largest: The largest scan as it is in memory, 16 bit or as stored if that is more.
         disk: The prepared arrays.
@@ -72,9 +72,9 @@ def estimate(rows: Sequence[CohortRow], size: int) -> Needs:
         sources += sum(stored)
         slices, slice_mm, volume = _look_at(row.image, stored[0])
         largest = max(largest, volume)
-        kept = plan_transform((slices, 1, 1), (slice_mm, 1.0, 1.0), size).shape[0]
+        planes = plan_transform((slices, 1, 1), (slice_mm, 1.0, 1.0), size).shape[0]
         masks = 1 + (row.pattern_mask is not None) + (row.infection_mask is not None or row.pattern_mask is not None)
-        disk += kept * size**2 * (2 + masks)
+        disk += planes * size**2 * (2 + masks)
     return Needs(len(rows), sources, largest, disk)
 
 

@@ -1,4 +1,4 @@
-"""cohort.csv -> prepared arrays and a verdict for every scan: parallel, resumable, each scan whole or not at all."""
+"""Preparation of a cohort: arrays and a verdict for every scan, parallel, resumable, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MAX_NAMED = 5
 
 @dataclass(frozen=True)
 class PreparedCohort:
-    """What preparing a cohort came to.
+    """The result of preparing a cohort.
 
     Attributes:
         out_dir: The prepared folder, with index.csv and verdicts.csv.
@@ -64,11 +64,11 @@ class PreparedCohort:
     @property
     def folders(self) -> list[Path]:
         """The folders of the usable scans, in the cohort's order."""
-        return [self.out_dir / one.scan_id for one in self.verdicts if one.usable]
+        return [self.out_dir / verdict.scan_id for verdict in self.verdicts if verdict.usable]
 
     @property
     def refused(self) -> int:
-        """How many scans were refused."""
+        """The number of scans that were refused."""
         return len(self.verdicts) - len(self.folders)
 
     @property
@@ -82,8 +82,8 @@ def prepared_folder(cohort: str | Path, size: int, root: str | Path = "prepared"
     resolved = Path(cohort).resolve()
     # Two cohorts may share a folder name: the hash of the path keeps their arrays apart.
     key = hashlib.sha256(str(resolved).encode()).hexdigest()[:8]
-    other = "" if classes.reading == L3.reading else f"-{classes.name}-{classes.reading}"
-    return Path(root) / f"{resolved.parent.name}-{size}-{key}{other}"
+    class_set = "" if classes.reading == L3.reading else f"-{classes.name}-{classes.reading}"
+    return Path(root) / f"{resolved.parent.name}-{size}-{key}{class_set}"
 
 
 def prepare_cohort(

@@ -1,4 +1,4 @@
-"""One scan of a cohort -> its prepared folder, whole or not at all."""
+"""Preparation of one scan of a cohort: its prepared folder, whole or not at all."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def prepare_scan(
     Raises:
         ValueError: A mask's shape is not the scan's.
     """
-    given = {"lung": lung if lung.dtype == np.bool_ else lung != 0, **(masks or {})}
-    for name, mask in given.items():
+    source = {"lung": lung if lung.dtype == np.bool_ else lung != 0, **(masks or {})}
+    for name, mask in source.items():
         if mask.shape != scan.hu.shape:
             raise Refusal(
                 "the {name} mask has shape {shape}; expected the scan's {expected}",
@@ -69,19 +69,19 @@ def prepare_scan(
                 expected=scan.hu.shape,
             )
     transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
-    arrays = {name: transform.apply_mask(mask) for name, mask in given.items()}
+    arrays = {name: transform.apply_mask(mask) for name, mask in source.items()}
     return PreparedScan(transform.apply_hu(scan.hu), arrays.pop("lung"), arrays, transform)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row.
+    """The outcome of preparing a row.
 
     Attributes:
         fresh: Whether its folder was written, not found up to date.
         reason: Why the scan is refused; empty when it is usable.
         bug: The traceback, where it is refused because of a bug.
-        stop: What keeps every other scan from being prepared too, for example a full disk.
+        stop: Why no other scan can be prepared either, for example a full disk.
     """
 
     fresh: bool = False
@@ -103,9 +103,9 @@ def try_row(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3) ->
     except MemoryError:
         return Outcome(reason=f"{row.image}: needs more memory than there is; expected a chest CT; crop or thin it")
     except OSError as error:
-        file, why = error.filename or row.image, error.strerror or error
+        file, cause = error.filename or row.image, error.strerror or error
         return Outcome(
-            reason=f"{file}: cannot be read ({why}); expected a readable file; look at its rights and its disk"
+            reason=f"{file}: cannot be read ({cause}); expected a readable file; look at its rights and its disk"
         )
     except Exception as error:
         if isinstance(error, Refusal):
@@ -115,7 +115,7 @@ def try_row(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3) ->
 
 
 def _with_file(sentence: str, row: CohortRow) -> str:
-    """Make sure that a reason names a file: what judges a scan in memory knows only the scan's name."""
+    """Make sure that a reason names a file: checks of a scan in memory know only the scan's name."""
     paths = (row.image, row.lung_mask, row.infection_mask, row.pattern_mask)
     if any(path is not None and str(path) in sentence for path in paths):
         return sentence
@@ -155,7 +155,7 @@ def prepare_row(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3
 
 
 def _make(row: CohortRow, size: int, classes: ClassSet) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Read a row's files and return the arrays and what scan.json tells of them."""
+    """Read a row's files and return the arrays and the content of scan.json."""
     scan = _read_scan(row)
     transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
     # One mask after the other: on the scan's own grid each is as large as half the scan.
@@ -173,10 +173,10 @@ def _make(row: CohortRow, size: int, classes: ClassSet) -> tuple[dict[str, npt.N
 
 def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: Path) -> None:
     """Put a prepared folder in place, whole or not at all."""
-    with whole_folder(folder, replace=True) as passing:
+    with whole_folder(folder, replace=True) as temporary:
         for name, array in arrays.items():
-            np.save(passing / f"{name}.npy", array)
-        write_record(record, passing)
+            np.save(temporary / f"{name}.npy", array)
+        write_record(record, temporary)
 
 
 def _read_scan(row: CohortRow) -> Scan:
@@ -198,7 +198,7 @@ def _read_masks(
 
 
 def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
-    """Collect what scan.json tells about a scan and how it was prepared."""
+    """Collect the content of scan.json: the scan and how it was prepared."""
     voxel_ml = math.prod(prepared.transform.spacing_mm) / 1000
     return {
         "verdict": "repaired" if scan.repairs else "pass",
@@ -225,7 +225,7 @@ def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
 
 
 def _labelled_pixels(prepared: PreparedScan) -> list[int]:
-    """Pixels of each slice that have a pattern code."""
+    """Count the pixels of each slice that have a pattern code."""
     if "patterns" not in prepared.masks:
         return [0] * len(prepared.hu)
     return (prepared.masks["patterns"] >= 0).sum(axis=(1, 2), dtype=int).tolist()

@@ -13,24 +13,6 @@ from cohort.table import CohortRow
 from ct.lungs.classical import ASSUMED_WIDTH_MM
 from machine.whole_file import whole_file
 
-INDEX_COLUMNS = (
-    "scan_id",
-    "patient_id",
-    "site",
-    "split",
-    "weak_label",
-    "slices",
-    "spacing_z_mm",
-    "spacing_y_mm",
-    "spacing_x_mm",
-    "folder",
-    "has_infection_mask",
-    "has_pattern_mask",
-    "readers",
-    "grey_low_hu",
-    "grey_high_hu",
-)
-
 
 def write_index(
     rows: Sequence[CohortRow], labels: Sequence[int], records: Mapping[str, dict[str, Any]], salt: str, path: Path
@@ -40,16 +22,16 @@ def write_index(
     Args:
         rows: The cohort's rows, each with its split.
         labels: The weak label of each row.
-        records: The scan.json of each usable scan by scan_id; the others are left out.
+        records: The scan.json of each usable scan by scan_id, at least one; the others are left out.
         salt: Of the pseudonyms that stand for patient ids.
         path: The file.
     """
-    with whole_file(path) as passing, passing.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, INDEX_COLUMNS)
+    labelled = [(row, label) for row, label in zip(rows, labels, strict=True) if row.scan_id in records]
+    index = [_index_row(row, label, records[row.scan_id], salt) for row, label in labelled]
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(index[0]))
         writer.writeheader()
-        for row, label in zip(rows, labels, strict=True):
-            if row.scan_id in records:
-                writer.writerow(_index_row(row, label, records[row.scan_id], salt))
+        writer.writerows(index)
 
 
 def _index_row(row: CohortRow, label: int, record: dict[str, Any], salt: str) -> dict[str, object]:
@@ -79,5 +61,6 @@ def pixel_size_mm(spacing_y_mm: float, spacing_x_mm: float, size: int) -> tuple[
         spacing_x_mm: As in index.csv, NaN where unknown.
         size: Pixels along each side in plane.
     """
-    known = math.isfinite(spacing_y_mm) and math.isfinite(spacing_x_mm)
-    return (float(spacing_y_mm), float(spacing_x_mm)) if known else (ASSUMED_WIDTH_MM / size,) * 2
+    if math.isfinite(spacing_y_mm) and math.isfinite(spacing_x_mm):
+        return float(spacing_y_mm), float(spacing_x_mm)
+    return (ASSUMED_WIDTH_MM / size,) * 2

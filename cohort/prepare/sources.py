@@ -1,4 +1,4 @@
-"""The files that a prepared scan is made from: a key of their content, and a cheap way to see that none changed."""
+"""The source files of a prepared scan: a key of their content, and a cheap way to see that none changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETTLED_NS = 2_000_000_000
 
 @dataclass(frozen=True)
 class Content:
-    """What a scan is made from.
+    """Hashes of what a scan is prepared from.
 
     Attributes:
         key: Of the bytes of all its files, the parameters and the format's version.
@@ -87,8 +87,8 @@ def stamp_of(row: CohortRow, size: int, classes: ClassSet = L3) -> tuple[str, in
     for role, name, file in _roles(row):
         stat = file.stat()
         # The change time cannot be set back, as the modification time is by copying tools.
-        seen = (role, name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-        digest.update(json.dumps(seen).encode())
+        state = (role, name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        digest.update(json.dumps(state).encode())
         newest = max(newest, stat.st_mtime_ns, stat.st_ctime_ns)
     return digest.hexdigest(), newest
 

@@ -1,4 +1,4 @@
-"""What became of every scan of a cohort: verdicts.csv, and a summary that stays short for a thousand scans."""
+"""Verdicts on the scans of a cohort: verdicts.csv, and a summary that stays short for a thousand scans."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SCANS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one scan.
+    """The verdict on one scan.
 
     Attributes:
         verdict: pass, repaired or refused.
         reasons: What was repaired, or the one reason why the scan was refused.
-        warnings: What somebody should look at although the scan is usable.
+        warnings: What to look at although the scan is usable.
         image: The scan's path relative to the cohort.csv.
     """
 
@@ -44,27 +44,27 @@ class Verdict:
 
 def write_verdicts(verdicts: Sequence[Verdict], path: Path) -> None:
     """Write verdicts.csv, a row per scan; several reasons or warnings are joined by " | "."""
-    with whole_file(path) as passing, passing.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for one in verdicts:
-            reasons, warnings = (" | ".join(map(_on_one_line, part)) for part in (one.reasons, one.warnings))
-            writer.writerow((one.scan_id, one.site, one.split, one.verdict, reasons, warnings, one.image))
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for verdict in verdicts:
+            sentences = {"reasons": verdict.reasons, "warnings": verdict.warnings}
+            joined = {column: " | ".join(map(_on_one_line, texts)) for column, texts in sentences.items()}
+            writer.writerow(vars(verdict) | joined)
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
     """Count the verdicts and group reasons and warnings that say the same of different scans, as text."""
-    counts = {name: sum(one.verdict == name for one in verdicts) for name in (PASS, REPAIRED, REFUSED)}
-    warned = sum(bool(one.warnings) for one in verdicts)
+    counts = {name: sum(verdict.verdict == name for verdict in verdicts) for name in (PASS, REPAIRED, REFUSED)}
+    warned = sum(bool(verdict.warnings) for verdict in verdicts)
     head = (
         f"{len(verdicts)} scans: {counts[PASS]} passed, {counts[REPAIRED]} repaired, {counts[REFUSED]} refused"
         f"; {warned} with warnings"
     )
-    parts = [
-        _grouped("refused", [(one.scan_id, text) for one in verdicts if not one.usable for text in one.reasons]),
-        _grouped("repaired", [(one.scan_id, text) for one in verdicts if one.usable for text in one.reasons]),
-        _grouped("warnings", [(one.scan_id, text) for one in verdicts for text in one.warnings]),
-    ]
+    refused = [(verdict.scan_id, text) for verdict in verdicts if not verdict.usable for text in verdict.reasons]
+    repaired = [(verdict.scan_id, text) for verdict in verdicts if verdict.usable for text in verdict.reasons]
+    warnings = [(verdict.scan_id, text) for verdict in verdicts for text in verdict.warnings]
+    parts = [_grouped("refused", refused), _grouped("repaired", repaired), _grouped("warnings", warnings)]
     return "\n".join([head, *filter(None, parts)])
 
 
@@ -76,11 +76,11 @@ def _grouped(title: str, sentences: Sequence[tuple[str, str]]) -> str:
     lines = [f"{title}:"] if kinds else []
     frequent = sorted(kinds.values(), key=len, reverse=True)
     for scans in frequent[:KINDS_SHOWN]:
-        (first, sentence), others = scans[0], [scan_id for scan_id, _ in scans[1 : SCANS_SHOWN + 1]]
+        (first, sentence), further = scans[0], [scan_id for scan_id, _ in scans[1 : SCANS_SHOWN + 1]]
         lines.append(f"{len(scans):6d} x {first}: {sentence}")
-        if others:
-            more = len(scans) - 1 - len(others)
-            lines.append(f"{'':9}also {', '.join(others)}" + (f" and {more} more" if more else ""))
+        if further:
+            unnamed = len(scans) - 1 - len(further)
+            lines.append(f"{'':9}also {', '.join(further)}" + (f" and {unnamed} more" if unnamed else ""))
     if len(frequent) > KINDS_SHOWN:
         rest = frequent[KINDS_SHOWN:]
         lines.append(f"{sum(map(len, rest)):6d} x {len(rest)} other kinds")
@@ -89,8 +89,8 @@ def _grouped(title: str, sentences: Sequence[tuple[str, str]]) -> str:
 
 def _kind(sentence: str) -> str:
     """Return what two sentences have in common that say the same of two files: no paths, names or numbers."""
-    what = re.split(r"[;(]| expected ", sentence.partition(": ")[2] or sentence)[0]
-    return re.sub(r"""'[^']*'|"[^"]*"|\S*[/\\]\S*|\S*\d\S*""", "#", what)
+    statement = re.split(r"[;(]| expected ", sentence.partition(": ")[2] or sentence)[0]
+    return re.sub(r"""'[^']*'|"[^"]*"|\S*[/\\]\S*|\S*\d\S*""", "#", statement)
 
 
 def _on_one_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Each item in a process of its own: one that dies (out of memory, a crash in a decoder) takes nothing else with it."""
+"""A process for each item: one that dies (out of memory, a crash in a decoder) takes nothing else with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Died:
-    """The process of an item ended without a result, also when nothing else was running.
+    """The end of an item's process without a result, also when nothing else was running.
 
     Attributes:
         how: For example "killed by SIGKILL" or "ended with exit code 3".

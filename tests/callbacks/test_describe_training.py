@@ -89,14 +89,14 @@ def test_every_scan_is_counted_however_few_slices_are_looked_at(
     em_run: Path, cohort: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = InfectionData(str(cohort), str(work / "prepared"), size=32, weakly_labelled=True)
-    whole = count_training(data)
+    counts = count_training(data)
     monkeypatch.setattr(describe_training, "MOST_SLICES", 1)
     described = describe_training.describe(
         SimpleNamespace(datamodule=data, progress_bar_callback=None), load_module(em_run / "best.ckpt")
     )
     assert described is not None
-    assert described.scans == 1 < whole["scans"]
-    assert count_training(data) == whole
+    assert described.scans == 1 < counts["scans"]
+    assert count_training(data) == counts
 
 
 def test_an_epoch_forgets_the_validation_of_the_weights_before_it() -> None:

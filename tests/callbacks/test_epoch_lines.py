@@ -14,7 +14,7 @@ from places import ROOT
 
 from callbacks import epoch_lines
 from callbacks.epoch_lines import EpochLines, duration, progress_bar
-from training.known_warnings import ignore_known_warnings
+from train import ignore_known_warnings
 
 
 class Training:
@@ -95,10 +95,10 @@ def test_a_log_is_a_line_an_epoch_and_nothing_that_moves(cohort: Path, tmp_path:
     args = [arg for arg in args if "enable_progress_bar" not in arg]
     done = subprocess.run([sys.executable, "train.py", "fit", *args], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = done.stdout + done.stderr
-    assert "\r" not in said
-    assert "%|" not in said
-    assert "Tip" not in said
+    output = done.stdout + done.stderr
+    assert "\r" not in output
+    assert "%|" not in output
+    assert "Tip" not in output
     lines = re.findall(r"^epoch (\d) of 2: \d+ steps, loss [\d.]+, val/dice \S+, \d+ s", done.stdout, re.MULTILINE)
     assert lines == ["1", "2"]
-    assert re.search(r"looked at \d+ training slices in \d+ s", said)
+    assert re.search(r"looked at \d+ training slices in \d+ s", output)

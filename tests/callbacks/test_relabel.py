@@ -112,25 +112,26 @@ def test_per_iteration_labels_what_the_network_is_about_to_see(cohort: Path, wor
 
 
 @pytest.mark.parametrize(
-    ("epoch", "labelled", "said"),
+    ("epoch", "labelled", "share"),
     [(0, 0, ""), (0, 1000, ""), (1, 79, "7.9%"), (1, 80, ""), (9, 950, ""), (1, 951, "95.1%"), (5, 0, "0.0%")],
 )
 @pytest.mark.parametrize("own", [1.0, 0.0], ids=["all positives here", "a rank without positives"])
 def test_a_collapse_of_em_is_warned_of(
-    epoch: int, labelled: int, said: str, own: float, monkeypatch: pytest.MonkeyPatch
+    epoch: int, labelled: int, share: str, own: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    of_all = torch.tensor([labelled, 10, 1000])
-    here = (of_all * own).long()
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: counts.add_(of_all - here))
+    total = torch.tensor([labelled, 10, 1000])
+    here = (total * own).long()
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: counts.add_(total - here))
     relabel, logged = Relabel(), {}
-    monkeypatch.setattr(relabel, "_relabel", lambda *_: here.clone())
-    monkeypatch.setattr(relabel, "_exchange", lambda *_: None)
+    monkeypatch.setattr(relabel, "relabel_own", lambda *_: here.clone())
+    monkeypatch.setattr(relabel, "exchange", lambda *_: None)
     module = SimpleNamespace(log=logged.__setitem__, log_dict=logged.update)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         relabel.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, world_size=2), module)
     assert logged["e_step/share"] == labelled / 1000
-    assert [str(each.message).split(" of the")[0] for each in caught] == [f"the E-step labelled {said}"] * bool(said)
+    warned = [str(warning.message).split(" of the")[0] for warning in caught]
+    assert warned == ([f"the E-step labelled {share}"] if share else [])
 
 
 def test_em_without_relabelling_is_refused(cohort: Path, work: Path, infection_run: Path) -> None:

@@ -36,15 +36,15 @@ def runs(
     common = [f"--trainer.max_epochs={EPOCHS}", "--trainer.precision=32-true", "--trainer.limit_val_batches=0"]
     common += ["--optimizer.lr=0", f"--model.init_weights={infection_run / 'best.ckpt'}"]
     common += ["--trainer.callbacks+=still_network.StillNetwork"]
-    found = {}
+    folders = {}
     for world_size in WORLD_SIZES:
         commands = []
         for name, more in VARIANTS.items():
             run = place / f"ranks_{world_size}" / name
-            found[name, world_size] = run
+            folders[name, world_size] = run
             commands.append(Command(["fit", *experiment_args("smoke", cohort, work, *more, *common)], run))
         run_ranks(world_size, commands)
-    return found
+    return folders
 
 
 def course(run: Path, *figures: str) -> pd.DataFrame:

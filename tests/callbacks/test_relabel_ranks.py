@@ -23,10 +23,10 @@ def test_labels_depend_on_the_weights_alone(
     alone = labels_of_rank(module, data, 0, 1)
     slices = len(data.train_indices(0))
     assert alone.any(torch.arange(32)).sum() > 3
-    seen = 0
+    count = 0
     for rank in range(world_size):
         mine = labels_of_rank(module, data, rank, world_size, batch_size)
         rows = torch.from_numpy(data.train_indices(0)).unique()
         assert torch.equal(mine.get(rows), alone.get(rows))
-        seen += len(rows)
-    assert seen == slices // world_size * world_size
+        count += len(rows)
+    assert count == slices // world_size * world_size

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from harness import experiment_args
+from harness import experiment_args, refused
 
 import inference.calibrate
 import inference.predict
@@ -95,18 +95,10 @@ def test_the_likely_cause() -> None:
 def test_an_undefined_figure_never_chooses_a_checkpoint(scores: list[float | None], best: int) -> None:
     keep = KeepCheckpoints(Path(), "val/dice")
     figures = [{"val/dice": torch.tensor(torch.nan if score is None else score)} for score in scores]
-    assert max(epoch for epoch, figure in enumerate(figures) if keep._is_best(figure)) == best
+    assert max(epoch for epoch, figure in enumerate(figures) if keep.is_best(figure)) == best
 
 
 # -- the whole command -------------------------------------------------------------------------------------------------
-
-
-def refused(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
-    os.environ.pop("GROUND_GLASS_RUN", None)
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    assert stop.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_training_that_diverges(cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,16 +156,16 @@ def ruined(infection_run: Path, tmp_path: Path) -> Path:
 def test_such_a_checkpoint_is_refused_wherever_one_is_read(
     ruined: Path, cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, said = ruined / "best.ckpt", "holds weights that are not finite"
+    path, reason = ruined / "best.ckpt", "holds weights that are not finite"
     for read in (load_module, read_checkpoint, load_checkpoint_file):
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=reason):
             read(path)
-    assert said in refused(capsys, ["test", f"--config={ruined / 'config.yaml'}", f"--ckpt_path={path}"])
+    assert reason in refused(capsys, ["test", f"--config={ruined / 'config.yaml'}", f"--ckpt_path={path}"])
     runs = f"--runs={tmp_path / 'runs'}"
     args = experiment_args("smoke", cohort, work, runs, f"--model.init_weights={path}")
-    assert said in refused(capsys, ["fit", *args])
+    assert reason in refused(capsys, ["fit", *args])
     args = experiment_args("smoke_infection", cohort, work, runs, f"--ckpt_path={path}")
-    assert said in refused(capsys, ["fit", *args])
+    assert reason in refused(capsys, ["fit", *args])
 
 
 def test_such_a_checkpoint_segments_nothing(

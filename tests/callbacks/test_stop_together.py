@@ -18,9 +18,9 @@ def test_a_loss_of_one_rank_ends_all(cohort: Path, work: Path, tmp_path: Path) -
     more = ["--trainer.callbacks+=poison.Poison", "--data.batch_size=4", "--trainer.log_every_n_steps=50"]
     args = ["fit", *experiment_args("smoke_infection", cohort, work, *more)]
     run_ranks(2, [Command(args, run, {"POISON": "1 4"})], first_ends_with=2)
-    said = (run / "diverged.txt").read_text()
-    assert "from step 4 on (epoch 1)" in said
-    assert "a bad scan among" in said, "the first rank was told what the second one's batch was of"
+    reason = (run / "diverged.txt").read_text()
+    assert "from step 4 on (epoch 1)" in reason
+    assert "a bad scan among" in reason, "the first rank was told what the second one's batch was of"
     assert load_checkpoint_file(run / "last.ckpt")["epoch"] == 0
     assert not (run / "metrics.json").exists()
     assert not os.path.lexists(run.parent / "latest")

@@ -23,8 +23,8 @@ def distance(a, b):
 
 
 def record(name, split="train", **other):
-    given = {"patient_id": f"patient of {name}", "source_sha256": f"bytes of {name}", "volume_hash": "", **other}
-    return LeakRecord(name, given["patient_id"], split, given["source_sha256"], given["volume_hash"])
+    values = {"patient_id": f"patient of {name}", "source_sha256": f"bytes of {name}", "volume_hash": "", **other}
+    return LeakRecord(name, values["patient_id"], split, values["source_sha256"], values["volume_hash"])
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def picture_of(terms):
 
 def test_each_bit_is_the_sign_of_a_cosine_term():
     terms = np.random.default_rng(0).choice([-25.0, 25.0], (16, 16))
-    found = bits(volume_hash(picture_of(terms)))
+    hashed = bits(volume_hash(picture_of(terms)))
     expected = terms.ravel() > 0
     expected[0] = False
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(hashed, expected)
 
 
 def test_a_volume_has_three_axial_views_a_coronal_and_a_sagittal_one():
@@ -54,12 +54,12 @@ def test_a_volume_has_three_axial_views_a_coronal_and_a_sagittal_one():
     noise[9:13], noise[14:18], noise[18:23] = noise[11], noise[15], noise[20]
     noise[:, 14:18] = noise[:, 15:16]
     axial = [noise[z] for z in (11, 15, 20)]
-    found = bits(volume_hash(noise.astype(np.int16))).reshape(5, 256)
-    for view, image in zip(found[:3], axial, strict=True):
+    hashed = bits(volume_hash(noise.astype(np.int16))).reshape(5, 256)
+    for view, image in zip(hashed[:3], axial, strict=True):
         assert np.mean(view[1:] == (fft.dctn(image)[:16, :16].ravel() > 0)[1:]) > 0.97
     coronal, sagittal = noise[:, 15], noise[:, :, 14:18].mean(axis=2)
-    assert np.mean(found[3, 1:] == (fft.dctn(coronal)[:8].ravel() > 0)[1:]) > 0.97
-    assert np.mean(found[4, 1:] == (fft.dctn(sagittal)[:8].ravel() > 0)[1:]) > 0.97
+    assert np.mean(hashed[3, 1:] == (fft.dctn(coronal)[:8].ravel() > 0)[1:]) > 0.97
+    assert np.mean(hashed[4, 1:] == (fft.dctn(sagittal)[:8].ravel() > 0)[1:]) > 0.97
 
 
 def noisy(hu):
@@ -148,20 +148,23 @@ def test_what_is_unknown_is_the_same_as_nothing():
     assert find_leaks([record("A", "train", volume_hash="ab" * 160), record("B", "test", volume_hash="ab" * 32)]) == []
 
 
-def test_near_pairs_are_those_of_a_comparison_bit_by_bit():
+@pytest.mark.parametrize(
+    ("size", "share_of_ones"), [(256, 0.5), (1280, 0.5), (1280, 0.1)]
+)  # of 0.1, the first words alone tell no pair apart
+def test_near_pairs_are_those_of_a_comparison_bit_by_bit(size, share_of_ones):
     random = np.random.default_rng(0)
     splits = random.choice(["train", "val", "test"], 700, p=[0.8, 0.1, 0.1])
-    pictures = random.integers(0, 2, (700, 256)).astype(bool)
+    pictures = random.random((700, size)) < share_of_ones
     for copy in range(350):
-        pictures[copy] = pictures[699 - copy] ^ (random.random(256) < random.uniform(0.05, 0.2))
+        pictures[copy] = pictures[699 - copy] ^ (random.random(size) < random.uniform(0.05, 0.2))
     records = [
         record(str(n), split, volume_hash=np.packbits(picture).tobytes().hex())
         for n, (split, picture) in enumerate(zip(splits, pictures, strict=True))
     ]
     expected = [
-        f"scan {a} ({splits[a]}) and scan {b} ({splits[b]}): nearly the same image (distance {far} of 256)"
+        f"scan {a} ({splits[a]}) and scan {b} ({splits[b]}): nearly the same image (distance {far} of {size})"
         for a, b in combinations(range(700), 2)
-        if splits[a] != splits[b] and (far := int((pictures[a] != pictures[b]).sum())) <= 0.12 * 256
+        if splits[a] != splits[b] and (far := int((pictures[a] != pictures[b]).sum())) <= int(0.12 * size)
     ]
     assert len(expected) > 20
     assert find_leaks(records) == expected

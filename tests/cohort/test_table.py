@@ -21,13 +21,14 @@ def test_a_sound_cohort_is_read(tmp_path):
         tmp_path,
         "one,p1,A,a.nii.gz,b.nii.gz,r1.nii; r2.nii,report.txt,1,train,,\n\ntwo,p2,B,s.png,,,report.txt,,,-1100,260\n",
     )
-    one, two = read_cohort(path).rows
-    assert one.image == tmp_path / "a.nii.gz"
-    assert one.lung_mask == tmp_path / "b.nii.gz"
-    assert [reader.name for reader in one.readers] == ["r1.nii", "r2.nii"]
-    assert (one.has_consolidation, one.split, one.grey_low_hu) == (1, "train", None)
-    assert (two.has_consolidation, two.split, two.grey_low_hu, two.grey_high_hu) == (None, "", -1100.0, 260.0)
-    assert (weak_label_of(one), weak_label_of(two)) == (1, 0)
+    first, second = read_cohort(path).rows
+    assert first.image == tmp_path / "a.nii.gz"
+    assert first.lung_mask == tmp_path / "b.nii.gz"
+    assert [reader.name for reader in first.readers] == ["r1.nii", "r2.nii"]
+    assert (first.has_consolidation, first.split, first.grey_low_hu) == (1, "train", None)
+    assert (second.has_consolidation, second.split) == (None, "")
+    assert (second.grey_low_hu, second.grey_high_hu) == (-1100.0, 260.0)
+    assert (weak_label_of(first), weak_label_of(second)) == (1, 0)
 
 
 def test_weak_label_without_column_and_report_is_unknown():

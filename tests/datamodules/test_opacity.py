@@ -66,12 +66,12 @@ def test_statistics_are_those_of_the_labelled_training_slices(data: OpacityData)
         labelled = (codes >= 0).any((1, 2))
         hu.append(np.load(folder / "hu.npy")[labelled].clip(-1000, 350).ravel())
         groups.append(L3.leaves_of(codes)[codes >= 0])
-    found = data.statistics(-1000, 350)
-    values, seen = np.concatenate(hu).astype(np.float64), np.concatenate(groups)
-    assert found.mean_hu == pytest.approx(values.mean(), rel=1e-12)
-    assert found.std_hu == pytest.approx(values.std(), rel=1e-12)
-    np.testing.assert_allclose(found.group_frequency, np.bincount(seen, minlength=5) / len(seen), rtol=1e-12)
-    assert found.labelled_pixels == len(seen)
+    statistics = data.statistics(-1000, 350)
+    values, leaves = np.concatenate(hu).astype(np.float64), np.concatenate(groups)
+    assert statistics.mean_hu == pytest.approx(values.mean(), rel=1e-12)
+    assert statistics.std_hu == pytest.approx(values.std(), rel=1e-12)
+    np.testing.assert_allclose(statistics.group_frequency, np.bincount(leaves, minlength=5) / len(leaves), rtol=1e-12)
+    assert statistics.labelled_pixels == len(leaves)
 
 
 def test_statistics_do_not_depend_on_the_number_of_processes_and_are_kept(data: OpacityData) -> None:

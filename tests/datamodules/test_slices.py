@@ -75,9 +75,9 @@ def test_workers_and_process_read_the_same(cohort: Path, work: Path) -> None:
         data.prepare_data()
         batches.append(list(data.train_dataloader()))
     assert len(batches[0]) == len(batches[1]) > 2
-    for one, two in zip(*batches, strict=True):
-        assert one.keys() == two.keys()
-        assert all((one[key] == two[key]).all() for key in one)
+    for here, by_workers in zip(*batches, strict=True):
+        assert here.keys() == by_workers.keys()
+        assert all((here[key] == by_workers[key]).all() for key in here)
 
 
 def test_too_few_slices_for_a_batch_is_refused(cohort: Path, work: Path) -> None:

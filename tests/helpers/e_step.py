@@ -22,6 +22,6 @@ def labels_of_rank(module: Any, data: Any, rank: int, world_size: int, batch_siz
     data.trainer = trainer
     relabel = Relabel(batch_size=batch_size)
     relabel.on_fit_start(trainer, module)
-    relabel._relabel(trainer, module)
-    found: MaskStore = module.latent
-    return found
+    relabel.relabel_own(trainer, module)
+    labels: MaskStore = module.latent
+    return labels

@@ -47,9 +47,9 @@ def test_work_is_done_to_the_end_when_nobody_reads_on(streams: tuple[str, ...], 
 def test_a_full_disk_behind_stdout_is_called_that(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         process = start(TALKS.replace(", file=sys.stderr", ""), str(tmp_path / "result"), stdout=full, stderr=-1)
-        said = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=60)[1]
     assert process.returncode == 2
-    assert said == "error: /dev/fd/1: No space left on device; make room, or name another place\n"
+    assert errors == "error: /dev/fd/1: No space left on device; make room, or name another place\n"
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,11 @@ def test_it_keeps_another_process_out_until_that_ends(
     lock = try_lock(path)
     assert lock is not None, "a killed process holds nothing"
     lock.close()
-    said = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()
     if code:
-        assert "says that another process" in said[0]
-        assert said[1] == f"{tmp_path} has no file locks ({os.strerror(code)}): lock.held there stands for one"
-    assert len(said) == (2 if code else 0)
+        assert "says that another process" in lines[0]
+        assert lines[1] == f"{tmp_path} has no file locks ({os.strerror(code)}): lock.held there stands for one"
+    assert len(lines) == (2 if code else 0)
 
 
 def test_it_can_be_taken_again_when_it_was_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

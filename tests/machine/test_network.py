@@ -106,9 +106,9 @@ def assert_whole(place: Path) -> Path:
 @pytest.mark.slow
 def test_a_training_without_a_network_is_recorded_offline(cohort: Path, tmp_path: Path) -> None:
     process = start(cohort, tmp_path, "http://127.0.0.1:9", "START_TIMEOUT_S", "--trainer.max_epochs=2")
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, said[-3000:]
-    assert [line for line in said.splitlines() if "WANDB_MODE=offline" in line]
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors[-3000:]
+    assert [line for line in errors.splitlines() if "WANDB_MODE=offline" in line]
     run = assert_whole(tmp_path)
     rows = [row["val/dice"] for row in read_offline_run(run).history if "val/dice" in row]
     assert rows == pytest.approx(pd.read_csv(run / "metrics.csv")["val/dice"].dropna().tolist())
@@ -128,9 +128,9 @@ def test_a_network_that_fails_in_the_middle_ends_nothing(cohort: Path, tmp_path:
         time.sleep(0.05)
     server.shutdown()
     server.server_close()
-    said = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, said[-3000:]
+    errors = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, errors[-3000:]
     run = assert_whole(tmp_path)
-    (kept,) = run.glob("wandb/run-*")
-    assert f"wandb sync {kept}" in said
+    (folder,) = run.glob("wandb/run-*")
+    assert f"wandb sync {folder}" in errors
     assert list(server.history), "it was online before"

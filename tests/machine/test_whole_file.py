@@ -12,10 +12,10 @@ from machine.whole_file import remove_parts, whole_file, whole_folder, write_jso
 
 def test_a_file_appears_when_the_block_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "index.csv"
-    with whole_file(path) as passing:
-        passing.write_text("new")
+    with whole_file(path) as temporary:
+        temporary.write_text("new")
         assert not path.exists()
-        assert passing.suffix == ".csv"
+        assert temporary.suffix == ".csv"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -23,8 +23,8 @@ def test_a_file_appears_when_the_block_has_ended(tmp_path: Path) -> None:
 def test_what_was_there_stays_when_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
     write_text("old", path)
-    with pytest.raises(LookupError), whole_file(path) as passing:
-        passing.write_text("half", encoding="no such encoding")
+    with pytest.raises(LookupError), whole_file(path) as temporary:
+        temporary.write_text("half", encoding="no such encoding")
     with pytest.raises(ValueError, match="JSON"):
         write_json({"dice": float("nan")}, path)
     assert path.read_text() == "old"
@@ -44,9 +44,9 @@ def test_two_writers_at_once_do_not_mix(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_of_a_file_of_its_own_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     for content in ("first", "second"):
-        with whole_file(path, alone=True) as passing:
-            passing.write_text(content)
-            left = passing
+        with whole_file(path, alone=True) as temporary:
+            temporary.write_text(content)
+            left = temporary
     left.write_text("half of a third, longer than the second")
     write_text("fourth", path, alone=True)
     assert path.read_text() == "fourth"
@@ -56,16 +56,16 @@ def test_what_a_killed_process_left_of_a_file_of_its_own_is_overwritten(tmp_path
 def test_a_private_file_is_the_owners_alone(tmp_path: Path) -> None:
     path = tmp_path / "names.csv"
     path.write_text("open to all")
-    with whole_file(path, private=True) as passing:
-        assert stat.S_IMODE(passing.stat().st_mode) == 0o600
-        passing.write_text("x")
+    with whole_file(path, private=True) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        temporary.write_text("x")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_folder_appears_when_the_block_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "scan 1.2"
-    with whole_folder(path) as passing:
-        (passing / "hu.npy").write_text("new")
+    with whole_folder(path) as temporary:
+        (temporary / "hu.npy").write_text("new")
         assert not path.exists()
     assert (path / "hu.npy").read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
@@ -77,8 +77,8 @@ def test_a_folder_that_is_there_is_replaced_only_where_that_is_wanted(tmp_path: 
     path.mkdir()
     (path / "old").touch()
     expected = contextlib.nullcontext() if replace else pytest.raises(OSError, match="not empty")
-    with expected, whole_folder(path, replace) as passing:
-        (passing / "new").touch()
+    with expected, whole_folder(path, replace) as temporary:
+        (temporary / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new" if replace else "old"]
     assert list(tmp_path.iterdir()) == [path]
 
@@ -87,8 +87,8 @@ def test_a_folder_that_was_there_stays_when_filling_fails(tmp_path: Path) -> Non
     path = tmp_path / "scan"
     path.mkdir()
     (path / "old").touch()
-    with pytest.raises(LookupError), whole_folder(path, replace=True) as passing:
-        (passing / "half").write_text("half", encoding="no such encoding")
+    with pytest.raises(LookupError), whole_folder(path, replace=True) as temporary:
+        (temporary / "half").write_text("half", encoding="no such encoding")
     assert [file.name for file in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
 

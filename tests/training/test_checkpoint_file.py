@@ -4,10 +4,10 @@ import errno
 import os
 import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from bomb import Bomb, write_bomb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,28 +16,10 @@ from training.checkpoint_file import (
     check_whole,
     load_checkpoint_file,
     newest_whole,
-    sealed,
     write_checkpoint,
 )
 
 CHECKPOINT = {"state_dict": {"w": torch.arange(7.0)}, "epoch": 3, "name": "é"}
-
-
-class Bomb:
-    """Makes a file wherever it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.path}",)
-
-
-def write_bomb(path: Path, trace: Path) -> None:
-    """A checkpoint of the right form with a right checksum, and a bomb in it."""
-    torch.save({"state_dict": {}, "ground_glass": {"task": "infection"}, "bomb": Bomb(trace)}, path)
-    path.write_bytes(sealed(path.read_bytes()))
-    check_whole(path)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -55,13 +37,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_any_damage_is_noticed(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "last.ckpt"
     write_checkpoint(CHECKPOINT, path)
-    whole = path.read_bytes()
-    place = data.draw(st.integers(0, len(whole) - 1))
+    content = path.read_bytes()
+    place = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
         bit = 1 << data.draw(st.integers(0, 7))
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
     else:
-        path.write_bytes(whole[:place])
+        path.write_bytes(content[:place])
     with pytest.raises(ValueError, match="cannot be read as a checkpoint") as caught:
         load_checkpoint_file(path)
     assert str(path) in str(caught.value)
@@ -105,7 +87,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("ask", [None, False, True])
 def test_a_bomb_does_not_go_off(tmp_path: Path, ask: bool | None) -> None:
     path, trace = tmp_path / "bomb.ckpt", tmp_path / "trace"
-    write_bomb(path, trace)
+    check_whole(write_bomb(path, trace))
     with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
         CheckpointFiles().load_checkpoint(path, weights_only=ask)
     path.write_bytes(pickle.dumps(Bomb(trace)))

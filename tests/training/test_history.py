@@ -29,9 +29,9 @@ def test_rows_and_new_columns(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_on_writes_the_same_file(tmp_path: Path) -> None:
     logged(tmp_path)
-    whole = (tmp_path / "metrics.csv").read_bytes()
+    content = (tmp_path / "metrics.csv").read_bytes()
     for keep in (0, 1, 2, 3, 4):
-        (tmp_path / "metrics.csv").write_bytes(whole + b"1,2")  # cut in the middle of a line
+        (tmp_path / "metrics.csv").write_bytes(content + b"1,2")  # cut in the middle of a line
         history = History(tmp_path)
         rows = history.keep_before(keep)
         assert [int(row["step"]) for row in rows] == [step for step in (0, 1, 1, 2, 3, 3) if step < keep]
@@ -40,4 +40,4 @@ def test_a_run_that_goes_on_writes_the_same_file(tmp_path: Path) -> None:
             history.log_metrics({"b": step / 3}, step)
             if step % 2:
                 history.log_metrics({"a/x": math.nan if step == 1 else 0.1 + 0.2, "epoch": step // 2}, step)
-        assert (tmp_path / "metrics.csv").read_bytes() == whole, keep
+        assert (tmp_path / "metrics.csv").read_bytes() == content, keep

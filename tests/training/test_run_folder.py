@@ -141,9 +141,9 @@ def test_without_links_and_locks_it_is_all_the_same(
     finish(first)
     assert latest_run(tmp_path / "exp") == first.folder
     assert start(tmp_path).folder == other.folder
-    said = capsys.readouterr().err.splitlines()
-    assert sum("has no file locks" in line for line in said) == 2, "once for each folder"
-    assert sum("has no symbolic links" in line for line in said) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("has no file locks" in line for line in lines) == 2, "once for each folder"
+    assert sum("has no symbolic links" in line for line in lines) == 1
 
 
 def test_a_place_that_cannot_be_written_is_named(

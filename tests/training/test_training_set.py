@@ -50,9 +50,9 @@ def test_the_covariance_is_that_of_ledoit_and_wolf() -> None:
         features = rng.normal(size=(samples, 40)) @ rng.normal(size=(40, 40))
         deviation = features.std(0)
         reference = LedoitWolf().fit(features / deviation).covariance_ * np.outer(deviation, deviation)
-        found = shrunk_covariance(features)
-        np.testing.assert_allclose(found, reference, atol=0.01 * np.abs(reference).max())
-        assert np.linalg.eigvalsh(found).min() > 0
+        covariance = shrunk_covariance(features)
+        np.testing.assert_allclose(covariance, reference, atol=0.01 * np.abs(reference).max())
+        assert np.linalg.eigvalsh(covariance).min() > 0
 
 
 def test_a_feature_that_never_varied_does_not_break_it() -> None:

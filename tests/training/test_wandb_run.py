@@ -165,8 +165,8 @@ def test_sites_are_a_table(infection_run: Path) -> None:
     table = json.loads(file.read_text())
     metrics = json.loads((infection_run / "metrics.json").read_text())
     column = table["columns"].index("infection/dice_mean")
-    found = {line[0]: line[column] for line in table["data"]}
-    assert found == {site: metrics[f"site/{site}/infection/dice_mean"] for site in "BC"}
+    dice_of_site = {line[0]: line[column] for line in table["data"]}
+    assert dice_of_site == {site: metrics[f"site/{site}/infection/dice_mean"] for site in "BC"}
 
 
 def test_a_model_is_kept_in_wandb_only_where_it_is_asked_for(cohort: Path, work: Path, infection_run: Path) -> None:

@@ -66,9 +66,9 @@ def test_labels_run_from_head_to_foot(source, tmp_path):
     assert list(rows) == ["P001", "P002", "cap001", "normal001"]
     assert {(row.site, row.has_consolidation) for row in rows.values()} == {("covid_ct_md", None)}
     records = read_table(path.parent / "slices.csv")
-    seen = [record for record in records if record["scan_id"] == "P001"]
+    of_p001 = [record for record in records if record["scan_id"] == "P001"]
     # Labels 0 and 1 belong to instances 1 and 2, the two slices at the head.
-    assert [(r["z_index"], r["instance_number"], r["z_mm"], r["slice_infected"], r["RML"]) for r in seen] == [
+    assert [(r["z_index"], r["instance_number"], r["z_mm"], r["slice_infected"], r["RML"]) for r in of_p001] == [
         ("0", "5", "-100.0", "0", "0"),
         ("1", "4", "-98.0", "0", "0"),
         ("2", "3", "-96.0", "0", "0"),
@@ -91,8 +91,8 @@ def test_z_index_is_the_canonical_one(source, tmp_path):
 
 def test_subjects_tell_the_diagnosis(source, tmp_path):
     path = import_covid_ct_md(source, tmp_path / "out")
-    found = [(r["scan_id"], r["diagnosis"], r["labelled"]) for r in read_table(path.parent / "subjects.csv")]
-    assert found == [
+    records = [(r["scan_id"], r["diagnosis"], r["labelled"]) for r in read_table(path.parent / "subjects.csv")]
+    assert records == [
         ("P001", "COVID-19", "1"),
         ("P002", "COVID-19", "0"),
         ("cap001", "community-acquired pneumonia", "1"),
@@ -175,11 +175,11 @@ def test_the_real_series_agrees_with_the_published_order(tmp_path):
     (source / "COVID-19 subjects" / "P002").symlink_to(SHARED / "P002_dicom")
     write_labels(source, slices, lobes, {"P002": 1})
     path = import_covid_ct_md(source, tmp_path / "out")
-    found = read_table(path.parent / "slices.csv")
-    assert [int(record["z_index"]) for record in found] == list(range(20))
-    offset = next(i for i, record in enumerate(expected) if record["InstanceNumber"] == found[0]["instance_number"])
-    for ours, theirs in zip(found, expected[offset : offset + 20], strict=True):
+    records = read_table(path.parent / "slices.csv")
+    assert [int(record["z_index"]) for record in records] == list(range(20))
+    offset = next(i for i, record in enumerate(expected) if record["InstanceNumber"] == records[0]["instance_number"])
+    for ours, theirs in zip(records, expected[offset : offset + 20], strict=True):
         assert ours["instance_number"] == theirs["InstanceNumber"]
         assert float(ours["z_mm"]) == pytest.approx(float(theirs["z_mm"]), abs=0.05)
         assert [ours[name] for name in ("slice_infected", *LOBES)] == [theirs[n] for n in ("slice_infected", *LOBES)]
-    assert {record["slice_infected"] for record in found} == {"0", "1"}
+    assert {record["slice_infected"] for record in records} == {"0", "1"}

@@ -90,16 +90,7 @@ def test_wrong_folders_are_refused(source, tmp_path):
 
 
 def test_command_line(source, tmp_path, capsys):
-    command = [
-        "--folder",
-        str(source),
-        "--out",
-        str(tmp_path / "out"),
-        "--grey-low-hu",
-        "-1340",
-        "--grey-high-hu",
-        "700",
-    ]
+    command = [f"--folder={source}", f"--out={tmp_path / 'out'}", "--grey-low-hu=-1340", "--grey-high-hu=700"]
     assert main(command) == 0
     assert capsys.readouterr().out.strip().endswith("cohort.csv")
     assert main([*command, "--split", "case00=none"]) == 2

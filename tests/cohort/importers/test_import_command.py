@@ -24,8 +24,8 @@ def test_a_folder_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_its_importer_gets_all_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given: list[list[str]] = []
-    monkeypatch.setattr(mosmed, "main", lambda options: given.append(options) or 3)
+    calls: list[list[str]] = []
+    monkeypatch.setattr(mosmed, "main", lambda options: calls.append(options) or 3)
     options = ["--folder", "my folder", "--out", str(tmp_path), "--more", "--groups=a b.csv"]
     assert main(["mosmed", *options]) == 3
-    assert given == [options]
+    assert calls == [options]

@@ -4,20 +4,13 @@ import zlib
 
 import numpy as np
 import pytest
-from prepare_harness import index_of, write_scans
+from prepare_harness import index_of
 
 import cohort.prepare.prepare_cohort as prepare
-import cohort.prepare.sources as sources
 from cohort.prepare.checksums import OTHER_VERSION, find_damage, write_record
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.prepare.sources import FORMAT_VERSION
 from datamodules.infection import InfectionData
-
-
-@pytest.fixture
-def cohort(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "SETTLED_NS", 0)  # or nothing that was just written would count as unchanged
-    return write_scans(tmp_path)
 
 
 def flip(file, at, bit=0):
@@ -37,16 +30,16 @@ def contents(folder):
 def test_a_flipped_bit_is_noticed_said_and_mended(cohort, tmp_path, capsys, scan, name, at):
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
-    whole = contents(out)
+    before = contents(out)
     flip(out / scan / f"{name}.npy", at)
-    assert contents(out) != whole
+    assert contents(out) != before
     capsys.readouterr()
     assert prepare_cohort(cohort, out, size=40).fresh == 1
-    said = capsys.readouterr().err
+    stderr = capsys.readouterr().err
     assert (
-        f"1 prepared scans in {out} do not hold what was written ({scan}/{name}.npy); they are prepared again" in said
+        f"1 prepared scans in {out} do not hold what was written ({scan}/{name}.npy); they are prepared again" in stderr
     )
-    assert contents(out) == whole
+    assert contents(out) == before
     capsys.readouterr()
     assert prepare_cohort(cohort, out, size=40).fresh == 0
     assert "prepared again" not in capsys.readouterr().err
@@ -65,14 +58,14 @@ def test_a_flipped_bit_is_noticed_said_and_mended(cohort, tmp_path, capsys, scan
 def test_a_damaged_scan_json_is_noticed(cohort, tmp_path, capsys, damage):
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
-    whole = contents(out)
+    before = contents(out)
     file = out / "a" / "scan.json"
     damaged = damage(file.read_text())
     assert damaged != file.read_text()
     file.write_text(damaged)
     assert prepare_cohort(cohort, out, size=40).fresh == 1
     assert "(a/scan.json)" in capsys.readouterr().err
-    assert contents(out) == whole
+    assert contents(out) == before
 
 
 def test_a_lost_array_and_many_damaged_scans_are_listed_briefly(tmp_path):
@@ -92,17 +85,17 @@ def test_a_lost_array_and_many_damaged_scans_are_listed_briefly(tmp_path):
 def test_what_an_older_version_prepared_is_prepared_again_and_said(cohort, tmp_path, capsys):
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
-    whole = contents(out)
+    before = contents(out)
     for file in out.glob("*/scan.json"):
         record = json.loads(file.read_text())
         del record["array_crc32"], record["record_crc32"]
         file.write_text(json.dumps(record | {"format_version": FORMAT_VERSION - 1, "key": "that of before"}))
     capsys.readouterr()
     assert prepare_cohort(cohort, out, size=40).fresh == 3
-    said = capsys.readouterr().err
-    assert f"3 scans in {out} were prepared by another version and are prepared again" in said
-    assert "warning" not in said
-    assert contents(out) == whole
+    stderr = capsys.readouterr().err
+    assert f"3 scans in {out} were prepared by another version and are prepared again" in stderr
+    assert "warning" not in stderr
+    assert contents(out) == before
 
 
 def test_a_damaged_scan_whose_source_has_turned_bad_is_refused(cohort, tmp_path):

@@ -30,11 +30,11 @@ def written(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["a.nii.gz", "a.nrrd", "a.mha", "a.img", "dicom"])
 def test_memory_and_disk_of_every_kind_of_file(kind, tmp_path):
     path = written(kind, tmp_path)
-    found = estimate([CohortRow("a", "p", "X", path)], size=16)
-    assert found.largest == 20 * 30 * 40 * 2
-    assert found.disk == 8 * 16 * 16 * 3  # 40 mm are 8 slices of 5 mm; HU has 2 bytes, the lungs 1
+    estimated = estimate([CohortRow("a", "p", "X", path)], size=16)
+    assert estimated.largest == 20 * 30 * 40 * 2
+    assert estimated.disk == 8 * 16 * 16 * 3  # 40 mm are 8 slices of 5 mm; HU has 2 bytes, the lungs 1
     files = list(path.iterdir()) if path.is_dir() else list(tmp_path.iterdir())
-    assert found.sources == sum(file.stat().st_size for file in files)
+    assert estimated.sources == sum(file.stat().st_size for file in files)
 
 
 def test_slice_images_and_masks(tmp_path):
@@ -42,27 +42,27 @@ def test_slice_images_and_masks(tmp_path):
     for name in "ab":
         Image.fromarray(np.zeros((6, 9), dtype=np.uint8)).save(tmp_path / "ct" / f"{name}.png")
     row = CohortRow("a", "p", "X", tmp_path / "ct", infection_mask=tmp_path / "ct", grey_low_hu=-1000.0)
-    found = estimate([row, row], size=10)
-    assert (found.scans, found.largest, found.disk) == (2, 2 * 6 * 9 * 2, 2 * 2 * 100 * 4)
+    estimated = estimate([row, row], size=10)
+    assert (estimated.scans, estimated.largest, estimated.disk) == (2, 2 * 6 * 9 * 2, 2 * 2 * 100 * 4)
 
 
 def test_a_broken_file_counts_with_its_bytes(tmp_path):
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(b"not a volume"))
-    found = estimate([CohortRow("a", "p", "X", tmp_path / "a.nii.gz")], size=10)
-    assert found.largest == found.sources == (tmp_path / "a.nii.gz").stat().st_size
+    estimated = estimate([CohortRow("a", "p", "X", tmp_path / "a.nii.gz")], size=10)
+    assert estimated.largest == estimated.sources == (tmp_path / "a.nii.gz").stat().st_size
 
 
 def test_it_warns_where_there_is_less_than_needed(tmp_path, monkeypatch):
-    found = needs.Needs(scans=3, sources=7_000_000, largest=157_286_400, disk=2_000_000_000)
-    said = found.text(tmp_path, jobs=2)
-    assert "1.3 GB of memory (2 jobs x 4 x 157.3 MB, the largest scan)" in said
-    assert "2.0 GB of disk" in said
-    assert "warning" not in said
+    estimated = needs.Needs(scans=3, sources=7_000_000, largest=157_286_400, disk=2_000_000_000)
+    text = estimated.text(tmp_path, jobs=2)
+    assert "1.3 GB of memory (2 jobs x 4 x 157.3 MB, the largest scan)" in text
+    assert "2.0 GB of disk" in text
+    assert "warning" not in text
     monkeypatch.setattr(needs, "available_memory", lambda: 10**9)
-    lines = found.text(tmp_path, jobs=2).splitlines()
+    lines = estimated.text(tmp_path, jobs=2).splitlines()
     assert lines[1:] == ["warning: only 1.0 GB of memory are available; use fewer jobs"]
     monkeypatch.setattr(needs.shutil, "disk_usage", lambda _: needs.shutil._ntuple_diskusage(10**10, 9 * 10**9, 10**9))
-    assert found.text(tmp_path, jobs=2).splitlines()[2].startswith("warning: only 1.0 GB of disk are free")
+    assert estimated.text(tmp_path, jobs=2).splitlines()[2].startswith("warning: only 1.0 GB of disk are free")
 
 
 def test_available_memory_is_plausible():

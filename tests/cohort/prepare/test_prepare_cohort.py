@@ -3,18 +3,11 @@ import json
 import nibabel
 import numpy as np
 import pytest
-from prepare_harness import SPACING, chest, index_of, write_scans
+from prepare_harness import SPACING, chest, index_of
 
-import cohort.prepare.sources as sources
 from cohort.prepare.prepare_cohort import main, prepare_cohort, prepare_scan, prepared_folder
 from ct.files.read import read_scan
 from datamodules.infection import InfectionData
-
-
-@pytest.fixture
-def cohort(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "SETTLED_NS", 0)  # or nothing that was just written would count as unchanged
-    return write_scans(tmp_path)
 
 
 def test_a_cohort_of_nifti_dicom_and_images(cohort, tmp_path):
@@ -89,9 +82,9 @@ def test_a_second_run_has_nothing_to_do_and_a_change_is_prepared_again(cohort, t
 
 def test_it_says_beforehand_what_it_needs(cohort, tmp_path, capsys):
     prepare_cohort(cohort, tmp_path / "out", size=40)
-    said = capsys.readouterr().err.splitlines()[0]
-    assert said.startswith("3 scans are new")
-    assert "2 jobs x 4 x 315 kB" in said  # 25 x 70 x 90 voxels of 16 bit
+    line = capsys.readouterr().err.splitlines()[0]
+    assert line.startswith("3 scans are new")
+    assert "2 jobs x 4 x 315 kB" in line  # 25 x 70 x 90 voxels of 16 bit
     prepare_cohort(cohort, tmp_path / "out", size=40)
     assert "scans are new" not in capsys.readouterr().err
     with pytest.raises(ValueError, match="at least 1 pixel and 1 job"):
@@ -111,10 +104,10 @@ def test_leftovers_of_a_killed_run_are_cleared(cohort, tmp_path):
 def test_a_folder_that_a_power_cut_left_incomplete_is_prepared_again(cohort, tmp_path):
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
-    whole = (out / "a" / "hu.npy").read_bytes()
-    (out / "a" / "hu.npy").write_bytes(whole[:1000])
+    before = (out / "a" / "hu.npy").read_bytes()
+    (out / "a" / "hu.npy").write_bytes(before[:1000])
     assert prepare_cohort(cohort, out, size=40).fresh == 1
-    assert (out / "a" / "hu.npy").read_bytes() == whole
+    assert (out / "a" / "hu.npy").read_bytes() == before
 
 
 def test_prepare_scan_in_memory_restores_to_the_scan(cohort, tmp_path):

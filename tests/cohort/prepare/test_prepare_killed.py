@@ -78,7 +78,7 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(c
         killed += process.exitcode == -signal.SIGKILL
     assert killed >= 1
     done = prepare_cohort(cohort, tmp_path / "killed", size=48, jobs=1)
-    assert [one.verdict for one in done.verdicts] == ["pass", "pass", "repaired", "refused", "pass"]
+    assert [verdict.verdict for verdict in done.verdicts] == ["pass", "pass", "repaired", "refused", "pass"]
     expected = tree(tmp_path / "whole")
     assert len(expected) == 4 * 4 + 2
     assert tree(tmp_path / "killed") == expected

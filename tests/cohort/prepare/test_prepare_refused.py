@@ -9,22 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from prepare_harness import affine, break_a_and_b, chest, dies, index_of, verdicts_of, write_scans
+from prepare_harness import affine, break_a_and_b, chest, dies, index_of, verdicts_of
 
 import cohort.prepare.prepare_scan as prepare_scan_module
-import cohort.prepare.sources as sources
-from callbacks.keep_verdicts import KeepVerdicts
+from callbacks.describe_run import KeepVerdicts
 from cohort.prepare.prepare_cohort import main, prepare_cohort
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from ct.lungs.find import Lungs
 from datamodules.infection import InfectionData
-
-
-@pytest.fixture
-def cohort(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "SETTLED_NS", 0)  # or nothing that was just written would count as unchanged
-    return write_scans(tmp_path)
 
 
 def test_bad_scans_are_refused_and_the_others_prepared(cohort, tmp_path):
@@ -96,17 +89,19 @@ def test_repairs_and_warnings_stand_in_the_verdicts_also_when_nothing_was_done(c
 
 
 @pytest.mark.parametrize(
-    ("jobs", "how", "found"),
+    ("jobs", "how", "reason"),
     [
         (1, lambda: os.kill(os.getpid(), signal.SIGKILL), "killed by SIGKILL"),
         (3, lambda: os._exit(3), "ended with exit code 3"),
     ],
 )
-def test_a_scan_that_kills_its_process_is_refused_and_the_others_go_on(cohort, tmp_path, monkeypatch, jobs, how, found):
+def test_a_scan_that_kills_its_process_is_refused_and_the_others_go_on(
+    cohort, tmp_path, monkeypatch, jobs, how, reason
+):
     monkeypatch.setattr(prepare_scan_module, "read_scan", dies("a", how))
     out = tmp_path / "out"
     assert [folder.name for folder in prepare_cohort(cohort, out, size=40, jobs=jobs).folders] == ["b", "c"]
-    assert found in verdicts_of(out)["a"]["reasons"]
+    assert reason in verdicts_of(out)["a"]["reasons"]
     assert str(tmp_path / "a.nii.gz") in verdicts_of(out)["a"]["reasons"]
 
 
@@ -197,17 +192,17 @@ def test_training_goes_on_without_refused_scans_and_says_so_once(cohort, tmp_pat
     data = InfectionData(str(cohort), str(tmp_path / "prepared"), size=40)
     data.prepare_data()
     data.prepare_data()
-    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(said) == 1
-    assert "1 of 4 scans" in said[0]
-    assert str(data.verdicts_csv) in said[0]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert "1 of 4 scans" in warnings[0]
+    assert str(data.verdicts_csv) in warnings[0]
     data.setup("fit")
     assert data.slice_table("train").scans["scan_id"].tolist() == ["d"]
     KeepVerdicts(tmp_path / "run").on_fit_start(SimpleNamespace(datamodule=data), None)
-    kept = pd.read_csv(tmp_path / "run" / "verdicts.csv", dtype=str)
+    copy = pd.read_csv(tmp_path / "run" / "verdicts.csv", dtype=str)
     columns = ["scan_id", "site", "split", "verdict"]  # reasons name files, and those may bear a patient's name
-    pd.testing.assert_frame_equal(kept, pd.read_csv(data.verdicts_csv, dtype=str)[columns])
-    assert "refused" in kept["verdict"].tolist()
+    pd.testing.assert_frame_equal(copy, pd.read_csv(data.verdicts_csv, dtype=str)[columns])
+    assert "refused" in copy["verdict"].tolist()
 
 
 def test_a_split_whose_scans_were_all_refused_ends_a_training_before_it_starts(cohort, tmp_path):

@@ -54,15 +54,15 @@ def test_the_voxels_of_an_nrrd_header_in_another_file_count_too(tmp_path):
     assert [name for name, _ in files_of(tmp_path / "a.nhdr")] == ["a.nhdr", "a.raw"]
 
 
-@pytest.mark.parametrize("given", ["a.hdr", "a.img", "b.mhd"])
-def test_both_files_of_other_formats_count_too(tmp_path, given):
+@pytest.mark.parametrize("chosen", ["a.hdr", "a.img", "b.mhd"])
+def test_both_files_of_other_formats_count_too(tmp_path, chosen):
     image = SimpleITK.GetImageFromArray(np.zeros((2, 3, 4), dtype=np.int16))
     for name in ("a.img", "b.mhd"):
         SimpleITK.WriteImage(image, str(tmp_path / name))
-    voxels = tmp_path / ("b.raw" if given == "b.mhd" else "a.img")
-    row = CohortRow("s", "p", "X", tmp_path / given)
+    voxels = tmp_path / ("b.raw" if chosen == "b.mhd" else "a.img")
+    row = CohortRow("s", "p", "X", tmp_path / chosen)
     before = hash_content(row, 64)
-    assert [file for _, file in files_of(tmp_path / given)][1:] == [voxels]
+    assert [file for _, file in files_of(tmp_path / chosen)][1:] == [voxels]
     voxels.write_bytes(bytes(47) + b"\1")
     assert hash_content(row, 64).key != before.key
 

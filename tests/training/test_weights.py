@@ -1,10 +1,10 @@
-"""Checkpoints of before networks and priors had class paths."""
+"""Checkpoints from before networks and priors had class paths."""
 
 from typing import Any
 
 import pytest
 
-from training.older_checkpoints import of_today
+from training.weights import update_arguments
 
 
 def unet(channels: int) -> dict[str, Any]:
@@ -40,10 +40,10 @@ OPACITY = {"context": 1, "labels": "soft", "target": "mean", "weighting": "pixel
     ],
 )
 def test_arguments_as_they_are_named_today(older: dict[str, Any], today: dict[str, Any]) -> None:
-    assert of_today(older) == today
-    assert of_today(today) == today
+    assert update_arguments(older) == today
+    assert update_arguments(today) == today
 
 
 def test_a_name_that_never_was_stays_to_be_refused() -> None:
-    assert of_today({"network": "trap.Net"})["network"]["class_path"] == "trap.Net"
-    assert of_today({"network": "unet", "prior": "trap.Prior"})["prior"]["class_path"] == "trap.Prior"
+    assert update_arguments({"network": "trap.Net"})["network"]["class_path"] == "trap.Net"
+    assert update_arguments({"network": "unet", "prior": "trap.Prior"})["prior"]["class_path"] == "trap.Prior"

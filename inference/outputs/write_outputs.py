@@ -31,14 +31,14 @@ def write_outputs(result: Result, out: Path) -> Result:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(out.parent, out.name)
-    with whole_folder(out) as partial:
+    with whole_folder(out) as passing:
         for name, mask in result.masks.items():
-            write_mask(mask, result.scan, partial / f"{name}.nii.gz", FLAGGED if result.flags else "")
+            write_mask(mask, result.scan, passing / f"{name}.nii.gz", FLAGGED if result.flags else "")
         if is_dicom(result):
-            result = replace(result, warnings=result.warnings + write_dicom(result, partial))
+            result = replace(result, warnings=result.warnings + write_dicom(result, passing))
         text = json.dumps(numbers(result), indent=2, allow_nan=False)
-        (partial / NUMBERS).write_text(text + "\n", encoding="utf-8")
-        write_scan_page(result, partial / PAGE)
+        (passing / NUMBERS).write_text(text + "\n", encoding="utf-8")
+        write_scan_page(result, passing / PAGE)
     return result
 
 

@@ -1,4 +1,4 @@
-"""A new scan to masks and measurements."""
+"""Segmentation and measurement of new scans."""
 
 import machine.threads  # noqa: F401  # before torch is loaded
 from machine.account import complete_account

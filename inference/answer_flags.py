@@ -1,4 +1,4 @@
-"""Why an answer may be wrong whatever the scan: what was found does not look like what it is called.
+"""Flags of implausible answers: findings whose density, extent or shape is not that of what they are called.
 
 The figures behind the limits are of `unet_em` on 28 phantoms of four sites and five scans of patients (good answers),
 of stage 1 after 3 epochs and stage 2 after 2 (poor ones), and of readers' masks of COVID-19 (50 of MosMedData, whole
@@ -18,21 +18,21 @@ from ct.mask_shapes import open_by_ball
 from ct.refusal import Sentence
 from ct.resample import coarser_grid
 from ct.scan import Scan
-from inference.measure import dense_of
+from inference.measure import consolidation_key
 from inference.result import Masks
 
-GREYS = Sentence("HU are declared greys, so whether what was found has the HU of what it is called was not judged")
+DECLARED_GREYS = Sentence("HU are declared greys, so the density of the findings was not judged")
 
 Measured = Mapping[str, float | None]
 
-# Of the lungs: 0.30 at most in good answers, 0.36 on 28 further phantoms; 0.29 in readers' masks.
+# Infected share of the lungs: 0.30 at most in good answers, 0.36 on 28 further phantoms; 0.29 in readers' masks.
 MOST_SHARE = 0.9
-# Less of a finding, as a share of the lungs, is too few voxels to have a density.
+# Share of the lungs below which a finding has too few voxels to judge its density.
 JUDGED_SHARE = 0.005
 # Well-aerated lung is -950 to -700 HU (Colombi et al., Radiology 2020). Means of infection: -156 to -556 HU in good
 # answers, -341 to -650 in readers' masks of patients.
 AERATED_HU = -700
-# What infection is denser than the rest of the lungs: 192 HU at least in readers' masks, 218 in good answers.
+# Mean HU of infection above that of the rest of the lungs: 192 HU at least in readers' masks, 218 in good answers.
 LEAST_CONTRAST_HU = 100
 # Means of consolidation: -102 to -278 HU in good answers, -279 to -495 after 2 epochs, which was -400 and lighter where
 # there was none at all. Ground glass of the phantom is -650 to -420 HU.
@@ -41,25 +41,25 @@ DENSE_HU = -400
 # lungs or more: 0.24 at most in 31 whole readers' masks, 0.05 in good answers; 0.32 in a healthy patient, where shells
 # of chest wall and liver were called infected.
 LEAST_RADIUS_MM, MOST_THIN, SHAPED_SHARE = 5.0, 0.3, 0.01
-# Bits of entropy in the lungs, of a network that learned to say yes or no: 0.003 to 0.033 in good answers (0.041 on 28
-# further phantoms), 0.071 at most where four flips are averaged; 0.142 to 0.218 in poor ones. Soft labels teach a
-# network to be undecided, so those are not judged.
+# Mean bits of entropy in the lungs, of a network trained on hard labels: 0.003 to 0.033 in good answers (0.041 on 28
+# further phantoms), 0.071 at most where four flips are averaged; 0.142 to 0.218 in poor ones. Networks
+# trained on soft labels are undecided on purpose, so those are not judged.
 MOST_ENTROPY = 0.1
-# Answers that are averaged differ in their share of the lungs, as a share of its mean; what differs by less than a
-# hundredth of the lungs is too little to matter. Flips of a good model: 0.08 for infection.
+# Range of the averaged answers' shares of the lungs, as a share of their mean; less than a hundredth of the lungs does
+# not matter. Flips of a good model: 0.08 for infection.
 MOST_RANGE, LEAST_RANGE = 0.5, 0.01
 
 
 def answer_flags(
     scan: Scan, masks: Masks, classes: ClassSet, measured: Measured, shares: Mapping[str, Sequence[float]]
 ) -> tuple[str, ...]:
-    """Look for what makes an answer implausible.
+    """Flag what makes an answer implausible.
 
     Args:
         scan: The scan.
-        masks: What was found, as in `inference.result.Result`.
-        classes: What it is.
-        measured: Its measurements, with the entropy. Means of HU are judged where HU were measured, not declared.
+        masks: Its masks, as in `inference.result.Result`.
+        classes: The model's class set.
+        measured: Its measurements, with the entropy. Mean HU are not judged where HU are declared greys.
         shares: By finding, the share of the lungs in every single answer that was averaged.
 
     Returns:
@@ -72,11 +72,11 @@ def answer_flags(
         if scan.grey_hu
         else (
             *_infection_hu(measured, classes),
-            *_consolidation_hu(measured, dense_of(classes, "groups" in masks)),
+            *_consolidation_hu(measured, consolidation_key(classes, "groups" in masks)),
         )
     )
     shapes = _thin(scan, masks[classes.findings[0].key], measured) if scan.spacing_known else ()
-    return (*_nearly_all(measured), *densities, *shapes, *_different(shares, classes), *_undecided(masks, measured))
+    return (*_nearly_all(measured), *densities, *shapes, *_disagreement(shares, classes), *_undecided(masks, measured))
 
 
 def _nearly_all(measured: Measured) -> Iterator[str]:
@@ -114,15 +114,15 @@ def _consolidation_hu(measured: Measured, key: str) -> Iterator[str]:
 
 
 def _thin(scan: Scan, infected: NDArray[Any], measured: Measured) -> Iterator[str]:
-    """Infection in pieces that are nowhere as thick as a lesion is: specks, and shells along the lungs' border."""
+    """Flag infection in pieces nowhere as thick as a lesion: specks, and shells along the lungs' border."""
     share = measured["severity_score"]
     if share is None or share < SHAPED_SHARE:
         return
     grid = coarser_grid(scan.hu.shape, scan.spacing_mm, COARSE_MM)
     infection = grid.apply_mask(infected) > 0
-    pieces, count = ndimage.label(infection, np.ones((3, 3, 3)))
-    thick = np.unique(pieces[open_by_ball(infection, LEAST_RADIUS_MM, grid.spacing_mm)])
-    thin = float((infection & ~np.isin(pieces, thick)).sum() / max(1, int(infection.sum())))
+    components, count = ndimage.label(infection, np.ones((3, 3, 3)))
+    thick = np.unique(components[open_by_ball(infection, LEAST_RADIUS_MM, grid.spacing_mm)])
+    thin = float((infection & ~np.isin(components, thick)).sum() / max(1, int(infection.sum())))
     if not thin <= MOST_THIN:
         yield (
             f"implausible: {thin:.0%} of what is called infected lies in {count - len(thick)} specks and shells that "
@@ -130,9 +130,9 @@ def _thin(scan: Scan, infected: NDArray[Any], measured: Measured) -> Iterator[st
         )
 
 
-def _different(shares: Mapping[str, Sequence[float]], classes: ClassSet) -> Iterator[str]:
+def _disagreement(shares: Mapping[str, Sequence[float]], classes: ClassSet) -> Iterator[str]:
     for finding, values in shares.items():
-        low, high = np.min(values), np.max(values)  # unlike those of Python, NaN where any is
+        low, high = np.min(values), np.max(values)  # unlike Python's, NaN if any is NaN
         if not high - low <= max(LEAST_RANGE, MOST_RANGE * float(np.mean(values))):
             yield (
                 "the answers that were averaged (of members or flips) disagree: "

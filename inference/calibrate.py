@@ -1,10 +1,11 @@
-"""How far a model's volumes may be off, measured on the validation scans of a cohort: calibration.json beside it.
+"""Calibration of a model's volumes on the validation scans of a cohort: calibration.json beside the checkpoint.
 
 python -m inference.calibrate --ckpt runs/unet_em/latest/best.ckpt --cohort cohorts/phantom/cohort.csv
 """
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from ct.lungs.find import METHODS
 from ct.refusal import Refusal
 from ct.scan import Scan
 from inference.load import CHECKPOINTS, OWN_MODULES, checkpoints_in
-from inference.scan_list import Source
+from inference.scan_list import source_of
 from inference.segmenter import Segmenter
 from inference.volume_intervals import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from machine.command_line import run_command
@@ -28,14 +29,14 @@ from training.class_paths import OPTION
 
 
 def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibration:
-    """Segment the validation scans of a cohort as new scans and hold the volumes against the readers'.
+    """Segment the validation scans of a cohort as new scans and compare their volumes with the readers'.
 
-    The lungs are found, not taken from the cohort, as those of a new scan will be. Of a patient with several scans the
-    worst counts: patients are what must be exchangeable.
+    The lungs are segmented as those of a new scan will be, not taken from the cohort. Of a patient with several scans
+    the largest error counts, since patients are what must be exchangeable.
 
     Args:
-        segmenter: The model as it will be used.
-        cohort: cohort.csv; its validation scans are those of a training on it.
+        segmenter: The model, with the settings of its later use.
+        cohort: cohort.csv of the training; its validation split is used.
         coverage: Share of new patients whose interval shall hold the true volume.
 
     Raises:
@@ -47,8 +48,8 @@ def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibratio
     scores: dict[str, dict[str, float]] = {}
     for row in tqdm(rows, "calibrate", unit="scan", disable=None):
         for finding, score in _scores(segmenter, row).items():
-            of_patient = scores.setdefault(finding, {})
-            of_patient[row.patient_id] = max(score, of_patient.get(row.patient_id, 0.0))
+            by_patient = scores.setdefault(finding, {})
+            by_patient[row.patient_id] = max(score, by_patient.get(row.patient_id, 0.0))
     if not scores:
         raise Refusal(
             "{cohort} has no validation scan with a truth for this model ({count} validation scans); fill "
@@ -62,16 +63,17 @@ def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibratio
         lung_source=segmenter.lung_method,
         coverage=coverage,
         patients=min(map(len, scores.values())),
-        error={finding: conformal_quantile(list(found.values()), coverage) for finding, found in scores.items()},
+        error={
+            finding: conformal_quantile(list(by_patient.values()), coverage) for finding, by_patient in scores.items()
+        },
     )
 
 
 def _scores(segmenter: Segmenter, row: CohortRow) -> dict[str, float]:
-    """How far each volume of a scan is off, in units of `unit_ml`; {} where no truth or no spacing is known."""
+    """Return the error of each volume of a scan in units of `unit_ml`; {} without a truth or a spacing."""
     if row.infection_mask is None and row.pattern_mask is None:
         return {}
-    greys = None if row.grey_low_hu is None or row.grey_high_hu is None else (row.grey_low_hu, row.grey_high_hu)
-    result = segmenter.segment(Source(row.scan_id, row.image, grey_hu=greys))
+    result = segmenter.segment(replace(source_of(row), lung_mask=None))
     if not result.scan.spacing_known:
         return {}
     scores = {}
@@ -83,24 +85,24 @@ def _scores(segmenter: Segmenter, row: CohortRow) -> dict[str, float]:
 
 
 def true_volumes(row: CohortRow, scan: Scan, classes: ClassSet) -> dict[str, float]:
-    """What the reader marked, in ml by finding, inside the lung mask where the cohort gives one.
+    """Return the reader's volumes in ml by finding, inside the lung mask where the cohort has one.
 
-    A pattern mask with unlabelled voxels in the lungs leaves its volumes unknown, so it gives none.
+    A pattern mask with unlabelled voxels in the lungs has no known volumes and is left out.
     """
     lung = np.ones(scan.hu.shape, np.bool_) if row.lung_mask is None else read_mask(row.lung_mask, scan) != 0
     masks = {}
     if row.pattern_mask is not None:
         codes = read_pattern_mask(row.pattern_mask, scan, classes=classes)
         if not (codes[lung] < 0).any():
-            shown = (*classes.told_apart, *classes.findings)
-            masks = {finding.key: classes.shows(finding.key, codes) > 0 for finding in shown}
+            findings = (*classes.told_apart, *classes.findings)
+            masks = {finding.key: classes.shows(finding.key, codes) > 0 for finding in findings}
     if row.infection_mask is not None:
         masks["infection"] = read_mask(row.infection_mask, scan) != 0
     return {finding: float((mask & lung).sum()) * scan.voxel_ml for finding, mask in masks.items()}
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line of `make calibrate`."""
     parser = argparse.ArgumentParser(prog="python -m inference.calibrate", description="Calibrate volumes.")
     parser.add_argument("--ckpt", required=True, nargs="+", help=CHECKPOINTS)
     parser.add_argument("--cohort", required=True, type=Path, help="cohort.csv on which it was trained")
@@ -119,10 +121,10 @@ def main(args: Sequence[str] | None = None) -> None:
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     write_calibration(calibration, path)
-    allowed = ", ".join(f"{finding} {error:.2f}" for finding, error in calibration.error.items())
+    errors = ", ".join(f"{finding} {error:.2f}" for finding, error in calibration.error.items())
     print(
         f"written to {path}: from {calibration.patients} patients, intervals that hold {calibration.coverage:.0%} of "
-        f"true volumes; errors allowed for, in units of the volume and {LUNG_SHARE:.0%} of the lungs: {allowed}"
+        f"true volumes; errors allowed for, in units of the volume and {LUNG_SHARE:.0%} of the lungs: {errors}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Why a result may be wrong although nothing failed: what is unusual about the scan and its lungs."""
+"""Flags of unusual scans and lungs, for which a result may be wrong although nothing failed."""
 
 from collections.abc import Iterator
 
@@ -16,12 +16,12 @@ from training.training_set import TrainingSet
 
 BoolArray = NDArray[np.bool_]
 
-NOT_DESCRIBED = Sentence(
+NO_TRAINING_SET = Sentence(
     "the checkpoint does not say what it was trained on, so nobody knows whether this scan is unlike that; "
     "one trained by this version does"
 )
-# Lung at a border of the scan, as a share of the largest section in that direction. Whole chests show 2 % (patients) to
-# 42 % (phantoms, which are blunt, in thick slices) at their last slices, and nothing at their sides.
+# Lung area at a border of the scan, as a share of the largest section in that direction. Whole chests show 2 %
+# (patients) to 42 % (phantoms, which are blunt, in thick slices) at their last slices, and none at their sides.
 CUT_SHARE = {"z": 0.5, "y": 0.1, "x": 0.1}
 BORDERS = (
     ("z", 0, "foot"),
@@ -31,8 +31,8 @@ BORDERS = (
     ("x", 0, "right"),
     ("x", -1, "left"),
 )
-# Dense tissue beside the mask, as a share of it: up to 3.6 % at hilum and diaphragm of 46 good masks (drawn or found,
-# phantoms and patients); where all dense tissue was cut out of 8 masks, 6.5 to 22 % in seven and 3.4 % in one.
+# Dense tissue beside the mask, as a share of it: up to 3.6 % at hilum and diaphragm of 46 good masks (by readers or
+# algorithms, phantoms and patients); 6.5 to 22 % in seven of 8 masks without their dense tissue, 3.4 % in the eighth.
 LEFT_OUT_SHARE = 0.05
 GAS_BELOW_HU = -900
 
@@ -44,21 +44,21 @@ def find_flags(
     features: NDArray[np.floating],
     training: TrainingSet | None,
 ) -> tuple[str, ...]:
-    """Look for what is unusual about a scan, whatever a model answers.
+    """Flag what is unusual about a scan, whatever a model answers.
 
     Args:
         scan: The scan.
         lung: bool (Z, Y, X), the lungs on its canonical grid, not empty.
         histogram: `training.training_set.lung_histogram` of the prepared scan.
-        features: (N, C), `features` of its slices with lung by the (first) model.
-        training: What that model was trained on; None where its checkpoint does not say (see `NOT_DESCRIBED`).
+        features: (N, C), deepest features of its slices with lung by the (first) model.
+        training: The training set of that model; None where its checkpoint has none (see `NO_TRAINING_SET`).
 
     Returns:
         A sentence for each: volume of the lungs out of range, little lung, field of view that cuts the lungs, opacity
         outside the lungs' mask, and HU or features far from training. Sizes are judged where the spacing is known.
     """
-    found = [*_unusual_size(scan, lung), *_left_out(scan, lung)] if scan.spacing_known else []
-    return (*found, *_cut(lung), *_far(histogram, features, training))
+    sizes = [*_unusual_size(scan, lung), *_left_out(scan, lung)] if scan.spacing_known else []
+    return (*sizes, *_cut(lung), *_far(histogram, features, training))
 
 
 def _unusual_size(scan: Scan, lung: BoolArray) -> Iterator[str]:
@@ -75,14 +75,14 @@ def _unusual_size(scan: Scan, lung: BoolArray) -> Iterator[str]:
 
 
 def _cut(lung: BoolArray) -> Iterator[str]:
-    """Borders of the scan that cut through the lungs."""
+    """Flag borders of the scan that cut through the lungs."""
     for axis, name in enumerate("zyx"):
-        if lung.shape[axis] == 1:  # a lone slice has no course in that direction
+        if lung.shape[axis] == 1:  # one slice alone cannot show a border of the lungs
             continue
         areas = lung.sum(tuple({0, 1, 2} - {axis}))
-        ends = [(at, side) for letter, at, side in BORDERS if letter == name]
-        for at, side in ends:
-            share = float(areas[at] / areas.max())
+        borders = [(index, side) for letter, index, side in BORDERS if letter == name]
+        for index, side in borders:
+            share = float(areas[index] / areas.max())
             if share > CUT_SHARE[name]:
                 yield (
                     f"the field of view is partial: the scan's border at the {side} shows {share:.0%} of the lungs' "
@@ -91,7 +91,7 @@ def _cut(lung: BoolArray) -> Iterator[str]:
 
 
 def _left_out(scan: Scan, lung: BoolArray) -> Iterator[str]:
-    """Tissue that looks like opaque lung beside the mask: sought as the classical lungs seek it, from this mask."""
+    """Flag tissue beside the mask that looks like opaque lung, by the method of the classical lungs."""
     grid = coarser_grid(scan.hu.shape, scan.spacing_mm, COARSE_MM)
     inside = grid.apply_mask(lung) > 0  # nearest neighbours, which need no copy of the whole mask
     if not inside.any():
@@ -111,13 +111,13 @@ def _left_out(scan: Scan, lung: BoolArray) -> Iterator[str]:
 def _far(histogram: NDArray[np.int64], features: NDArray[np.floating], training: TrainingSet | None) -> Iterator[str]:
     if training is None:
         return
-    held = {
+    distances = {
         "the HU in the lungs": (training.hu_distance(histogram), training.hu_distances, " HU"),
         "the network's features": (training.feature_distance(features), training.feature_distances, ""),
     }
-    for what, (distance, (usual, most), unit) in held.items():
+    for label, (distance, (usual, most), unit) in distances.items():
         if distance > most:
             yield (
-                f"unlike the {training.scans} training scans: {what} are {distance:.3g}{unit} away from theirs, which "
+                f"unlike the {training.scans} training scans: {label} are {distance:.3g}{unit} away from theirs, which "
                 f"differ from each other by {usual:.3g}{unit} usually and {most:.3g}{unit} at most; look at the masks"
             )

@@ -1,4 +1,4 @@
-"""A folder of scans: which of its files and folders are scans, and what is left out and why."""
+"""Scans of a folder: its files and folders that are scans, and the reasons why others are left out."""
 
 from pathlib import Path
 
@@ -19,56 +19,56 @@ OTHER = f"no scan; expected {VOLUME} or DICOM files, zips or folders of them"
 
 
 def holds_scans(folder: Path) -> bool:
-    """Tell whether a folder holds several scans, each in files or a folder of its own, or else is one scan itself.
+    """Tell whether a folder holds several scans, each in files or a folder of its own, or is one scan itself.
 
     It holds several if there is a volume file, or a folder or zip and no DICOM file of a single image: such files are
-    the slices of a series, and the folders beside them belong to it, too.
+    the slices of one series, to which the folders beside them belong too.
 
     Args:
         folder: The folder.
     """
-    inside = [each for each in sorted(folder.iterdir()) if not _is_hidden(each)]
-    if any(map(is_volume_file, inside)):
+    entries = [path for path in sorted(folder.iterdir()) if not _is_hidden(path)]
+    if any(map(is_volume_file, entries)):
         return True
-    several = any(each.is_dir() or _is_packed(each, ZIP) for each in inside)
-    return several and not any(_dicom_series(each) == "" for each in inside)
+    several = any(path.is_dir() or _is_packed(path, ZIP) for path in entries)
+    return several and not any(_dicom_series(path) == "" for path in entries)
 
 
 def scans_in(folder: Path) -> tuple[list[Path], dict[Path, str]]:
     """List the scans of a folder that holds several.
 
-    A folder in it is one scan, unless it holds no DICOM file but volumes or zips: then it is listed itself.
+    A folder in it is one scan, unless it holds volumes or zips and no DICOM file: then its own scans are listed.
 
     Args:
         folder: The folder.
 
     Returns:
-        The scans in order, with what only looks like one, so that it is refused with the reason; and why each other
-        file was left out, in words that name nothing.
+        The scans in order, including files that only look like one, which reading will refuse with the reason; and why
+        each other file was left out, in words that name no file.
     """
-    inside = sorted(folder.iterdir())
-    voxels = {file for each in inside if is_volume_file(each) for file in files_of_volume(each)[1:]}
-    series = {each: _dicom_series(each) for each in inside}
+    entries = sorted(folder.iterdir())
+    voxel_files = {file for path in entries if is_volume_file(path) for file in files_of_volume(path)[1:]}
+    series = {path: _dicom_series(path) for path in entries}
     scans: list[Path] = []
     left_out: dict[Path, str] = {}
-    for each in inside:
-        if each in voxels:
+    for path in entries:
+        if path in voxel_files:
             continue  # its header stands for both
-        if _is_hidden(each):
-            left_out[each] = HIDDEN
-        elif _is_taken_apart(each):
-            more, others = scans_in(each)
-            scans += more
-            left_out |= others
-        elif reason := _why_left_out(each, series[each], list(series.values())):
-            left_out[each] = reason
+        if _is_hidden(path):
+            left_out[path] = HIDDEN
+        elif _holds_only_volumes(path):
+            inner_scans, inner_left_out = scans_in(path)
+            scans += inner_scans
+            left_out |= inner_left_out
+        elif reason := _why_left_out(path, series[path], list(series.values())):
+            left_out[path] = reason
         else:
-            scans.append(each)
+            scans.append(path)
     return scans, left_out
 
 
 def _why_left_out(path: Path, series: str | None, all_series: list[str | None]) -> str:
-    """Say why a file or folder is no scan; "" for one that is to be read as such, even if it will be refused."""
+    """Return why a file or folder is no scan; "" where it is to be read as one, even if it will be refused."""
     if path.is_dir() or is_volume_file(path) or _is_packed(path, tuple(ARCHIVE_SUFFIXES)):
         return ""
     if series is not None:
@@ -79,14 +79,14 @@ def _why_left_out(path: Path, series: str | None, all_series: list[str | None]) 
 
 
 def _dicom_series(path: Path) -> str | None:
-    """Return the series of a DICOM file of several frames; "" for one of a single image or none; None for all else."""
+    """Return the series of a DICOM file of several frames, "" of a single image or none; None for other files."""
     try:
         if not path.is_file() or not is_dicom_file(path):
             return None
         header = read_dataset(path)
         several = "NumberOfFrames" in header and whole_number(path, header, "NumberOfFrames") > 1
         return (text(path, header, "SeriesInstanceUID") or path.name) if several else ""
-    except ValueError:  # a scan of its own, so that it is refused with what is wrong
+    except ValueError:  # listed as a scan of its own, so that reading refuses it with the reason
         return path.name
 
 
@@ -98,10 +98,10 @@ def _is_packed(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.is_file() and path.name.lower().endswith(suffixes) and not is_volume_file(path)
 
 
-def _is_taken_apart(path: Path) -> bool:
-    """Tell whether a path is a folder with volumes or zips but no DICOM; no link, since links may go in circles."""
+def _holds_only_volumes(path: Path) -> bool:
+    """Tell whether a path is a folder of volumes or zips without DICOM; no link, since links may be circular."""
     if not path.is_dir() or path.is_symlink():
         return False
     files = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file)]
-    holds = any(is_volume_file(file) or _is_packed(file, ZIP) for file in files)
-    return holds and all(_dicom_series(file) is None for file in files)
+    volumes = any(is_volume_file(file) or _is_packed(file, ZIP) for file in files)
+    return volumes and all(_dicom_series(file) is None for file in files)

@@ -1,4 +1,4 @@
-"""Several scans of one patient, in the order of their dates: what changed."""
+"""Follow-up of patients with several scans: changes of volume in the order of their dates."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,65 +15,67 @@ DATES = ("AcquisitionDate", "SeriesDate", "ContentDate", "StudyDate")
 
 
 def follow_up(sources: Sequence[Source], rows: pd.DataFrame) -> pd.DataFrame:
-    """The scans of patients that have several, in order of time.
+    """Return the scans of patients that have several, in order of time.
 
-    Patient and date come from the DICOM headers; a cohort's patient_id goes before. Neither is given on: patients are
-    numbered, and dates become days since the first scan. Scans without a date stand in the order of the batch.
+    Patient and date come from the DICOM headers; a cohort's patient_id takes precedence. Neither is published: patients
+    are numbered, and dates become days since the first scan. Scans without a date keep the order of the batch.
 
     Args:
         sources: The scans of the batch.
-        rows: measurements.csv: a row for each that was segmented.
+        rows: measurements.csv: a row for each segmented scan.
 
     Returns:
         `patient` ("patient 1"), `name`, `days` since the first scan (NaN where a date of the patient is unknown), and
-        for every volume `<what>_ml` and `<what>_change_ml` since the first scan.
+        for every volume `<finding>_ml` and `<finding>_change_ml` since the first scan.
     """
-    done = set(rows["name"])
-    visits = pd.DataFrame([_visit(each) for each in sources if each.name in done], columns=["name", "who", "date"])
-    visits = visits[visits["who"] != ""].merge(rows, on="name", how="inner")
+    segmented = set(rows["name"])
+    headers = [_visit(source) for source in sources if source.name in segmented]
+    scans = pd.DataFrame(headers, columns=["name", "patient_id", "date"])
+    scans = scans[scans["patient_id"] != ""].merge(rows, on="name", how="inner")
+    repeated = scans[scans.duplicated("patient_id", keep=False)]
     volumes = _volumes(rows)
-    found = []
-    for number, (_, own) in enumerate(visits[visits.duplicated("who", keep=False)].groupby("who", sort=False), 1):
-        dated = own["date"].notna().all()
-        own = own.sort_values("date", kind="stable") if dated else own
-        days = (own["date"] - own["date"].iloc[0]).dt.days if dated else float("nan")
-        own = own[["name", *volumes]].assign(patient=f"patient {number}", days=days)
+    tables = []
+    for number, (_, visits) in enumerate(repeated.groupby("patient_id", sort=False), 1):
+        dated = visits["date"].notna().all()
+        visits = visits.sort_values("date", kind="stable") if dated else visits
+        days = (visits["date"] - visits["date"].iloc[0]).dt.days if dated else float("nan")
+        table = visits[["name", *volumes]].assign(patient=f"patient {number}", days=days)
         for volume in volumes:
-            own[volume.replace("_ml", "_change_ml")] = own[volume] - own[volume].iloc[0]
-        found.append(own)
+            table[volume.replace("_ml", "_change_ml")] = table[volume] - table[volume].iloc[0]
+        tables.append(table)
     columns = ["patient", "name", "days"]
-    if not found:
+    if not tables:
         return pd.DataFrame(columns=columns)
-    table = pd.concat(found, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
     return table[columns + [column for column in table if column not in columns]]
 
 
 def _volumes(rows: pd.DataFrame) -> list[str]:
-    """Columns of whole volumes, without those of regions."""
+    """Return the columns of whole volumes, without those of regions."""
     return [name for name in map(str, rows) if name.endswith("_ml") and name.split("_")[0] not in ("left", "right")]
 
 
 def _visit(source: Source) -> tuple[str, str, datetime | None]:
-    """(name, who, date) of a scan; empty and None where they are not known."""
-    who, date = _header(source.path)
-    return source.name, source.patient or who, date
+    """Return (name, patient_id, date) of a scan; "" and None where they are unknown."""
+    patient_id, date = _header(source.path)
+    return source.name, source.patient or patient_id, date
 
 
 def _header(path: Path) -> tuple[str, datetime | None]:
-    """PatientID and date of the first DICOM file that has one; a file of another kind has neither."""
+    """Return PatientID and date of a scan's first DICOM file; "" and None for other formats."""
     try:
         with unpacked(path) as scan:
             file = find_dicom_files(scan)[0][0]
             header = read_dataset(file)
-            who = text(file, header, "PatientID")
+            patient_id = text(file, header, "PatientID")
             dates = [_date(text(file, header, tag)) for tag in DATES]
     except (ValueError, OSError):
         return "", None
-    return who, next((date for date in dates if date), None)
+    return patient_id, next((date for date in dates if date), None)
 
 
-def _date(said: str) -> datetime | None:
+def _date(value: str) -> datetime | None:
     try:
-        return datetime.strptime(said[:8], "%Y%m%d")
+        return datetime.strptime(value[:8], "%Y%m%d")
     except ValueError:
         return None

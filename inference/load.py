@@ -1,4 +1,4 @@
-"""A checkpoint of a run as a module ready to segment."""
+"""Checkpoints of runs as modules ready to segment."""
 
 import glob
 import shlex
@@ -22,14 +22,14 @@ from training.weights import read_checkpoint
 MODULES: dict[str, type[SegmentationModule]] = {
     module.task: module for module in (InfectionModule, ConsolidationModule, OpacityModule)
 }
-DICE = "/dice_mean"  # the key of a finding's figure of validation ends so; that of its number of scans in _n
+DICE = "/dice_mean"  # suffix of a finding's validation figure; its number of scans has _n behind it
 
 OWN_MODULES = "modules of your own that a checkpoint's network or prior may come from; they are imported, and so run"
 CHECKPOINTS = "best.ckpt of a run; several make an ensemble, also in one text with blanks between them"
 
 
 def checkpoints_in(texts: Sequence[str]) -> list[str]:
-    """Return the paths that texts name: one where there is such a file, else several as the words of a shell are.
+    """Return the paths in texts: a text is one path if that file exists, else it is split as a shell splits words.
 
     So `a b/best.ckpt` is one path where that file exists, and else the two paths `a` and `b/best.ckpt`.
     """
@@ -39,8 +39,8 @@ def checkpoints_in(texts: Sequence[str]) -> list[str]:
             words += [text] if through_latest(text).is_file() else shlex.split(text)
         except ValueError:  # a quotation mark without its other half is part of a name
             words.append(text)
-    found = [[word] if through_latest(word).is_file() else sorted(glob.glob(word)) or [word] for word in words]
-    return [path for paths in found for path in paths]
+    paths = [[word] if through_latest(word).is_file() else sorted(glob.glob(word)) or [word] for word in words]
+    return [path for matches in paths for path in matches]
 
 
 def load_module(path: str | Path, modules: Sequence[str] = ()) -> SegmentationModule:
@@ -58,9 +58,9 @@ def load_module(path: str | Path, modules: Sequence[str] = ()) -> SegmentationMo
 
 
 def module_of(checkpoint: dict[str, Any], path: str | Path, modules: Sequence[str] = ()) -> SegmentationModule:
-    """Return the module of a checkpoint that was read from a path, as `load_module` gives it."""
-    about = checkpoint["ground_glass"]
-    task = about["task"]
+    """Return the module of a checkpoint that was read from a path, as `load_module` does."""
+    metadata = checkpoint["ground_glass"]
+    task = metadata["task"]
     if task not in MODULES:
         raise Refusal(
             "{path} holds a model for {task!r}; this version can run {modules}",
@@ -68,29 +68,29 @@ def module_of(checkpoint: dict[str, Any], path: str | Path, modules: Sequence[st
             task=task,
             modules=Word(", ".join(sorted(MODULES))),
         )
-    module = MODULES[task].restore(about["arguments"], partial(class_of, modules=modules, path=Path(path)))
+    module = MODULES[task].restore(metadata["arguments"], partial(class_of, modules=modules, path=Path(path)))
     module.load_state_dict(checkpoint["state_dict"])
-    module.size = about["size"]
+    module.size = metadata["size"]
     return module.eval()
 
 
 def training_set_of(checkpoint: dict[str, Any]) -> TrainingSet | None:
-    """What a checkpoint says of the scans that it was trained on; None where it is older than that."""
-    described = checkpoint["ground_glass"].get("training")
-    return None if described is None else TrainingSet.from_dict(described)
+    """Return the description of a checkpoint's training set; None for an older checkpoint without one."""
+    values = checkpoint["ground_glass"].get("training")
+    return None if values is None else TrainingSet.from_dict(values)
 
 
-def classes_of(about: dict[str, Any]) -> ClassSet:
-    """What a checkpoint's model looks for; one of before class sets looks for what its paper does."""
-    values = about["arguments"].get("classes")
-    return class_set(values) if values else L3 if about["task"] == OpacityModule.task else EM
+def classes_of(metadata: dict[str, Any]) -> ClassSet:
+    """Return the class set of a checkpoint; an older one without has that of its paper."""
+    values = metadata["arguments"].get("classes")
+    return class_set(values) if values else L3 if metadata["task"] == OpacityModule.task else EM
 
 
 def member_of(checkpoint: dict[str, Any]) -> Member:
-    """How many scans a checkpoint was trained on, and how good it was on validation, as far as it says."""
-    about = checkpoint["ground_glass"]
-    counts, figures = about.get("trained_on", {}), about.get("validation", {})
-    findings, classes = [key.removesuffix(DICE) for key in figures if key.endswith(DICE)], classes_of(about)
+    """Return the training counts and validation figures of a checkpoint, as far as it has them."""
+    metadata = checkpoint["ground_glass"]
+    counts, figures = metadata.get("trained_on", {}), metadata.get("validation", {})
+    findings, classes = [key.removesuffix(DICE) for key in figures if key.endswith(DICE)], classes_of(metadata)
     return Member(
         training_scans=counts.get("scans"),
         training_patients=counts.get("patients"),

@@ -1,4 +1,4 @@
-"""Many scans, one after the other: what fails is listed, what is done stays done."""
+"""Segmentation of many scans in turn: failures are listed, finished scans are kept when it starts again."""
 
 import json
 import sys
@@ -17,35 +17,36 @@ from ct.refusal import Refusal, Sentence, cause_of, origin_of, sentence_of
 from inference.follow_up import follow_up
 from inference.outputs.index_page import write_index
 from inference.outputs.write_outputs import NUMBERS
-from inference.result import NOT_SAID
-from inference.scan_list import PRIVATE, Source, named, scans_of, write_private
+from inference.result import NO_CARD
+from inference.scan_list import PRIVATE, Source, name_sources, scans_of, write_private
 from inference.segmenter import Segmenter
 from pages.page import counted
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a batch.
+    """Outcome of a batch.
 
     Attributes:
         out: Its folder.
-        done: Scans with a result, earlier ones included.
-        before: Of these, scans that had one already.
-        flagged: Of these, scans whose result is flagged.
+        segmented: Scans with a result, earlier ones included.
+        earlier: Of these, scans that had one already.
+        flagged: Of the segmented, scans whose result is flagged.
         failed: Scans without a result.
-        left_out: How many files were left out, by the reason.
+        left_out: Number of files that were left out, by reason.
     """
 
     out: Path
-    done: int
-    before: int
+    segmented: int
+    earlier: int
     flagged: int
     failed: int
     left_out: Mapping[str, int]
 
     def __str__(self) -> str:
         """Return the lines to print at the end."""
-        lines = [f"{self.done} segmented ({self.before} of them before), {self.flagged} flagged, {self.failed} failed"]
+        segmented = f"{self.segmented} segmented ({self.earlier} of them before)"
+        lines = [f"{segmented}, {self.flagged} flagged, {self.failed} failed"]
         lines += [f"left out: {counted(count, 'file')}: {reason}" for reason, count in self.left_out.items()]
         if self.left_out:
             lines.append(f"which files were left out: {self.out / PRIVATE}")
@@ -57,9 +58,9 @@ class Summary:
 def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     """Segment every scan of a folder or a cohort into <out>/<name>, and write the tables of all.
 
-    A scan that fails is told and listed, as is what is no scan, and the others go on. Started again, the same command
-    goes on where it was interrupted: a scan whose folder is there is done. Nothing of a scan is kept in memory but its
-    numbers.
+    Scans that fail and files that are no scan are reported and listed, and the batch goes on. Started again, the same
+    command resumes an interrupted batch: a scan whose folder exists is finished. Only the numbers of a scan are kept in
+    memory.
 
     Args:
         segmenter: The model.
@@ -67,7 +68,7 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
         out: The folder of the batch.
 
     Returns:
-        What happened.
+        The outcome.
 
     Raises:
         ValueError: `scans` cannot be used, or `out` holds results of other scans or another model.
@@ -75,12 +76,12 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     _check_apart(scans, out)
     sources, left_out = scans_of(scans)
     out.mkdir(parents=True, exist_ok=True)
-    sources = named(sources, out)
-    waiting = [source for source in sources if not _is_done(out / source.name, segmenter)]
+    sources = name_sources(sources, out)
+    waiting = [source for source in sources if not _is_finished(out / source.name, segmenter)]
     reasons: dict[str, Sentence] = {}
     with tqdm(waiting, "scans", unit="scan", disable=None) as bar:
         for number, source in enumerate(bar, 1):
-            if bar.disable:  # nobody watches: a log gets a line a scan
+            if bar.disable:  # without a terminal, a log gets a line per scan
                 print(f"scan {number} of {len(waiting)}: {source.name}", file=sys.stderr)
             try:
                 segmenter.predict(source, out / source.name)
@@ -90,8 +91,8 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     write_private(sources, out, reasons, left_out)
     rows = _tables(sources, reasons, out, segmenter.classes)
     flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
-    before = len(sources) - len(waiting)
-    return Summary(out, len(rows), before, flagged, len(reasons), Counter(left_out.values()))
+    earlier = len(sources) - len(waiting)
+    return Summary(out, len(rows), earlier, flagged, len(reasons), Counter(left_out.values()))
 
 
 def _check_apart(scans: Path, out: Path) -> None:
@@ -112,15 +113,14 @@ def _reason(error: Exception) -> Sentence:
     return Sentence("(a bug: please report) {cause}{origin}", cause=cause_of(error), origin=origin_of(error))
 
 
-def _is_done(folder: Path, segmenter: Segmenter) -> bool:
+def _is_finished(folder: Path, segmenter: Segmenter) -> bool:
     if not folder.exists():
         return False
     path = folder / NUMBERS
-    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = said.get("model", {})
-    card = segmenter.card
-    same = (found.get("checkpoints_sha256"), found.get("flips")) == (list(card.checkpoints_sha256), card.flips)
-    if not same or said.get("lung_source") not in ("file", segmenter.lung_method):
+    numbers = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    model, card = numbers.get("model", {}), segmenter.card
+    same = (model.get("checkpoints_sha256"), model.get("flips")) == (list(card.checkpoints_sha256), card.flips)
+    if not same or numbers.get("lung_source") not in ("file", segmenter.lung_method):
         raise Refusal(
             "{folder} holds a result of another model or of other settings; give OUT a new folder", folder=folder
         )
@@ -128,8 +128,8 @@ def _is_done(folder: Path, segmenter: Segmenter) -> bool:
 
 
 def _tables(sources: Sequence[Source], reasons: dict[str, Sentence], out: Path, classes: ClassSet) -> pd.DataFrame:
-    """Write measurements.csv, failed.csv, follow_up.csv and index.html; the first of them."""
-    rows = pd.DataFrame([_row(out / each.name) for each in sources if each.name not in reasons])
+    """Write measurements.csv, failed.csv, follow_up.csv and index.html; return the first."""
+    rows = pd.DataFrame([_row(out / source.name) for source in sources if source.name not in reasons])
     failed = pd.DataFrame([(name, reason.public) for name, reason in reasons.items()], columns=["name", "reason"])
     rows.to_csv(out / "measurements.csv", index=False)
     failed.to_csv(out / "failed.csv", index=False)
@@ -141,9 +141,9 @@ def _tables(sources: Sequence[Source], reasons: dict[str, Sentence], out: Path, 
 
 
 def _row(folder: Path) -> dict[str, object]:
-    """A row of measurements.csv; lists become one text."""
-    found = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
-    model = found.pop("model")
-    texts = {key: "; ".join(value) for key, value in found.items() if isinstance(value, list)}
-    about = {"model": model.get("card", NOT_SAID), "checkpoints_sha256": " ".join(model["checkpoints_sha256"])}
-    return found | texts | about | {"version": model["version"]}
+    """Return a row of measurements.csv; lists become one text."""
+    numbers = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+    model = numbers.pop("model")
+    texts = {key: "; ".join(value) for key, value in numbers.items() if isinstance(value, list)}
+    card = {"model": model.get("card", NO_CARD), "checkpoints_sha256": " ".join(model["checkpoints_sha256"])}
+    return numbers | texts | card | {"version": model["version"]}

@@ -1,4 +1,4 @@
-"""Whether a model is good enough to be believed, and whether its training can tell what is unlike it."""
+"""Flags and warnings of poor models, and of training sets too small to recognise an unusual scan."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from pages.page import counted
 # flagged by their entropy). Consolidation: 0.72 by EM, 0.42 by EM of two epochs; on test scans 0.49 with the prior
 # phi1, which the paper shows to be poor, and 0.51 by the threshold that needs no model.
 LEAST_DICE = 0.5
-# Beside what a model is judged by first. Kinds of ground glass are left out: readers agree on them no better.
+# Judged beside the first finding of a model. Kinds of ground glass are left out: readers agree on them no better.
 JUDGED = ("infection", "consolidation", "opacity")
 # Of n exchangeable patients and a new one, the new one lies farthest out with a probability of 1 / (n + 1): with 19 or
 # more, a scan like the training scans is flagged once in twenty at most by each distance. Seen on the phantom, patients
@@ -26,25 +26,25 @@ NOT_VALIDATED = Sentence(
 
 
 def model_flags(card: ModelCard) -> tuple[str, ...]:
-    """Look for what makes every answer of a model doubtful.
+    """Flag what makes every answer of a model doubtful.
 
     Returns:
-        A sentence for each: a finding whose Dice on validation is poor, and too few patients to tell a scan that is
-        unlike them.
+        A sentence for each finding whose validation Dice is poor, and one for too few patients to recognise a scan that
+        is unlike them.
     """
-    return tuple(f"{name}{flag}" for name, member in _named(card) for flag in _flags(member))
+    return tuple(f"{name}{flag}" for name, member in _members(card) for flag in _flags(member))
 
 
 def model_warnings(card: ModelCard) -> tuple[Sentence, ...]:
-    """Say what nobody knows of a model: a sentence for each figure of validation that is undefined or missing."""
+    """Warn of what is unknown about a model: a sentence for each validation figure that is undefined or missing."""
     return tuple(
         Sentence("{model}{warning}", model=name, warning=warning)
-        for name, member in _named(card)
+        for name, member in _members(card)
         for warning in _warnings(member)
     )
 
 
-def _named(card: ModelCard) -> Iterator[tuple[Sentence, Member]]:
+def _members(card: ModelCard) -> Iterator[tuple[Sentence, Member]]:
     for number, member in enumerate(card.members, 1):
         yield Sentence("model {number}: ", number=number) if len(card.members) > 1 else Sentence(""), member
 
@@ -79,6 +79,6 @@ def _warnings(member: Member) -> Iterator[Sentence]:
         yield NOT_VALIDATED
     for finding, dice in member.validation_dice.items():
         if dice is None and finding in _judged(member):
-            shown = word_of(_name(member, finding), [*JUDGED, *EM.names, *L3.names])
+            name = word_of(_name(member, finding), [*JUDGED, *EM.names, *L3.names])
             text = "no validation scan had {finding}, so nobody knows how well the model finds it"
-            yield Sentence(text, finding=shown)
+            yield Sentence(text, finding=name)

@@ -1,4 +1,4 @@
-"""New scans to masks, numbers and reports: one scan, a folder of scans, or a cohort.
+"""Prediction on new scans: one scan, a folder of scans, or a cohort, to masks, measurements and reports.
 
 python -m inference.predict --ckpt runs/unet_em/latest/best.ckpt --scan <scan | folder | cohort.csv> --out <folder>
 """
@@ -23,22 +23,22 @@ from training.host_memory import keep_freed_memory
 
 
 def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
-    """Segment one scan into a new folder, with a bar.
+    """Segment one scan into a new folder, with a progress bar.
 
     Raises:
         ValueError: The scan cannot be used, or `out` exists; nothing is written then.
     """
     with tqdm(total=100, leave=False, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
 
-        def show(what: str, share: float) -> None:
-            bar.set_description(what)
+        def show(step: str, share: float) -> None:
+            bar.set_description(step)
             bar.update(int(100 * share) - bar.n)
 
         segmenter.predict(source, out, show)
 
 
 def main(args: list[str] | None = None) -> None:
-    """The command line of `make predict`."""
+    """Run the command line of `make predict`."""
     parser = argparse.ArgumentParser(prog="make predict", description="Segment chest CT.")
     parser.add_argument("--ckpt", required=True, nargs="+", help=CHECKPOINTS)
     parser.add_argument(
@@ -69,7 +69,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment what was asked for and say what happened; the number of scans that failed.
+    """Segment the scans of the command line, print the outcome, and return the number of scans that failed.
 
     Raises:
         ValueError: The call cannot be carried out, or the only scan cannot be used.

@@ -1,4 +1,4 @@
-"""What is known of a scan once it is segmented: every output is written from this."""
+"""Result of segmenting a scan, from which every output is written."""
 
 import math
 from collections.abc import Mapping
@@ -16,22 +16,21 @@ from pages.page import counted
 Masks = dict[str, NDArray[np.bool_] | NDArray[np.uint8]]
 Measurements = dict[str, float | None]
 
-
-NOT_SAID = "the checkpoint does not say how many scans it was trained on, nor how good it was on validation"
+NO_CARD = "the checkpoint does not say how many scans it was trained on, nor how good it was on validation"
 
 
 @dataclass(frozen=True)
 class Member:
-    """What a checkpoint says of how a model came about and how good it is.
+    """Training and validation of one checkpoint of a model.
 
     Attributes:
-        training_scans: Scans that it was trained on; None where the checkpoint does not say.
-        training_patients: Patients of these.
-        training_sites: Sites of these.
+        training_scans: Number of training scans; None where the checkpoint does not say.
+        training_patients: Number of their patients.
+        training_sites: Number of their sites.
         validation_dice: By finding, the mean Dice over the validation scans that have it; None where none has it. Empty
             where the checkpoint does not say.
-        validation_scans: By finding, how many these are.
-        names: What people call these findings.
+        validation_scans: By finding, the number of these scans.
+        names: By finding, its name for people.
     """
 
     training_scans: int | None = None
@@ -43,9 +42,9 @@ class Member:
 
     @property
     def line(self) -> str:
-        """How it came about and how good it is, in a line."""
+        """Training and validation in a line."""
         if self.training_scans is None and not self.validation_dice:
-            return NOT_SAID
+            return NO_CARD
         return f"{self._training}; validation: {', '.join(self._figures) or 'none'}"
 
     @property
@@ -57,27 +56,27 @@ class Member:
 
     @property
     def _figures(self) -> list[str]:
-        shown = []
+        figures = []
         for finding, dice in self.validation_dice.items():
             scans = counted(self.validation_scans.get(finding, 0), "scan")
-            known = dice is not None and math.isfinite(dice)
-            figure = f"{dice:.2f} over {scans}" if known else "undefined (no scan has it)"
-            shown.append(f"{self.names.get(finding, finding)} Dice {figure}")
-        return shown
+            defined = dice is not None and math.isfinite(dice)
+            figure = f"{dice:.2f} over {scans}" if defined else "undefined (no scan has it)"
+            figures.append(f"{self.names.get(finding, finding)} Dice {figure}")
+        return figures
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which model answered, for whoever reads the output later, and how good it is.
+    """Identity, training and validation of the model, for every reader of an output.
 
     Attributes:
         task: "infection", "consolidation" or "opacity".
         experiment: Name of the experiment that trained it.
-        checkpoints_sha256: One for each member of the ensemble.
-        flips: Flips of the image over which predictions were averaged too; 1 is none.
-        size: Pixels of a side of the slices that the network sees.
-        version: Of this project.
-        members: What each checkpoint says of its training and validation, in the order of their hashes.
+        checkpoints_sha256: A hash for each member of the ensemble.
+        flips: Number of mirrored images over which predictions were averaged; 1 is the image alone.
+        size: Side of the network's slices in pixels.
+        version: Version of this project.
+        members: Training and validation of each checkpoint, in the order of their hashes.
     """
 
     task: str
@@ -90,9 +89,9 @@ class ModelCard:
 
     @property
     def card_line(self) -> str:
-        """How good the model is and what it was trained on, in a line: every output shows it."""
+        """Training and validation of all members in a line, which every output shows."""
         if len(self.members) < 2:
-            return self.members[0].line if self.members else NOT_SAID
+            return self.members[0].line if self.members else NO_CARD
         return "; ".join(f"model {number}: {member.line}" for number, member in enumerate(self.members, 1))
 
 
@@ -101,18 +100,18 @@ class Result:
     """A segmented scan.
 
     Attributes:
-        name: What outputs call it; never taken from the source's headers.
-        source: Where the scan was read from. It may bear a patient's name: no output but the private list of sources
-            repeats it.
+        name: Its name in outputs; never taken from the source's headers.
+        source: Path that the scan was read from. It may contain a patient's name: no output but the private list of
+            sources repeats it.
         scan: The scan, in canonical orientation.
         masks: (Z, Y, X) on the scan's canonical grid: bool `lungs`, `infection` and, for stage 2, `consolidation`, each
             inside the one before; for the multi-class task its unions, and uint8 `groups`, indices of leaves.
-        measurements: By name, units in names; None where it is undefined or needs an unknown spacing.
+        measurements: By name, with units in names; None where undefined or without a known spacing.
         lung_source: "file", "classical" or "lungmask".
-        warnings: What is odd about the lungs, and what nobody knows of the model, a sentence each.
-        flags: Why the result may be wrong although nothing failed, a sentence each; every output shows them.
+        warnings: Sentences on odd lungs and on what is unknown about the model.
+        flags: Sentences on why the result may be wrong although nothing failed; every output shows them.
         model: The model.
-        classes: What the model looks for.
+        classes: The model's class set.
     """
 
     name: str

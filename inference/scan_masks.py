@@ -1,4 +1,4 @@
-"""A scan and its lungs to masks on its own grid, by one model or several."""
+"""Masks of a scan on its own grid, by one model or an ensemble."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from training.training_set import lung_histogram
 
 # A GPU is busy with many slices only; a CPU is as fast with few, which need less memory.
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 4, 16
-LEAF = "group_"  # what the names of probabilities of single leaves begin with
+LEAF = "group_"  # prefix of the probabilities of single leaves
 NO_FLIP: tuple[int, ...] = ()
 FLIPS: tuple[tuple[int, ...], ...] = (NO_FLIP, (-1,), (-2,), (-2, -1))  # axes of (B, C, H, W) that are reversed
 
@@ -29,13 +29,13 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """Masks of a scan and how sure the answer is.
+    """Masks of a scan and the uncertainty of the answer.
 
     Attributes:
         masks: (Z, Y, X) on the scan's canonical grid, as in `inference.result.Result`.
         entropy_bits: Mean over the lungs of the entropy of a voxel's class.
         shares: By finding, the share of the lungs in every single answer (members x flips).
-        lung_histogram: Of the lungs' HU as the first member saw them, as `training.training_set` counts them.
+        lung_histogram: Counts of the HU in the prepared lungs, by `training.training_set.lung_histogram`.
         features: float32 (N, C), the first member's deepest features of every slice with lung.
     """
 
@@ -60,7 +60,7 @@ def segment_scan(
         lung: bool (Z, Y, X) on its canonical grid.
         modules: Trained modules of one task and one prepared size; probabilities are averaged over them.
         flips: Average over the four ways to mirror a slice too.
-        progress: Told the share that is done.
+        progress: Called with the share that is done.
 
     Returns:
         Masks: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the multi-class
@@ -72,10 +72,10 @@ def segment_scan(
     mean: Maps = {}
     shares: dict[str, list[float]] = {}
     for number, (module, flip) in enumerate(answers):
-        with pooled_features(module.network) as seen:
+        with pooled_features(module.network) as batches:
             answer = _probabilities(prepared, module, flip, _part(progress, number / len(answers), len(answers)))
         if number == 0:
-            features = torch.cat(seen).cpu().numpy()
+            features = torch.cat(batches).cpu().numpy()
         for finding, share in _shares(answer, inside, classes).items():
             shares.setdefault(finding, []).append(share)
         _add(mean, answer, 1 / len(answers))
@@ -99,21 +99,21 @@ def _add(mean: Maps, answer: Maps, weight: float) -> None:
 def _probabilities(
     prepared: PreparedScan, module: SegmentationModule, flip: tuple[int, ...], progress: Progress
 ) -> Maps:
-    """float32 (Z', size, size) by name, on the prepared grid; slices where nothing can be are 0 and not computed."""
-    found: Maps = {}
+    """Return float32 (Z', size, size) by name on the prepared grid; slices that are not computed stay 0."""
+    maps: Maps = {}
     for rows, x in _inputs(prepared, module, progress):
         with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, fastest_precision() == "bf16-mixed"):
             answer = module.segment(x.flip(flip))
         for name, probability in answer.items():
-            out = found.setdefault(name, np.zeros(prepared.hu.shape, dtype=np.float32))
-            out[rows.numpy()] = probability[:, 0].float().flip(flip).cpu().numpy()
-    return found
+            volume = maps.setdefault(name, np.zeros(prepared.hu.shape, dtype=np.float32))
+            volume[rows.numpy()] = probability[:, 0].float().flip(flip).cpu().numpy()
+    return maps
 
 
 def _inputs(
     prepared: PreparedScan, module: SegmentationModule, progress: Progress
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows of slices where something can be found, and the network's input of each batch of them."""
+    """Yield rows of slices that can hold a finding, batch by batch, with the network's input."""
     context = module.hparams["context"]
     volume, lung = torch.from_numpy(prepared.hu), torch.from_numpy(prepared.lung > 0)
     everywhere = bool(module.classes.outside)
@@ -128,7 +128,7 @@ def _inputs(
 
 
 def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_], classes: ClassSet) -> Masks:
-    """Masks on the canonical grid."""
+    """Return masks on the canonical grid."""
     masks: Masks = {"lungs": lung}
     outer, likeliest = lung, np.zeros(lung.shape if any(name.startswith(LEAF) for name in mean) else 0, np.float32)
     for name, probability in mean.items():
@@ -137,28 +137,28 @@ def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_], classes:
         if name.startswith(LEAF):
             index = int(name.removeprefix(LEAF))
             leaves = masks.setdefault("groups", np.zeros(lung.shape, np.uint8))
-            for numbers, best, inside, level in zip(leaves, likeliest, lung, slices, strict=True):
-                here = _where(classes, index, inside)
-                better = here & (level > best)
-                numbers[better] = index
-                np.maximum(best, level, out=best, where=here)
+            for indices, best, inside, level in zip(leaves, likeliest, lung, slices, strict=True):
+                allowed = _allowed(classes, index, inside)
+                better = allowed & (level > best)
+                indices[better] = index
+                np.maximum(best, level, out=best, where=allowed)
         else:
-            found = np.zeros(lung.shape, np.bool_)
-            for target, inside, level in zip(found, outer, slices, strict=True):
+            mask = np.zeros(lung.shape, np.bool_)
+            for target, inside, level in zip(mask, outer, slices, strict=True):
                 np.logical_and(inside, level > 0.5, out=target)
-            masks[name] = outer = found
+            masks[name] = outer = mask
     return masks
 
 
-def _where(classes: ClassSet, index: int, lung: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Where a leaf can be: inside the lungs, or outside them; background in both, if anything is looked for there."""
+def _allowed(classes: ClassSet, index: int, lung: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where a leaf can lie: inside the lungs or outside; background also outside, if a leaf is sought there."""
     if index == 0:
         return np.ones_like(lung) if classes.outside else lung
     return lung if classes.leaves[index].in_lungs else ~lung & (index in classes.outside)
 
 
 def _shares(answer: Maps, lung: NDArray[np.bool_], classes: ClassSet) -> dict[str, float]:
-    """Share of the lungs that one answer gives each finding inside them, on the prepared grid."""
+    """Return each finding's share of the lungs in one answer, on the prepared grid."""
     inside = {name: probability[lung] for name, probability in answer.items()}
     findings, outer = {}, np.ones(int(lung.sum()), np.bool_)
     for name, probability in inside.items():
@@ -167,17 +167,17 @@ def _shares(answer: Maps, lung: NDArray[np.bool_], classes: ClassSet) -> dict[st
             findings[name] = outer
     leaves = {int(name.removeprefix(LEAF)): p for name, p in inside.items() if name.startswith(LEAF)}
     if leaves:
-        can_be = [index for index in leaves if index == 0 or classes.leaves[index].in_lungs]
-        likeliest = np.array(can_be)[np.argmax(np.stack([leaves[index] for index in can_be]), 0)]
-        findings |= {classes.leaves[index].key: likeliest == index for index in classes.sought if index in can_be}
+        allowed = [index for index in leaves if index == 0 or classes.leaves[index].in_lungs]
+        likeliest = np.array(allowed)[np.argmax(np.stack([leaves[index] for index in allowed]), 0)]
+        findings |= {classes.leaves[index].key: likeliest == index for index in classes.sought if index in allowed}
     return {name: float(mask.mean()) for name, mask in findings.items()}
 
 
 def _entropy_bits(mean: Maps, lung: NDArray[np.bool_]) -> float:
-    """Mean entropy of a voxel's class inside the lungs.
+    """Return the mean entropy of a voxel's class inside the lungs.
 
-    The classes are the leaves, or where findings are nested (consolidation is infection) none, each without the next,
-    and the innermost.
+    The classes are the leaves, or for nested findings (consolidation lies in infection): no finding, each finding
+    without the next, and the innermost.
     """
     if any(name.startswith(LEAF) for name in mean):
         levels = [probability[lung] for name, probability in mean.items() if name.startswith(LEAF)]

@@ -1,4 +1,4 @@
-"""A model, or several of one task, ready to segment scan after scan."""
+"""Segmenter of scans: a model, or an ensemble of one task, with its settings."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ import torch
 from ct.files.read import read_scan
 from ct.lungs.find import find_lungs
 from ct.refusal import Refusal
-from inference.answer_flags import GREYS, answer_flags
-from inference.flags import NOT_DESCRIBED, find_flags
+from inference.answer_flags import DECLARED_GREYS, answer_flags
+from inference.flags import NO_TRAINING_SET, find_flags
 from inference.load import member_of, module_of, training_set_of
 from inference.measure import measure, spread
 from inference.model_flags import model_flags, model_warnings
@@ -21,24 +21,24 @@ from inference.result import ModelCard, Result
 from inference.scan_list import Source
 from inference.scan_masks import segment_scan
 from inference.unpacked import unpacked
-from inference.volume_intervals import NAME, OTHER_USE, read_calibration
+from inference.volume_intervals import NAME, OTHER_SETTINGS, read_calibration
 from machine.latest import through_latest
 from training.weights import read_checkpoint
 
-Told = Callable[[str, float], None]  # what is being done, and the share of all that is done
+Progress = Callable[[str, float], None]  # called with the current step and the share that is done
 
 
-def _nothing(what: str, share: float) -> None:
-    """Tell nobody."""
+def _no_progress(step: str, share: float) -> None:
+    """Ignore progress."""
 
 
 class Segmenter:
-    """Segments scans and writes all outputs.
+    """A model or ensemble that segments scans and writes all outputs.
 
     Args:
         checkpoints: best.ckpt of one or more runs; several make an ensemble.
         flips: Average over mirrored slices too.
-        lung_method: How lungs are found where no mask is given: "classical" or "lungmask".
+        lung_method: How lungs are segmented where no mask is given: "classical" or "lungmask".
         modules: Modules that networks and priors may come from, beside those of this project: importing one runs it.
         intervals: Give volumes the intervals of the calibration beside the first checkpoint, where there is one.
 
@@ -56,8 +56,10 @@ class Segmenter:
     ) -> None:
         checkpoints = [through_latest(checkpoint) for checkpoint in checkpoints]
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        read = [read_checkpoint(path) for path in checkpoints]
-        self.modules = [module_of(each, path, modules).to(device) for each, path in zip(read, checkpoints, strict=True)]
+        contents = [read_checkpoint(path) for path in checkpoints]
+        self.modules = [
+            module_of(content, path, modules).to(device) for content, path in zip(contents, checkpoints, strict=True)
+        ]
         tasks = {module.task for module in self.modules}
         if len(tasks) > 1:
             raise Refusal(
@@ -74,21 +76,21 @@ class Segmenter:
                 "give it runs of one prepared size",
                 sizes=sorted(sizes),
             )
-        self.training = training_set_of(read[0])
+        self.training = training_set_of(contents[0])
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(
             task=self.modules[0].task,
             experiment=Path(checkpoints[0]).resolve().parent.parent.name,
-            checkpoints_sha256=tuple(hashlib.sha256(Path(each).read_bytes()).hexdigest() for each in checkpoints),
+            checkpoints_sha256=tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints),
             flips=4 if flips else 1,
             size=self.modules[0].size,
             version=version("ground-glass"),
-            members=tuple(map(member_of, read)),
+            members=tuple(map(member_of, contents)),
         )
-        calibrated = Path(checkpoints[0]).parent / NAME
-        self.calibration = read_calibration(calibrated, self.card) if intervals and calibrated.exists() else None
+        calibration = Path(checkpoints[0]).parent / NAME
+        self.calibration = read_calibration(calibration, self.card) if intervals and calibration.exists() else None
 
-    def predict(self, source: Source, out: Path, told: Told = _nothing) -> Result:
+    def predict(self, source: Source, out: Path, progress: Progress = _no_progress) -> Result:
         """Segment a scan, also one in a zip, into a new folder.
 
         Raises:
@@ -99,47 +101,49 @@ class Segmenter:
                 "{folder} exists already; give --out a new folder, so that no result is overwritten", folder=out
             )
         with unpacked(source.path) as path:
-            result = self.segment(replace(source, path=path), told)
-            told("write", 0.9)
+            result = self.segment(replace(source, path=path), progress)
+            progress("write", 0.9)
             result = write_outputs(result, out)
-        told("done", 1.0)
+        progress("done", 1.0)
         return result
 
-    def segment(self, source: Source, told: Told = _nothing) -> Result:
+    def segment(self, source: Source, progress: Progress = _no_progress) -> Result:
         """Segment a scan.
 
         Raises:
             ValueError: The scan or its lungs cannot be used.
         """
-        told("read", 0.0)
+        progress("read", 0.0)
         scan = read_scan(source.path, grey_hu=source.grey_hu)
-        told("find the lungs", 0.1)
+        progress("find the lungs", 0.1)
         lungs = find_lungs(scan, source.lung_mask, self.lung_method)
         scan = replace(scan, repairs=scan.repairs + lungs.repairs)
-        found = segment_scan(
-            scan, lungs.mask, self.modules, self.flips, lambda share: told("segment", 0.3 + 0.5 * share)
+        segmentation = segment_scan(
+            scan, lungs.mask, self.modules, self.flips, lambda share: progress("segment", 0.3 + 0.5 * share)
         )
-        told("measure", 0.8)
-        measured = measure(scan, found.masks, self.classes)
-        measured |= {"entropy_in_lungs_bits": found.entropy_bits} | spread(found.shares, measured["lung_ml"])
-        warnings = [*lungs.warnings, *([GREYS] if scan.grey_hu else []), *model_warnings(self.card)]
+        masks = segmentation.masks
+        progress("measure", 0.8)
+        measured = measure(scan, masks, self.classes)
+        measured |= {"entropy_in_lungs_bits": segmentation.entropy_bits}
+        measured |= spread(segmentation.shares, measured["lung_ml"])
+        warnings = [*lungs.warnings, *([DECLARED_GREYS] if scan.grey_hu else []), *model_warnings(self.card)]
         if not self.training:
-            warnings.append(NOT_DESCRIBED)
+            warnings.append(NO_TRAINING_SET)
         if self.calibration and self.calibration.fits(self.card, lungs.source):
             measured |= self.calibration.intervals(measured)
         elif self.calibration:
-            warnings.append(OTHER_USE)
+            warnings.append(OTHER_SETTINGS)
         return Result(
             name=source.name,
             source=source.path,
             scan=scan,
-            masks=found.masks,
+            masks=masks,
             measurements=measured,
             lung_source=lungs.source,
             warnings=tuple(warnings),
             flags=(
-                *answer_flags(scan, found.masks, self.classes, measured, found.shares),
-                *find_flags(scan, lungs.mask, found.lung_histogram, found.features, self.training),
+                *answer_flags(scan, masks, self.classes, measured, segmentation.shares),
+                *find_flags(scan, lungs.mask, segmentation.lung_histogram, segmentation.features, self.training),
                 *model_flags(self.card),
             ),
             model=self.card,

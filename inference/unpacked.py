@@ -1,4 +1,4 @@
-"""A zip that holds a scan, as the scan in a folder of its own for as long as it is needed."""
+"""Temporary folder of a scan in a zip."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from ct.refusal import Refusal
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Yield where a scan can be read: inside a folder that is gone afterwards for a zip, the path itself for others.
+    """Yield the path to read a scan from: a temporary folder for a zip, the path itself for others.
 
     Args:
         path: The scan.
 
     Raises:
-        ValueError: The zip is damaged, unsafe or holds no single scan; whatever is said of its files names the zip.
+        ValueError: The zip is damaged, unsafe or holds no single scan; its sentence names the zip, not the folder.
     """
     if not path.is_file() or archive_kind(path) != "zip":
         yield path
@@ -29,5 +29,5 @@ def unpacked(path: Path) -> Iterator[Path]:
                 unzip(str(path), content, Path(folder))
             yield find_scan(str(path), Path(folder))
         except Refusal as error:
-            said = error.sentence
-            raise Refusal.of(said.in_private(said.replace(folder, str(path)))) from error
+            sentence = error.sentence
+            raise Refusal.of(sentence.in_private(sentence.replace(folder, str(path)))) from error

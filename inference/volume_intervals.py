@@ -1,4 +1,4 @@
-"""How far the volumes of a model may be off, as validation scans with truth have shown (split conformal prediction)."""
+"""Intervals of a model's volumes by split conformal prediction on validation scans with truth."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from inference.result import Measurements, ModelCard
 from machine.whole_file import write_json
 
 NAME = "calibration.json"
-# An error is judged against the predicted volume and this share of the lungs: what is not found has an interval too.
+# The unit of an error is the predicted volume and this share of the lungs, so that a volume of 0 has an interval too.
 LUNG_SHARE = 0.01
-AGAIN = "delete it, or make it again: python -m inference.calibrate"
-OTHER_USE = Sentence(
+REMEDY = "delete it, or make it again: python -m inference.calibrate"
+OTHER_SETTINGS = Sentence(
     "volumes have no interval: the calibration of this checkpoint is for other members, flips or kinds of lung mask"
 )
 
@@ -25,17 +25,17 @@ OTHER_USE = Sentence(
 class Calibration:
     """Intervals of volumes.
 
-    In exchange for one assumption, that a new patient could have been one of the validation set (same kind of scanner,
-    disease and lung mask), the true volume of a finding lies in its interval with at least the stated probability,
-    whatever the model (Vovk et al. 2005; Lei et al., J. Am. Stat. Assoc. 2018). It holds for each finding by itself.
+    Assume that a new patient is exchangeable with the validation patients (same kind of scanner, disease and lung
+    mask). Then the true volume of a finding lies in its interval with at least the stated probability, whatever the
+    model (Vovk et al. 2005; Lei et al., J. Am. Stat. Assoc. 2018). This holds for each finding by itself.
 
     Attributes:
-        checkpoints_sha256: Of the models that were calibrated.
+        checkpoints_sha256: Hashes of the calibrated checkpoints.
         flips: As in `ModelCard`.
-        lung_source: How the lungs were found.
+        lung_source: As in `Result`.
         coverage: Share of new patients whose interval holds the truth, at least.
-        patients: Validation patients behind it.
-        error: By finding, the largest error to allow for, in units of `unit_ml`.
+        patients: Number of validation patients.
+        error: By finding, the half-width of the interval in units of `unit_ml`.
     """
 
     checkpoints_sha256: tuple[str, ...]
@@ -46,39 +46,38 @@ class Calibration:
     error: Mapping[str, float]
 
     def fits(self, model: ModelCard, lung_source: str) -> bool:
-        """Whether a scan was segmented as the validation scans were."""
-        used = (model.checkpoints_sha256, model.flips, lung_source)
-        return used == (self.checkpoints_sha256, self.flips, self.lung_source)
+        """Tell whether a scan was segmented with the settings of the calibration."""
+        settings = (model.checkpoints_sha256, model.flips, lung_source)
+        return settings == (self.checkpoints_sha256, self.flips, self.lung_source)
 
     def interval(self, finding: str, ml: float, lung_ml: float) -> tuple[float, float]:
-        """(low, high) in ml of a predicted volume in lungs of a size; never below 0."""
-        reach = self.error[finding] * unit_ml(ml, lung_ml)
-        return max(ml - reach, 0.0), ml + reach
+        """Return (low, high) in ml of a predicted volume in lungs of `lung_ml`; never below 0."""
+        half_width = self.error[finding] * unit_ml(ml, lung_ml)
+        return max(ml - half_width, 0.0), ml + half_width
 
     def intervals(self, measured: Mapping[str, float | None]) -> Measurements:
-        """`<finding>_ml_low` and `_high` of a scan's measurements, and `interval_coverage`.
+        """Return `<finding>_ml_low` and `_high` of a scan's measurements, and `interval_coverage`.
 
-        Volumes that are None, since the spacing is unknown, have intervals that are None.
+        Without a known spacing, volumes and their intervals are None.
         """
-        found: Measurements = {}
+        ends: Measurements = {}
         for finding in self.error:
             ml, lung_ml = measured[f"{finding}_ml"], measured["lung_ml"]
-            known = ml is not None and lung_ml is not None
-            low, high = self.interval(finding, ml, lung_ml) if known else (None, None)  # type: ignore[arg-type]
-            found |= {f"{finding}_ml_low": low, f"{finding}_ml_high": high}
-        return found | {"interval_coverage": self.coverage}
+            low, high = (None, None) if ml is None or lung_ml is None else self.interval(finding, ml, lung_ml)
+            ends |= {f"{finding}_ml_low": low, f"{finding}_ml_high": high}
+        return ends | {"interval_coverage": self.coverage}
 
 
 def unit_ml(ml: float, lung_ml: float) -> float:
-    """What an error is measured in: larger lesions are misjudged by more."""
+    """Return the unit of an error, which grows with the lesion as errors do."""
     return ml + LUNG_SHARE * lung_ml
 
 
 def conformal_quantile(scores: Sequence[float], coverage: float) -> float:
-    """The score that a new one exceeds with probability 1 - coverage at most.
+    """Return the score that a new patient's exceeds with probability 1 - coverage at most.
 
     Args:
-        scores: Of the validation patients, exchangeable with the new one.
+        scores: Scores of the validation patients, exchangeable with the new one.
         coverage: Between 0 and 1.
 
     Returns:
@@ -113,24 +112,24 @@ def read_calibration(path: Path, model: ModelCard) -> Calibration:
         ValueError: The file cannot be read, or it is of another checkpoint.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        calibration = Calibration(**found | {"checkpoints_sha256": tuple(found["checkpoints_sha256"])})
+        values = json.loads(path.read_text(encoding="utf-8"))
+        calibration = Calibration(**values | {"checkpoints_sha256": tuple(values["checkpoints_sha256"])})
         _check_numbers(calibration)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(
-            "{path} is no calibration ({error}); {again}", path=path, error=error, again=Word(AGAIN)
+            "{path} is no calibration ({error}); {remedy}", path=path, error=error, remedy=Word(REMEDY)
         ) from error
     if model.checkpoints_sha256[0] not in calibration.checkpoints_sha256:
         raise Refusal(
-            "{path} is of another checkpoint than the one beside it, so its intervals are wrong; {again}",
+            "{path} is of another checkpoint than the one beside it, so its intervals are wrong; {remedy}",
             path=path,
-            again=Word(AGAIN),
+            remedy=Word(REMEDY),
         )
     return calibration
 
 
 def _check_numbers(calibration: Calibration) -> None:
-    """Refuse what a hand has changed to something else than numbers, before it stops a batch in its midst."""
+    """Refuse values that are no valid numbers, as edits by hand leave them, before they stop a batch midway."""
     if not 0 < calibration.coverage < 1:
         raise Refusal("its coverage is {coverage!r}, expected a share between 0 and 1", coverage=calibration.coverage)
     for finding, error in calibration.error.items():

@@ -16,11 +16,11 @@ from ct.files.read import read_mask, read_scan
 from evaluation.report.write_reports import report_run
 from evaluation.run_data import read_run
 from evaluation.tables import finding_rows
-from inference.layers import findings_of, mask_of
+from inference.overlays import findings_of, mask_of
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from training.checkpoint_file import load_checkpoint_file
-from viewer.findings import all_layers, read_truth
+from viewer.reader_masks import all_overlays, read_truth
 
 ILD = read_class_set("ild")
 # Codes of the phantom's masks as codes of this set.
@@ -141,10 +141,10 @@ def test_the_page_names_what_is_looked_for(outputs: Path) -> None:
 
 def test_the_viewer_s_layers_and_truth(run: Path, cohort: Path, ild_cohort: Path) -> None:
     result = Segmenter([run / "best.ckpt"]).segment(Source("B007", cohort.parent / "images" / "B007"))
-    layers = all_layers(result.masks, result.classes)
-    assert [layer.name for layer in layers] == ["normal lung", *(ILD.leaves[index].name for index in ILD.sought)]
-    counted = sum(layer.mask.astype(int) for layer in layers[1:])
-    assert counted.max() == 1, "layers share voxels"
+    overlays = all_overlays(result.masks, result.classes)
+    assert [overlay.name for overlay in overlays] == ["normal lung", *(ILD.leaves[index].name for index in ILD.sought)]
+    counted = sum(overlay.mask.astype(int) for overlay in overlays[1:])
+    assert counted.max() == 1, "overlays share voxels"
     truth = read_truth(result.scan, ild_cohort.with_name("B007.nii.gz"), None, result.masks, ILD)
     for finding in findings_of(truth, ILD):
         drawn = mask_of(truth, ILD, finding.key)

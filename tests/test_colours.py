@@ -15,8 +15,8 @@ from ct.colours import BESIDE_CLASSES, name_of, rgb_of
 from evaluation.report.drawing import LINE_COLOURS
 from evaluation.report.general_figures import forest
 from evaluation.report.worst_scans import Failure, draw_failures
-from inference.layers import findings_in, findings_of
-from inference.outputs.slice_viewer import legend
+from inference.outputs.scan_page import legend
+from inference.overlays import findings_in, findings_of
 
 # Linear RGB as seen without one kind of cone (Machado, Oliveira and Fernandes 2009, severity 1).
 VISION = {

@@ -1,4 +1,4 @@
-"""A web page to look at a model's answer to one's own scan, and at runs side by side."""
+"""Web page that segments a scan and compares runs."""
 
 import machine.threads  # noqa: F401  # before torch is loaded
 from machine.account import complete_account

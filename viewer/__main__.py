@@ -1,4 +1,4 @@
-"""Start the viewer on this machine alone: python -m viewer [--runs runs] [--cohorts cohorts] [--port 8501]."""
+"""Start of the viewer, for this machine alone: python -m viewer [--runs runs] [--cohorts cohorts] [--port 8501]."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The two pages of the viewer; Streamlit runs this file for every visitor and every click."""
+"""Pages of the viewer; Streamlit runs this file for every visitor and every click."""
 
 import streamlit as st
 
@@ -20,7 +20,7 @@ def main() -> None:
     st.navigation(pages, position="top").run()
 
 
-# What follows is imported late, since loading PyTorch takes seconds once: the header is there before.
+# Pages are imported late, since loading PyTorch takes seconds once: the header is shown before.
 def show_scan(options: Options) -> None:
     """Show the page that segments a scan."""
     with st.spinner(STARTING):

@@ -1,4 +1,4 @@
-"""The choices on top of the page: which model, and which scan."""
+"""Choice of model and scan on top of the page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,16 +13,16 @@ from viewer.upload import receive
 from viewer.visit import plain
 
 UPLOAD, FOLDER, PHANTOM = "Upload a file", "Upload a folder", "Phantom example"
-# What outputs call an uploaded scan: the name of its file may be the patient's.
+# Name of an uploaded scan in outputs: the name of its file may be the patient's.
 UPLOADED = "scan"
 BATCH, ROUND = "uploaded files", "rounds of uploads"
 MIB = 1 << 20
-Bring = Callable[[Path], Example]
+WriteScan = Callable[[Path], Example]
 
 
 @dataclass(frozen=True)
 class PickedModel:
-    """A checkpoint and what the page calls it."""
+    """A checkpoint and its label on the page."""
 
     checkpoint: Path
     label: str
@@ -33,45 +33,45 @@ class PickedScan:
     """A scan.
 
     Attributes:
-        label: What the page calls it; an upload by the name of its file, which no output repeats.
-        files: What tells an upload from another one of the same name.
-        bring: Brings it into a folder.
+        label: Its label on the page; for an upload the name of its file, which no output repeats.
+        files: Ids of the uploaded files, which differ between uploads of one name.
+        write: Writes it into a folder.
     """
 
     label: str
     files: tuple[str, ...]
-    bring: Bring = field(compare=False)
+    write: WriteScan = field(compare=False)
 
 
 def choose_model(runs: Path) -> PickedModel | None:
-    """The checkpoint that the visitor picks, None without any.
+    """Return the checkpoint that the visitor picks, None without any.
 
     Args:
         runs: Folder of all runs.
     """
-    found = checkpoints(runs)
-    if not found:
+    paths = checkpoints(runs)
+    if not paths:
         st.warning(f"No finished run in {plain(str(runs))} yet: make train EXP=unet_em makes one.")
-    labels = {name: run_label(name, path.parent) for name, path in found.items()}
+    labels = {name: run_label(name, path.parent) for name, path in paths.items()}
     help_text = "The newest finished run of every experiment, newer ones first."
-    name = st.selectbox("Model", list(found), format_func=lambda name: labels[name], help=help_text)
-    other = st.text_input("or a checkpoint", placeholder="path of a best.ckpt")
-    if other:
-        return PickedModel(Path(other).resolve(), other)
-    return PickedModel(found[name], labels[name]) if name else None
+    name = st.selectbox("Model", list(paths), format_func=lambda name: labels[name], help=help_text)
+    path = st.text_input("or a checkpoint", placeholder="path of a best.ckpt")
+    if path:
+        return PickedModel(Path(path).resolve(), path)
+    return PickedModel(paths[name], labels[name]) if name else None
 
 
 def choose_scan(cohorts: Path) -> PickedScan | None:
-    """The scan that the visitor picks; None until there is one.
+    """Return the scan that the visitor picks; None until there is one.
 
     Args:
         cohorts: Folder of cohorts with phantoms.
     """
     kind = st.radio("Scan", [UPLOAD, FOLDER, PHANTOM], horizontal=True)
     if kind == PHANTOM:
-        found = examples(cohorts)
-        name = st.selectbox("Phantom", list(found), help="Test scans: no model has seen them.")
-        return PickedScan(f"phantom ({name})", (), found[name])
+        writers = examples(cohorts)
+        name = st.selectbox("Phantom", list(writers), help="Test scans: no model has seen them.")
+        return PickedScan(f"phantom ({name})", (), writers[name])
     if kind == FOLDER:
         _uploader("One scan: the folder of a DICOM series", "directory")
     else:
@@ -79,31 +79,33 @@ def choose_scan(cohorts: Path) -> PickedScan | None:
     files = st.session_state.get(BATCH)
     if not files:
         return None
-    picked = PickedScan(_label([file.name for file in files]), tuple(file.file_id for file in files), _bringer(files))
+    picked = PickedScan(
+        _label([file.name for file in files]), tuple(file.file_id for file in files), _upload_writer(files)
+    )
     size = sum(file.size for file in files) / MIB
     st.caption(f"Uploaded: **{plain(picked.label)}** ({size:,.1f} MiB). Another upload replaces it.")
     return picked
 
 
 def _uploader(label: str, multiple: Any) -> None:
-    """Take the files of each upload together and start with an empty uploader again, which would add them up."""
+    """Keep the files of the last upload and renew the uploader, which would add later files to them."""
     key = f"uploader {multiple} {st.session_state.setdefault(ROUND, 0)}"
 
-    def take() -> None:
+    def keep() -> None:
         if files := st.session_state[key]:
             st.session_state[BATCH] = list(files)
             st.session_state[ROUND] += 1
 
-    st.file_uploader(label, accept_multiple_files=multiple, key=key, on_change=take)
+    st.file_uploader(label, accept_multiple_files=multiple, key=key, on_change=keep)
 
 
 def _label(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _bringer(files: Sequence[Any]) -> Bring:
-    def bring(folder: Path) -> Example:
+def _upload_writer(files: Sequence[Any]) -> WriteScan:
+    def write(folder: Path) -> Example:
         contents = [(file.name, file.getvalue()) for file in files]
         return Example(UPLOADED, receive(contents, folder), None, None)
 
-    return bring
+    return write

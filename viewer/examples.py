@@ -1,6 +1,7 @@
-"""Phantom scans to try a model on: drawn on the spot, and the test scans of the phantom cohorts that are there."""
+"""Phantom examples: scans drawn on demand, and the test scans of the phantom cohorts at hand."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ class Example(NamedTuple):
     """A scan with its truth, as files.
 
     Attributes:
-        name: What outputs call it.
+        name: Its name in outputs.
         source: A file, or a DICOM folder.
         patterns: Mask of pattern codes, if there is one.
         infection: Mask of the infection, if there is one.
@@ -37,26 +38,22 @@ class Example(NamedTuple):
 
 
 def examples(cohorts: Path) -> dict[str, Callable[[Path], Example]]:
-    """By the name that a visitor reads: what makes an example, given a folder it may write to.
+    """Return functions that write an example into a folder, by the label of the example.
 
     Args:
         cohorts: Folder of cohorts; those with a phantom.json are phantoms.
     """
-    found: dict[str, Callable[[Path], Example]] = {f"drawn: {name}": _drawer(name) for name in DRAWN}
+    writers: dict[str, Callable[[Path], Example]] = {f"drawn: {name}": partial(draw_example, name) for name in DRAWN}
     for note in sorted(cohorts.glob("*/phantom.json")):
         rows = read_cohort(note.parent / "cohort.csv").rows
-        # Models have seen the others.
+        # Models have been trained or tuned on the others.
         for row in (row for row in rows if row.split == "test"):
-            found[f"{note.parent.name}: {row.scan_id} (site {row.site})"] = _taker(row)
-    return found
+            writers[f"{note.parent.name}: {row.scan_id} (site {row.site})"] = partial(_stored_example, row)
+    return writers
 
 
-def _taker(row: CohortRow) -> Callable[[Path], Example]:
-    return lambda folder: Example(row.scan_id, row.image, row.pattern_mask, row.infection_mask)
-
-
-def _drawer(name: str) -> Callable[[Path], Example]:
-    return lambda folder: draw_example(name, folder)
+def _stored_example(row: CohortRow, _: Path) -> Example:
+    return Example(row.scan_id, row.image, row.pattern_mask, row.infection_mask)
 
 
 def draw_example(name: str, folder: Path) -> Example:
@@ -64,7 +61,7 @@ def draw_example(name: str, folder: Path) -> Example:
 
     Args:
         name: One of DRAWN.
-        folder: Where to; what is there already is taken.
+        folder: The folder to write; an example that is there already is reused.
     """
     seed, positive, burden = DRAWN[name]
     stem = f"phantom_{name.replace(' ', '_')}"

@@ -1,4 +1,4 @@
-"""What a browser shows before Streamlit has started in it, which takes seconds: the product's name and what it does."""
+"""First screen: the product's name and purpose, shown for the seconds in which Streamlit starts in a browser."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ TEMPLATES = Templates(HERE / "templates")
 
 
 def routes() -> list[Route]:
-    """The pages' addresses, which Streamlit would answer with its own empty page."""
+    """Return routes for the pages' addresses, which Streamlit would answer with its own empty page."""
     content = first_screen(SHELL.read_text(encoding="utf-8"))
 
     def answer(request: Request) -> HTMLResponse:
@@ -31,10 +31,10 @@ def routes() -> list[Route]:
 
 
 def first_screen(shell: str) -> str:
-    """Put the product's name and what it does into Streamlit's page.
+    """Put the product's name and purpose into Streamlit's page.
 
     Args:
-        shell: Its index.html.
+        shell: Streamlit's index.html.
     """
     titled = re.sub("(?<=<title>).*?(?=</title>)", PRODUCT, shell)
     bare = re.sub("<noscript>.*?</noscript>", "", titled, flags=re.DOTALL)
@@ -43,10 +43,10 @@ def first_screen(shell: str) -> str:
 
 
 def branded(name: str) -> Markup:
-    """Return a template with its style that says what the product is and does.
+    """Render a template that states the product's name and purpose, with its style.
 
     Args:
-        name: Of the template and of the style, without their suffixes.
+        name: Stem of the template and of the style sheet.
     """
     style = Markup((HERE / name).with_suffix(".css").read_text(encoding="utf-8"))
     return TEMPLATES.render(f"{name}.html", style=style, product=PRODUCT, does=DOES, purpose=PURPOSE)

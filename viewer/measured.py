@@ -1,4 +1,4 @@
-"""Measurements as a visitor reads them, in tables of words and of figures with their units."""
+"""Tables of measurements for visitors, with words in place of keys and with units."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ct.classes import Finding
-from inference.outputs.scan_numbers import SIDES, ZONES, scores, shown_ml, shown_percent, table_of
+from inference.measure import SIDES
+from inference.outputs.scan_numbers import ZONES, scores, shown_ml, shown_percent, table_of
 
 UNKNOWN = "-"
 Measured = Mapping[str, float | None]
-# A region's name in the measurements and in words.
+# Keys of regions in measurements, and their names.
 REGIONS = {side: f"{side} lung" for side in SIDES} | {
     f"{side}_{zone}": f"{side} lung, {zone} third" for side in SIDES for zone in ZONES
 }
@@ -24,12 +25,12 @@ ABOUT = (
 
 
 def volumes_table(measured: Measured, findings: Sequence[Finding]) -> pd.DataFrame:
-    """Volumes, shares, HU and masses as text: a row for the lungs and for each finding."""
+    """Return volumes, shares, HU and masses as text: a row for the lungs and for each finding."""
     return table_of(measured, findings).set_index("").map(_number)
 
 
 def _number(value: float | str) -> str:
-    """A number with as many digits as are worth reading; a dash where it is undefined."""
+    """Return a number with as many digits as are worth reading; a dash where it is undefined."""
     if isinstance(value, str):
         return value
     if not math.isfinite(value):
@@ -38,7 +39,7 @@ def _number(value: float | str) -> str:
 
 
 def region_table(measured: Measured, findings: Sequence[Finding]) -> pd.DataFrame:
-    """A row for each side and third with text in every cell; no row where nothing was measured by region."""
+    """Return a row of text for each side and third; no rows where regions were not measured."""
     rows = {
         name: {"lung": shown_ml(measured[f"{region}_lung_ml"])}
         | {finding.name: _amount(measured, f"{region}_{finding.key}") for finding in findings}
@@ -49,11 +50,11 @@ def region_table(measured: Measured, findings: Sequence[Finding]) -> pd.DataFram
 
 
 def _amount(measured: Measured, key: str) -> str:
-    """A finding in a region: its volume, and its share of the region."""
+    """Return a finding's share of a region, and its volume where it is known."""
     volume, share = shown_ml(measured[f"{key}_ml"]), shown_percent(measured[f"{key}_share"])
     return f"{share} ({volume})" if measured[f"{key}_ml"] is not None else share
 
 
 def scores_table(measured: Measured) -> pd.DataFrame:
-    """The papers' scores and how undecided the model is: a row each, column value."""
+    """Return the papers' scores and the entropy: a row each, column value."""
     return pd.DataFrame.from_dict(scores(measured), orient="index", columns=["value"])

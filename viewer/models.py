@@ -10,7 +10,7 @@ TIMESTAMP_LETTERS = 19  # milliseconds follow
 
 
 def experiment_place(run: Path, runs: Path) -> str:
-    """Where the experiment of a run lies below the folder of all runs.
+    """Return the path of a run's experiment below the folder of all runs.
 
     Args:
         run: A run folder, resolved.
@@ -20,7 +20,7 @@ def experiment_place(run: Path, runs: Path) -> str:
 
 
 def run_label(place: str, run: Path) -> str:
-    """A run as pages call it: its experiment, the study or sweep that it belongs to, and when it began.
+    """Return the label of a run: its experiment, its study or sweep, and when it began.
 
     Args:
         place: Its `experiment_place`.
@@ -30,33 +30,33 @@ def run_label(place: str, run: Path) -> str:
     group = f" ({', '.join(above)})" if above else ""
     try:
         began = datetime.strptime(run.name[:TIMESTAMP_LETTERS], TIMESTAMP).strftime(MINUTES)
-    except ValueError:  # a folder that somebody renamed
+    except ValueError:  # a renamed folder
         began = run.name
     return f"{experiment}{group}, run of {began}"
 
 
 def checkpoints(runs: Path) -> dict[str, Path]:
-    """best.ckpt of the newest finished run of every experiment below a folder, by the experiment's place in it.
+    """Return best.ckpt of the newest finished run of every experiment, by its `experiment_place`.
 
     Args:
         runs: Folder of all runs.
     """
-    places = newest_runs(runs)
-    return {name: run / "best.ckpt" for name, run in places.items() if (run / "best.ckpt").is_file()}
+    newest = newest_runs(runs)
+    return {place: run / "best.ckpt" for place, run in newest.items() if (run / "best.ckpt").is_file()}
 
 
 def newest_runs(runs: Path) -> dict[str, Path]:
-    """The newest finished run of every experiment, by its experiment's place; newer ones first.
+    """Return the newest finished run of every experiment, by its `experiment_place`; newer ones first.
 
-    Those right below the folder come before those of studies and sweeps.
+    Experiments directly below the folder come before those of studies and sweeps.
 
     Args:
         runs: Folder of all runs.
     """
-    # Not by the folders' names: these are local time, which is set back now and then.
+    # Not by the folders' names, which are local time and may go backwards.
     by_time = sorted(finished_runs(runs), key=_begun_ns, reverse=True)
-    found = {experiment_place(run, runs): run for run in by_time}
-    return {name: found[name] for name in sorted(found, key=lambda name: name.count("/"))}
+    newest = {experiment_place(run, runs): run for run in by_time}
+    return {place: newest[place] for place in sorted(newest, key=lambda place: place.count("/"))}
 
 
 def _begun_ns(run: Path) -> int:

@@ -1,4 +1,4 @@
-"""What the viewer is started with."""
+"""Command line of the viewer, read by the server and by its pages."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Options(NamedTuple):
-    """What the command line says.
+    """Options of the command line.
 
     Attributes:
         runs: Folder of all runs.

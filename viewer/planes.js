@@ -1,4 +1,4 @@
-// A scan in planes with its masks painted over it. All is drawn here in the browser, so that windows, masks and places
+// Planes of a scan with its masks painted over them. All is drawn here in the browser, so that windows, masks and places
 // change at once: nothing is asked of the server.
 
 const PLANES = {
@@ -14,24 +14,24 @@ const HU_LIMITS = { level: [-2000, 3000], width: [1, 5000] };
 export default async function ({ data, parentElement }) {
   const root = parentElement.querySelector(".planes");
   const size = new DataView(data.buffer, data.byteOffset).getUint32(0, true);
-  const about = JSON.parse(new TextDecoder().decode(data.subarray(4, 4 + size)));
+  const header = JSON.parse(new TextDecoder().decode(data.subarray(4, 4 + size)));
   // The page calls this again after every click anywhere on it.
-  if (root.dataset.scan === about.scan) return;
-  root.dataset.scan = about.scan;
+  if (root.dataset.scan === header.scan) return;
+  root.dataset.scan = header.scan;
   root.textContent = "Unpacking the pictures\u2026";
   const packed = new Blob([data.subarray(4 + size)]).stream().pipeThrough(new DecompressionStream("gzip"));
   const voxels = await new Response(packed).arrayBuffer();
-  if (root.dataset.scan === about.scan) show(root, about, voxels);
+  if (root.dataset.scan === header.scan) show(root, header, voxels);
 }
 
-function show(root, about, voxels) {
-  const count = about.shape.reduce((a, b) => a * b);
+function show(root, header, voxels) {
+  const count = header.shape.reduce((a, b) => a * b);
   const scan = {
-    ...about,
-    strides: [about.shape[1] * about.shape[2], about.shape[2], 1],
+    ...header,
+    strides: [header.shape[1] * header.shape[2], header.shape[2], 1],
     hu: new Int16Array(voxels, 0, count),
     model: new Uint8Array(voxels, 2 * count, count),
-    reader: about.reader ? new Uint8Array(voxels, 3 * count, count) : null,
+    reader: header.reader ? new Uint8Array(voxels, 3 * count, count) : null,
   };
   const views = {
     "three planes": [["axial"], ["coronal"], ["sagittal"]],
@@ -41,19 +41,19 @@ function show(root, about, voxels) {
     ...(scan.reader && { "model beside reader": [["axial", "model", "Model"], ["axial", "reader", "Reader"]] }),
     "3-D": [],
   };
-  const state = { at: [...about.start], ...about.windows[0], strengths: about.layers.map(layer => layer.strength), cross: true };
+  const state = { at: [...header.start], ...header.windows[0], strengths: header.overlays.map(overlay => overlay.strength), cross: true };
   const places = make("div", { className: "panes" });
   const readout = make("p", { className: "readout", role: "status" });
   let panes = [];
-  let asked = false;
+  let requested = false;
   const draw = () => {
-    if (asked) return;
-    asked = true;
+    if (requested) return;
+    requested = true;
     requestAnimationFrame(() => {
-      asked = false;
+      requested = false;
       panes.forEach(pane => pane.draw());
-      readout.textContent = said(scan, state.at);
-      controls.tell();
+      readout.textContent = readoutText(scan, state.at);
+      controls.update();
     });
   };
   const pick = view => {
@@ -142,7 +142,7 @@ function drawPane(pane, scan, state) {
       const label = labels[voxel];
       const share = label ? state.strengths[label - 1] : 0;
       for (let part = 0; part < 3; part++) {
-        pixels[pixel + part] = share ? grey + share * (scan.layers[label - 1].rgb[part] - grey) : grey;
+        pixels[pixel + part] = share ? grey + share * (scan.overlays[label - 1].rgb[part] - grey) : grey;
       }
       pixels[pixel + 3] = 255;
     }
@@ -158,10 +158,10 @@ function drawPane(pane, scan, state) {
   pane.number.textContent = `${slice} of ${slices}`;
 }
 
-// What is at the cross: HU, class, and the place in the patient's coordinates.
-function said(scan, at) {
+// HU, class and patient coordinates at the cross.
+function readoutText(scan, at) {
   const voxel = at.reduce((sum, index, axis) => sum + index * scan.strides[axis], 0);
-  const name = label => (label ? scan.layers[label - 1].name : "nothing");
+  const name = label => (label ? scan.overlays[label - 1].name : "nothing");
   const parts = [`${scan.hu[voxel].toString().replace("-", "\u2212")} HU`];
   parts.push(scan.reader ? `model: ${name(scan.model[voxel])}, reader: ${name(scan.reader[voxel])}` : name(scan.model[voxel]));
   if (scan.affine) {
@@ -195,15 +195,15 @@ function makeControls(scan, state, views, first, pick, draw) {
     });
     return button;
   });
-  const strengths = scan.layers.map((layer, number) => {
-    const slider = make("input", { type: "range", min: 0, max: 1, step: 0.05, value: layer.strength, ariaLabel: `Mask strength of ${layer.name}` });
+  const strengths = scan.overlays.map((overlay, number) => {
+    const slider = make("input", { type: "range", min: 0, max: 1, step: 0.05, value: overlay.strength, ariaLabel: `Mask strength of ${overlay.name}` });
     slider.addEventListener("input", () => {
       state.strengths[number] = Number(slider.value);
       draw();
     });
     const swatch = make("i", { className: "swatch" });
-    swatch.style.background = `rgb(${layer.rgb})`;
-    return make("label", {}, swatch, make("span", {}, layer.name), slider);
+    swatch.style.background = `rgb(${overlay.rgb})`;
+    return make("label", {}, swatch, make("span", {}, overlay.name), slider);
   });
   const cross = make("input", { type: "checkbox", checked: true });
   cross.addEventListener("change", () => {
@@ -218,7 +218,7 @@ function makeControls(scan, state, views, first, pick, draw) {
     group("Window", ...presets, ...Object.entries(numbers).map(([name, input]) => make("label", {}, name, input, "HU"))),
     group("Mask strength", ...strengths),
   );
-  const tell = () => {
+  const update = () => {
     for (const [name, input] of Object.entries(numbers)) {
       if (!input.matches(":focus")) input.value = state[name]; // what is being typed stands
     }
@@ -226,5 +226,5 @@ function makeControls(scan, state, views, first, pick, draw) {
       presets[number].ariaPressed = String(preset.level === state.level && preset.width === state.width);
     });
   };
-  return { place, tell };
+  return { place, update };
 }

@@ -1,4 +1,4 @@
-"""A segmented scan on the page: what to know first, the pictures, the numbers, the report and the files."""
+"""View of a segmented scan: findings and flags first, then the planes, the numbers, the report and the files."""
 
 import io
 import re
@@ -12,14 +12,14 @@ from uuid import uuid4
 import streamlit as st
 
 from ct.scan import Scan
-from inference.layers import Layer, findings_of, mask_of
 from inference.outputs.scan_numbers import tiles
 from inference.outputs.scan_page import LUNG_SOURCES
 from inference.outputs.write_outputs import PAGE
+from inference.overlays import Overlay, findings_of, mask_of
 from inference.result import Masks, Result
-from viewer.findings import agreement, all_layers
 from viewer.measured import ABOUT, region_table, scores_table, volumes_table
 from viewer.planes import pack, show_planes, step_of
+from viewer.reader_masks import agreement, all_overlays
 from viewer.visit import plain
 
 REPORT_PIXELS_HIGH = 900
@@ -33,13 +33,13 @@ MOUSE = (
 
 @dataclass(frozen=True, eq=False)
 class Segmented:
-    """What a visit remembers of a scan.
+    """A segmented scan of a visit.
 
     Attributes:
         result: The result.
-        truth: What a reader drew, in the masks of the result; empty where nobody did.
+        truth: The reader's masks in the classes of the result; empty without a reader.
         out: Folder of the outputs.
-        name: What tells this answer from all others, so that the browser shows none in another's place.
+        name: Unique name, so that the browser never shows one answer in place of another.
     """
 
     result: Result
@@ -48,86 +48,86 @@ class Segmented:
     name: str = field(default_factory=lambda: uuid4().hex)
 
     @cached_property
-    def layers(self) -> list[Layer]:
-        """What the model found, the lungs first."""
-        return all_layers(self.result.masks, self.result.classes)
+    def overlays(self) -> list[Overlay]:
+        """The model's overlays, the lungs first."""
+        return all_overlays(self.result.masks, self.result.classes)
 
     @cached_property
-    def drawn(self) -> list[Layer]:
-        """The same of the reader, without lungs."""
-        return all_layers(self.truth, self.result.classes) if self.truth else []
+    def truth_overlays(self) -> list[Overlay]:
+        """The reader's overlays, without lungs."""
+        return all_overlays(self.truth, self.result.classes) if self.truth else []
 
     @cached_property
     def packet(self) -> bytes:
-        """What draws the planes: packed once, since every click shows the page again."""
-        return pack(self.result.scan, self.layers, self.drawn, self.name)
+        """The packet of the planes, made once, since every click draws the page again."""
+        return pack(self.result.scan, self.overlays, self.truth_overlays, self.name)
 
 
-def show_result(shown: Segmented, scan: str, model: str) -> None:
-    """Draw everything that is known of a scan.
+def show_result(segmented: Segmented, scan: str, model: str) -> None:
+    """Draw the result of a scan.
 
     Args:
-        shown: The scan.
-        scan: What the page calls it.
-        model: What the page calls the model.
+        segmented: The segmented scan.
+        scan: Label of the scan.
+        model: Label of the model.
     """
     with st.container(key="answer"):
-        _show_answer(shown, scan, model)
-    _show_tabs(shown)
+        _show_answer(segmented, scan, model)
+    _show_tabs(segmented)
 
 
-def _show_answer(shown: Segmented, scan: str, model: str) -> None:
-    result = shown.result
+def _show_answer(segmented: Segmented, scan: str, model: str) -> None:
+    result = segmented.result
     flips = f", averaged over {result.model.flips} mirrored images" if result.model.flips > 1 else ""
     st.header(plain(f"{scan}, segmented by {model}"), anchor=False)
     st.caption(plain(f"Model: {result.model.card_line}{flips}."))
     if result.flags:
         st.warning(f"**This result may be wrong:** {reasons(result.flags)}. {DETAILS}", icon=":material/flag:")
     st.html(tiles(result.measurements, findings_of(result.masks, result.classes)))
-    show_planes(shown.packet, shown.name)
+    show_planes(segmented.packet, segmented.name)
     st.caption(f"{MOUSE}{_coarser(result.scan)}")
-    if shown.drawn:
-        st.caption(plain(f"Agreement with the reader (Dice): {_agreements(shown)}."))
+    if segmented.truth_overlays:
+        st.caption(plain(f"Agreement with the reader (Dice): {_agreements(segmented)}."))
 
 
 def reasons(flags: Sequence[str]) -> str:
-    """The first two reasons of a doubtful answer, and how many more there are: the picture has to fit below them."""
+    """Return the first two reasons of a doubtful answer and the count of the others: pictures must fit below them."""
     heads = list(dict.fromkeys(plain(headline(flag)) for flag in flags))
     more = [f"and {len(heads) - SHOWN_REASONS} more"] if len(heads) > SHOWN_REASONS else []
     return "; ".join([*heads[:SHOWN_REASONS], *more])
 
 
 def headline(flag: str) -> str:
-    """A flag in a few words: what stands before its figures."""
+    """Return the head of a flag, without its figures."""
     return re.split("[,;:] ", flag.removeprefix("implausible: "))[0]
 
 
 def _coarser(scan: Scan) -> str:
-    every = step_of(scan)
-    return f"One of {every} pixels of a row or column is shown; measures and files have all." if every > 1 else ""
+    step = step_of(scan)
+    return f"One of {step} pixels of a row or column is shown; measures and files have all." if step > 1 else ""
 
 
-def _agreements(shown: Segmented) -> str:
-    """Of each finding that both tell."""
-    truth, masks, classes = shown.truth, shown.result.masks, shown.result.classes
-    both = [finding for finding in findings_of(truth, classes) if finding in findings_of(masks, classes)]
+def _agreements(segmented: Segmented) -> str:
+    """Return the agreement on each finding that both the model and the reader have."""
+    truth, masks, classes = segmented.truth, segmented.result.masks, segmented.result.classes
+    common = [finding for finding in findings_of(truth, classes) if finding in findings_of(masks, classes)]
     figures = (
-        agreement(mask_of(truth, classes, each.key), mask_of(masks, classes, each.key), shown.result.scan)
-        for each in both
+        agreement(mask_of(truth, classes, each.key), mask_of(masks, classes, each.key), segmented.result.scan)
+        for each in common
     )
-    return "; ".join(f"{finding.name} {figure}" for finding, figure in zip(both, figures, strict=True))
+    return "; ".join(f"{finding.name} {figure}" for finding, figure in zip(common, figures, strict=True))
 
 
 # A fragment: another tab draws the tabs again, and nothing else.
 @st.fragment
-def _show_tabs(shown: Segmented) -> None:
+def _show_tabs(segmented: Segmented) -> None:
     contents: dict[str, Callable[[], object]] = {
-        "Numbers": lambda: _show_numbers(shown.result),
-        "Report": lambda: st.iframe(shown.out / PAGE, height=REPORT_PIXELS_HIGH),
-        "Downloads": lambda: _show_downloads(shown),
-        "About this result": lambda: _show_provenance(shown.result),
+        "Numbers": lambda: _show_numbers(segmented.result),
+        "Report": lambda: st.iframe(segmented.out / PAGE, height=REPORT_PIXELS_HIGH),
+        "Downloads": lambda: _show_downloads(segmented),
+        "About this result": lambda: _show_provenance(segmented.result),
     }
-    tabs = st.tabs(list(contents), key=f"tabs-{shown.name}", on_change="rerun")
+    tabs = st.tabs(list(contents), key=f"tabs-{segmented.name}", on_change="rerun")
     for tab, show in zip(tabs, contents.values(), strict=True):
         if tab.open:
             with tab:
@@ -142,11 +142,11 @@ def _show_numbers(result: Result) -> None:
     st.caption(ABOUT)
 
 
-def _show_downloads(shown: Segmented) -> None:
-    paths = sorted(path for path in shown.out.rglob("*") if path.is_file())
-    # What is large is made when it is asked for.
-    zipped = partial(_zipped, shown.out, paths)
-    name = f"{shown.result.name}.zip"
+def _show_downloads(segmented: Segmented) -> None:
+    paths = sorted(path for path in segmented.out.rglob("*") if path.is_file())
+    # Made only when a visitor asks for it.
+    zipped = partial(_zipped, segmented.out, paths)
+    name = f"{segmented.result.name}.zip"
     st.download_button("All outputs (zip)", zipped, name, "application/zip", on_click="ignore", type="primary")
     with st.container(horizontal=True):
         for path in paths:

@@ -1,4 +1,4 @@
-"""The page that compares runs of the same test scans: their figures, by site, and the scans on which each did worst."""
+"""Page that compares runs of the same test scans: figures, bars by site, and the worst scans of each run."""
 
 import math
 from collections.abc import Mapping
@@ -60,24 +60,24 @@ def show_runs_page(runs: Path) -> None:
 
 
 def _readable(folders: Mapping[str, Path]) -> dict[str, Run]:
-    """Runs by what they are called; those whose files contradict each other are named and left out."""
-    read = {}
+    """Return runs by their labels; warn of those whose files contradict each other, and leave them out."""
+    runs = {}
     for place, folder in folders.items():
         name = run_label(place, folder)
         try:
-            read[name] = _read(folder, (folder / "metrics.json").stat().st_mtime_ns)
+            runs[name] = _read(folder, (folder / "metrics.json").stat().st_mtime_ns)
         except ValueError as error:
             st.warning(plain(f"{name} is left out: {str(error).replace(str(folder), 'its folder')}"))
-    return read
+    return runs
 
 
-@lru_cache(maxsize=1024)  # all are read to know which were tested on the same scans, at every click
+@lru_cache(maxsize=1024)  # at every click all runs are read, to find those of the same test scans
 def _read(folder: Path, changed_ns: int) -> Run:
     return read_run(folder)
 
 
 def part_title(part: Runs) -> str:
-    """What runs of the same test scans have in common."""
+    """Return the title of runs of the same test scans."""
     first = next(iter(part.values()))
     scans = counted(len(first.scans), "test scan")
     return f"{first.task.capitalize()}, {scans} of {first.cohort} ({counted(len(part), 'run')})"
@@ -88,7 +88,7 @@ def _show_part(part: Runs) -> None:
     tables = {name: _intervals(run, *_changed_ns(run)) for name, run in part.items()}
     intervals = {name: table for name, table in tables.items() if table is not None}
     st.table(runs_table(part, intervals).map(plain), hide_index=True)
-    st.caption(f"{CAPTION} {INTERVALS}{_without(part, intervals)}")
+    st.caption(f"{CAPTION} {INTERVALS}{_missing_intervals(part, intervals)}")
     left, right = st.columns(2)
     finding = left.selectbox("Finding", first.findings, format_func=label_of)
     figure = right.selectbox("Figure", BAR_FIGURES, format_func=lambda key: BAR_FIGURES[key])
@@ -102,7 +102,7 @@ def _show_part(part: Runs) -> None:
 
 
 def with_patients(run: Run) -> Run | None:
-    """A run whose scans say whose they are, from its cohort where it kept no masks; None where nothing says it."""
+    """Return a run with the patients of its scans, from its cohort where it kept no masks; None without them."""
     scans = run.scans
     if scans["patient"].isna().any():
         try:
@@ -115,35 +115,35 @@ def with_patients(run: Run) -> Run | None:
 
 @st.cache_data(show_spinner=False, hash_funcs={Run: lambda run: str(run.folder)})
 def _intervals(run: Run, changed_ns: int, cohort_changed_ns: int) -> pd.DataFrame | None:
-    """The intervals of a run, made again where its folder or its cohort changed; None where no patient is known."""
-    known = with_patients(run)
-    return None if known is None else per_site_table(known)
+    """Return the intervals of a run, cached until its folder or cohort changes; None without known patients."""
+    complete = with_patients(run)
+    return None if complete is None else per_site_table(complete)
 
 
 def _changed_ns(run: Run) -> tuple[int, int]:
-    """When the folder of a run and its cohort.csv changed last; 0 where there is none any more."""
-    places = run.folder, Path(run.config["data"]["init_args"]["cohort"])
-    first, second = (place.stat().st_mtime_ns if place.exists() else 0 for place in places)
-    return first, second
+    """Return when the folder of a run and its cohort.csv changed last; 0 for one that is gone."""
+    paths = run.folder, Path(run.config["data"]["init_args"]["cohort"])
+    run_ns, cohort_ns = (path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
+    return run_ns, cohort_ns
 
 
-def _without(part: Runs, intervals: Mapping[str, pd.DataFrame]) -> str:
+def _missing_intervals(part: Runs, intervals: Mapping[str, pd.DataFrame]) -> str:
     names = [name for name in part if name not in intervals]
     return f" None for {plain('; '.join(names))}: its cohort has changed or is gone since." if names else ""
 
 
 def runs_table(part: Mapping[str, Run], intervals: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row for each run and finding, as text, columns run, finding and those of the report's tables."""
+    """Return a row of text for each run and finding; columns run, finding and those of the report's tables."""
     rows = []
     for name, run in part.items():
         ends = intervals.get(name, NO_INTERVALS)
         keys = findings_of(run.metrics)
         for key, row in zip(keys, finding_rows(run.metrics), strict=True):
-            here = ends[(ends["site"] == ALL) & (ends["finding"] == key)].set_index("figure")
+            of_finding = ends[(ends["site"] == ALL) & (ends["finding"] == key)].set_index("figure")
             figures = {
                 column: text(column, value)
                 if value is None or column not in WITH_INTERVAL
-                else between(value, *_ends(here, KEYS[column]))
+                else between(value, *_ends(of_finding, KEYS[column]))
                 for column, value in row.figures.items()
             }
             rows.append({"run": name, "finding": row.label} | figures)
@@ -151,7 +151,7 @@ def runs_table(part: Mapping[str, Run], intervals: Mapping[str, pd.DataFrame]) -
 
 
 def _ends(ends: pd.DataFrame, figure: str) -> tuple[float, float]:
-    """The interval of a figure; NaN where it has none."""
+    """Return the interval of a figure; NaN where it has none."""
     return tuple(ends.loc[figure, ["low", "high"]]) if figure in ends.index else (math.nan, math.nan)
 
 
@@ -162,16 +162,16 @@ def _show_worst(name: str, run: Run, finding: str) -> None:
     if not len(rows):
         st.write("No scan is known to have or to lack this finding.")
         return
-    shown = {"dice": rows["dice"].map(cell), "lung_ml": rows["lung_ml"].round().map(cell)}
-    st.table(rows.assign(**shown).rename(columns=WORDS).astype(str).map(plain), hide_index=True)
+    columns = {"dice": rows["dice"].map(cell), "lung_ml": rows["lung_ml"].round().map(cell)}
+    st.table(rows.assign(**columns).rename(columns=WORDS).astype(str).map(plain), hide_index=True)
     if not run.has_masks:
         st.caption(f"No pictures: {NO_MASKS}.")
         return
     try:
         with plt.style.context("dark_background" if st.context.theme.type == "dark" else "default"):
-            drawn = draw_failures([failure(run, row, finding) for row in rows.to_dict("records")])
-    except ValueError:  # whose sentence names files of this machine
+            pictures = draw_failures([failure(run, row, finding) for row in rows.to_dict("records")])
+    except ValueError:  # its sentence names files of this machine
         st.caption("No pictures: the scans were prepared in another way since, or are gone; test the run again.")
         return
-    st.pyplot(drawn, alt=f"Worst scans of {name}")
-    plt.close(drawn)
+    st.pyplot(pictures, alt=f"Worst scans of {name}")
+    plt.close(pictures)

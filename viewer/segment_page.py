@@ -1,8 +1,8 @@
-"""The page that segments a scan and shows what was found."""
+"""Page that segments a scan and shows the result."""
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,20 +10,19 @@ import streamlit as st
 
 from inference.result import Result
 from inference.scan_list import Source
-from inference.segmenter import Segmenter
+from inference.segmenter import Progress, Segmenter
 from viewer.choose import PickedModel, PickedScan, choose_model, choose_scan
-from viewer.findings import read_truth
+from viewer.reader_masks import read_truth
 from viewer.result_view import Segmented, show_result
 from viewer.visit import plain, visit_folder
 
-Progress = Callable[[str, float], None]
 # Visitors wait for each other: two scans at once would need twice the memory and take as long.
 ONE_AT_A_TIME = threading.Lock()
 ANSWER, CHOICES, OPEN = "answer", "choices", "choices are to be open"
 
 
 class Question(NamedTuple):
-    """What a visitor asks for."""
+    """Model, scan and setting that a visitor picked."""
 
     model: PickedModel
     scan: PickedScan
@@ -36,7 +35,7 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came of a question: a result, or the sentence that says why there is none."""
+    """Answer to a question: a result, or the sentence that says why there is none."""
 
     question: Question
     result: Segmented | None
@@ -60,12 +59,12 @@ def show_scan_page(runs: Path, cohorts: Path, modules: Sequence[str] = ()) -> No
         answer = st.session_state[ANSWER] = _ask(question, modules)
         st.session_state[OPEN] = answer.result is None
         st.rerun()
-    if shown := st.session_state.get(ANSWER):
-        _show(shown, question)
+    if answer := st.session_state.get(ANSWER):
+        _show(answer, question)
 
 
 def _choose(runs: Path, cohorts: Path) -> tuple[Question | None, bool]:
-    """What is picked now, if it is complete, and whether the button was pressed."""
+    """Return the current question, None while incomplete, and whether the button was pressed."""
     left, right = st.columns(2)
     with left:
         model = choose_model(runs)
@@ -79,30 +78,28 @@ def _choose(runs: Path, cohorts: Path) -> tuple[Question | None, bool]:
 
 
 def _ask(question: Question, modules: Sequence[str]) -> Answer:
-    """Segment the scan, or say why it cannot be used."""
+    """Segment the scan, or return the reason why it cannot be used."""
     work, out = visit_folder() / "scan", visit_folder() / "outputs"
     for old in (work, out):
         shutil.rmtree(old, ignore_errors=True)
     bar = st.progress(0.0, "reading the scan")
 
-    def tell(doing: str, share: float) -> None:
-        bar.progress(share, plain(doing))
+    def show_progress(step: str, share: float) -> None:
+        bar.progress(share, plain(step))
 
     try:
-        return Answer(question, _segment(question, work, out, tell, modules))
+        return Answer(question, _segment(question, work, out, show_progress, modules))
     except ValueError as error:
         return Answer(question, None, str(error))
     finally:
         bar.empty()
 
 
-def _segment(question: Question, work: Path, out: Path, tell: Progress, modules: Sequence[str]) -> Segmented:
-    example = question.scan.bring(work)
-    asked = question.model.checkpoint, question.flips, example.source, out, example.name
-    result = segment(*asked, tell, modules)
-    return Segmented(
-        result, read_truth(result.scan, example.patterns, example.infection, result.masks, result.classes), out
-    )
+def _segment(question: Question, work: Path, out: Path, progress: Progress, modules: Sequence[str]) -> Segmented:
+    example, (model, _, flips) = question.scan.write(work), question
+    result = segment(model.checkpoint, flips, example.source, out, example.name, progress, modules)
+    truth = read_truth(result.scan, example.patterns, example.infection, result.masks, result.classes)
+    return Segmented(result, truth, out)
 
 
 def segment(
@@ -115,8 +112,8 @@ def segment(
         flips: Average over mirrored slices too.
         scan: A DICOM folder or file, a NIfTI or an NRRD file.
         out: The folder of the outputs, not there yet.
-        name: What the outputs call the scan.
-        progress: Told what is being done and which share of all, 0 to 1, is over.
+        name: Name of the scan in the outputs.
+        progress: Called with the current step and the share that is done, 0 to 1.
         modules: Modules of the user's own from which the checkpoint's network or prior may come.
 
     Raises:
@@ -128,7 +125,7 @@ def segment(
 
 
 def _show(answer: Answer, picked: Question | None) -> None:
-    """Draw an answer; one that is not of what is picked now says so."""
+    """Draw an answer, with a warning where another question has been picked since."""
     stale = answer.question != picked
     if stale and answer.result:
         now = f"You have picked {picked.text} since" if picked else "What you have picked since is not complete"

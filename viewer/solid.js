@@ -1,5 +1,5 @@
-// The lungs as glass with the findings in them, from any side: points of the surfaces, shaded by their normals. It needs
-// no graphics card, and turns as fast as a screen shows it.
+// 3-D view of the lungs as glass with the findings in them: points of the surfaces, shaded by their normals. It needs no
+// graphics card, and turns at the frame rate of the screen.
 
 const CELLS = 112; // of the longest edge: points are 2 to 3 mm apart
 const REACH = 2; // cells around a point that its normal is made from
@@ -10,7 +10,7 @@ const GLASS = { least: 0.25, most: 0.95, white: 0.35 }; // the lungs' colour wou
 function makeSolid(scan, state, draw) {
   const cells = coarseCells(scan);
   const lungs = surface(cells, label => label > 0);
-  const findings = scan.layers.map((layer, number) => number && surface(cells, label => label === number + 1));
+  const findings = scan.overlays.map((overlay, number) => number && surface(cells, label => label === number + 1));
   const canvas = make("canvas", { width: SIDE, height: SIDE, role: "img", ariaLabel: "Lungs and findings as solids" });
   const edges = ["R", "L"].map((letter, side) => make("b", { className: ["west", "east"][side] }, letter));
   const picture = make("div", { className: "picture solid" }, canvas, ...edges);
@@ -41,10 +41,10 @@ function makeSolid(scan, state, draw) {
       buffers.image.data.fill(0);
       buffers.depth.fill(-Infinity);
       findings.forEach((points, number) => {
-        if (points && state.strengths[number]) splat(points, towards, cells, buffers, scan.layers[number].rgb);
+        if (points && state.strengths[number]) splat(points, towards, cells, buffers, scan.overlays[number].rgb);
       });
       buffers.depth.fill(-Infinity);
-      splat(lungs, towards, cells, buffers, scan.layers[0].rgb, true);
+      splat(lungs, towards, cells, buffers, scan.overlays[0].rgb, true);
       canvas.getContext("2d").putImageData(buffers.image, 0, 0);
       const from = Math.abs(angles.turn); // the front shows the patient's right on the left, the back the left
       edges.forEach((edge, side) => {

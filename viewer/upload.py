@@ -1,4 +1,4 @@
-"""Uploaded files -> a scan in a folder, safely: zips are unpacked within limits and nothing leaves the folder."""
+"""Uploaded files as a scan in a folder: zips are unpacked within limits, and nothing is written elsewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ct.files.unzip import MIB, ZipLimits, as_one_sentence, check_count, find_sc
 
 @dataclass(frozen=True)
 class Limits(ZipLimits):
-    """What an upload may hold.
+    """Limits of an upload; those of a zip hold for loose files too.
 
     Attributes:
-        upload_bytes: Of all uploaded files together; the rest is that of a zip, and counts for loose files too.
+        upload_bytes: Bytes of all uploaded files together.
     """
 
     upload_bytes: int = 2048 * MIB
@@ -28,13 +28,13 @@ LIMITS = Limits()
 
 
 def receive(files: Sequence[tuple[str, bytes]], folder: Path, limits: Limits = LIMITS) -> Path:
-    """Lay uploaded files into a folder and find the scan among them.
+    """Write uploaded files into a folder and find the scan among them.
 
     Args:
-        files: Name, as the browser says it, and bytes of each: one zip, one volume file (with the file that its
+        files: Name, as the browser gives it, and bytes of each: one zip, one volume file (with the file that its
             header names), or the files of a DICOM series. A zip holds one of the latter two.
-        folder: Where to; must not exist. It is gone again when the upload is refused.
-        limits: What an upload may hold.
+        folder: A new folder, removed again when the upload is refused.
+        limits: Limits of the upload.
 
     Returns:
         The scan to read: a volume's file, or the folder of DICOM files.
@@ -50,7 +50,7 @@ def receive(files: Sequence[tuple[str, bytes]], folder: Path, limits: Limits = L
         if len(files) == 1 and _is_zip(name, content):
             unzip(name, io.BytesIO(content), folder, limits)
         else:
-            _lay(files, folder)
+            _write_files(files, folder)
         return find_scan(name if len(files) == 1 else f"{len(files)} files", folder)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -74,8 +74,8 @@ def _is_zip(name: str, content: bytes) -> bool:
     return name.lower().endswith(".zip") or kind_of_start(content[:4]) == "zip"
 
 
-def _lay(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
-    """Write files under their own last names, those of equal names into folders of their own."""
+def _write_files(files: Sequence[tuple[str, bytes]], folder: Path) -> None:
+    """Write files under their base names, those of equal names into folders of their own."""
     for number, (name, content) in enumerate(files):
         last = PureWindowsPath(name).name.replace("\0", "")
         last = "unnamed" if last in ("", "..") else last

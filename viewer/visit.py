@@ -1,4 +1,4 @@
-"""The folder of one visit: gone when the visitor leaves, and when the viewer stops."""
+"""Folder of one visit, removed when the visitor leaves and when the viewer stops."""
 
 import re
 from pathlib import Path
@@ -10,25 +10,25 @@ import streamlit as st
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|$~:<>&])")
 
 
-def _leave(folder: Any) -> None:
+def _remove(folder: Any) -> None:
     folder.cleanup()
 
 
-@st.cache_resource(scope="session", on_release=_leave, show_spinner=False)
+@st.cache_resource(scope="session", on_release=_remove, show_spinner=False)
 def _visit() -> TemporaryDirectory[str]:
-    # Python removes it at its own end where nobody released it before.
+    # Python removes it at exit if it was not released before.
     return TemporaryDirectory(prefix="ground-glass-visit-", ignore_cleanup_errors=True)
 
 
 def visit_folder() -> Path:
-    """The folder of this visit."""
+    """Return the folder of this visit."""
     return Path(_visit().name)
 
 
 def plain(sentence: str) -> str:
-    """A sentence as Streamlit shows it letter by letter: names of files may look like links or formulas.
+    """Escape a text for Streamlit's Markdown: names of files may look like links or formulas.
 
     Args:
-        sentence: Any text; paths below the visit's folder lose that folder, which means nothing to a visitor.
+        sentence: Any text; the visit's folder is cut off its paths, since it means nothing to a visitor.
     """
     return MARKDOWN.sub(r"\\\1", sentence.replace(f"{visit_folder()}/", ""))

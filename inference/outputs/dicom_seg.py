@@ -1,4 +1,4 @@
-"""A segmented DICOM scan -> DICOM SEG: a segment for the lungs and for each finding, on the source's own slices."""
+"""DICOM SEG of a segmented DICOM scan: a segment for the lungs and each finding, on the source's own slices."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ct.colours import rgb_of
 from ct.files.dicom.tags import keyword
 from ct.refusal import Sentence
 from ct.scan import to_source
-from inference.layers import layers_of, lungs_of
 from inference.outputs.dicom_source import SourceSlice, source_slices
+from inference.overlays import lungs_overlay, overlays_of
 from inference.result import Masks, ModelCard, Result
 
 PRODUCT = "Ground Glass"
@@ -31,17 +31,17 @@ PRODUCT = "Ground Glass"
 SERIES_NUMBER = 8001
 UTF_8 = "ISO_IR 192"
 LUNG = Code("39607008", "SCT", "Lung")
-# Of what a class set gives no concept.
+# Of a leaf without a concept in its class set.
 OPACITY = Code("112001", "DCM", "Opacity")
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """What one segment marks.
+    """A segment of DICOM SEG.
 
     Attributes:
-        label: For people.
-        code: What it is.
+        label: Its name for people.
+        code: Its code, SegmentedPropertyType.
         colour: "#rrggbb".
         mask: bool (Z, Y, X) on the scan's canonical grid.
         in_lungs: Whether it lies inside the lungs.
@@ -59,15 +59,15 @@ def find_segments(masks: Masks, classes: ClassSet) -> list[Segment]:
 
     Args:
         masks: As in `inference.result.Result`.
-        classes: What they show.
+        classes: The model's class set.
 
     Returns:
-        The lungs, then the layers of `inference.layers`.
+        The lungs, then the overlays of `inference.overlays`.
     """
     outside = {classes.leaves[index].key for index in classes.outside}
     return [
-        Segment(layer.name, _code(layer.concept), layer.colour, layer.mask, layer.key not in outside)
-        for layer in (lungs_of(masks, classes), *layers_of(masks, classes))
+        Segment(each.name, _code(each.concept), each.colour, each.mask, each.key not in outside)
+        for each in (lungs_overlay(masks, classes), *overlays_of(masks, classes))
     ]
 
 
@@ -85,7 +85,7 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]
         path: The file to write.
 
     Returns:
-        A sentence if UIDs of the source could not be passed on, so that an archive may not show the results with it.
+        A warning if UIDs of the source could not be kept, so that an archive may not show the results with the scan.
 
     Raises:
         ValueError: A file of the source cannot be read any more.
@@ -93,7 +93,7 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]
     slices = source_slices(result.scan)
     segments = find_segments(result.masks, result.classes)
     segmentation = _nested(segments)(
-        source_images=[one.stand_in for one in slices],
+        source_images=[each.stand_in for each in slices],
         pixel_array=_labels(result, segments),
         segmentation_type="BINARY",
         segment_descriptions=_descriptions(segments, result.model),
@@ -105,7 +105,7 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]
     segmentation.ImageComments = " ".join([*result.flags, f"Model: {result.model.card_line}."])
     _refer_to_source(segmentation, slices)
     segmentation.save_as(path)
-    replaced = dict.fromkeys(tag for one in slices for tag in one.replaced)
+    replaced = dict.fromkeys(tag for each in slices for tag in each.replaced)
     if not replaced:
         return ()
     return (
@@ -118,10 +118,10 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]
 
 
 def new_series(kind: str, number: int, result: Result) -> dict[str, Any]:
-    """Arguments of highdicom by which an object is a series of its own and says what made it.
+    """Return the arguments of highdicom that make an object a series of its own and name its manufacturer.
 
     Args:
-        kind: What it holds. A flagged result says so beside it, where worklists show it.
+        kind: Its content for SeriesDescription, which also says when a result is flagged, since worklists show it.
         number: SeriesNumber.
         result: The segmented scan.
     """
@@ -140,17 +140,17 @@ def new_series(kind: str, number: int, result: Result) -> dict[str, Any]:
 
 
 def algorithm_parameters(model: ModelCard) -> dict[str, str]:
-    """Say which model answered and how good it is, by names of its card."""
+    """Return the model's identity and validation figures by name."""
     ensemble = {f"checkpoint_{n}_sha256": digest for n, digest in enumerate(model.checkpoints_sha256, start=1)}
-    used = {"task": model.task, "experiment": model.experiment, "flips": str(model.flips), "size": str(model.size)}
-    return used | ensemble | {"card": model.card_line}
+    settings = {"task": model.task, "experiment": model.experiment, "flips": str(model.flips), "size": str(model.size)}
+    return settings | ensemble | {"card": model.card_line}
 
 
 def _nested(segments: Sequence[Segment]) -> type[Segmentation]:
-    """Return the class of binary segments from one array of labels: the first holds those inside the lungs too.
+    """Return a Segmentation class for one label array, whose first segment includes those inside the lungs.
 
-    highdicom itself takes segments that overlap only as an array each, and sums them in 64 bits to find that they do:
-    0.8 GiB more for 300 slices of 512 x 512.
+    highdicom takes overlapping segments only as one array each, and sums them in 64 bits to detect the overlap: 0.8 GiB
+    more for 300 slices of 512 x 512.
     """
     in_lungs = np.zeros(256, np.uint8)
     in_lungs[[number for number, segment in enumerate(segments, start=1) if segment.in_lungs]] = 1
@@ -168,7 +168,7 @@ def _nested(segments: Sequence[Segment]) -> type[Segmentation]:
 
 
 def _labels(result: Result, segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """uint8 (slice, row, column) in the order of the source's slices: 1 is lung without a finding, 2.. a finding."""
+    """Return uint8 (slice, row, column) in the source's order: 1 is lung without a finding, 2.. a finding."""
     labels = segments[0].mask.astype(np.uint8)
     for number, segment in enumerate(segments[1:], start=2):
         labels[segment.mask] = number
@@ -202,8 +202,8 @@ def _descriptions(segments: Sequence[Segment], model: ModelCard) -> list[Segment
 
 
 def _refer_to_source(segmentation: Dataset, slices: Sequence[SourceSlice]) -> None:
-    """Name the files and frames of the source where highdicom has named their stand-ins."""
-    slice_of = {str(one.stand_in.SOPInstanceUID): one for one in slices}
+    """Refer to the files and frames of the source where highdicom refers to their stand-ins."""
+    slice_of = {str(each.stand_in.SOPInstanceUID): each for each in slices}
     # Frames of several segments share one item, which must be changed once only.
     items = {
         id(reference): reference
@@ -212,11 +212,11 @@ def _refer_to_source(segmentation: Dataset, slices: Sequence[SourceSlice]) -> No
         for reference in derivation.SourceImageSequence
     }
     for reference in items.values():
-        one = slice_of[str(reference.ReferencedSOPInstanceUID)]
-        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = one.sop_class, one.sop_instance
-        if one.frame_number is not None:
-            reference.ReferencedFrameNumber = one.frame_number
-    files = dict.fromkeys((one.sop_class, one.sop_instance) for one in slices)
+        source = slice_of[str(reference.ReferencedSOPInstanceUID)]
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.sop_class, source.sop_instance
+        if source.frame_number is not None:
+            reference.ReferencedFrameNumber = source.frame_number
+    files = dict.fromkeys((each.sop_class, each.sop_instance) for each in slices)
     segmentation.SourceImageSequence = [_reference(*file) for file in files]
     segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(*file) for file in files]
 

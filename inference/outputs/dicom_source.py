@@ -1,10 +1,9 @@
-"""The DICOM series that a scan was read from, slice by slice, for objects that refer to it."""
+"""Slices of the DICOM series that a scan was read from, for objects that refer to them."""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, CTImageStorage, generate_uid
 from pydicom.valuerep import DA, TM, PersonName, format_number_as_ds
 
-from ct.files.dicom.frames import Frame
 from ct.files.dicom.tags import read_dataset
 from ct.files.dicom.volume import LPS_TO_RAS
 from ct.refusal import Refusal
 from ct.scan import Grid, Scan
 
-# Tags of the patient and the study that every object of the study repeats.
+# Tags of patient and study that all objects of a study share.
 SHARED_TAGS = (
     "PatientName",
     "PatientID",
@@ -49,8 +47,8 @@ class SourceSlice:
         sop_instance: SOP instance of the file.
         frame_number: Its frame in an enhanced file, from 1; None in a file of one slice.
         stand_in: A single CT slice with its identity and its place on the scan's grid, without pixels. Its
-            SOPInstanceUID is `sop_instance` for a file of one slice and an UID of its own for a frame.
-        replaced: Tags of the source's UIDs in whose place others had to be put.
+            SOPInstanceUID is `sop_instance` for a file of one slice and a new UID for a frame.
+        replaced: Tags of the source's UIDs that had to be replaced.
     """
 
     sop_class: UID
@@ -63,40 +61,36 @@ class SourceSlice:
 def source_slices(scan: Scan) -> tuple[SourceSlice, ...]:
     """Describe the DICOM slices of a scan, in the order of its file grid.
 
-    UIDs are passed on as the archive knows them, also with leading zeros, which the standard forbids. What else tags of
-    the identity lack or cannot say in DICOM is left empty, or replaced if it is an UID, so that the results of an odd
+    UIDs stay as the archive knows them, also with leading zeros, which the standard forbids. Other tags of patient and
+    study that are missing or invalid are left empty, and invalid UIDs are replaced, so that the results of an odd
     source can be written.
 
     Args:
         scan: The scan, read from DICOM.
 
     Returns:
-        One for each slice, in the order of the last axis of `scan.source`.
+        A slice for each index of the last axis of `scan.source`.
 
     Raises:
         ValueError: A file cannot be read any more.
     """
-    return _with_headers(scan.frames, scan.source)
-
-
-def _with_headers(frames: Sequence[Frame], grid: Grid) -> tuple[SourceSlice, ...]:
-    headers = {file: _header(file) for file in {frame.file for frame in frames}}
-    shared, replaced = _identity(headers[frames[0].file])
-    found = []
-    for index, frame in enumerate(frames):
+    headers = {file: _header(file) for file in {frame.file for frame in scan.frames}}
+    shared, replaced = _identity(headers[scan.frames[0].file])
+    slices = []
+    for index, frame in enumerate(scan.frames):
         header = headers[frame.file]
         meta = header.file_meta
         sop_class = UID(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or CTImageStorage)
-        written = _text(header, "SOPInstanceUID") or _text(meta, "MediaStorageSOPInstanceUID")
-        instance = _uid(written)
+        uid = _text(header, "SOPInstanceUID") or _text(meta, "MediaStorageSOPInstanceUID")
+        instance = _uid(uid)
         number = frame.index + 1 if "NumberOfFrames" in header else None
-        stand_in = _placed(grid, index)
+        stand_in = _placed(scan.source, index)
         stand_in.update(shared)
         stand_in.SOPClassUID = CTImageStorage
         stand_in.SOPInstanceUID = instance if number is None else generate_uid()
-        odd = replaced if _is_usable(written) else (*replaced, "SOPInstanceUID")
-        found.append(SourceSlice(sop_class, instance, number, stand_in, odd))
-    return tuple(found)
+        replaced_here = replaced if _is_usable(uid) else (*replaced, "SOPInstanceUID")
+        slices.append(SourceSlice(sop_class, instance, number, stand_in, replaced_here))
+    return tuple(slices)
 
 
 def _header(file: Path) -> FileDataset:
@@ -110,7 +104,7 @@ def _header(file: Path) -> FileDataset:
 
 
 def _placed(grid: Grid, index: int) -> Dataset:
-    """Place a slice where the scan's grid has it: even and square to the patient, which written tags need not be."""
+    """Return a slice placed by the scan's grid, which is even and orthogonal where the source's tags need not be."""
     lps = LPS_TO_RAS @ grid.affine
     column_mm, row_mm, slice_mm = np.linalg.norm(lps[:3, :3], axis=0)
     directions = np.concatenate([lps[:3, 0] / column_mm, lps[:3, 1] / row_mm])
@@ -129,7 +123,7 @@ def _decimal(value: float) -> str:
 
 
 def _identity(header: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    """Return the tags that the study's objects share, and which of its UIDs were replaced."""
+    """Return the tags that objects of the study share, and the tags of UIDs that were replaced."""
     shared = Dataset()
     for tag in SHARED_TAGS:
         setattr(shared, tag, _text(header, tag))
@@ -153,9 +147,9 @@ def _text(header: Dataset, tag: str) -> str:
 
 
 def _uid(text: str) -> UID:
-    """Return a UID as it is; for one that is none, as some anonymizers write, a valid one that follows from it.
+    """Return a UID unchanged; replace an invalid one, as some anonymizers write, by a valid one derived from it.
 
-    Archives refuse what carries an invalid UID, and outputs of one study must still agree on theirs.
+    Archives refuse objects with an invalid UID, and outputs of one study must still share theirs.
     """
     text = text.strip(" \0")
     return (
@@ -170,7 +164,7 @@ def _is_usable(text: str) -> bool:
 
 
 def _valid(text: str, kind: type[DA] | type[TM]) -> str:
-    """Return a date or time as it is; one that nobody can read is dropped, lest it keep a result from being written."""
+    """Return a date or time unchanged, "" where it cannot be parsed and would keep a result from being written."""
     try:
         parsed: datetime.date | datetime.time | None = kind(text)
     except (ValueError, NotImplementedError, OverflowError):

@@ -1,14 +1,15 @@
-"""index.html of a batch: every scan in a table that sorts, what is flagged, what failed, and patients over time."""
+"""index.html of a batch: a sortable table of the scans, flags, failures, and the follow-up of patients."""
 
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from ct.classes import ClassSet
-from inference.layers import findings_in
-from inference.outputs.follow_up_figure import changes_ml, follow_up_chart
+from inference.overlays import findings_in
+from pages.line_chart import Line, line_chart
 from pages.page import Alarm, Drawing, Item, Section, Table, counted, page
 
 REPORT = "report.html"
@@ -30,14 +31,14 @@ def write_index(
     classes: ClassSet,
     follow_up: pd.DataFrame | None = None,
 ) -> Path:
-    """Write the index of a batch; it loads nothing and repeats no path and no header of a source.
+    """Write the index of a batch, which loads no other file and repeats no path and no DICOM header.
 
     Args:
         out: The folder of the batch; the reports lie in <out>/<name>/report.html.
         rows: measurements.csv: `name`, measurements, `flags` (sentences, empty or missing where there are none), and
             `model`, the line of its card.
         failed: failed.csv: a row for each scan that failed, with `name` and the reason without any path.
-        classes: What the model looks for.
+        classes: The model's class set.
         follow_up: The scans of patients with several, in order of time: `patient` (no name, a number), `name`, `days`
             since the patient's first scan, and volumes.
 
@@ -49,8 +50,8 @@ def write_index(
     if len(failed):
         top.append(Alarm("Not every scan was segmented.", [f"{counted(len(failed), 'scan')} failed; see below."]))
     if len(flagged):
-        about = f"{counted(len(flagged), 'scan')}: the result may be wrong although nothing failed; see below."
-        top.append(Alarm("Some results are flagged.", [about]))
+        text = f"{counted(len(flagged), 'scan')}: the result may be wrong although nothing failed; see below."
+        top.append(Alarm("Some results are flagged.", [text]))
     sections = [
         Section("Scans", [_scans(rows, classes)] if len(rows) else []),
         Section("Flagged", [_flagged(rows.loc[flagged.index, "name"], flagged)] if len(flagged) else []),
@@ -68,19 +69,19 @@ def write_index(
 
 
 def _scans(rows: pd.DataFrame, classes: ClassSet) -> Table:
-    shown = pd.DataFrame({"scan": rows["name"].astype(str), "flagged": np.where(_flags(rows).ne(""), "yes", "")})
+    table = pd.DataFrame({"scan": rows["name"].astype(str), "flagged": np.where(_flags(rows).ne(""), "yes", "")})
     volumes = {"lung_ml": "lungs"} | {
         f"{finding.key}_ml": finding.name for finding in findings_in(rows.columns, classes)
     }
     for key, name in ({key: f"{name} (ml)" for key, name in volumes.items()} | SCORES).items():
         if key in rows and rows[key].notna().any():
-            shown[name] = rows[key].astype(float) * (100 if key in SHARES else 1)
+            table[name] = rows[key].astype(float) * (100 if key in SHARES else 1)
     caption = "A click on a heading sorts; a click on a scan opens its report."
-    return Table(shown, "All scans", caption, _links(rows["name"]), sortable=True)
+    return Table(table, "All scans", caption, _links(rows["name"]), sortable=True)
 
 
 def _flags(rows: pd.DataFrame) -> "pd.Series[str]":
-    """The flags of each scan; empty where there are none."""
+    """Return the flags of each scan; empty where there are none."""
     return rows["flags"].fillna("").astype(str).str.strip() if "flags" in rows else pd.Series("", rows.index)
 
 
@@ -101,15 +102,15 @@ def _follow_up(scans: pd.DataFrame, classes: ClassSet) -> list[Item]:
     findings = findings_in(scans.columns, classes)
     items: list[Item] = []
     tables = []
-    for patient, own in scans.groupby("patient", sort=False):
-        if chart := follow_up_chart(own, classes):
-            items.append(Drawing(chart, f"Patient {patient}", f"Change since the first of {len(own)} scans."))
-        table = pd.DataFrame({"patient": str(patient), "scan": own["name"].astype(str)})
-        if "days" in own:
-            table["days"] = own["days"].astype(float)
-        for one in findings:
-            table[f"{one.name} (ml)"] = own[f"{one.key}_ml"].astype(float)
-            table[f"change in {one.name} (ml)"] = changes_ml(own, one.key)
+    for patient, visits in scans.groupby("patient", sort=False):
+        if chart := follow_up_chart(visits, classes):
+            items.append(Drawing(chart, f"Patient {patient}", f"Change since the first of {len(visits)} scans."))
+        table = pd.DataFrame({"patient": str(patient), "scan": visits["name"].astype(str)})
+        if "days" in visits:
+            table["days"] = visits["days"].astype(float)
+        for finding in findings:
+            table[f"{finding.name} (ml)"] = visits[f"{finding.key}_ml"].astype(float)
+            table[f"change in {finding.name} (ml)"] = changes_ml(visits, finding.key)
         tables.append(table)
     if not tables:
         return []
@@ -118,3 +119,32 @@ def _follow_up(scans: pd.DataFrame, classes: ClassSet) -> list[Item]:
         Table(pd.concat(tables), "Patients with several scans", caption, _links(scans["name"]), sortable=True),
         *items,
     ]
+
+
+def follow_up_chart(scans: pd.DataFrame, classes: ClassSet) -> Markup:
+    """Draw the change of every finding's volume since the first scan.
+
+    Args:
+        scans: A row per scan of one patient, in order of time: `days` since the first scan and `<finding>_ml`. Where
+            dates are unknown, scans stand one apart.
+        classes: The model's class set.
+
+    Returns:
+        Markup of a chart; empty for fewer than two scans, or where the first has no known volume.
+    """
+    dated = "days" in scans and scans["days"].notna().all()
+    times = scans["days"].to_numpy(float) if dated else range(1, len(scans) + 1)
+    lines = []
+    for finding in findings_in(scans.columns, classes):
+        change = changes_ml(scans, finding.key).to_numpy(float)
+        if pd.notna(change[:1]).all():
+            lines.append(Line(finding.name, finding.colour, times, change))
+    if len(scans) < 2 or not lines:
+        return Markup()
+    return line_chart(lines, "days since the first scan" if dated else "scan", "change (ml)", points=True)
+
+
+def changes_ml(scans: pd.DataFrame, key: str) -> "pd.Series[float]":
+    """Return the change of a finding's volume since the first scan, in ml; NaN where either volume is unknown."""
+    volumes_ml = scans[f"{key}_ml"].astype(float)
+    return volumes_ml - volumes_ml.iloc[0]

@@ -1,4 +1,4 @@
-"""Measurements of a segmented DICOM scan -> structured report (TID 1500), beside its DICOM SEG."""
+"""DICOM structured report (TID 1500) of a scan's measurements, beside its DICOM SEG."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCHEME = "99GRGLASS"
 SCHEME_ITEM = CodingSchemeIdentificationItem(
     designator=SCHEME, name="Concepts of the Ground Glass software", responsible_organization=PRODUCT
 )
-# Of the whole lungs, by key of the measurements. No public coding scheme has these concepts.
+# Measurements of the whole lungs by key. No public coding scheme has these concepts.
 LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
     "infection_ml": (Code("infection_ml", SCHEME, "Volume of infected lung"), MILLILITRE),
     "severity_score": (Code("severity_score", SCHEME, "Infected share of the lung volume"), codes.UCUM.NoUnits),
@@ -57,13 +57,13 @@ LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
 def write_measurements_report(result: Result, segmentation_path: str | Path, path: str | Path) -> None:
     """Write the measurements of a scan as Comprehensive SR, template TID 1500.
 
-    One group for each segment holds its volume; the lungs' also hold the infected volume and the scores. What is
-    undefined is left out. Flags stand as text among the qualitative evaluations. Patient, study and references are
+    A group for each segment holds its volume; that of the lungs also holds the infected volume and the scores.
+    Undefined values are left out. Flags are texts among the qualitative evaluations. Patient, study and references are
     those of the segmentation.
 
     Args:
         result: The segmented scan.
-        segmentation_path: Its masks, as `inference.outputs.dicom_seg.write_segmentation` has written them.
+        segmentation_path: Its DICOM SEG, by `inference.outputs.dicom_seg.write_segmentation`.
         path: The file to write.
     """
     segmentation = pydicom.dcmread(segmentation_path, stop_before_pixels=True)
@@ -121,7 +121,7 @@ def _algorithm(model: ModelCard) -> AlgorithmIdentification:
 
 
 def _observer(model: ModelCard) -> ObservationContext:
-    # The same software is the same observer, so the same version has the same UID everywhere.
+    # Each version of the software is one observer, with one UID everywhere.
     device = DeviceObserverIdentifyingAttributes(
         uid=generate_uid(entropy_srcs=[PRODUCT, model.version]), name=PRODUCT, model_name=PRODUCT
     )
@@ -141,7 +141,7 @@ CONTAINS = RelationshipTypeValues.CONTAINS
 
 
 def _sources(segmentation: Dataset) -> Iterator[Dataset]:
-    """Name the source's files as far as evidence needs it."""
+    """Yield the source's files with the tags that evidence needs."""
     for series in segmentation.ReferencedSeriesSequence:
         for reference in series.ReferencedInstanceSequence:
             source = Dataset()

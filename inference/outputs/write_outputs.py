@@ -1,4 +1,4 @@
-"""A segmented scan -> its files, all of them or none."""
+"""Output files of a segmented scan, written all or none."""
 
 import json
 import warnings
@@ -27,7 +27,7 @@ def write_outputs(result: Result, out: Path) -> Result:
         out: The folder to make.
 
     Returns:
-        The result with what writing it brought up among its warnings.
+        The result, with the warnings that arose while writing.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(out.parent, out.name)
@@ -43,22 +43,22 @@ def write_outputs(result: Result, out: Path) -> Result:
 
 
 def write_dicom(result: Result, folder: Path) -> tuple[Sentence, ...]:
-    """Write the segmentation and the structured report of a scan that was read from DICOM; return what is odd."""
+    """Write the segmentation and the structured report of a scan that was read from DICOM; return warnings."""
     with warnings.catch_warnings():
-        # The patient's and the study's tags are passed on as the scanner wrote them, also where they bend the standard.
+        # Tags of patient and study are kept as the scanner wrote them, also where they bend the standard.
         warnings.filterwarnings("ignore", category=UserWarning, module="pydicom|highdicom")
-        odd = write_segmentation(result, folder / SEGMENTATION)
+        new_warnings = write_segmentation(result, folder / SEGMENTATION)
         write_measurements_report(result, folder / SEGMENTATION, folder / REPORT)
-    return odd
+    return new_warnings
 
 
 def is_dicom(result: Result) -> bool:
-    """Whether the scan was read from DICOM, whose headers the DICOM outputs refer to."""
+    """Tell whether the scan was read from DICOM, whose headers the DICOM outputs refer to."""
     return bool(result.scan.frames)
 
 
 def numbers(result: Result) -> dict[str, Any]:
-    """What measurements.json says; nothing in it comes from names or headers of files."""
+    """Return the content of measurements.json, which takes nothing from names or headers of files."""
     return {
         "name": result.name,
         **result.measurements,

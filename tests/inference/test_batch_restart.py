@@ -16,7 +16,7 @@ from inference import many_scans as batch
 from inference.load import load_module
 from inference.outputs import write_outputs as outputs
 from inference.predict import main
-from inference.scan_list import Source, named
+from inference.scan_list import Source, name_sources
 from inference.segmenter import Segmenter
 
 
@@ -42,8 +42,8 @@ def refusal(capsys: pytest.CaptureFixture[str], checkpoints: list[Path], scan: P
 
 def test_ids_of_a_cohort_may_look_like_our_numbers(tmp_path: Path) -> None:
     own = [Source("scan-a", tmp_path / "a"), Source("scan-0007", tmp_path / "b")]
-    assert named(own, tmp_path) == named(own, tmp_path) == own
-    assert named([Source("", tmp_path / "c")], tmp_path)[0].name == "scan-0008"
+    assert name_sources(own, tmp_path) == name_sources(own, tmp_path) == own
+    assert name_sources([Source("", tmp_path / "c")], tmp_path)[0].name == "scan-0008"
 
 
 def test_results_are_not_taken_for_scans(em_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

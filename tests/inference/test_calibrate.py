@@ -16,7 +16,7 @@ from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from inference.volume_intervals import (
     NAME,
-    OTHER_USE,
+    OTHER_SETTINGS,
     Calibration,
     conformal_quantile,
     read_calibration,
@@ -69,10 +69,10 @@ def test_too_few_patients_are_refused_with_what_would_do() -> None:
 
 
 def test_intervals_are_those_of_a_sheet_of_paper() -> None:
-    found = CALIBRATION.intervals({"infection_ml": 100.0, "lung_ml": 4000.0})
-    assert found == {"infection_ml_low": 30.0, "infection_ml_high": 170.0, "interval_coverage": 0.8}
-    found = CALIBRATION.intervals({"infection_ml": 0.0, "lung_ml": 4000.0})
-    assert (found["infection_ml_low"], found["infection_ml_high"]) == (0.0, 20.0)
+    intervals = CALIBRATION.intervals({"infection_ml": 100.0, "lung_ml": 4000.0})
+    assert intervals == {"infection_ml_low": 30.0, "infection_ml_high": 170.0, "interval_coverage": 0.8}
+    healthy = CALIBRATION.intervals({"infection_ml": 0.0, "lung_ml": 4000.0})
+    assert (healthy["infection_ml_low"], healthy["infection_ml_high"]) == (0.0, 20.0)
     unknown = CALIBRATION.intervals({"infection_ml": None, "lung_ml": None})
     assert (unknown["infection_ml_low"], unknown["infection_ml_high"]) == (None, None)
 
@@ -93,9 +93,10 @@ def test_a_calibration_is_one_checkpoints(tmp_path: Path) -> None:
 
 def test_the_command_line_holds_volumes_against_the_readers(checkpoint: Path, six_patients: Path) -> None:
     main(["--ckpt", str(checkpoint), "--cohort", str(six_patients), "--coverage", "0.85"])
-    found = json.loads((checkpoint.parent / NAME).read_text())
-    assert (found["patients"], found["coverage"], set(found["error"])) == (6, 0.85, {"infection", "consolidation"})
-    assert str(six_patients.parent) not in json.dumps(found)
+    calibration = json.loads((checkpoint.parent / NAME).read_text())
+    assert (calibration["patients"], calibration["coverage"]) == (6, 0.85)
+    assert set(calibration["error"]) == {"infection", "consolidation"}
+    assert str(six_patients.parent) not in json.dumps(calibration)
     segmenter = Segmenter([checkpoint])
     worst = 0.0
     for row in pd.read_csv(six_patients).iloc[:6].itertuples():
@@ -112,7 +113,7 @@ def test_the_command_line_holds_volumes_against_the_readers(checkpoint: Path, si
         assert None not in (low, ml, high, lung_ml)
         assert low - 1e-6 <= truth <= high + 1e-6
         worst = max(worst, abs(truth - ml) / (ml + 0.01 * lung_ml))
-    assert found["error"]["infection"] == pytest.approx(worst)
+    assert calibration["error"]["infection"] == pytest.approx(worst)
 
 
 def test_another_use_of_the_checkpoint_has_no_interval_and_says_so(checkpoint: Path, six_patients: Path) -> None:
@@ -121,7 +122,7 @@ def test_another_use_of_the_checkpoint_has_no_interval_and_says_so(checkpoint: P
     with_mask = replace(source, lung_mask=six_patients.parent / "masks" / "B007_lungs.nii.gz")
     for segmenter, scan in ((Segmenter([checkpoint], flips=True), source), (Segmenter([checkpoint]), with_mask)):
         result = segmenter.segment(scan)
-        assert OTHER_USE in result.warnings
+        assert OTHER_SETTINGS in result.warnings
         assert "infection_ml_low" not in result.measurements
 
 

@@ -10,7 +10,7 @@ from cohort.table import read_cohort
 from ct.files.read import read_scan
 from ct.lungs.find import find_lungs
 from ct.scan import Grid, Scan
-from inference.flags import NOT_DESCRIBED, find_flags
+from inference.flags import NO_TRAINING_SET, find_flags
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from phantom import write_phantom as phantom
@@ -108,7 +108,7 @@ def test_a_checkpoint_without_a_description_says_so_in_a_warning(em_run: Path, c
     source = Source("a", cohort.parent / "images" / "B007")
     of_older = Segmenter([tmp_path / "older.ckpt"]).segment(source).warnings
     of_today = Segmenter([em_run / "best.ckpt"]).segment(source).warnings
-    assert set(of_older) - set(of_today) == {NOT_DESCRIBED}
+    assert set(of_older) - set(of_today) == {NO_TRAINING_SET}
     assert set(of_today) <= set(of_older)
 
 

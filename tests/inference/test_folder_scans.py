@@ -167,8 +167,8 @@ def test_a_zip_is_segmented_and_leaves_nothing_behind(
     archive = zip_of(series, tmp_path / "scan.zip")
     for scan, out in ((archive, "zip"), (series, "series")):
         main([f"--ckpt={em_run / 'best.ckpt'}", f"--scan={scan}", f"--out={tmp_path / out}"])
-    one, other = (json.loads((tmp_path / out / "measurements.json").read_text()) for out in ("zip", "series"))
-    assert one | {"name": ""} == other | {"name": ""}
+    zipped, plain = (json.loads((tmp_path / out / "measurements.json").read_text()) for out in ("zip", "series"))
+    assert zipped | {"name": ""} == plain | {"name": ""}
     assert sorted(file.name for file in (tmp_path / "zip").iterdir()) == sorted(
         file.name for file in (tmp_path / "series").iterdir()
     )
@@ -210,11 +210,11 @@ def test_archives_that_cannot_be_used_are_one_sentence(
         path.write_bytes(content)
     with pytest.raises(SystemExit) as stop:
         main([f"--ckpt={em_run / 'best.ckpt'}", f"--scan={path}", f"--out={tmp_path / 'out'}"])
-    said = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert stop.value.code == 2
-    assert said.startswith(f"error: {path}")
-    assert reason in said
-    assert said.count("\n") == 1
+    assert error.startswith(f"error: {path}")
+    assert reason in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -32,9 +32,9 @@ def test_predict_ends_with_the_gates_sentence(
     for name, (path, reason) in broken.items():
         with pytest.raises(SystemExit) as stop:
             main([f"--ckpt={em_run / 'best.ckpt'}", f"--scan={path}", f"--out={tmp_path / 'out'}"])
-        said = capsys.readouterr()
-        assert (stop.value.code, said.err) == (2, f"error: {sentence_of(path)}\n"), name
-        assert reason.lower() in said.err.lower(), name
+        output = capsys.readouterr()
+        assert (stop.value.code, output.err) == (2, f"error: {sentence_of(path)}\n"), name
+        assert reason.lower() in output.err.lower(), name
         assert list(tmp_path.iterdir()) == [], name
 
 

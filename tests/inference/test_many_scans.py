@@ -12,7 +12,7 @@ import pytest
 
 from inference import many_scans as batch
 from inference.predict import main
-from inference.scan_list import PRIVATE, is_batch
+from inference.scan_list import PRIVATE
 
 
 @pytest.fixture
@@ -110,14 +110,6 @@ def test_a_bug_in_one_output_leaves_no_half_written_folder(
     monkeypatch.setattr(batch.Segmenter, "segment", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
     assert start(em_run, folder, tmp_path / "out") == 1
     assert [path for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
-
-
-def test_what_is_a_batch(folder: Path, tmp_path: Path, cohort: Path) -> None:
-    assert is_batch(folder)
-    assert is_batch(cohort)
-    assert not is_batch(folder / "DOE^JANE first")
-    assert not is_batch(folder / "other.nii.gz")
-    assert not is_batch(tmp_path / "nowhere")
 
 
 def test_an_ensemble_and_flips_average_and_say_how_much_they_differ(em_run: Path, cohort: Path, tmp_path: Path) -> None:

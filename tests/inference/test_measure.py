@@ -26,22 +26,22 @@ def chest(seed: int = 0) -> tuple[Scan, dict[str, np.ndarray]]:
 
 def test_volumes_density_and_mass_are_those_of_the_voxels() -> None:
     scan, masks = chest()
-    found = measure(scan, masks, EM)
+    measured = measure(scan, masks, EM)
     voxel_ml = 2 * 2 * 3 / 1000
-    assert found["lung_ml"] == pytest.approx(masks["lungs"].sum() * voxel_ml)
-    assert found["lung_mean_hu"] == pytest.approx(scan.hu[masks["lungs"]].mean())
+    assert measured["lung_ml"] == pytest.approx(masks["lungs"].sum() * voxel_ml)
+    assert measured["lung_mean_hu"] == pytest.approx(scan.hu[masks["lungs"]].mean())
     for name in ("infection", "consolidation"):
         hu = scan.hu[masks[name]].astype(float)
-        assert found[f"{name}_ml"] == pytest.approx(len(hu) * voxel_ml)
-        assert found[f"{name}_mean_hu"] == pytest.approx(hu.mean())
-        assert found[f"{name}_mass_g"] == pytest.approx((np.clip(hu, -1000, None) + 1000).sum() / 1000 * voxel_ml)
-    assert found["severity_score"] == pytest.approx(masks["infection"].sum() / masks["lungs"].sum())
-    assert found["consolidation_score"] == pytest.approx(masks["consolidation"].sum() / masks["lungs"].sum())
+        assert measured[f"{name}_ml"] == pytest.approx(len(hu) * voxel_ml)
+        assert measured[f"{name}_mean_hu"] == pytest.approx(hu.mean())
+        assert measured[f"{name}_mass_g"] == pytest.approx((np.clip(hu, -1000, None) + 1000).sum() / 1000 * voxel_ml)
+    assert measured["severity_score"] == pytest.approx(masks["infection"].sum() / masks["lungs"].sum())
+    assert measured["consolidation_score"] == pytest.approx(masks["consolidation"].sum() / masks["lungs"].sum())
 
 
 def test_regions_are_thirds_of_each_lungs_own_height() -> None:
     scan, masks = chest()
-    found = measure(scan, masks, EM)
+    measured = measure(scan, masks, EM)
     rows = {  # canonical x runs from the patient's right to the left
         "right": (slice(2, 11), slice(0, 20)), "left": (slice(3, 9), slice(20, 40)),
         "right_lower": (slice(2, 5), slice(0, 20)), "right_middle": (slice(5, 8), slice(0, 20)),
@@ -50,38 +50,38 @@ def test_regions_are_thirds_of_each_lungs_own_height() -> None:
     }  # fmt: skip
     for region, (z, x) in rows.items():
         lung, infection = (masks[name][z, :, x].sum() for name in ("lungs", "infection"))
-        assert found[f"{region}_lung_ml"] == pytest.approx(lung * 0.012)
-        assert found[f"{region}_infection_ml"] == pytest.approx(infection * 0.012)
-        assert found[f"{region}_infection_share"] == pytest.approx(infection / lung)
+        assert measured[f"{region}_lung_ml"] == pytest.approx(lung * 0.012)
+        assert measured[f"{region}_infection_ml"] == pytest.approx(infection * 0.012)
+        assert measured[f"{region}_infection_share"] == pytest.approx(infection / lung)
 
 
 def test_groups_are_measured_each_and_together() -> None:
     scan, masks = chest()
     groups = np.where(masks["lungs"], np.random.default_rng(1).integers(0, 5, masks["lungs"].shape), 0).astype(np.uint8)
     infection = masks["infection"]  # as likely three groups may be together where each alone is not
-    found = measure(scan, {"lungs": masks["lungs"], "infection": infection, "groups": groups}, L3)
+    measured = measure(scan, {"lungs": masks["lungs"], "infection": infection, "groups": groups}, L3)
     for group in (2, 3, 4):
-        assert found[f"group_{group}_ml"] == pytest.approx((groups == group).sum() * 0.012)
-        assert found[f"group_{group}_mean_hu"] == pytest.approx(scan.hu[groups == group].mean())
-    assert found["infection_ml"] == pytest.approx(infection.sum() * 0.012)
-    assert found["consolidation_score"] == pytest.approx((groups == 4).sum() / masks["lungs"].sum())
-    assert found["wal_percent"] == pytest.approx(100 - 100 * infection.sum() / masks["lungs"].sum())
+        assert measured[f"group_{group}_ml"] == pytest.approx((groups == group).sum() * 0.012)
+        assert measured[f"group_{group}_mean_hu"] == pytest.approx(scan.hu[groups == group].mean())
+    assert measured["infection_ml"] == pytest.approx(infection.sum() * 0.012)
+    assert measured["consolidation_score"] == pytest.approx((groups == 4).sum() / masks["lungs"].sum())
+    assert measured["wal_percent"] == pytest.approx(100 - 100 * infection.sum() / masks["lungs"].sum())
 
 
 def test_without_spacing_and_without_findings_there_are_no_ml_and_no_density() -> None:
     scan, masks = chest()
     unknown = Scan(scan.hu, scan.affine, scan.source, "x", spacing_known=False)
-    nothing = {"lungs": masks["lungs"], "infection": np.zeros_like(masks["lungs"])}
-    found = measure(unknown, nothing, EM)
-    assert (found["lung_ml"], found["infection_mean_hu"], found["infection_mass_g"]) == (None, None, None)
-    assert found["severity_score"] == 0
+    healthy = {"lungs": masks["lungs"], "infection": np.zeros_like(masks["lungs"])}
+    measured = measure(unknown, healthy, EM)
+    assert (measured["lung_ml"], measured["infection_mean_hu"], measured["infection_mass_g"]) == (None, None, None)
+    assert measured["severity_score"] == 0
 
 
 def test_one_lung_alone_leaves_the_other_undefined() -> None:
     scan, masks = chest()
     one = {name: mask & (np.arange(40) < 20) for name, mask in masks.items()}
-    found = measure(scan, one, EM)
-    assert None in (found["left_infection_share"], found["right_infection_share"])
+    measured = measure(scan, one, EM)
+    assert None in (measured["left_infection_share"], measured["right_infection_share"])
 
 
 def test_the_spread_is_that_of_several_answers() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inference.flags import NOT_DESCRIBED
+from inference.flags import NO_TRAINING_SET
 from inference.model_flags import NOT_VALIDATED
-from inference.result import NOT_SAID, Member, ModelCard
+from inference.result import NO_CARD, Member, ModelCard
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from training.checkpoint_file import write_checkpoint
@@ -42,13 +42,13 @@ def test_a_model_that_was_never_validated_says_so() -> None:
 
 
 def test_an_old_checkpoint_says_that_it_says_nothing() -> None:
-    assert card().card_line == card(Member()).card_line == NOT_SAID
+    assert card().card_line == card(Member()).card_line == NO_CARD
 
 
 def test_the_members_of_an_ensemble_speak_for_themselves() -> None:
     line = card(Member(2, 2, 1, {"infection": 0.5}, {"infection": 2}), Member()).card_line
     assert line == (
-        "model 1: trained on 2 scans of 1 site; validation: infection Dice 0.50 over 2 scans; " + f"model 2: {NOT_SAID}"
+        "model 1: trained on 2 scans of 1 site; validation: infection Dice 0.50 over 2 scans; " + f"model 2: {NO_CARD}"
     )
 
 
@@ -69,5 +69,5 @@ def test_a_checkpoint_without_a_card_is_used_and_says_so(em_run: Path, tmp_path:
         del older["ground_glass"][key]
     write_checkpoint(older, tmp_path / "older.ckpt")
     result = Segmenter([tmp_path / "older.ckpt"]).segment(Source("a", cohort.parent / "images" / "B007"))
-    assert result.model.card_line == NOT_SAID
-    assert result.warnings == (NOT_VALIDATED, NOT_DESCRIBED)
+    assert result.model.card_line == NO_CARD
+    assert result.warnings == (NOT_VALIDATED, NO_TRAINING_SET)

@@ -36,9 +36,9 @@ def test_newer_runs_come_first_and_studies_last(tmp_path: Path) -> None:
 
 
 def test_phantoms_of_cohorts_are_test_scans_only(cohort: Path, tmp_path: Path) -> None:
-    found = examples(cohort.parent.parent)
+    writers = examples(cohort.parent.parent)
     rows = {row.scan_id: row for row in read_cohort(cohort).rows}
-    listed = [make(tmp_path) for name, make in found.items() if name.startswith("tiny: ")]
+    listed = [write(tmp_path) for name, write in writers.items() if name.startswith("tiny: ")]
     assert {example.name for example in listed} == {name for name, row in rows.items() if row.split == "test"}
     assert all(example.source == rows[example.name].image for example in listed)
 

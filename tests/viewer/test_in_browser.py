@@ -89,6 +89,7 @@ def outputs(viewer: Viewer) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["playwright.Browser"]:
+    playwright.expect.set_options(timeout=MILLISECONDS)
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
@@ -101,9 +102,9 @@ def visit(browser: "playwright.Browser", viewer: Viewer, **settings: Any) -> Ite
     wrong: list[str] = []
     page = browser.new_page(**({"viewport": DESKTOP} | settings))
     page.set_default_timeout(MILLISECONDS)
-    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda asked: wrong.append(asked.url) if is_elsewhere(asked.url, viewer) else None)
+    page.on("request", lambda request: wrong.append(request.url) if is_elsewhere(request.url, viewer) else None)
     page.goto(viewer.address)
     page.get_by_role("button", name="Segment").wait_for()
     yield page
@@ -160,16 +161,21 @@ def segment_phantom(page: "playwright.Page", run: Path) -> None:
     page.locator(".readout").wait_for()
 
 
+def wait_until_drawn(page: "playwright.Page") -> None:
+    """Wait for the animation frame in which the pictures are drawn, and for the next one."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def pixel(page: "playwright.Page", row: int, column: int) -> list[int]:
-    """Red, green and blue of a pixel of the first picture."""
-    page.wait_for_timeout(200)  # it is drawn when the screen is
+    """Return red, green and blue of a pixel of the first picture."""
+    wait_until_drawn(page)
     script = f"canvas => [...canvas.getContext('2d').getImageData({column}, {row}, 1, 1).data]"
     return page.locator("canvas").first.evaluate(script)[:3]
 
 
 def colours(page: "playwright.Page") -> "np.ndarray":
-    """(N, 4): red, green, blue and opacity of all pixels of the first picture."""
-    page.wait_for_timeout(200)
+    """Return red, green, blue and opacity of all pixels of the first picture: (N, 4)."""
+    wait_until_drawn(page)
     script = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
     return np.array(page.locator("canvas").first.evaluate(script)).reshape(-1, 4)
 
@@ -228,18 +234,16 @@ def test_windows_and_places_change_the_picture_at_once(planes: "playwright.Page"
 
 def test_keys_alone_reach_everything(planes: "playwright.Page", drawn: Scan) -> None:
     page = planes
-    slider = page.get_by_role("slider", name="Axial slice")
-    slider.focus()
+    page.get_by_role("slider", name="Axial slice").focus()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.get_by_text(f"2 of {len(drawn.hu)}", exact=True).wait_for()
     page.get_by_role("radio", name="three planes").focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelectorAll('canvas').length === 1")
+    playwright.expect(page.locator("canvas")).to_have_count(1)
     page.get_by_role("button", name="bone").focus()
     page.keyboard.press("Enter")
-    level = page.get_by_label("level").element_handle()
-    page.wait_for_function("input => input.value === '400'", arg=level)
+    playwright.expect(page.get_by_label("level")).to_have_value("400")
 
 
 def test_the_readout_is_of_the_place_that_was_clicked(planes: "playwright.Page", drawn: Scan) -> None:
@@ -249,7 +253,7 @@ def test_the_readout_is_of_the_place_that_was_clicked(planes: "playwright.Page",
     box = picture.bounding_box()
     row, column = 100, 30
     picture.click(position={"x": (column + 0.5) * box["width"] / 160, "y": (row + 0.5) * box["height"] / 160})
-    page.wait_for_timeout(200)
+    wait_until_drawn(page)
     text = page.locator(".readout").inner_text()
     assert f"{drawn.hu[20, row, column]} HU".replace("-", "\u2212") in text
     mm = drawn.affine @ [column, row, 20, 1]
@@ -265,7 +269,7 @@ def test_masks_are_painted_as_strong_as_is_asked(planes: "playwright.Page", draw
     painted = (np.abs(colours(page)[:, :3] - red) <= 1).all(1)
     assert painted.sum() > 50  # most of the lungs are infected for a model of a few steps
     page.get_by_role("radio", name="model beside reader").check()
-    assert page.locator("canvas").count() == 2
+    playwright.expect(page.locator("canvas")).to_have_count(2)
     assert page.get_by_text("Agreement with the reader (Dice): infection").count() == 1
 
 
@@ -295,9 +299,9 @@ def test_report_and_files_are_a_click_away(planes: "playwright.Page") -> None:
 
 def test_no_key_of_a_file_is_shown(planes: "playwright.Page") -> None:
     page = planes
-    for tab in ("Numbers", "About this result"):
+    for tab, content in (("Numbers", "All is measured on the grid"), ("About this result", "checkpoint (SHA-256)")):
         page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(500)
+        page.get_by_text(content).wait_for()
         text = page.get_by_test_id("stMain").inner_text()
         assert not re.search(r"\w_(ml|hu|share|score|percent|bits)\b", text)
 

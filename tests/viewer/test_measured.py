@@ -8,8 +8,8 @@ import pytest
 
 from ct.classes import EM, L3
 from ct.scan import Grid, Scan
-from inference.layers import findings_of
 from inference.measure import measure
+from inference.overlays import findings_of
 from inference.result import Masks, Measurements
 from viewer.measured import region_table, scores_table, volumes_table
 

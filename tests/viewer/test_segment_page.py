@@ -15,7 +15,7 @@ from ct.classes import EM
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from inference.measure import measure
-from inference.result import NOT_SAID, ModelCard, Result
+from inference.result import NO_CARD, ModelCard, Result
 from phantom.grid import Frame
 from phantom.write_phantom import make_phantom
 from viewer import segment_page as scan_page
@@ -192,4 +192,4 @@ def test_a_flag_is_said_in_plain_words_and_its_figures_on_demand(
 def test_a_model_s_card_stands_below_the_heading(page: AppTest, series: bytes) -> None:
     upload(page, ("doe.zip", series, "application/zip"))
     segment(page)
-    assert f"Model: {NOT_SAID}." in read(page.caption)
+    assert f"Model: {NO_CARD}." in read(page.caption)

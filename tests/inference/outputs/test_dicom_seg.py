@@ -55,7 +55,7 @@ def centres(path, pixels):
         points.setdefault(number, []).append(
             origin + np.outer(across * across_mm, row) + np.outer(down * down_mm, column)
         )
-    return {number: np.concatenate(found).mean(axis=0) for number, found in points.items()}
+    return {number: np.concatenate(coordinates).mean(axis=0) for number, coordinates in points.items()}
 
 
 def by_highdicom(path, number):
@@ -74,9 +74,9 @@ def test_every_segment_stays_in_its_place(tmp_path, axcodes):
     by_pydicom = centres(tmp_path / "seg.dcm", pydicom.dcmread(tmp_path / "seg.dcm").pixel_array)
     for number, segment in enumerate(find_segments(result.masks, result.classes), start=1):
         expected = expected_centre(segment.mask)
-        for found in (by_itk[number], by_pydicom[number], by_highdicom(tmp_path / "seg.dcm", number)):
+        for centre in (by_itk[number], by_pydicom[number], by_highdicom(tmp_path / "seg.dcm", number)):
             # Half a voxel is 0.25 mm; nothing is resampled, so nothing moves at all.
-            np.testing.assert_allclose(found, expected, atol=1e-4)
+            np.testing.assert_allclose(centre, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -152,8 +152,8 @@ def test_enhanced_frames_are_named_by_number(tmp_path, own):
     for frame in dataset.PerFrameFunctionalGroupsSequence:
         reference = frame.DerivationImageSequence[0].SourceImageSequence[0]
         original = frames_of_source[reference.ReferencedFrameNumber - 1]
-        found = frame.PlanePositionSequence[0].ImagePositionPatient
-        assert found == original.PlanePositionSequence[0].ImagePositionPatient
+        position = frame.PlanePositionSequence[0].ImagePositionPatient
+        assert position == original.PlanePositionSequence[0].ImagePositionPatient
     for number, centre in centres(tmp_path / "seg.dcm", dataset.pixel_array).items():
         np.testing.assert_allclose(
             centre, expected_centre(find_segments(result.masks, result.classes)[number - 1].mask), atol=1e-4
@@ -268,12 +268,12 @@ def test_uids_that_cannot_be_passed_on_are_said_in_the_outputs(tmp_path, tag, ui
         edit(series, lambda dataset: dataset.file_meta.__delattr__("MediaStorageSOPInstanceUID"))
     out = tmp_path / "out"
     written = write_outputs(result_of(series), out)
-    said = json.loads((out / NUMBERS).read_text())["warnings"]
-    assert len(said) == 1
-    assert said[0].startswith(f"{tag} of the source cannot be passed on")
-    assert said[0] in written.warnings
+    warnings = json.loads((out / NUMBERS).read_text())["warnings"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith(f"{tag} of the source cannot be passed on")
+    assert warnings[0] in written.warnings
     assert "cannot be passed on" in (out / PAGE).read_text()
-    assert str(uid) not in said[0]
+    assert str(uid) not in warnings[0]
     assert validate(out / SEGMENTATION)[0] == []
 
 

@@ -7,8 +7,7 @@ from browser import CHROMIUM
 from open_page import opened
 
 from ct.classes import EM
-from inference.outputs.follow_up_figure import changes_ml, follow_up_chart
-from inference.outputs.index_page import write_index
+from inference.outputs.index_page import changes_ml, follow_up_chart, write_index
 
 NOBODY = pd.DataFrame({"name": [], "reason": []})
 

@@ -15,11 +15,10 @@ from PIL import Image
 from ct.classes import COLOUR_OF, EM, L3
 from ct.colours import rgb_of
 from ct.refusal import Sentence
-from inference.layers import findings_of
-from inference.outputs.profile import heights, profile
 from inference.outputs.scan_numbers import table_of
-from inference.outputs.scan_page import write_scan_page
+from inference.outputs.scan_page import heights, profile, write_scan_page
 from inference.outputs.scan_pictures import Painter
+from inference.overlays import findings_of
 
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium to open the page")
 THINGS = "lungs", "infection", "consolidation", "group_3"
@@ -58,8 +57,8 @@ def test_the_slider_shows_every_slice_of_the_lungs_as_it_is(tmp_path: Path) -> N
         assert page.locator("#slice").input_value() == "7"
         assert page.locator("#viewer").screenshot() != at_the_foot
         assert (messages, requests) == ([], [])
-    for z, (ct, overlay, said, _) in enumerate(shown, 1):
-        assert said.startswith(f"slice {z + 1} of 9 from the feet, {5 * (z - 1)} mm above the lowest lung")
+    for z, (ct, overlay, caption, _) in enumerate(shown, 1):
+        assert caption.startswith(f"slice {z + 1} of 9 from the feet, {5 * (z - 1)} mm above the lowest lung")
         expected = (result.scan.hu[z][BOX].clip(-1000, 350) + 1000) / 1350 * 255
         stretched = np.asarray(Image.fromarray(picture(ct)[..., 0]).resize((48, 40)), float)
         assert np.abs(stretched - expected).mean() < 6  # JPEG and resampling
@@ -151,8 +150,8 @@ def test_flags_repairs_and_warnings_are_told_and_nobody_is_named(tmp_path: Path)
     path = written(tmp_path, scan=scan, flags=("too <little> lung",), warnings=(Sentence("the lungs touch 3 sides"),))
     html = path.read_text()
     assert html.index("too &lt;little&gt; lung") < html.index("<nav>") < html.index("Measurements</h2>")
-    for told in ("2 files, for example a file", "series 3 [not shown] was chosen", "were rounded", "touch 3 sides"):
-        assert told in html
+    for text in ("2 files, for example a file", "series 3 [not shown] was chosen", "were rounded", "touch 3 sides"):
+        assert text in html
     assert not re.search(r"\bdoe\b|jane|secret|notes|a\.dcm", html, re.IGNORECASE)
 
 

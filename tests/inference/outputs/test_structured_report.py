@@ -22,11 +22,11 @@ def write_both(result, folder):
 
 def groups(path):
     """The measurement groups, as highdicom reads them: label -> (code, {name: (value, unit)})."""
-    found = {}
+    measured = {}
     for group in highdicom.sr.srread(path).content.get_volumetric_roi_measurement_groups():
-        values = {one.name.meaning: (one.value, one.unit.value) for one in group.get_measurements()}
-        found[group.tracking_identifier] = (group.finding_type.value, values)
-    return found
+        values = {each.name.meaning: (each.value, each.unit.value) for each in group.get_measurements()}
+        measured[group.tracking_identifier] = (group.finding_type.value, values)
+    return measured
 
 
 def texts(dataset):
@@ -44,10 +44,10 @@ def test_it_is_valid_and_holds_the_volumes_of_the_segments(tmp_path, task):
     errors, _ = validate(path)
     assert errors == []
     segments = find_segments(result.masks, result.classes)
-    found = groups(path)
-    assert list(found) == [segment.label for segment in segments]
+    measured = groups(path)
+    assert list(measured) == [segment.label for segment in segments]
     for segment in segments:
-        code, values = found[segment.label]
+        code, values = measured[segment.label]
         assert code == segment.code.value
         assert values["Volume"] == (pytest.approx(segment.mask.sum() * VOXEL_ML), "ml")
 

@@ -1,4 +1,4 @@
-"""Layers of a result and of what a reader drew, and how well both agree."""
+"""Masks of a reader in the classes of a result, their overlays and their agreement."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from numpy.typing import NDArray
 from ct.classes import LUNGS, ClassSet
 from ct.files.read import read_mask, read_pattern_mask
 from ct.scan import Scan
-from inference.layers import Layer, layers_of, lungs_of
 from inference.outputs.scan_numbers import shown_ml
+from inference.overlays import Overlay, lungs_overlay, overlays_of
 from inference.result import Masks
 
 
-def all_layers(masks: Masks, classes: ClassSet) -> list[Layer]:
-    """Return the lungs, where a truth has them, and the layers of `inference.layers`."""
-    return [*([lungs_of(masks, classes)] if LUNGS in masks else []), *layers_of(masks, classes)]
+def all_overlays(masks: Masks, classes: ClassSet) -> list[Overlay]:
+    """Return the lungs, where a truth has them, and the overlays of `inference.overlays`."""
+    return [*([lungs_overlay(masks, classes)] if LUNGS in masks else []), *overlays_of(masks, classes)]
 
 
 def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: Masks, classes: ClassSet) -> Masks:
-    """What a reader drew, as the masks of a result.
+    """Read the masks of a reader in the classes of a result.
 
     Args:
         scan: The scan.
         patterns: Mask of pattern codes, if there is one.
         infection: Mask of the infection, if there is one.
-        like: Masks of a result: its truth has the same.
-        classes: What they show.
+        like: The masks of the result.
+        classes: The model's class set.
 
     Returns:
         `infection` and, where patterns are known and `like` has them, `consolidation` or `groups`; empty without files.
@@ -39,7 +39,8 @@ def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: 
     if patterns is None:
         return {} if infection is None else {"infection": read_mask(infection, scan) > 0}
     codes = read_pattern_mask(patterns, scan, classes=classes)
-    truth: Masks = {each.key: classes.shows(each.key, codes) > 0 for each in classes.findings if each.key in like}
+    findings = [finding.key for finding in classes.findings if finding.key in like]
+    truth: Masks = {key: classes.shows(key, codes) > 0 for key in findings}
     if "groups" in like:
         leaves = classes.leaves_of(codes)
         truth["groups"] = np.where(np.isin(leaves, classes.sought), leaves, 0).astype(np.uint8)
@@ -47,9 +48,9 @@ def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: 
 
 
 def agreement(truth: NDArray[np.bool_], prediction: NDArray[np.bool_], scan: Scan) -> str:
-    """Dice of two masks (Z, Y, X) of a scan in words: a reader who drew nothing leaves it undefined."""
+    """Return the Dice of two masks (Z, Y, X) of a scan as text; an empty mask of the reader leaves it undefined."""
     true, predicted = int(truth.sum()), int(prediction.sum())
     if true:
         return f"{2 * int((truth & prediction).sum()) / (true + predicted):.2f}"
-    marked = shown_ml(predicted * scan.voxel_ml) if scan.spacing_known else f"{predicted} voxels"
-    return f"undefined (the reader drew none, the model {marked if predicted else 'none either'})"
+    volume = shown_ml(predicted * scan.voxel_ml) if scan.spacing_known else f"{predicted} voxels"
+    return f"undefined (the reader drew none, the model {volume if predicted else 'none either'})"

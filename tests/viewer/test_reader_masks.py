@@ -9,7 +9,7 @@ import pytest
 from ct.classes import COLOUR_OF, EM, L3
 from ct.files.write import write_mask
 from ct.scan import Grid, Scan
-from viewer.findings import agreement, all_layers, read_truth
+from viewer.reader_masks import agreement, all_overlays, read_truth
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def some(*flat: int) -> np.ndarray:
 
 def test_stage_2_is_taken_apart_without_overlap() -> None:
     masks = {"lungs": some(0, 1, 2, 3), "infection": some(1, 2, 3), "consolidation": some(3)}
-    lungs, glass, dense = all_layers(masks, EM)
+    lungs, glass, dense = all_overlays(masks, EM)
     assert np.array_equal(glass.mask, some(1, 2))
     assert np.array_equal(dense.mask, some(3))
     names = ["lungs", "infection without consolidation", "consolidation"]
-    assert [layer.name for layer in (lungs, glass, dense)] == names
-    assert [layer.colour for layer in (lungs, glass, dense)] == [
+    assert [overlay.name for overlay in (lungs, glass, dense)] == names
+    assert [overlay.colour for overlay in (lungs, glass, dense)] == [
         COLOUR_OF[name] for name in ("lungs", "infection", "consolidation")
     ]
 
@@ -39,14 +39,17 @@ def test_stage_2_is_taken_apart_without_overlap() -> None:
 @pytest.mark.parametrize(("number", "group"), [(0, 1), (1, 2), (2, 3), (3, 4)])
 def test_groups_have_their_names_and_colours(number: int, group: int) -> None:
     groups = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 5
-    layer = all_layers({"lungs": groups > 0, "infection": groups > 1, "groups": groups}, L3)[number]
-    assert layer.name == L3.leaves[group].name
-    assert layer.colour == L3.leaves[group].colour
-    assert np.array_equal(layer.mask, groups == group if group > 1 else groups > 0)
+    overlay = all_overlays({"lungs": groups > 0, "infection": groups > 1, "groups": groups}, L3)[number]
+    assert overlay.name == L3.leaves[group].name
+    assert overlay.colour == L3.leaves[group].colour
+    assert np.array_equal(overlay.mask, groups == group if group > 1 else groups > 0)
 
 
 def test_stage_1_has_one_class() -> None:
-    assert [layer.name for layer in all_layers({"lungs": some(0), "infection": some(0)}, EM)] == ["lungs", "infection"]
+    assert [overlay.name for overlay in all_overlays({"lungs": some(0), "infection": some(0)}, EM)] == [
+        "lungs",
+        "infection",
+    ]
 
 
 @pytest.fixture

@@ -59,8 +59,8 @@ def show_scan_page(runs: Path, cohorts: Path, modules: Sequence[str] = ()) -> No
         answer = st.session_state[ANSWER] = _ask(question, modules)
         st.session_state[OPEN] = answer.result is None
         st.rerun()
-    if answer := st.session_state.get(ANSWER):
-        _show(answer, question)
+    if shown := st.session_state.get(ANSWER):
+        _show(shown, question)
 
 
 def _choose(runs: Path, cohorts: Path) -> tuple[Question | None, bool]:

@@ -98,7 +98,8 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for finding, of_finding in table.groupby("finding", sort=False):
         for site, figures in of_finding.groupby("site", sort=False):
-            texts = {row.figure: between(row.value, row.low, row.high) for row in figures.itertuples()}
+            intervals = zip(figures["figure"], figures["value"], figures["low"], figures["high"], strict=True)
+            texts = {figure: between(value, low, high) for figure, value, low, high in intervals}
             rows.append(
                 {"finding": finding, "site": site, "scans": figures["scans"].max()}
                 | {"patients": figures["patients"].max()}

@@ -1,10 +1,10 @@
-"""Class sets: what is looked for in a scan, the one place that knows its names, colours, codes and parts."""
+"""Class sets: names, colours, codes, report terms and parts of what is looked for in a scan, in one place."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 
 from ct.colours import BESIDE_CLASSES, PALETTE
 from ct.refusal import PROJECT, Refusal, Sentence, Word, word_of
+from ct.report_terms import ReportTerm, read_report_term, report_term
 
 FOLDER = PROJECT / "experiments" / "classes"
 NAMES = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))
@@ -50,6 +51,8 @@ class Leaf:
         colour: "#rrggbb".
         in_lungs: Whether it lies inside the lungs; a leaf outside is looked for outside alone.
         concept: What it is in DICOM objects; None for what is no finding.
+        reported_as: The terms that radiology reports have for it. They say nothing of voxels, so class sets that differ
+            in them alone are equal: one that was stored before there were any is still that of its model.
     """
 
     key: str
@@ -58,6 +61,7 @@ class Leaf:
     colour: str
     in_lungs: bool = True
     concept: Concept | None = None
+    reported_as: tuple[ReportTerm, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,10 @@ class ClassSet:
     @cached_property
     def told_apart(self) -> tuple[Finding, ...]:
         """What a model that tells the leaves apart reports: the unions of several, then each leaf that is sought."""
-        unions = tuple(finding for finding in self.findings if len(finding.leaves) > 1)
-        sought = (self.leaves[index] for index in self.sought)
-        alone = (Finding(leaf.key, leaf.name, (leaf.key,), leaf.colour, leaf.key, leaf.concept) for leaf in sought)
-        return unions + tuple(alone)
+        unions = (finding for finding in self.findings if len(finding.leaves) > 1)
+        leaves = (self.leaves[index] for index in self.sought)
+        single = (Finding(leaf.key, leaf.name, (leaf.key,), leaf.colour, leaf.key, leaf.concept) for leaf in leaves)
+        return (*unions, *single)
 
     @property
     def outside(self) -> tuple[int, ...]:
@@ -142,13 +146,19 @@ class ClassSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of every leaf and finding, and of what is judged by figures of another name."""
+        """The name of every leaf and finding, and the keys of figures."""
         figures = (finding.figures for finding in self.findings)
-        return (*(leaf.name for leaf in self.leaves), *(each.name for each in self.findings), *figures)
+        return (*(leaf.name for leaf in self.leaves), *(finding.name for finding in self.findings), *figures)
+
+    @cached_property
+    def members(self) -> dict[str, tuple[str, ...]]:
+        """Keys of the leaves of every finding, by its key and that of its figures, and of every leaf itself."""
+        members: dict[str, tuple[str, ...]] = {leaf.key: (leaf.key,) for leaf in self.leaves}
+        return members | {key: union.leaves for union in self.findings for key in (union.figures, union.key)}
 
     def name_of(self, key: str) -> str:
-        """Return what people call a finding or leaf; a key that figures alone have is its own name."""
-        names = {leaf.key: leaf.name for leaf in self.leaves} | {each.key: each.name for each in self.findings}
+        """Return what people call a finding or leaf; a key of figures alone is its own name."""
+        names = {leaf.key: leaf.name for leaf in self.leaves} | {union.key: union.name for union in self.findings}
         return names.get(key, key.replace("_", " "))
 
     def has(self, key: str) -> bool:
@@ -160,14 +170,16 @@ class ClassSet:
         return {finding.key: finding for finding in self.findings}[key]
 
     def indices_of(self, key: str) -> tuple[int, ...]:
-        """Return the indices of the leaves of a finding, by its key or that of its figures, or of a leaf itself."""
-        members: dict[str, tuple[str, ...]] = {leaf.key: (leaf.key,) for leaf in self.leaves}
-        members |= {name: each.leaves for each in self.findings for name in (each.figures, each.key)}
-        return tuple(index for index, leaf in enumerate(self.leaves) if leaf.key in members[key])
+        """Return the indices of the leaves of a key of `members`; KeyError where there is none."""
+        return tuple(index for index, leaf in enumerate(self.leaves) if leaf.key in self.members[key])
 
     def codes_of(self, key: str) -> tuple[int, ...]:
         """Return the codes of a finding or leaf, in ascending order; KeyError where there is neither."""
         return tuple(sorted(code for index in self.indices_of(key) for code in self.leaves[index].codes))
+
+    def terms_of(self, key: str) -> tuple[tuple[ReportTerm, ...], ...]:
+        """Return the report terms of each leaf of a finding or leaf; KeyError where there is neither."""
+        return tuple(self.leaves[index].reported_as for index in self.indices_of(key))
 
     def leaves_of(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
         """Turn codes into indices of leaves.
@@ -186,8 +198,8 @@ class ClassSet:
 
     def shows(self, key: str, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
         """Mark the codes of a finding or leaf as 1, -1 as -1 and all others as 0; as `leaves_of` otherwise."""
-        wanted = set(self.codes_of(key))
-        return self._look_up(codes, {code: int(code in wanted) for code in self.codes})
+        marked = set(self.codes_of(key))
+        return self._look_up(codes, {code: int(code in marked) for code in self.codes})
 
     def check_codes(self, codes: npt.NDArray[np.integer]) -> None:
         """Check that every code is one of this set, or -1.
@@ -198,14 +210,14 @@ class ClassSet:
         self._look_up(codes, dict.fromkeys(self.codes, 0))
 
     def _look_up(self, codes: npt.NDArray[np.integer], value_of: Mapping[int, int]) -> npt.NDArray[np.int8]:
-        nothing = np.iinfo(np.int8).min
-        table = np.full(MOST_CODE - UNLABELLED + 1, nothing, dtype=np.int8)
+        no_code = np.iinfo(np.int8).min
+        table = np.full(MOST_CODE - UNLABELLED + 1, no_code, dtype=np.int8)
         table[0] = UNLABELLED
         for code, value in value_of.items():
             table[code - UNLABELLED] = value
-        within = not codes.size or (codes.min() >= UNLABELLED and codes.max() <= MOST_CODE)
-        values = table[codes.astype(np.int16) - UNLABELLED] if within else np.full(1, nothing)
-        if (values == nothing).any():
+        in_table = not codes.size or (codes.min() >= UNLABELLED and codes.max() <= MOST_CODE)
+        values = table[codes.astype(np.int16) - UNLABELLED] if in_table else np.full(1, no_code)
+        if (values == no_code).any():
             raise Refusal(
                 "found pattern codes from {lowest} to {highest}; expected the codes of the class set {name}: -1 "
                 "(unlabelled) and {codes}",
@@ -227,7 +239,10 @@ class ClassSet:
 
 def class_set(values: Mapping[str, Any]) -> ClassSet:
     """Make a class set of plain values, as `ClassSet.plain` gives them."""
-    leaves = (Leaf(**{**leaf, "codes": _names(leaf["codes"]), "concept": _concept(leaf)}) for leaf in values["leaves"])
+    leaves = (
+        Leaf(**{**leaf, "codes": _names(leaf["codes"]), "concept": _concept(leaf), "reported_as": _terms(leaf)})
+        for leaf in values["leaves"]
+    )
     findings = (
         Finding(**{**finding, "leaves": tuple(finding["leaves"]), "concept": _concept(finding)})
         for finding in values["findings"]
@@ -242,6 +257,10 @@ def _names(codes: Mapping[Any, str]) -> dict[int, str]:
 def _concept(values: Mapping[str, Any]) -> Concept | None:
     concept = values.get("concept")
     return Concept(**{key: str(value) for key, value in concept.items()}) if concept else None
+
+
+def _terms(leaf: Mapping[str, Any]) -> tuple[ReportTerm, ...]:
+    return tuple(map(report_term, leaf.get("reported_as", ())))
 
 
 def read_class_set(place: str | Path) -> ClassSet:
@@ -262,8 +281,8 @@ def read_class_set(place: str | Path) -> ClassSet:
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        leaves = [_with_colour(leaf, path) for leaf in content["leaves"]]
-        findings = [{"figures": each["key"], **_with_colour(each, path)} for each in content["findings"]]
+        leaves = [_with_terms(_with_colour(leaf, path), path) for leaf in content["leaves"]]
+        findings = [{"figures": finding["key"], **_with_colour(finding, path)} for finding in content["findings"]]
         classes = class_set({"name": path.stem, "leaves": leaves, "findings": findings})
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(
@@ -288,29 +307,32 @@ def _with_colour(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return {**values, "colour": PALETTE[colour]}
 
 
+def _with_terms(leaf: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    return {**leaf, "reported_as": [asdict(read_report_term(term, path)) for term in leaf.get("reported_as", [])]}
+
+
 def _check(classes: ClassSet, path: Path) -> None:
     """Check that leaves exclude each other and findings are made of them."""
-    keys = [each.key for each in classes.leaves]
+    keys = [leaf.key for leaf in classes.leaves]
     codes = [code for leaf in classes.leaves for code in leaf.codes]
     lacking = sorted({key for finding in classes.findings for key in finding.leaves} - set(keys))
-    problems = {
+    defects = {
         "the first leaf is not background or the second not lungs": keys[:2] != ["background", LUNGS],
-        "two leaves or findings have one key": _twice(keys) or _twice(each.key for each in classes.findings),
-        "two leaves have one code": _twice(codes),
+        "two leaves or findings have one key": _repeats(keys) or _repeats([f.key for f in classes.findings]),
+        "two leaves have one code": _repeats(codes),
         "a code is not within 0..127": any(not 0 <= code <= MOST_CODE for code in codes),
         "a finding has a leaf that is not listed": bool(lacking),
         "there is no finding, or one without a leaf": not classes.findings
         or not all(f.leaves for f in classes.findings),
     }
-    for problem, is_so in problems.items():
-        if is_so:
-            text = "{file}: {problem}; expected leaves and findings as in experiments/classes/l3.yaml"
-            raise Refusal(text, file=path, problem=word_of(problem, problems))
+    for defect, present in defects.items():
+        if present:
+            text = "{file}: {defect}; expected leaves and findings as in experiments/classes/l3.yaml"
+            raise Refusal(text, file=path, defect=word_of(defect, defects))
 
 
-def _twice(values: Iterable[Any]) -> bool:
-    listed: Sequence[Any] = list(values)
-    return len(set(listed)) < len(listed)
+def _repeats(values: Sequence[Any]) -> bool:
+    return len(set(values)) < len(values)
 
 
 def _colours(classes: ClassSet) -> dict[str, str]:
@@ -319,9 +341,9 @@ def _colours(classes: ClassSet) -> dict[str, str]:
 
 
 EM, L3 = (read_class_set(name) for name in ("em", "l3"))
-# One colour for one thing: of every class set of the project, those of the papers before others, and of what is drawn
-# beside classes.
-_OTHERS = [read_class_set(name) for name in NAMES if name not in ("em", "l3")]
+# Those of the papers first: where two sets give one key different colours or report terms, the first one holds.
+CLASS_SETS = (EM, L3, *(read_class_set(name) for name in NAMES if name not in ("em", "l3")))
+# One colour for one thing: of every class set of the project, and of what is drawn beside classes.
 COLOUR_OF: dict[str, str] = {
-    key: colour for classes in (*_OTHERS, L3, EM) for key, colour in _colours(classes).items()
+    key: colour for classes in reversed(CLASS_SETS) for key, colour in _colours(classes).items()
 } | BESIDE_CLASSES

@@ -67,9 +67,10 @@ def test_what_stands_for_a_thing_stands_for_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.yaml")))
-def test_no_two_leaves_of_a_class_set_have_one_colour(name: str) -> None:
-    colours = [leaf.colour for leaf in read_class_set(name).leaves]
-    assert len(set(colours)) == len(colours)
+def test_a_leaf_has_a_colour_of_its_own_and_the_same_in_every_class_set(name: str) -> None:
+    leaves = read_class_set(name).leaves
+    assert len({leaf.colour for leaf in leaves}) == len(leaves)
+    assert {leaf.key: leaf.colour for leaf in leaves} == {leaf.key: COLOUR_OF[leaf.key] for leaf in leaves}
 
 
 def test_the_docs_name_the_colours_that_are_drawn() -> None:

@@ -115,6 +115,8 @@ def test_a_class_set_is_read_by_its_name(tmp_path: Path) -> None:
     copy = copy_with("A class set", tmp_path)
     program = (
         "from ct.classes import read_class_set; classes = read_class_set('fibrosis')\n"
-        "print(*classes.codes, *(classes.leaves[index].key for index in classes.outside))"
+        "print(*classes.codes, *(classes.leaves[index].key for index in classes.outside))\n"
+        "from cohort.reports.weak_label import weak_label\n"
+        "print(*(weak_label(f'{word} at the bases.', 'fibrosis').value for word in ('Fibrosis', 'No fibrosis')))"
     )
-    assert run_in(copy, "-c", program).split() == ["0", "1", "2", "3", "4", "5", "effusion"]
+    assert run_in(copy, "-c", program).split() == ["0", "1", "2", "3", "4", "5", "effusion", "1", "0"]

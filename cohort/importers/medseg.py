@@ -5,8 +5,8 @@ CC0 according to catalogues; the scans come from Radiopaedia (CC BY-NC-SA). The 
 rp_msk/ with files of the same names.
 
 Traps: half of COVID-19-CT-Seg comes from Radiopaedia too and may show the same scans under other names; both have the
-site "radiopaedia", so hold that site out whole or take one of the two. Some of the nine volumes may show one patient,
-which the files do not tell: a groups file can. Effusion (code 3) counts as no infection.
+site "radiopaedia", so hold that site out whole or take one of the two. Some of the nine volumes may show one patient:
+the files do not say so, a groups file can. Effusion (code 3) counts as no infection.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def import_medseg(folder: str | Path, out_dir: str | Path, groups: str | Path | 
             patient; the others are patients of their own.
 
     Returns:
-        The cohort.csv; has_consolidation is told by the masks. Scans whose mask cannot be used are in left_out.csv.
+        The cohort.csv; has_consolidation comes from the masks. Scans whose mask cannot be used are in left_out.csv.
 
     Raises:
         ValueError: A folder or mask is missing, or the groups file is wrong.
@@ -48,16 +48,16 @@ def import_medseg(folder: str | Path, out_dir: str | Path, groups: str | Path | 
     check_pairs(images, lungs, folders["rp_lung_msk"])
     check_pairs(images, masks, folders["rp_msk"])
     patients = read_groups(groups, images)
-    with new_cohort(folder, out_dir) as new:
+    with new_cohort(folder, out_dir) as cohort:
         for name, image in tqdm(images.items(), desc="import", unit="scan", leave=False, disable=None):
             scan_id = f"medseg_{name}"
-            target = new.folder / "masks" / f"{scan_id}.nii.gz"
+            target = cohort.folder / "masks" / f"{scan_id}.nii.gz"
             try:
                 codes = recode_mask(masks[name], target, CODE_OF_VALUE)
             except ValueError as error:
-                new.left_out.append((scan_id, str(error)))
+                cohort.left_out.append((scan_id, str(error)))
                 continue
-            new.rows.append(
+            cohort.rows.append(
                 CohortRow(
                     scan_id=scan_id,
                     patient_id=patients.get(name, scan_id),

@@ -8,8 +8,8 @@ Two layouts are read: images/ and masks/ (or Imgs/ and GT/) with files of the sa
 and tr_mask.nii.gz, in HU that the publishers estimated from air and fat. Their axes are column, row and slice, which
 have no place in a body: they are written as images of 8 bits between the two declared HU.
 
-Traps: the images are a display window, not HU, and have no voxel sizes; they may show one patient several times,
-which the files do not tell: a groups file can (of Inf-Net's, 4, 5, 17 and 46 look like neighbours, and 10 and 43 like
+Traps: the images are a display window, not HU, and have no voxel sizes; they may show one patient several times:
+the files do not say so, a groups file can (of Inf-Net's, 4, 5, 17 and 46 look like neighbours, and 10 and 43 like
 one slice twice). Inf-Net's images are the transposed slices (front to the left, the patient's right at the top):
 `transpose` sets them upright. Turning them by 90 degrees would not: it would put the heart on the wrong side. No lung
 masks come with them, and the classical ones miss what is consolidated down to the pleura (they hold 41 % of the
@@ -64,37 +64,37 @@ def import_medseg_slices(
         groups: CSV file with the columns name (of the image, without suffix) and patient_id, for slices that show one
             patient; the others are patients of their own.
         transpose: Exchange rows and columns of images and masks.
-        whole_image: Write lung masks that hold every pixel, so that nothing is lost outside of masks that were found.
+        whole_image: Write lung masks that hold every pixel, since classical ones miss consolidation at the pleura.
 
     Returns:
-        The cohort.csv; has_consolidation is told by the masks. Slices whose mask cannot be used are in left_out.csv.
+        The cohort.csv; has_consolidation comes from the masks. Slices whose mask cannot be used are in left_out.csv.
 
     Raises:
         ValueError: The layout is another one, a mask is missing, or an option is wrong.
     """
     if not grey_low_hu < grey_high_hu:
         raise ValueError(f"grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower")
-    with new_cohort(folder, out_dir) as new:
-        pairs = _paired_images(Path(folder)) or _unstack(Path(folder), new.folder, grey_low_hu, grey_high_hu)
+    with new_cohort(folder, out_dir) as cohort:
+        pairs = _paired_images(Path(folder)) or _unstack(Path(folder), cohort.folder, grey_low_hu, grey_high_hu)
         patients = read_groups(groups, pairs)
         for name, (image, mask) in tqdm(pairs.items(), desc="import", unit="slice", leave=False, disable=None):
             scan_id = f"medseg_slice_{name}"
             try:
                 codes = recode(np.asarray(Image.open(mask)), CODE_OF_VALUE, mask)
             except (ValueError, OSError) as error:
-                new.left_out.append((scan_id, str(error)))
+                cohort.left_out.append((scan_id, str(error)))
                 continue
             if transpose:
-                image, codes = _transposed(image, new.folder / "images" / f"{name}.png"), codes.T
-            target = _save(codes, new.folder / "masks" / f"{name}.png")
-            everything = new.folder / "lungs" / f"{name}.png"
-            new.rows.append(
+                image, codes = _transposed(image, cohort.folder / "images" / f"{name}.png"), codes.T
+            target = _save(codes, cohort.folder / "masks" / f"{name}.png")
+            lungs = cohort.folder / "lungs" / f"{name}.png"
+            cohort.rows.append(
                 CohortRow(
                     scan_id=scan_id,
                     patient_id=patients.get(name, scan_id),
                     site=SITE,
                     image=image,
-                    lung_mask=_save(np.full_like(codes, 255), everything) if whole_image else None,
+                    lung_mask=_save(np.full_like(codes, 255), lungs) if whole_image else None,
                     pattern_mask=target,
                     has_consolidation=int(np.isin(codes, L3.codes_of("consolidation")).any()),
                     grey_low_hu=grey_low_hu,
@@ -105,12 +105,12 @@ def import_medseg_slices(
 
 
 def _paired_images(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Return the image and the mask of each slice, by number; nothing if there are no such folders."""
-    found = look_for_folder(folder, *IMAGE_FOLDERS)
-    if found is None:
+    """Return the image and the mask of each slice, by number; empty if there are no such folders."""
+    images_folder = look_for_folder(folder, *IMAGE_FOLDERS)
+    if images_folder is None:
         return {}
-    masks_folder = find_folder(found.parent, *MASK_FOLDERS)
-    images, masks = _images_in(found), _images_in(masks_folder)
+    masks_folder = find_folder(images_folder.parent, *MASK_FOLDERS)
+    images, masks = _images_in(images_folder), _images_in(masks_folder)
     check_pairs(images, masks, masks_folder)
     return {name: (images[name], masks[name]) for name in sorted(images, key=lambda name: (len(name), name))}
 
@@ -190,9 +190,17 @@ def main(args: Sequence[str] | None = None) -> int:
         "--whole-image", action="store_true", help="count every pixel as lung: no lung masks are looked for"
     )
     options = parser.parse_args(args)
-    greys = options.grey_low_hu, options.grey_high_hu
-    how = options.groups, options.transpose, options.whole_image
-    return run_importer(lambda: import_medseg_slices(options.folder, options.out, *greys, *how))
+    return run_importer(
+        lambda: import_medseg_slices(
+            options.folder,
+            options.out,
+            options.grey_low_hu,
+            options.grey_high_hu,
+            options.groups,
+            options.transpose,
+            options.whole_image,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a sentence of a report claims about a finding that it names: stated, denied, left open, or nothing.
+"""Claims of a report's sentence about a finding that it names: stated, denied, left open, or nothing.
 
 The method is that of NegEx and ConText (Chapman 2001, Harkema 2009): cue phrases before and after the mention, each
 with a scope that certain words end; the nearest cue before the mention whose scope reaches it decides.
@@ -7,7 +7,7 @@ with a scope that certain words end; the nearest cue before the mention whose sc
 import re
 from enum import Enum
 
-from cohort.reports import cues as cues
+from cohort.reports import cues
 
 _REACH = 400  # characters on each side of the mention; what is farther away is no longer about it
 _ASCII = str.maketrans("\u2010\u2011\u2013\u2014\u2018\u2019\u00a0", "----'' ")  # hyphens, dashes, quotes, fixed space
@@ -25,11 +25,11 @@ class Claim(Enum):
 
 def plain(sentence: str) -> str:
     """Bring a sentence into the form that the cues expect: "not" apart from its verb, ASCII hyphens and quotes."""
-    return _NOT.sub(lambda found: "can not" if found["can"] else " not", sentence.translate(_ASCII))
+    return _NOT.sub(lambda negation: "can not" if negation["can"] else " not", sentence.translate(_ASCII))
 
 
 def judge(sentence: str, start: int, end: int) -> Claim:
-    """Tell what a sentence claims about a finding.
+    """Return what a sentence claims about a finding.
 
     Args:
         sentence: The sentence, from `plain`.
@@ -37,7 +37,7 @@ def judge(sentence: str, start: int, end: int) -> Claim:
         end: Where the name ends.
 
     Returns:
-        The claim; `NOTHING` for a question, a condition, an advice, the past, and "no other ...".
+        The claim; `NOTHING` for a question, a condition, advice, the past, and "no other ...".
     """
     left, right = _clause(sentence[max(0, start - _REACH) : start], sentence[end : end + _REACH])
     if cues.NON.search(left):
@@ -48,16 +48,16 @@ def judge(sentence: str, start: int, end: int) -> Claim:
     after = _after(left, right)
     if before is Claim.OPEN and after is not Claim.DENIED:
         return Claim.OPEN
-    decided = after or before
-    if decided:
-        return decided
+    claim = after or before
+    if claim:
+        return claim
     if cues.OR_BEFORE.search(left) or cues.OR_AFTER.search(right):
         return Claim.OPEN
     return Claim.NOTHING if _is_past(left, right) else Claim.STATED
 
 
 def _clause(left: str, right: str) -> tuple[str, str]:
-    """The text before and after the mention that belongs to the same statement."""
+    """Return the text before and after the mention that belongs to the same statement."""
     if cues.LABEL_BEFORE.search(left) and right.lstrip().startswith(":"):
         return "", right
     cuts = list(cues.CUT.finditer(left))
@@ -67,7 +67,7 @@ def _clause(left: str, right: str) -> tuple[str, str]:
 
 
 def _before(left: str, right: str) -> Claim | None:
-    """The claim that the cues before the mention make, None if no cue reaches it."""
+    """Return the claim that the cues before the mention make, None if no cue reaches it."""
     if cues.QUESTION_BEFORE.search(left):
         return Claim.NOTHING
     for cue in reversed(list(cues.BEFORE.finditer(left))):
@@ -85,7 +85,7 @@ def _before(left: str, right: str) -> Claim | None:
 
 
 def _reaches(kind: str, gap: str, right: str) -> bool:
-    """Whether the scope of a cue spans the gap between it and the mention."""
+    """Tell whether the scope of a cue spans the gap between it and the mention."""
     if cues.ENDS_SCOPE.search(gap):
         return False
     listed = bool(cues.LISTED.search(gap) or cues.LIST_GOES_ON.search(right))
@@ -99,7 +99,7 @@ def _reaches(kind: str, gap: str, right: str) -> bool:
 
 
 def _after(left: str, right: str) -> Claim | None:
-    """The claim that the cues after the mention make, None if no cue is about it."""
+    """Return the claim that the cues after the mention make, None if no cue is about it."""
     if cues.NO_AFTER_LABEL.search(right):
         return Claim.DENIED
     if cues.QUESTION_AFTER.search(right):
@@ -118,31 +118,31 @@ def _after(left: str, right: str) -> Claim | None:
 
 
 def _same_subject(gap: str) -> bool:
-    """Whether what follows the gap is still said of the mention: commas only as a list or around an insertion."""
-    others = gap.split(",")[1:]
-    listed = re.search(r"\b(?:and|or|nor)\b", ",".join(others), re.IGNORECASE)
-    return len(others) % 2 == 0 or bool(listed) or bool(cues.ONLY_GRAMMAR.match(others[-1]))
+    """Tell whether what follows the gap is still about the mention: commas only as a list or around an insertion."""
+    after_commas = gap.split(",")[1:]
+    listed = re.search(r"\b(?:and|or|nor)\b", ",".join(after_commas), re.IGNORECASE)
+    return len(after_commas) % 2 == 0 or bool(listed) or bool(cues.ONLY_GRAMMAR.match(after_commas[-1]))
 
 
 def _is_subject(left: str, gap: str) -> bool:
-    """Whether the mention is what the verb after the gap speaks of: no other verb claims it."""
-    own = cues.VERB_LAST.sub("", cues.RELATIVE.sub(" ", gap))
-    return not cues.VERB.search(own) and not _is_object(left)
+    """Tell whether the mention is the subject of the verb that ends the gap: no other verb has it."""
+    before_verb = cues.VERB_LAST.sub("", cues.RELATIVE.sub(" ", gap))
+    return not cues.VERB.search(before_verb) and not _is_object(left)
 
 
 def _may_be_gone(left: str, gap: str) -> bool:
-    """Whether "resolved" after the gap speaks of the mention; of a verb's object it does in the same breath only."""
-    *before, last = re.split(r",|\band\b|\bwhich\b|\bthat\b", gap)
-    return not before or not _is_object(left) or bool(cues.ONLY_GRAMMAR.match(last))
+    """Tell whether "resolved" after the gap is about the mention; of a verb's object only in the same clause."""
+    *clauses, last = re.split(r",|\band\b|\bwhich\b|\bthat\b", gap)
+    return not clauses or not _is_object(left) or bool(cues.ONLY_GRAMMAR.match(last))
 
 
 def _is_object(left: str) -> bool:
-    """Whether the mention hangs on a verb before it: "the lungs show", "there is"."""
+    """Tell whether the mention is the object of a verb before it: "the lungs show", "there is"."""
     return bool(cues.VERB.search(re.split(r",|\band\b", left)[-1]))
 
 
 def _is_past(left: str, right: str) -> bool:
     if cues.PAST_STUDY_BEFORE.search(left):
         return True
-    named = cues.PAST_BEFORE.search(left) or cues.PAST_AFTER.search(right)
-    return bool(named) and not cues.NOW.search(left + " " + cues.RELATIVE.sub(" ", right))
+    earlier = cues.PAST_BEFORE.search(left) or cues.PAST_AFTER.search(right)
+    return bool(earlier) and not cues.NOW.search(left + " " + cues.RELATIVE.sub(" ", right))

@@ -1,4 +1,4 @@
-"""Cue phrases of radiology English: what denies a finding, leaves it open, asks for it or puts it into the past.
+"""Cue phrases of radiology English that deny a finding, leave it open, ask for it or put it into the past.
 
 All patterns are for text from `cohort.reports.context.plain`: one line, "not" apart ("can not", "is not"), ASCII
 hyphens.
@@ -16,7 +16,7 @@ def _pattern(*phrases: str) -> re.Pattern[str]:
 
 
 def _cues(**groups: str) -> re.Pattern[str]:
-    """One pattern of named groups; at the same place the earlier group wins."""
+    """Return one pattern of named groups; at the same place the earlier group wins."""
     return _pattern(*(rf"(?P<{name}>(?<!\w){phrases}(?!\w))" for name, phrases in groups.items()))
 
 

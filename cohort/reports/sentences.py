@@ -1,7 +1,7 @@
-"""A radiology report as sentences: those in which the reader speaks about the images.
+"""Sentences of a radiology report in which the reader speaks about the images.
 
-Sections are told by their headings. Indication, history, comparison, technique and recommendations are left out: what
-they say is a question or the past. The impression is marked, since there the reader sums up.
+Sections begin with their headings. Indication, history, comparison, technique and recommendations are left out: they
+hold questions and the past. The impression is marked, since there the reader sums up.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def report_sentences(text: str) -> list[ReportSentence]:
         following = _kind(heading) if heading else "end"
         part = text[start : heading.start()] if heading else text[start:]
         counted = _after_aside(part, following) if kind == "aside" else split_sentences(part)
-        sentences += [ReportSentence(one, in_summary) for one in counted]
+        sentences += [ReportSentence(sentence, in_summary) for sentence in counted]
         if heading:
             start, kind = heading.end(), following
             in_summary = kind == "summary" or (in_summary and kind == "other")
@@ -86,8 +86,8 @@ def split_sentences(text: str) -> list[str]:
         if not _NO_STOP.search(text, max(start, stop.start() - 8), stop.start()):
             sentences.append(text[start : stop.start()])
             start = stop.end()
-    cleaned = (" ".join(one.split()) for one in [*sentences, text[start:]])
-    return [one for one in cleaned if re.search(r"\w", one)]
+    in_one_line = (" ".join(sentence.split()) for sentence in [*sentences, text[start:]])
+    return [sentence for sentence in in_one_line if re.search(r"\w", sentence)]
 
 
 def _kind(heading: re.Match[str]) -> str:
@@ -99,7 +99,7 @@ def _kind(heading: re.Match[str]) -> str:
 
 
 def _after_aside(part: str, following: str) -> list[str]:
-    """What counts again after a section that does not: the next paragraph, or the next sentence before a summary."""
+    """Return the sentences that count after such a section: from its second paragraph, or its second sentence, on."""
     if following == "body":
         return []
     paragraphs = re.split(r"\n\s*\n", part.strip(), maxsplit=1)
@@ -119,12 +119,12 @@ def _unwrapped(text: str) -> str:
 
 
 def _is_wrapped(text: str) -> bool:
-    """Whether lines break for want of room: some line starts in lower case, or there is no lower case to tell."""
+    """Tell whether lines break for want of room: one starts in lower case, or all letters are capitals."""
     return text.isupper() or re.search(r"\n[ \t]*[a-z]", text) is not None
 
 
 def _ends_statement(line: str, following: str, width: int) -> bool:
-    """Whether a statement ends at the line break: the next line's first word would have fitted into the widest line."""
+    """Tell whether a statement ends with the line: the next line's first word would have fitted into the widest."""
     if not following.strip() or not line.strip() or _LIST_ITEM.match(following):
         return True
     first_word = following.split()[0]

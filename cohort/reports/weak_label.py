@@ -8,60 +8,21 @@ Rules of our own, since the kept libraries bring spaCy (360 MB) and are less pre
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from cohort.reports.context import Claim, judge, plain
-from cohort.reports.sentences import report_sentences
+from cohort.reports.sentences import ReportSentence, report_sentences
+from ct.classes import CLASS_SETS
 from ct.refusal import Refusal, Word
+from ct.report_terms import REPORT_TERMS, ReportTerm
 
-
-@dataclass(frozen=True)
-class _Finding:
-    """How a finding is named; `unless`: what makes a name mean something else; `denied_by`: what says it is absent."""
-
-    name: re.Pattern[str]
-    unless: re.Pattern[str] | None = None
-    denied_by: re.Pattern[str] | None = None
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text, re.IGNORECASE)
-
-
-# Terms of the Fleischner glossary (Hansell 2008) with common misspellings. Airspace opacity and airspace disease are
-# not consolidation; neither is the consolidation of a fracture, nor a course of chemotherapy.
-_FINDINGS = {
-    "consolidation": _Finding(
-        _pattern(
-            r"(?:\b|(?<=\bnon))co(?:n?s[oi]?l[aio]?d[ai]{0,2}t[a-z]*|nsoliations?)\b"
-            r"(?!\s+(?:\w+\s+)?(?:chemo\w*|therap\w+|treatment|radio\w*|radiation|regimen"
-            r"|cycles?|durvalumab|fractures?))"
-            r"(?!\s+of\s+(?:the\s+)?(?:\w+\s+){0,3}fractures?)"
-        ),
-        unless=_pattern(r"(?:\bsemi-?\s?|\b(?:fractures?|callus|bony|bone|osseous)\s+)\w+$"),
-    ),
-    "ground_glass": _Finding(
-        _pattern(r"\bgro?und[\s-]?g(?:l[ar]?|r)a?ss|\b(?:frosted|matte?d?)[\s-]glass|\bgg[oa]s?\b|\bggns?\b")
-    ),
-    "crazy_paving": _Finding(_pattern(r"\bcrazy[\s-]?(?:pav\w+|stones?)|\bpaving[\s-]stones?")),
-    "effusion": _Finding(
-        _pattern(
-            r"\b(?:pleural\s+)?effusion[a-z]*(?!\s+(?:\w+\s+){0,3}?(?:in|within|of)\s+the\s+(?:pericardi|joint|knee))"
-            r"|\bpleural\s+(?:ef?)?fusions?\b|\bpleural\s+(?:(?:\w+\s+)?|(?:or|and|and/or)\s+pericardial\s+)fluid"
-            r"|\bhydro(?:pneumo)?thorax"
-            r"|\bfluid\s+(?:with)?in\s+(?:the\s+)?(?:\w+\s+){0,2}(?:pleural\s+(?:space|cavity)|fissures?)"
-        ),
-        unless=_pattern(
-            r"(?<!pleural or )(?<!pleural and )(?<!pleural and/or )(?<!pleural/)(?<!pleural-)(?<!pleural, )(?<!pleuro-)"
-            r"\b(?:pericardial|joint|knee|hip|shoulder|elbow|subdural|mastoid|ear|articular)"
-            r"(?:\s+(?:thickening|fluid|space|cavity|sac))?(?:\s*(?:,|/|-|\bor\b|\band\b|\bnor\b))?"
-            r"\s*(?:an?\s+)?effusion\w*$"
-        ),
-        denied_by=_pattern(
-            r"\bpleural\s+(?:spaces?|cavit(?:y|ies)|recess(?:es)?)\s+(?:is|are|remains?|appears?)\s+(?:clear|free)"
-        ),
-    ),
-}
+NO_MATCH = "(?!)"
+# The report terms of each leaf of what can be asked for.
+_TERMS_OF: dict[str, tuple[tuple[ReportTerm, ...], ...]] = {
+    key: terms for classes in reversed(CLASS_SETS) for key in classes.members if any(terms := classes.terms_of(key))
+} | {name: ((term,),) for name, term in REPORT_TERMS.items()}
 
 
 @dataclass(frozen=True)
@@ -85,41 +46,61 @@ def weak_label(text: str, finding: str = "consolidation") -> WeakLabel:
     open ("possible", "cannot exclude", "or", "versus") outweighs one that denies it. Questions, conditions, advice, the
     past and the sections that are not about these images have no vote.
 
+    A finding of several classes is stated if a sentence states any of them, and left open if one leaves any of them
+    open; it is denied only if every one of them is, since "no consolidation" says nothing about ground glass.
+
     Args:
         text: The report.
-        finding: consolidation, crazy_paving, effusion (pleural) or ground_glass.
+        finding: A term of `ct.report_terms` (consolidation, crazy_paving, effusion, ground_glass), or the key of a
+            finding or leaf of a class set of experiments/classes; where several have it, of `CLASS_SETS`' first.
 
     Returns:
         The label and the sentence that decided it.
 
     Raises:
-        ValueError: The finding is not a known one.
+        ValueError: Reports have no terms for the finding.
     """
-    if finding not in _FINDINGS:
+    if finding not in _TERMS_OF:
         raise Refusal(
-            "no keywords are known for the finding {finding!r}; expected one of {findings}",
+            "no report terms are known for the finding {finding!r}; expected one of {findings}",
             finding=finding,
-            findings=Word(", ".join(sorted(_FINDINGS))),
+            findings=Word(", ".join(sorted(_TERMS_OF))),
         )
-    known = _FINDINGS[finding]
-    votes = [
-        (sentence.in_summary, claim, sentence.text)
-        for sentence in report_sentences(text)
-        for claim in _claims(sentence.text, known)
+    sentences = report_sentences(text)
+    labels = [_label_of_class(sentences, terms) for terms in _TERMS_OF[finding]]
+    stated = [label for label in labels if label.value == 1]
+    left_open = [label for label in labels if label.value == -1 and label.sentence]
+    denied = labels if all(label.value == 0 for label in labels) else []
+    return [*stated, *left_open, *denied, WeakLabel(-1, "")][0]
+
+
+def _label_of_class(sentences: Sequence[ReportSentence], terms: Sequence[ReportTerm]) -> WeakLabel:
+    """Weigh what the sentences claim about a class, by whichever of its terms."""
+    claims = [
+        (sentence, claim)
+        for sentence in sentences
+        for term in terms
+        for claim in _claims(sentence.text, term)
+        if claim is not Claim.NOTHING
     ]
-    decisive = [vote for vote in votes if vote[0] and vote[1] is not Claim.NOTHING] or votes
-    for claim, among in ((Claim.STATED, votes), (Claim.OPEN, decisive), (Claim.DENIED, decisive)):
-        for _, vote, sentence in among:
-            if vote is claim:
-                return WeakLabel(claim.value, sentence)
+    decisive = [(sentence, claim) for sentence, claim in claims if sentence.in_summary] or claims
+    for value, voters in ((Claim.STATED, claims), (Claim.OPEN, decisive), (Claim.DENIED, decisive)):
+        for sentence, claim in voters:
+            if claim is value:
+                return WeakLabel(value.value, sentence.text)
     return WeakLabel(-1, "")
 
 
-def _claims(sentence: str, finding: _Finding) -> list[Claim]:
-    """What the sentence claims, once for each time that it names the finding."""
+def _claims(sentence: str, term: ReportTerm) -> list[Claim]:
+    """Return what the sentence claims, once for each time that it has the term."""
     sentence = plain(sentence)
-    claims = [Claim.DENIED] if finding.denied_by and finding.denied_by.search(sentence) else []
-    for name in finding.name.finditer(sentence):
-        if not (finding.unless and finding.unless.search(sentence[: name.end()])):
-            claims.append(judge(sentence, *name.span()))
+    claims = [Claim.DENIED] if _any_of(term.denied_by).search(sentence) else []
+    for match in _any_of(term.patterns).finditer(sentence):
+        if not _any_of(term.unless).search(sentence[: match.end()]):
+            claims.append(judge(sentence, *match.span()))
     return claims
+
+
+@cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(patterns) or NO_MATCH, re.IGNORECASE)

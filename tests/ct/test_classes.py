@@ -1,6 +1,7 @@
 """Class sets: the papers' own, and what is refused."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,6 +32,13 @@ def test_a_set_survives_as_plain_values(name: str) -> None:
     classes = read_class_set(name)
     stored = yaml.safe_load(yaml.safe_dump(classes.plain()))
     assert class_set(stored) == classes
+    assert class_set(stored).plain() == classes.plain(), "report terms are stored too"
+    before = {**stored, "leaves": [without_report_terms(leaf) for leaf in stored["leaves"]]}
+    assert class_set(before) == classes, "stored before there were report terms"
+
+
+def without_report_terms(leaf: dict[str, object]) -> dict[str, object]:
+    return {key: value for key, value in leaf.items() if key != "reported_as"}
 
 
 def test_shapes_and_types_are_kept() -> None:
@@ -47,6 +55,10 @@ def test_a_code_of_no_leaf_is_refused(code: int) -> None:
     assert "the class set l3" in str(caught.value)
 
 
+def own_term(content: dict[str, Any], **attributes: object) -> None:
+    content["leaves"][2]["reported_as"] = [{"name": "haze", **attributes}]
+
+
 GOOD = yaml.safe_load((FOLDER / "em.yaml").read_text())
 
 
@@ -61,6 +73,11 @@ GOOD = yaml.safe_load((FOLDER / "em.yaml").read_text())
         (lambda content: content["findings"][0]["leaves"].append("nodule"), "a leaf that is not listed"),
         (lambda content: content["findings"].clear(), "there is no finding"),
         (lambda content: content["leaves"][2].update(colour="red"), "red is no colour of the palette"),
+        (lambda content: content["leaves"][2].update(reported_as=["haze"]), "haze is no term of ct/report_terms.py"),
+        (lambda content: content["leaves"][2].update(reported_as=[{"name": "haze"}]), "no class set ("),
+        (lambda content: own_term(content, patterns="haze"), "patterns of a report term is haze"),
+        (lambda content: own_term(content, patterns=["haz(e"]), "patterns of a report term is ['haz(e']"),
+        (lambda content: own_term(content, patterns=["haze"], unless=[]), "unless of a report term is []"),
     ],
 )
 def test_a_file_that_is_no_class_set_is_refused(change: object, fragment: str, tmp_path: Path) -> None:
@@ -75,5 +92,5 @@ def test_a_file_that_is_no_class_set_is_refused(change: object, fragment: str, t
 
 
 def test_an_unknown_name_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"no such class set; expected em, ild, l3, or the path"):
+    with pytest.raises(ValueError, match=r"no such class set; expected em, ild, l3, medseg, or the path"):
         read_class_set("medsegg")

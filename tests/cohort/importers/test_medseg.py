@@ -8,6 +8,7 @@ from tiny_chest import AFFINE, SHAPE, chest, save
 from cohort.importers.medseg import import_medseg, main
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.table import read_cohort
+from ct.classes import read_class_set
 from ct.files.read import read_mask, read_pattern_mask, read_scan
 
 
@@ -54,15 +55,18 @@ def test_volumes_stay_where_they_are(source, tmp_path):
     assert (row["site"], row["patient_id"]) == ("radiopaedia", "medseg_1")
 
 
-def test_the_cohort_can_be_prepared(source, tmp_path):
+@pytest.mark.parametrize("name", ["l3", "medseg"])
+def test_the_cohort_can_be_prepared(name, source, tmp_path):
     # One patient: the guard against leakage knows equal scans.
     (tmp_path / "groups.csv").write_text("name,patient_id\n1,p\n2,p\n10,p\n")
     path = import_medseg(source, tmp_path / "out", tmp_path / "groups.csv")
-    prepare_cohort(path, tmp_path / "prepared", size=18, jobs=1)
+    classes = read_class_set(name)
+    prepare_cohort(path, tmp_path / "prepared", size=18, jobs=1, classes=classes)
     codes = np.load(tmp_path / "prepared" / "medseg_1" / "patterns.npy")
     assert set(np.unique(codes)) == {0, 3, 5, 10}
     infection = np.load(tmp_path / "prepared" / "medseg_1" / "infection.npy")
     np.testing.assert_array_equal(infection == 1, np.isin(codes, (5, 10)))
+    np.testing.assert_array_equal(np.isin(classes.leaves_of(codes), classes.outside), (codes == 3) & (name == "medseg"))
 
 
 def test_unpacked_in_other_ways(source, tmp_path):

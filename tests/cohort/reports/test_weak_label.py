@@ -191,6 +191,33 @@ OTHER_FINDINGS = """
     effusion -1 No pericardial thickening or effusion.
     effusion -1 In the pericardial space, an effusion up to 7 mm is found.
     effusion -1 Pleural effusion versus thickening.
+    reticulation 1 Peripheral reticular opacities with traction bronchiectasis, basal predominance.
+    reticulation 1 Mild subpleural reticulation is unchanged.
+    reticulation 1 Reticulonodular pattern in both upper lobes.
+    reticulation 0 No reticulation, traction bronchiectasis or honeycombing.
+    reticulation -1 Possible early reticulation at the bases.
+    honeycombing 1 Basal predominant reticulation with honeycombing, consistent with UIP.
+    honeycombing 1 Honey-comb cysts in the lower lobes.
+    honeycombing 0 Reticular opacities without honeycombing.
+    honeycombing 0 No honeycomb change.
+    honeycombing -1 Paraseptal emphysema versus honeycombing.
+    emphysema 1 Moderate centrilobular emphysema, upper lobe predominant.
+    emphysema 1 Emphysematous changes are noted in both apices.
+    emphysema 0 There is no evidence of emphysema or fibrosis.
+    emphysema -1 Subcutaneous emphysema of the left chest wall.
+    emphysema -1 Emphysematous cholecystitis cannot be seen on this CT of the chest.
+    group_4 1 Ground-glass opacities, with consolidation in the lingula.
+    infection_without_consolidation 1 Crazy paving in both lungs, no ground-glass opacity elsewhere.
+    infection_without_consolidation 0 No ground-glass opacities.
+    infection 1 Ground glass opacities without consolidation.
+    infection 1 Consolidation in the lingula. No ground-glass opacity.
+    infection 0 No consolidation or ground-glass opacity.
+    infection -1 No consolidation.
+    infection -1 No consolidation. Possible ground-glass opacity at the right base.
+    infection -1 Lungs are clear.
+    abnormal 1 No consolidation. Emphysema.
+    abnormal -1 No consolidation, ground-glass opacity, reticulation or honeycombing.
+    abnormal 0 No consolidation, ground-glass opacity, reticulation, honeycombing or emphysema.
 """
 
 
@@ -254,9 +281,15 @@ def test_the_deciding_sentence_is_returned():
     assert (label.value, label.sentence) == (-1, "2. Consolidation can\u2019t be excluded.")
 
 
-def test_an_unknown_finding_is_refused():
-    with pytest.raises(ValueError, match="'fracture'"):
-        weak_label("text", finding="fracture")
+def test_the_sentence_that_decided_about_one_class_decides_about_the_whole():
+    label = weak_label("No consolidation. Ground-glass opacity cannot be excluded.", "infection")
+    assert label == WeakLabel(-1, "Ground-glass opacity cannot be excluded.")
+
+
+@pytest.mark.parametrize("finding", ["fracture", "lungs"])
+def test_a_finding_without_report_terms_is_refused(finding):
+    with pytest.raises(ValueError, match=f"'{finding}'; expected one of .*consolidation.*, emphysema"):
+        weak_label("text", finding)
 
 
 @pytest.mark.parametrize("dense", [0, L3.codes_of("consolidation")[0]])

@@ -145,6 +145,11 @@ class ClassSet:
         return hashlib.sha256(repr((self.codes, infected)).encode()).hexdigest()[:8]
 
     @property
+    def digest(self) -> str:
+        """Hash of the whole set: what is derived from its leaves is kept under this name."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The name of every leaf and finding, and the keys of figures."""
         figures = (finding.figures for finding in self.findings)

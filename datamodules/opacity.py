@@ -87,13 +87,13 @@ class OpacityData(SliceData):
     ) -> None:
         class_set = read_class_set(classes)
         super().__init__(cohort, prepared, size, context, batch_size, num_workers, prepare_jobs, class_set)
-        self.borders = self.prepared / ".borders"
+        self.borders = self.prepared / ".borders" / class_set.digest
 
     def prepare_data(self) -> None:
         """Prepare the scans, and find the borders in every label map once: they do not change."""
         super().prepare_data()
         index = SliceTable.read_index(self.prepared)
-        self.borders.mkdir(exist_ok=True)
+        self.borders.mkdir(parents=True, exist_ok=True)
         labelled = index[index["has_pattern_mask"] == 1].itertuples()
         for scan in tqdm(labelled, "borders", unit="scan", leave=False, disable=None):
             source, path = Path(scan.folder) / "patterns.npy", self.borders / f"{scan.scan_id}.npy"

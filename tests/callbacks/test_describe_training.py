@@ -11,6 +11,7 @@ import torch
 
 from callbacks import describe_training
 from callbacks.describe_training import count_training
+from cohort.prepare.prepare_cohort import prepared_folder
 from datamodules.infection import InfectionData
 from inference.load import load_module, training_set_of
 from lightning_modules.infection import InfectionModule
@@ -20,17 +21,17 @@ from training.training_set import lung_histogram
 from training.weights import read_checkpoint
 
 
-def prepared_scans(work: Path) -> pd.DataFrame:
-    folder = next((work / "prepared").glob("tiny-32-*"))
+@pytest.fixture
+def prepared_scans(work: Path, cohort: Path) -> pd.DataFrame:
+    folder = prepared_folder(cohort, 32, work / "prepared")
     return pd.read_csv(folder / "index.csv").assign(path=lambda table: [folder / name for name in table["folder"]])
 
 
-def test_the_best_checkpoint_says_what_it_was_trained_on(infection_run: Path, work: Path) -> None:
+def test_the_best_checkpoint_says_what_it_was_trained_on(infection_run: Path, prepared_scans: pd.DataFrame) -> None:
     described = training_set_of(read_checkpoint(infection_run / "best.ckpt"))
     assert described is not None
     check_whole(infection_run / "best.ckpt")
-    scans = prepared_scans(work)
-    training = scans[scans["split"] == "train"]
+    training = prepared_scans[prepared_scans["split"] == "train"]
     module = load_module(infection_run / "best.ckpt")
     shares, features = [], []
     for path in training["path"]:
@@ -45,11 +46,12 @@ def test_the_best_checkpoint_says_what_it_was_trained_on(infection_run: Path, wo
     np.testing.assert_allclose(described.feature_mean, np.concatenate(features).mean(0), rtol=0.02, atol=0.02)
 
 
-def test_nothing_of_it_names_a_scan_or_a_patient(em_run: Path, work: Path) -> None:
+def test_nothing_of_it_names_a_scan_or_a_patient(em_run: Path, prepared_scans: pd.DataFrame) -> None:
     described = load_checkpoint_file(em_run / "best.ckpt")["ground_glass"]["training"]
     assert {type(value) for value in described.values()} == {int, torch.Tensor}
-    scans = prepared_scans(work)
-    assert not any(len(scans) == size for value in described.values() if torch.is_tensor(value) for size in value.shape)
+    assert not any(
+        len(prepared_scans) == size for value in described.values() if torch.is_tensor(value) for size in value.shape
+    )
 
 
 @pytest.mark.parametrize("run", ["infection_run", "em_run"])
@@ -61,10 +63,12 @@ def test_weights_stay_those_that_were_best(run: str, request: pytest.FixtureRequ
     assert "optimizer_states" in best, "still one that a training can go on from"
 
 
-def test_checkpoints_say_how_good_their_weights_were(em_run: Path, infection_run: Path, work: Path) -> None:
+def test_checkpoints_say_how_good_their_weights_were(
+    em_run: Path, infection_run: Path, prepared_scans: pd.DataFrame
+) -> None:
     for run, findings in ((em_run, {"consolidation", "infection"}), (infection_run, {"infection"})):
         course = pd.read_csv(run / "metrics.csv")["val/dice"].dropna().to_numpy()
-        scans = sum(row.split == "val" for row in prepared_scans(work).itertuples())
+        scans = sum(row.split == "val" for row in prepared_scans.itertuples())
         for name in ("best", "last"):
             about = load_checkpoint_file(run / f"{name}.ckpt")["ground_glass"]
             figures = about["validation"]
@@ -75,9 +79,8 @@ def test_checkpoints_say_how_good_their_weights_were(em_run: Path, infection_run
             assert 1 <= figures[f"{about['task']}/dice_mean_n"] <= scans
 
 
-def test_the_best_checkpoint_counts_scans_patients_and_sites(em_run: Path, work: Path) -> None:
-    scans = prepared_scans(work)
-    training = scans[(scans["split"] == "train") & (scans["weak_label"] >= 0)]
+def test_the_best_checkpoint_counts_scans_patients_and_sites(em_run: Path, prepared_scans: pd.DataFrame) -> None:
+    training = prepared_scans[(prepared_scans["split"] == "train") & (prepared_scans["weak_label"] >= 0)]
     assert load_checkpoint_file(em_run / "best.ckpt")["ground_glass"]["trained_on"] == {
         "scans": len(training),
         "patients": training["patient_id"].nunique(),

@@ -51,6 +51,18 @@ def test_borders_follow_their_label_map_whatever_the_clock_says(panel_cohort: Pa
     assert path.stat().st_ino == made, "what is right is not made again"
 
 
+@pytest.mark.parametrize("name", ["l3", "em"])  # they read the same codes, so they share the prepared scans
+def test_each_class_set_has_borders_of_its_own(data: OpacityData, panel_cohort: Path, work: Path, name: str) -> None:
+    own = OpacityData(str(panel_cohort), str(work / "prepared"), 32, 1, 4, prepare_jobs=1, classes=name)
+    own.prepare_data()
+    assert own.prepared == data.prepared
+    for scan in own.slice_table("test").scans.itertuples():
+        leaves = own.classes.leaves_of(np.load(Path(scan.folder) / "patterns.npy"))
+        spacing_mm = scan.spacing_y_mm, scan.spacing_x_mm
+        expected = np.stack([nearest_border(plane, spacing_mm) for plane in leaves])
+        np.testing.assert_array_equal(np.load(own.borders / f"{scan.scan_id}.npy"), expected)
+
+
 def test_slices_without_a_label_are_not_read(data: OpacityData) -> None:
     table = data.slice_table("train")
     labelled = np.concatenate([(np.load(Path(f) / "patterns.npy") >= 0).sum((1, 2)) for f in table.scans["folder"]])

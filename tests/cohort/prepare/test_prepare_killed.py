@@ -57,6 +57,8 @@ def in_own_group(cohort, out):
 def start(cohort, out):
     process = multiprocessing.get_context("fork").Process(target=in_own_group, args=(cohort, out))
     process.start()
+    while process.is_alive() and os.getpgid(process.pid) != process.pid:  # it makes its group itself
+        time.sleep(0.001)
     return process
 
 

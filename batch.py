@@ -1,4 +1,4 @@
-"""SliceBatch: the only contract between data and model."""
+"""Batch of slices: the only contract between data and model."""
 
 from typing import NotRequired, TypedDict
 
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 class SliceBatch(TypedDict):
-    """A batch of axial slices, each with its neighbours, on the prepared grid.
+    """Batch of axial slices, each with its neighbours, on the prepared grid.
 
-    HU stay int16 until they are on the device; normalising, masking and augmenting happen there. A pixel nobody
-    labelled is -1 in ``target`` and counts nowhere: no loss, no metric.
+    HU stay int16 until they are on the device; normalising, masking and augmenting happen there. An unlabelled pixel is
+    -1 in ``target`` and enters neither loss nor metrics.
 
     Attributes:
         image: int16 HU (B, context, H, W); the slice to segment is ``context // 2``.
@@ -19,8 +19,8 @@ class SliceBatch(TypedDict):
         weak_label: int8 (B,), the patient-level label z: 1 has consolidation, 0 has none, -1 unknown.
         slice_index: int64 (B,), a row of the SliceTable.
         border: uint8 (B, 2, H, W), multi-class task: the group across the nearest border, and half mm to that border.
-        votes: uint8 (B, 5, H, W), multi-class task: readers who said each group; all 0 where one reader labelled.
-        x: float32 (B, context, H, W), what the network sees; made on the device from ``image`` and ``lung``.
+        votes: uint8 (B, 5, H, W), multi-class task: readers who chose each group; all 0 where one reader labelled.
+        x: float32 (B, context, H, W), input of the network; made on the device from ``image`` and ``lung``.
         mean: float32 (B, 5, H, W), multi-class task: probability of each group by the readers; made on the device.
         deviation: float32 (B, 5, H, W), its standard deviation.
     """

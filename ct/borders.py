@@ -1,4 +1,4 @@
-"""Where a pixel lies in a label map: which class is across the nearest border, and how far away that is."""
+"""Nearest border of every pixel in a label map: the class across it, and the distance to it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,13 @@ def nearest_border(groups: NDArray[np.int8], spacing_mm: tuple[float, float]) ->
     """Find the nearest border of every pixel of a slice.
 
     Args:
-        groups: int8 (H, W), -1 where unlabelled: such pixels are of no class and have no border.
+        groups: int8 (H, W), -1 where unlabelled; such pixels belong to no class and have no border.
         spacing_mm: Pixel size (y, x).
 
     Returns:
-        uint8 (2, H, W): [0] the class across the nearest border, the own one where the slice shows no other;
-        [1] distance from the pixel's centre to the border (half a pixel before the nearest pixel of that class) in half
-        mm, at most 255.
+        uint8 (2, H, W): [0] the class across the nearest border, or the pixel's own class where the slice shows no
+        other; [1] distance from the pixel's centre to the border (half a pixel before the nearest pixel of that class)
+        in half mm, at most 255.
     """
     present = [int(group) for group in np.unique(groups) if group >= 0]
     neighbour = groups.clip(min=0).astype(np.uint8)

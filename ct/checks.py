@@ -1,4 +1,4 @@
-"""The gate: what a scan's values must be to pass, what is repaired, and what is refused with a reason."""
+"""Gate for voxel values: what passes as Hounsfield units of a chest, what is repaired, what is refused and why."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOWEST_BIN, _HIGHEST_BIN = int(np.iinfo(np.int16).min), int(np.iinfo(np.uint16)
 
 
 class _Census:
-    """Counts of voxels per whole HU, and what was seen on the way; values beyond 16 bits count as the last ones."""
+    """Voxel counts per whole HU, with the range of the values; values beyond 16 bits count at the ends of the table."""
 
     def __init__(self) -> None:
         self.counts = np.zeros(_HIGHEST_BIN - _LOWEST_BIN + 1, dtype=np.int64)
@@ -36,17 +36,17 @@ class _Census:
         self.fractions = False
 
     def add(self, numbers: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-        """Count numbers of HU and return them rounded, as far as 16 bits with or without a sign go."""
+        """Count HU and return them rounded, cut to the range of 16 bits with or without a sign."""
         hu = numbers
         if numbers.dtype.kind == "f":  # otherwise they came from 16 bits (see `to_numbers`)
-            whole = np.rint(numbers)
-            self.fractions |= not np.array_equal(whole, numbers)
-            hu = np.clip(whole, _LOWEST_BIN, _HIGHEST_BIN).astype(np.int32)
+            rounded = np.rint(numbers)
+            self.fractions |= not np.array_equal(rounded, numbers)
+            hu = np.clip(rounded, _LOWEST_BIN, _HIGHEST_BIN).astype(np.int32)
         self.counts += np.bincount(hu.ravel() - _LOWEST_BIN, minlength=len(self.counts))
         return hu
 
     def move(self, hu: npt.NDArray[np.int32], by: int) -> None:
-        """Count voxels that were counted at some HU at others."""
+        """Move the counts of voxels from some HU to others."""
         np.subtract.at(self.counts, hu - _LOWEST_BIN, 1)
         np.add.at(self.counts, hu + by - _LOWEST_BIN, 1)
 
@@ -55,7 +55,7 @@ class _Census:
         return int(self.counts[low - _LOWEST_BIN : high - _LOWEST_BIN + 1].sum())
 
     def present(self, low: int = _LOWEST_BIN) -> npt.NDArray[np.int64]:
-        """HU values that occur, from low on."""
+        """Return the HU that occur, from low on."""
         return np.flatnonzero(self.counts[low - _LOWEST_BIN :]) + low
 
 
@@ -67,8 +67,8 @@ def check_hu(
 ) -> tuple[npt.NDArray[np.int16], tuple[Sentence, ...]]:
     """Check that values are Hounsfield units of a chest and make them int16.
 
-    Works on a few rows at a time, so that beside the result next to nothing is held in memory; slices in which values
-    below -1024 may be more than padding and noise are looked at again, one after the other.
+    Works on a few rows at a time, so that little memory is needed beside the result. Slices in which values below -1024
+    may be more than padding and noise are examined again, one after the other.
 
     Args:
         values: (Z, Y, X) real numbers.
@@ -86,25 +86,25 @@ def check_hu(
         check_greys(grey_hu, where)
     hu = np.empty(values.shape, dtype=np.int16)
     census = _Census()
-    odd = []
+    suspects = []
     for index in range(len(values)):
-        is_odd = False
+        suspect = False
         for source, target in row_blocks(values[index : index + 1], hu[index : index + 1]):
             numbers = to_numbers(source, *scaling)
-            bad = numbers.size - int(np.isfinite(numbers).sum()) if numbers.dtype.kind == "f" else 0
-            census.not_finite += bad
-            if bad:
+            not_finite = numbers.size - int(np.isfinite(numbers).sum()) if numbers.dtype.kind == "f" else 0
+            census.not_finite += not_finite
+            if not_finite:
                 continue
             low, high = float(numbers.min()), float(numbers.max())
             census.low, census.high = min(census.low, low), max(census.high, high)
             if grey_hu is not None:
                 numbers = grey_hu[0] + numbers * ((grey_hu[1] - grey_hu[0]) / 255)
-            whole = census.add(numbers)
-            is_odd |= high > MAX_HU or (low < AIR_HU and may_hold_more_than_air(whole, AIR_HU))
-            np.clip(whole, AIR_HU, MAX_HU, out=target, casting="unsafe")
-        odd += [index] if is_odd else []
+            rounded = census.add(numbers)
+            suspect |= high > MAX_HU or (low < AIR_HU and may_hold_more_than_air(rounded, AIR_HU))
+            np.clip(rounded, AIR_HU, MAX_HU, out=target, casting="unsafe")
+        suspects += [index] if suspect else []
     _check_numbers(census, where, grey_hu)
-    unwrapped = _unwrap(values, hu, odd, census, where, scaling) if grey_hu is None else ()
+    unwrapped = _unwrap(values, hu, suspects, census, where, scaling) if grey_hu is None else ()
     _check_chest(census, where, grey_hu)
     return hu, unwrapped + _repairs(census, grey_hu)
 
@@ -112,17 +112,17 @@ def check_hu(
 def _unwrap(
     values: npt.NDArray[Any],
     hu: npt.NDArray[np.int16],
-    odd: list[int],
+    suspects: list[int],
     census: _Census,
     where: str,
     scaling: tuple[float, float],
 ) -> tuple[Sentence, ...]:
-    """Undo in odd slices what was wrapped around, where that is exact, in `hu` and in the census; say what was done."""
-    # No HU lie that high: all of them are air that was stored without a sign, or none.
+    """Undo exact wraparounds in suspect slices, in `hu` and in the census; return a sentence for each kind."""
+    # No HU lie that high: either all of these values are air that was stored without a sign, or none is.
     is_air = census.between(MAX_HU + 1, _HIGHEST_BIN) == census.between(*WRAPPED_AIR_HU) > 0
     metal: list[LowParts] = []
     count = 0
-    for index in odd:
+    for index in suspects:
         numbers = to_numbers(values[index], *scaling)
         plane = np.clip(np.rint(numbers), _LOWEST_BIN, _HIGHEST_BIN).astype(np.int32)
         if is_air:
@@ -143,7 +143,7 @@ def _unwrap(
 
 
 def _raise_metal(metal: list[LowParts], census: _Census, where: str) -> Sentence:
-    """Check that metal was wrapped around at 12 bits, and nothing else, and count it where it belongs; say so."""
+    """Check that only metal was wrapped around, at 12 bits, and correct the census; return a sentence about it."""
     wrapped, doubtful = (np.concatenate([getattr(parts, name) for parts in metal]) for name in ("values", "doubtful"))
     # At 12 bits nothing that kept its value reaches the lowest that was wrapped; and metal has more than one value.
     exact = (
@@ -152,26 +152,26 @@ def _raise_metal(metal: list[LowParts], census: _Census, where: str) -> Sentence
         and (wrapped.min() < wrapped.max() or all(parts.closed for parts in metal))
     )
     if not exact:
-        _check_chest(census, where, None)  # has the better reason where the values are no HU at all
-        inside = np.concatenate([wrapped, doubtful])
+        _check_chest(census, where, None)  # gives the better reason where the values are no HU at all
+        below_air = np.concatenate([wrapped, doubtful])
         raise Refusal(
             "{where}: {count} voxels inside the body lie below {air} HU (lowest {lowest}) amid much denser ones; "
             "expected padding at the border of the image only; metal or bone was wrapped around, or a part was "
             "blanked; export the scan again, with 16 bits and unchanged",
             where=where,
-            count=inside.size,
+            count=below_air.size,
             air=AIR_HU,
-            lowest=inside.min(),
+            lowest=below_air.min(),
         )
     low, high = int(wrapped.min()), int(wrapped.max())
     census.move(wrapped, MODULUS)
     return Sentence(
-        "{count} voxels inside the body from {low} to {high} HU had been wrapped around at 12 bits and are {again} to "
+        "{count} voxels inside the body from {low} to {high} HU had been wrapped around at 12 bits and are {bottom} to "
         "{top} HU again",
         count=wrapped.size,
         low=low,
         high=high,
-        again=low + MODULUS,
+        bottom=low + MODULUS,
         top=high + MODULUS,
     )
 
@@ -215,15 +215,15 @@ def _check_numbers(census: _Census, where: str, grey_hu: tuple[float, float] | N
 
 def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | None) -> None:
     """Refuse values without the air and soft tissue of a chest, or with more dense voxels than bone and metal make."""
-    inside = max(1, census.between(AIR_HU + 1, _HIGHEST_BIN))
+    total = max(1, census.between(AIR_HU + 1, _HIGHEST_BIN))
     air = census.between(*AIR_RANGE_HU)
     lowest = int(census.present()[0])
     if AIR_RANGE_HU[0] <= lowest <= AIR_RANGE_HU[1]:
         # A single value at the bottom may be a border of padding around anything.
         air -= census.between(lowest, lowest)
-    if air < LEAST_AIR * inside:
+    if air < LEAST_AIR * total:
         raise Refusal("{where}: {values}", where=where, values=_without_air(census, lowest, grey_hu))
-    dense = census.between(DENSE_HU + 1, _HIGHEST_BIN) / inside
+    dense = census.between(DENSE_HU + 1, _HIGHEST_BIN) / total
     if dense > MOST_DENSE:
         raise Refusal(
             "{where}: {dense:.0%} of the voxels lie above {above} HU; expected at most {most:.0%} (bone and metal in a "
@@ -233,7 +233,7 @@ def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | Non
             above=DENSE_HU,
             most=MOST_DENSE,
         )
-    soft = census.between(*SOFT_RANGE_HU) / inside
+    soft = census.between(*SOFT_RANGE_HU) / total
     if soft < LEAST_SOFT:
         raise Refusal(
             "{where}: {soft:.1%} of the voxels lie between {low} and {high} HU; expected at least {least:.0%} of soft "
@@ -247,7 +247,7 @@ def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | Non
 
 
 def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | None) -> Sentence:
-    """Say what values without air look like."""
+    """Describe values without air, and what to do about them."""
     total = int(census.counts.sum())
     for modulus in (4096, 65536):
         wrapped = census.between(modulus + AIR_HU, modulus - 1) / total
@@ -262,10 +262,10 @@ def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | No
             )
     rest = census.present(AIR_RANGE_HU[1])
     low, high = (census.low, census.high) if grey_hu is None else (lowest, census.present()[-1])
-    found = Sentence("values run from {low:g} to {high:g}", low=low, high=high)
+    extent = Sentence("values run from {low:g} to {high:g}", low=low, high=high)
     if census.low < AIR_RANGE_HU[1] and len(rest):
         text = "but for padding (down to {low:g}), values run from {first} to {high:g}"
-        found = Sentence(text, low=low, first=rest[0], high=high)
+        extent = Sentence(text, low=low, first=rest[0], high=high)
     advice = Sentence("export the scan in Hounsfield units")
     if grey_hu is not None:
         text = "with grey 0 = {low:g} HU and grey 255 = {high:g} HU as declared; correct grey_low_hu and grey_high_hu"
@@ -277,17 +277,17 @@ def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | No
             advice=advice,
             shifted=SHIFTED if _is_shifted(census) else Sentence(""),
         )
-    text = "{found}, without any air; expected HU with air near -1000; {advice}"
-    return Sentence(text, found=found, advice=advice)
+    text = "{extent}, without any air; expected HU with air near -1000; {advice}"
+    return Sentence(text, extent=extent, advice=advice)
 
 
 def _is_shifted(census: _Census) -> bool:
-    """Tell whether the values would be those of a chest if 1024 were taken off."""
-    inside = census.between(1, _HIGHEST_BIN)
+    """Tell whether the values would be those of a chest if 1024 were subtracted."""
+    total = census.between(1, _HIGHEST_BIN)
     air = census.between(AIR_RANGE_HU[0] - AIR_HU, AIR_RANGE_HU[1] - AIR_HU)
     soft = census.between(SOFT_RANGE_HU[0] - AIR_HU, SOFT_RANGE_HU[1] - AIR_HU)
     dense = census.between(DENSE_HU - AIR_HU, _HIGHEST_BIN)
-    return air >= LEAST_AIR * inside and soft >= LEAST_SOFT * inside and dense <= MOST_DENSE * inside
+    return air >= LEAST_AIR * total and soft >= LEAST_SOFT * total and dense <= MOST_DENSE * total
 
 
 def _repairs(census: _Census, grey_hu: tuple[float, float] | None) -> tuple[Sentence, ...]:

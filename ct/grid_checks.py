@@ -1,4 +1,4 @@
-"""What voxels, stacks of slices and masks must measure, and where they must lie."""
+"""Checks of geometry: sizes of voxels, stacks of slices, and places of masks in their scans."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ct.refusal import Refusal, Sentence, Word
 from ct.scan import OBLIQUE_TOLERANCE, Affine
 
 UNEVEN_SHARE = 0.05
-# What a voxel (z, y, x) of a chest CT can measure, and a field of view in plane. Metres, centimetres and micrometres
-# that were taken for mm fall outside; only where there are few pixels can a narrow field be a crop.
+# Possible sizes of voxels (z, y, x) of a chest CT, and of its field of view in plane. Metres, centimetres and
+# micrometres that were taken for mm fall outside; a narrow field can only be a crop where there are few pixels.
 LEAST_VOXEL_MM, MOST_VOXEL_MM = 0.1, (30.0, 15.0, 15.0)
 FIELD_MM, CROP_PIXELS = (80.0, 1500.0), 64
-# How far, in voxels, those of a cropped mask may lie off the scan's: headers round, but half a voxel is another raster.
+# How many voxels a cropped mask may lie off the scan's grid: headers round, but half a voxel is another grid.
 COINCIDENCE = 0.1
 
 
 def check_voxels(shape: tuple[int, ...], spacing_mm: tuple[float, float, float], where: str) -> None:
-    """Check that voxels and field of view have the size of a chest CT's, in mm.
+    """Check that voxels and field of view have sizes of a chest CT in mm.
 
     Args:
         shape: (Z, Y, X).
@@ -129,10 +129,10 @@ def place_mask(
     """
     ends = [(0, count - 1) for count in reversed(shape)]
     corners = np.array([(x, y, z, 1) for x in ends[0] for y in ends[1] for z in ends[2]], dtype=np.float64).T
-    seen = np.linalg.solve(scan_affine, affine @ corners)
+    in_scan = np.linalg.solve(scan_affine, affine @ corners)
     cropped = shape != scan_shape
-    offset = np.rint(seen[:3, 0]) if cropped else np.zeros(3)
-    shift = float(np.abs(seen[:3] - corners[:3] - offset[:, None]).max())
+    offset = np.rint(in_scan[:3, 0]) if cropped else np.zeros(3)
+    shift = float(np.abs(in_scan[:3] - corners[:3] - offset[:, None]).max())
     advice = Word("draw it on this scan's grid, or export it with the scan as reference for its extent and spacing")
     # Written this way round, NaN is refused as well.
     if not cropped and not shift <= 0.5:

@@ -19,14 +19,14 @@ def box_of(mask: BoolArray) -> tuple[slice, ...]:
         mask: bool array.
 
     Returns:
-        A slice along each axis; of no size where the mask is empty.
+        A slice along each axis, empty where the mask is.
     """
-    found: list[tuple[slice, ...]] = ndimage.find_objects(mask.view(np.uint8))
-    return found[0] if found else (slice(0, 0),) * mask.ndim
+    boxes: list[tuple[slice, ...]] = ndimage.find_objects(mask.view(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * mask.ndim
 
 
 def open_by_ball(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, ...]) -> BoolArray:
-    """Keep what a ball can reach that stays inside the mask; the array's ends do not stop it.
+    """Keep what a ball covers that stays inside the mask; the ends of the array do not stop the ball.
 
     Args:
         mask: bool array.
@@ -37,7 +37,7 @@ def open_by_ball(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, ...
         bool array, part of `mask`.
     """
     opened = np.zeros_like(mask)
-    # Only the box around the mask, with its nearest neighbours, can tell anything.
+    # Only the box around the mask, with its nearest neighbours, matters.
     box = tuple(slice(max(ends.start - 1, 0), ends.stop + 1) for ends in box_of(mask))
     inside = mask[box]
     # Distances do the same as a ball-shaped structuring element, at a cost that does not grow with its size.
@@ -55,7 +55,7 @@ def close_by_disk(plane: BoolArray, radius_px: tuple[float, float]) -> BoolArray
         radius_px: Radius along y and x in pixels.
 
     Returns:
-        bool (Y, X); nothing is added outside the box around what is there.
+        bool (Y, X); no pixel is added outside the box around the plane's pixels.
     """
     closed = np.zeros_like(plane)
     if not plane.any():

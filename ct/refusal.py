@@ -1,4 +1,4 @@
-"""Sentences with a second wording that cannot name anybody: numbers and our own words stand, other texts do not."""
+"""Sentences for users, with a public wording without names: it keeps numbers and the project's own words only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 PROJECT = Path(__file__).resolve().parents[1]
-# What stands in the public wording for a path or a text, by the name of its field in the template.
+# Replacement of a path or a text in the public wording, by the name of its field in the template.
 NEUTRAL = {
     "where": "the scan",
     "source": "the scan",
@@ -26,7 +26,7 @@ HIDDEN = "[not shown]"
 
 
 class Word(str):
-    """A text that may be public: a literal of this code, or a text that one of its vocabularies has."""
+    """A text that may be public: a literal of this code, or an entry of one of its vocabularies."""
 
 
 def word_of(text: str, vocabulary: Collection[str]) -> str:
@@ -35,22 +35,22 @@ def word_of(text: str, vocabulary: Collection[str]) -> str:
 
 
 def kind_of(error: BaseException) -> Word:
-    """Return the kind of an error: what the system says, where it did, else its class."""
+    """Return the kind of an error: the system's message where it has one, else its class."""
     return Word(os.strerror(error.errno) if isinstance(error, OSError) and error.errno else type(error).__name__)
 
 
 def cause_of(error: BaseException) -> Sentence:
-    """Return what a library or the system raised as a part of a sentence: its kind, then what it says, on one line."""
+    """Return the error of a library or the system as a part of a sentence: its kind, then its text, on one line."""
     if isinstance(error, OSError) and error.errno:
         return Sentence("{kind}", kind=kind_of(error))
     return Sentence("{kind} {text}", kind=kind_of(error), text=" ".join(str(error).split())[:200])
 
 
 class Sentence(str):
-    """A sentence, and its wording for files that are shared.
+    """A sentence, and its public wording, for files that are shared.
 
     Attributes:
-        public: The wording that cannot hold a name, since nothing that a user, a file or a header said is in it.
+        public: Wording without any text of a user, a file or a header, so that it cannot hold a name.
     """
 
     public: str
@@ -68,27 +68,27 @@ class Sentence(str):
 
     @classmethod
     def in_wordings(cls, text: str, public: str) -> Self:
-        """A sentence that was built elsewhere, from its two wordings."""
+        """Make a sentence from two wordings that were built elsewhere."""
         sentence = super().__new__(cls, text)
         sentence.public = public
         return sentence
 
     @classmethod
     def joined(cls, separator: str, sentences: Iterable[Sentence]) -> Self:
-        """Several sentences as one, with a separator between them."""
-        several = list(sentences)
-        return cls.in_wordings(separator.join(several), separator.join(each.public for each in several))
+        """Join several sentences into one, with a separator between them."""
+        parts = list(sentences)
+        return cls.in_wordings(separator.join(parts), separator.join(part.public for part in parts))
 
     def in_private(self, text: str) -> Sentence:
-        """A sentence of the same public wording, whose private one is another text."""
+        """Return a sentence with the same public wording and another private one."""
         return Sentence.in_wordings(text, self.public)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Sentence.in_wordings, (str(self), self.public)
 
 
-class Refusal(ValueError):  # noqa: N818, a refusal is what it says, and a ValueError what it is
-    """What a user is told: what was got, where, what was expected, what to do.
+class Refusal(ValueError):  # noqa: N818
+    """Error for users in one sentence: what was got, where, what was expected, what to do.
 
     Args:
         template: As of `Sentence`.
@@ -100,18 +100,18 @@ class Refusal(ValueError):  # noqa: N818, a refusal is what it says, and a Value
 
     @classmethod
     def of(cls, sentence: Sentence) -> Refusal:
-        """A refusal that says a sentence which is there already."""
+        """Make a refusal of a sentence."""
         return cls(sentence)
 
     @property
     def sentence(self) -> Sentence:
-        """The sentence with both wordings."""
+        """Return the sentence with both wordings."""
         sentence: Sentence = self.args[0]
         return sentence
 
 
 def sentence_of(error: BaseException) -> Sentence:
-    """Return an error as a sentence; one not built from parts says in public only its kind and where it arose."""
+    """Return an error as a sentence; if it is no `Refusal`, its public wording is its kind and where it arose."""
     if isinstance(error, Refusal):
         return error.sentence
     public = Sentence("{kind}{origin}; what it says is not shown here", kind=kind_of(error), origin=origin_of(error))
@@ -119,7 +119,7 @@ def sentence_of(error: BaseException) -> Sentence:
 
 
 def origin_of(error: BaseException) -> Sentence:
-    """The last line of this project that an error came through."""
+    """Return the last line of this project that an error passed through."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
         if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
@@ -129,7 +129,7 @@ def origin_of(error: BaseException) -> Sentence:
 
 
 class _Hidden:
-    """Stands for a part whatever its field asks for: `{}`, `{!r}` or `{:>8}`."""
+    """Replacement of a part for any format of its field: `{}`, `{!r}` or `{:>8}`."""
 
     def __init__(self, word: str) -> None:
         self.word = word
@@ -144,7 +144,7 @@ class _Hidden:
 
 
 def _full(part: object) -> object:
-    """A part as the user reads it: on one line, and without the control characters that damaged headers hold."""
+    """Return a part for the user: on one line, and without the control characters that damaged headers hold."""
     if isinstance(part, Sentence | Word) or not isinstance(part, str | PurePath | BaseException):
         return part
     text = " ".join(str(part).splitlines())
@@ -162,7 +162,7 @@ def _shown(name: str, part: object) -> object:
 
 
 def _is_number(part: object) -> bool:
-    """Whether a part is numbers through and through."""
+    """Return whether a part consists of numbers only."""
     if isinstance(part, np.ndarray):
         return part.dtype.kind in "biuf"
     if isinstance(part, tuple | list):

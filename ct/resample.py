@@ -1,4 +1,4 @@
-"""The prepared grid of a scan: exact area averaging when shrinking, linear when enlarging, and the way back."""
+"""Resampling to the prepared grid of a scan and back: exact area averaging to coarser voxels, linear to finer ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class AxisMap:
-    """How one axis of a scan lies in the same axis of the prepared grid.
+    """Position of one axis of a scan in the same axis of the prepared grid.
 
     Attributes:
         source_count: Voxels of the scan along the axis.
@@ -41,15 +41,15 @@ class AxisMap:
     offset_mm: float = 0.0
 
     def forward(self) -> sparse.csr_array:
-        """Weights (count, source_count); rows of padding sum to less than 1."""
+        """Return weights (count, source_count); rows of padding sum to less than 1."""
         return overlap_matrix(self.source_count, self.source_mm, self.count, self.spacing_mm, self.offset_mm)
 
     def inverse(self) -> sparse.csr_array:
-        """Weights (source_count, count) that bring a prepared axis back to the scan's."""
+        """Return weights (source_count, count) that bring a prepared axis back to the scan's."""
         return overlap_matrix(self.count, self.spacing_mm, self.source_count, self.source_mm, -self.offset_mm)
 
     def nearest(self) -> npt.NDArray[np.intp]:
-        """For every prepared voxel the scan's voxel at its centre, -1 in the padding."""
+        """Return for every prepared voxel the scan's voxel at its centre, -1 in the padding."""
         centre = ((np.arange(self.count) + 0.5) * self.spacing_mm - self.offset_mm) / self.source_mm
         index = np.floor(centre + 1e-6).astype(np.intp)
         return np.where((index < 0) | (index >= self.source_count), -1, index)
@@ -57,7 +57,7 @@ class AxisMap:
 
 @dataclass(frozen=True)
 class Transform:
-    """The way between a scan's canonical grid and its prepared grid, axis by axis."""
+    """Mapping between a scan's canonical grid and its prepared grid, axis by axis."""
 
     z: AxisMap
     y: AxisMap
@@ -65,12 +65,12 @@ class Transform:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size (z, y, x) of the prepared grid in mm."""
+        """Return the voxel size (z, y, x) of the prepared grid in mm."""
         return self.z.spacing_mm, self.y.spacing_mm, self.x.spacing_mm
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Shape (Z', size, size) of the prepared grid."""
+        """Return the shape (Z', size, size) of the prepared grid."""
         return self.z.count, self.y.count, self.x.count
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,11 +79,11 @@ class Transform:
 
     @classmethod
     def from_dict(cls, parameters: dict[str, Any]) -> Transform:
-        """Rebuild a transform from what `to_dict` returned."""
+        """Rebuild a transform from the parameters that `to_dict` returned."""
         return cls(*(AxisMap(**parameters[axis]) for axis in ("z", "y", "x")))
 
     def apply_hu(self, hu: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """Resample HU; what lies outside the scan is air at -1024 HU.
+        """Resample HU; outside the scan they are air at -1024 HU.
 
         Args:
             hu: int16 (Z, Y, X) on the scan's canonical grid.
@@ -92,14 +92,14 @@ class Transform:
             int16 (Z', size, size), rounded.
         """
         out = np.empty(self.shape, dtype=np.int16)
-        # Counted from air, padding is zero and needs no case of its own.
+        # Counted from air, padding is zero and needs no special case.
         above_air = _planes(hu, (self.z.forward(), self.y.forward(), self.x.forward()), shift=-AIR_HU)
         for plane, target in zip(above_air, out, strict=True):
             target[:] = np.rint(plane + AIR_HU)
         return out
 
     def apply_fraction(self, fraction: npt.NDArray[np.floating]) -> FloatArray:
-        """Resample fractions of a voxel as HU are resampled; outside the scan they are 0.
+        """Resample fractions of a voxel like HU; outside the scan they are 0.
 
         Args:
             fraction: (Z, Y, X) on the scan's canonical grid.
@@ -119,16 +119,16 @@ class Transform:
             int8 (Z', size, size).
         """
         z, y, x = self.z.nearest(), self.y.nearest(), self.x.nearest()
-        picked = np.empty(self.shape, dtype=np.int8)
-        for source, target in zip(z, picked, strict=True):
+        out = np.empty(self.shape, dtype=np.int8)
+        for source, target in zip(z, out, strict=True):
             target[:] = mask[source][np.ix_(y, x)]
-        picked[z < 0] = 0
-        picked[:, y < 0] = 0
-        picked[:, :, x < 0] = 0
-        return picked
+        out[z < 0] = 0
+        out[:, y < 0] = 0
+        out[:, :, x < 0] = 0
+        return out
 
     def restore(self, probability: npt.NDArray[np.floating]) -> FloatArray:
-        """Bring a map from the prepared grid back to the scan: padding cut off, linear in between.
+        """Bring a map from the prepared grid back to the scan: padding is cut off, values are interpolated linearly.
 
         Args:
             probability: float (Z', size, size) on the prepared grid.
@@ -145,7 +145,7 @@ class Transform:
         return out
 
     def restore_slices(self, probability: npt.NDArray[np.floating]) -> Iterator[FloatArray]:
-        """Give what `restore` returns slice by slice, (Y, X) each: of a thin-slice scan the whole is 300 MB.
+        """Yield the slices (Y, X) of `restore` one by one: of a thin-slice scan all of them are 300 MB.
 
         Raises:
             ValueError: The shape is not the prepared grid's.
@@ -189,12 +189,12 @@ def plan_transform(
 def coarser_grid(
     shape: tuple[int, ...], spacing_mm: tuple[float, float, float], at_least_mm: tuple[float, float, float]
 ) -> Transform:
-    """Lay a grid of whole voxels of about a size over a scan, nowhere finer than the scan's.
+    """Lay a grid of whole voxels of about a given size over a scan, nowhere finer than the scan's.
 
     Args:
         shape: (Z, Y, X) of the scan.
         spacing_mm: (z, y, x) of the scan.
-        at_least_mm: Size of the voxels (z, y, x); where the scan's are larger, they stay.
+        at_least_mm: Size of the voxels (z, y, x); larger voxels of the scan stay as they are.
     """
     axes = []
     for count, mm, least_mm in zip(shape, spacing_mm, at_least_mm, strict=True):
@@ -273,7 +273,7 @@ def _planes(array: npt.NDArray[Any], weights: tuple[sparse.csr_array, ...], shif
     for row in range(along_z.shape[0]):
         entries = slice(along_z.indptr[row], along_z.indptr[row + 1])
         needed = along_z.indices[entries].tolist()
-        # Neighbouring slices share sources; those that the next one may need are kept, the others are gone.
+        # Neighbouring slices share sources: those that this slice needs again are kept, the others dropped.
         ready = {z: ready[z] for z in needed if z in ready}
         plane = np.zeros((along_y.shape[0], along_x.shape[0]), dtype=np.float32)
         for z, weight in zip(needed, along_z.data[entries], strict=True):

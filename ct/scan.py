@@ -1,4 +1,4 @@
-"""A CT scan in physical space, and the way from a file's voxel order to the canonical one and back."""
+"""CT scan in physical space, and the conversion between a file's voxel order and the canonical one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OBLIQUE_TOLERANCE = 3e-3
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The voxel grid of a file, on which masks must be written back.
+    """Voxel grid of a file, on which masks are written back.
 
     Attributes:
         shape: Number of voxels along the file's own index axes (i, j, k).
@@ -66,13 +66,13 @@ class Scan:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Voxel size (z, y, x) in mm; (1, 1, 1) when `spacing_known` is False."""
+        """Return the voxel size (z, y, x) in mm; (1, 1, 1) when `spacing_known` is False."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(z), float(y), float(x)
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of a voxel in ml, NaN where the spacing is unknown."""
+        """Return the volume of a voxel in ml, NaN where the spacing is unknown."""
         return float(np.prod(self.spacing_mm)) / 1000.0 if self.spacing_known else float("nan")
 
 
@@ -111,7 +111,7 @@ def axis_order(affine: npt.ArrayLike) -> tuple[tuple[int, int, int], tuple[bool,
 
 
 def canonical_view(array_ijk: npt.NDArray[ScalarT], affine: npt.ArrayLike) -> tuple[npt.NDArray[ScalarT], Affine]:
-    """Look at a file's array in canonical order; only permutes and flips axes, and copies nothing.
+    """View a file's array in canonical order: axes are permuted and flipped, nothing is copied.
 
     Args:
         array_ijk: (I, J, K) in the file's index order.

@@ -1,4 +1,4 @@
-"""Voxels below air inside the body: metal whose HU were wrapped around at 12 bits, told from air and from padding."""
+"""Wrapped HU: metal inside the body that was wrapped around at 12 bits to below air, told from noise and padding."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from scipy import ndimage
 MODULUS = 4096
 # From air, noise of air or a dark streak to the densest tissue beside it.
 MOST_JUMP_HU = 1300
-# What is so deep already where it begins neither is noise nor fades into air.
+# A region whose rim is already this deep is neither noise nor fades into air.
 DEEP_HU = -1800
-# What is wrapped around is closer to its surroundings when the modulus is added, along nearly all of its rim.
+# Along nearly all of its rim, a wrapped region is closer to its surroundings when the modulus is added.
 WRAPPED_JUMP_HU, LEAST_RIM = MODULUS // 2, 0.95
-# Where the modulus closes the rim like this, even a single value is no blanked region.
+# Where adding the modulus leaves at most this jump at the rim, even a region of a single value was not blanked.
 CLOSED_RIM_HU = 500
 
 
 @dataclass(frozen=True, eq=False)
 class LowParts:
-    """What lies below air inside a slice and cannot be air, since what surrounds it is much denser.
+    """Pixels below air inside a slice that cannot be air, since the pixels around them are much denser.
 
     Attributes:
         wrapped: int64 (N,), flat indices of the pixels that were wrapped around.
         values: int32 (N,), their HU as stored.
-        closed: Whether adding the modulus closes every rim.
+        closed: Whether adding the modulus removes the jump at every rim.
         doubtful: HU of the pixels that are neither air nor clearly wrapped around.
     """
 
@@ -37,7 +37,7 @@ class LowParts:
 
 
 def may_hold_more_than_air(block: npt.NDArray[np.int32], air_hu: int) -> bool:
-    """Tell by a fast look at some rows whether `find_low_parts` has to see their slice.
+    """Return, after a fast check of some rows, whether `find_low_parts` has to examine their slice.
 
     Args:
         block: int32 (rows, columns), HU as stored, some of them below air.
@@ -52,7 +52,7 @@ def may_hold_more_than_air(block: npt.NDArray[np.int32], air_hu: int) -> bool:
     hu = flat[at]
     if (hu < DEEP_HU).any():
         return True
-    # Few voxels are low: their neighbours are looked up rather than all differences taken.
+    # Few voxels are low, so their neighbours are looked up instead of taking all differences.
     row, column = np.divmod(at, width)
     neighbours = ((-1, column > 0), (1, column < width - 1), (-width, row > 0), (width, row < height - 1))
     return any((flat[at[exists] + step] - hu[exists] > MOST_JUMP_HU).any() for step, exists in neighbours)
@@ -76,7 +76,7 @@ def touching_border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 
 
 def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None:
-    """Find what was wrapped around inside a slice.
+    """Find the pixels of a slice that were wrapped around.
 
     Padding touches the border of the image. Inside, noise of air and dark streaks lie among air or fade into tissue;
     but at the rim of metal that was wrapped around, HU jump by most of the modulus.
@@ -86,12 +86,12 @@ def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None
         air_hu: Lowest HU of a CT.
 
     Returns:
-        The parts, or None where all that is below air may be so.
+        The parts, or None where every pixel below air may be noise or padding.
     """
     low = plane < air_hu
-    # One value may have been put around a field of view, whatever its shape: what touches that lies at its border.
-    around = plane[0, 0] if (plane[:3, :3] == plane[0, 0]).all() else air_hu
-    parts, _ = ndimage.label((plane <= air_hu) | (plane == around))
+    # A field of view of any shape may be padded with one value: regions that touch this padding lie at its border.
+    padding = plane[0, 0] if (plane[:3, :3] == plane[0, 0]).all() else air_hu
+    parts, _ = ndimage.label((plane <= air_hu) | (plane == padding))
     parts[_outer(parts) | ~low] = 0
     index, jump = _rims(plane, parts > 0, low)
     part, level = parts.ravel()[index], plane.ravel()[index]
@@ -107,12 +107,12 @@ def find_low_parts(plane: npt.NDArray[np.int32], air_hu: int) -> LowParts | None
         closed &= bool(np.median(np.abs(MODULUS - rim)) <= CLOSED_RIM_HU)
     if not wrapped and not doubtful:
         return None
-    indices, odd = (np.concatenate([np.empty(0, np.int64), *group]) for group in (wrapped, doubtful))
-    return LowParts(indices, plane.ravel()[indices], closed, plane.ravel()[odd])
+    indices, others = (np.concatenate([np.empty(0, np.int64), *group]) for group in (wrapped, doubtful))
+    return LowParts(indices, plane.ravel()[indices], closed, plane.ravel()[others])
 
 
 def _outer(parts: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
-    """Return where the labelled parts are that touch an edge."""
+    """Return the mask of the labelled parts that touch an edge."""
     at_edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
     return np.isin(parts, at_edge[at_edge > 0])
 
@@ -120,7 +120,7 @@ def _outer(parts: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
 def _rims(
     plane: npt.NDArray[np.int32], inside: npt.NDArray[np.bool_], low: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Return the flat index of each pixel inside beside one that is not low, and how much higher that one is."""
+    """Return the flat index of each inner pixel beside one that is not low, and how much higher its neighbour is."""
     places = np.arange(plane.size).reshape(plane.shape)
     indices, jumps = [], []
     for first, second in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ct.files.archives import SUFFIXES as ARCHIVE_SUFFIXES
 from ct.files.dicom.file_set import DICOM_SUFFIXES, is_dicom_file
-from ct.files.dicom.tags import read_dataset, text, whole_number
+from ct.files.dicom.tags import Tags, read_dataset
 from ct.files.formats import VOLUME, files_of_volume, is_volume_file
 from ct.files.images import SLICE_IMAGE_SUFFIXES
 from ct.files.unzip import RESOURCE_FORKS
@@ -83,9 +83,9 @@ def _dicom_series(path: Path) -> str | None:
     try:
         if not path.is_file() or not is_dicom_file(path):
             return None
-        header = read_dataset(path)
-        several = "NumberOfFrames" in header and whole_number(path, header, "NumberOfFrames") > 1
-        return (text(path, header, "SeriesInstanceUID") or path.name) if several else ""
+        header = Tags(path, read_dataset(path))
+        several = "NumberOfFrames" in header and header.whole_number("NumberOfFrames") > 1
+        return (header.text("SeriesInstanceUID") or path.name) if several else ""
     except ValueError:  # listed as a scan of its own, so that reading refuses it with the reason
         return path.name
 

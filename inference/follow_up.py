@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ct.files.dicom.file_set import find_dicom_files
-from ct.files.dicom.tags import read_dataset, text
+from ct.files.dicom.tags import Tags, read_dataset
 from inference.scan_list import Source
 from inference.unpacked import unpacked
 
@@ -66,9 +66,9 @@ def _header(path: Path) -> tuple[str, datetime | None]:
     try:
         with unpacked(path) as scan:
             file = find_dicom_files(scan)[0][0]
-            header = read_dataset(file)
-            patient_id = text(file, header, "PatientID")
-            dates = [_date(text(file, header, tag)) for tag in DATES]
+            header = Tags(file, read_dataset(file))
+            patient_id = header.text("PatientID")
+            dates = [_date(header.text(tag)) for tag in DATES]
     except (ValueError, OSError):
         return "", None
     return patient_id, next((date for date in dates if date), None)

@@ -1,4 +1,4 @@
-"""The smooth Dice loss of paper EM (equations 2 and 11)."""
+"""Smooth Dice loss of paper EM (equations 2 and 11)."""
 
 import torch
 from monai.losses.dice import DiceLoss
@@ -8,18 +8,18 @@ SIGMA = 1.0  # the paper's smoothing parameter
 
 
 def dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None, batch: bool = False) -> Tensor:
-    """1 - (2 l.f + sigma) / (|l| + |f| + sigma) with f = sigmoid(logits), per image, averaged over the images.
+    """Return the mean over images of 1 - (2 l.f + sigma) / (|l| + |f| + sigma), with f = sigmoid(logits).
 
-    Equation 2 has the minus sign without the 1: same gradient, but this one is 0 for a perfect prediction. It is
-    MONAI's DiceLoss with both smoothing terms set to sigma. Computed in float32 whatever the network's precision, since
-    sums over an image overflow half precision. Per image the mean over ranks equals the mean over all images; with
+    Equation 2 has the minus sign without the 1: same gradient, but this loss is 0 for a perfect prediction. It is
+    MONAI's DiceLoss with both smoothing terms set to sigma, computed in float32 whatever the network's precision, since
+    sums over an image overflow half precision. Per image, the mean over ranks equals the mean over all images; with
     `batch` it does not.
 
     Args:
         logits: (B, C, H, W) before the sigmoid.
-        target: (B, C, H, W) labels in {0, 1}, any dtype; what stands at pixels that are not valid is not read.
+        target: (B, C, H, W) labels in {0, 1}, any dtype; ignored at pixels that are not valid.
         valid: (B, 1, H, W) bool, pixels that count; all of them if None.
-        batch: one Dice over all pixels of the batch instead of one per image.
+        batch: Whether to compute one Dice over all pixels of the batch instead of one per image.
 
     Returns:
         Scalar float32 in [0, 1].

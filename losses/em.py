@@ -1,4 +1,4 @@
-"""The priors and the E-step of paper EM (Wu et al., IEEE JBHI 2020).
+"""Priors and E-step of paper EM (Wu et al., IEEE JBHI 2020).
 
 Shapes: B images of H x W pixels. x is the normalised grey value (HU + 1024) / 110 of the central slice.
 """
@@ -14,7 +14,7 @@ from ct.refusal import Refusal
 
 
 class Prior(ABC):
-    """phi(z, x): how probable consolidation is at a pixel before any network has seen it.
+    """Prior phi(z, x): probability of consolidation at a pixel before any network has seen it.
 
     A prior is a frozen dataclass that derives from this. An experiment names its class under `model.prior`; its fields
     are the `init_args` there, and what a checkpoint keeps.
@@ -50,7 +50,7 @@ class Phi1(Prior):
         b1: Probability in [0, 1] (paper: 1).
 
     Raises:
-        Refusal: b1 is none.
+        Refusal: b1 is no probability.
     """
 
     b1: float = 1.0
@@ -68,7 +68,7 @@ class Phi2(Prior):
     """HU-based prior of equation 13: min(1, sigmoid(k2 (x - b2)) + 1/2) where z = 1, 0 where z = 0.
 
     Attributes:
-        b2: Grey value x from which on a pixel must be consolidation (paper: 9, which is -34 HU).
+        b2: Grey value x above which a pixel must be consolidation (paper: 9, which is -34 HU).
         k2: Steepness per unit of x, which is 110 HU (paper: 0.5).
 
     Raises:

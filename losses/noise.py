@@ -1,19 +1,20 @@
-"""The reader noise model n(x, c) of paper L3: what would another reader say about a pixel that one reader labelled?
+"""Reader noise model n(x, c) of paper L3: distribution of another reader's label, given the label of one reader.
 
 Paper L3 observes S_obs = S_mean + n(x, c), where the noise depends on the class and the place relative to the border,
 and takes its moments from a study in which several readers label the same slices. A form that such a study identifies:
 let c be the observed class of a pixel, k the class across the nearest border and d the distance to that border; then
-another reader says j with the probability
+another reader chooses j with the probability
 
     q_j = (1 - w_ck(d)) A_c(j) + w_ck(d) A_k(j),
 
 where A_c is the confusion deep inside a region of class c and w_ck falls with d. Both are estimated from ordered pairs
-of DIFFERENT readers: compared with a mean that contains it, a reader looks better than he is. What a reader says is
+of DIFFERENT readers: compared with a mean that contains them, readers look better than they are. A reader's label is
 one-hot, so its second moment equals its first and the deviation around q is sqrt(q (1 - q)); the same holds for the
 deviation of several readers around their mean.
 """
 
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ Curves = NDArray[np.float64]
 HALF_MM_BINS = 256
 # Distances are pooled in bins that widen with depth: near the border much changes within a millimetre.
 BIN_EDGES_MM = np.array([0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 60, 128])
-# Pixel pairs below which a curve or a confusion is not believed: it falls back to a coarser pool.
+# A curve or a confusion with fewer pixel pairs falls back to a coarser pool.
 MIN_COUNT = 500
 INTERIOR_SHARE = 0.25
 
@@ -74,24 +75,22 @@ class NoiseModel:
 def count_pairs(
     labels: NDArray[np.int8], neighbour: NDArray[np.uint8], half_mm: NDArray[np.uint8], classes: int
 ) -> Counts:
-    """Count what other readers say, by what one reader says and where.
+    """Count pairs of labels of different readers, by the first label and its place.
 
     Args:
         labels: (R, H, W) classes of one slice by R readers, -1 where unlabelled.
-        neighbour: (R, H, W) class across the nearest border in that reader's map; the own class where there is none.
+        neighbour: (R, H, W) class across the nearest border in that reader's map; the pixel's own where there is none.
         half_mm: (R, H, W) distance to that border in half millimetres, 255 and more alike.
         classes: C.
 
     Returns:
-        (C, C, 256, C): [c, k, d, j] = pixels where a reader says c, with k across a border d away, and another says j.
+        (C, C, 256, C): [c, k, d, j] = pixels that a reader labels c, with k across a border d away, and another j.
     """
     counts = np.zeros(classes * classes * HALF_MM_BINS * classes, dtype=np.int64)
-    for one in range(len(labels)):
-        place = (labels[one].astype(np.int64) * classes + neighbour[one]) * HALF_MM_BINS + half_mm[one]
-        for other in range(len(labels)):
-            if other != one:
-                both = (labels[one] >= 0) & (labels[other] >= 0)
-                counts += np.bincount(place[both] * classes + labels[other][both], minlength=len(counts))
+    for reader, other in permutations(range(len(labels)), 2):
+        place = (labels[reader].astype(np.int64) * classes + neighbour[reader]) * HALF_MM_BINS + half_mm[reader]
+        both = (labels[reader] >= 0) & (labels[other] >= 0)
+        counts += np.bincount(place[both] * classes + labels[other][both], minlength=len(counts))
     return counts.reshape(classes, classes, HALF_MM_BINS, classes)
 
 
@@ -101,7 +100,7 @@ def fit_noise_model(
     """Estimate the curves from pair counts (see the module's docstring).
 
     A pair (c, k) with fewer than MIN_COUNT pixel pairs takes the curve of its class c over all k; a class with fewer
-    takes the curve over everything. A class that nobody used is taken at its word.
+    takes the curve over all pairs. A class that nobody used is taken as certain.
 
     Args:
         counts: (C, C, 256, C) of `count_pairs`, summed over slices.
@@ -125,13 +124,13 @@ def fit_noise_model(
         (c, k): _mixing_counts(counts[c, k], interior[c], interior[k]) for c in range(classes) for k in range(classes)
     }
     mixing = np.zeros((classes, classes, HALF_MM_BINS))
-    everything = _add([part for (c, k), part in per_pair.items() if c != k])
+    all_pairs = _add([part for (c, k), part in per_pair.items() if c != k])
     for c in range(classes):
-        own = _add([per_pair[c, k] for k in range(classes) if k != c])
+        of_class = _add([per_pair[c, k] for k in range(classes) if k != c])
         for k in range(classes):
             if k != c:
-                pools = [per_pair[c, k], own, everything]
-                mixing[c, k] = _curve(next((pool for pool in pools if pool[2].sum() >= MIN_COUNT), everything))
+                pools = [per_pair[c, k], of_class, all_pairs]
+                mixing[c, k] = _curve(next((pool for pool in pools if pool[2].sum() >= MIN_COUNT), all_pairs))
     w = mixing[..., None]
     mean = (1 - w) * interior[:, None, None] + w * interior[None, :, None]
     correlation = np.eye(classes) if class_correlation is None else class_correlation
@@ -141,7 +140,7 @@ def fit_noise_model(
 def residual_correlation(
     labels: NDArray[np.int8], mean: NDArray[np.float64], lags_px: int = 12
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Sums from which the correlation of the noise is estimated; add them up over slices and readers.
+    """Return the sums from which the correlation of the noise is estimated; they add up over slices and readers.
 
     Args:
         labels: (H, W) of another reader, -1 where unlabelled.
@@ -155,7 +154,7 @@ def residual_correlation(
     classes = len(mean)
     valid = labels >= 0
     deviation = np.sqrt(mean * (1 - mean))
-    # Where the model is nearly sure, a rare surprise divided by next to nothing would drown everything else.
+    # Where the model is nearly certain, a rare surprise divided by a tiny deviation would outweigh everything else.
     doubtful = (deviation > 0.2) & valid
     one_hot = labels[None] == np.arange(classes)[:, None, None]
     residual = np.where(doubtful, (one_hot - mean) / np.where(doubtful, deviation, 1), 0.0)
@@ -196,7 +195,7 @@ def correlation_length_mm(products: NDArray[np.float64], pairs: NDArray[np.float
 
 
 def _interior(counts: Counts, own: int) -> NDArray[np.float64]:
-    """A_c: what others say in the deepest quarter of the pixels (C, 256, C) that one reader calls `own`."""
+    """Return A_c: the labels of others in the deepest quarter of the pixels (C, 256, C) that a reader labels `own`."""
     by_depth = counts.sum(0)
     total = by_depth.sum()
     if total < MIN_COUNT:
@@ -208,7 +207,7 @@ def _interior(counts: Counts, own: int) -> NDArray[np.float64]:
 
 
 def _mixing_counts(counts: Counts, own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Per distance bin: numerator and denominator of the least-squares w, and the number of pairs; (3, bins).
+    """Return per distance bin numerator and denominator of the least-squares w, and the number of pairs; (3, bins).
 
     w minimises |n / N - A_c - w (A_k - A_c)|^2, summed over whatever is pooled with weights N.
     """
@@ -225,7 +224,7 @@ def _add(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def _curve(pool: NDArray[np.float64]) -> NDArray[np.float64]:
-    """w at every half mm: falling with distance, linear between the bins' centres."""
+    """Return w at every half mm: falling with distance, linear between the centres of the bins."""
     numerator, denominator, number = pool
     seen = denominator > 0
     if not seen.any():

@@ -1,4 +1,4 @@
-"""The loss of paper L3: divergence from a distribution of labels, weighted by how rare the classes are."""
+"""Soft-label loss of paper L3: divergence from a distribution of labels, weighted by the rarity of the classes."""
 
 from typing import Literal
 
@@ -11,7 +11,7 @@ Weighting = Literal["pixel", "class"]
 def soft_label_divergence(
     logits: Tensor, target: Tensor, class_frequency: Tensor, weighting: Weighting = "pixel"
 ) -> Tensor:
-    """Weighted KL divergence KL(q || p) of every pixel, p = softmax(logits), with weights w_c = 1 - frequency_c.
+    """Return the weighted KL divergence KL(q || p) of every pixel, p = softmax(logits), weights w_c = 1 - frequency_c.
 
     Paper L3 weights the divergence "by the complement of each class's probability", which can be read in two ways:
     `pixel`: (sum_c w_c q_c) * sum_c q_c log(q_c / p_c), whose minimum is at p = q whatever the weights; `class`, the
@@ -20,9 +20,9 @@ def soft_label_divergence(
 
     Args:
         logits: (B, C, H, W).
-        target: (B, C, H, W) q, which sums to 1 over C; what stands at unlabelled pixels does not matter.
+        target: (B, C, H, W) q, which sums to 1 over C; any values at unlabelled pixels.
         class_frequency: (C,) share of each class in the training set.
-        weighting: Which reading.
+        weighting: Reading of the paper's weights.
 
     Returns:
         float32 (B, H, W).
@@ -39,14 +39,14 @@ def soft_label_divergence(
 def soft_label_loss(
     logits: Tensor, target: Tensor, valid: Tensor, class_frequency: Tensor, weighting: Weighting = "pixel"
 ) -> Tensor:
-    """Mean of `soft_label_divergence` over the valid pixels of a batch; 0 where there are none.
+    """Return the mean of `soft_label_divergence` over the valid pixels of a batch; 0 where there are none.
 
     Args:
         logits: (B, C, H, W).
         target: (B, C, H, W) q.
         valid: (B, 1, H, W) bool, pixels with a label.
         class_frequency: (C,).
-        weighting: Which reading of the paper's weights.
+        weighting: Reading of the paper's weights.
 
     Returns:
         Scalar float32.
@@ -56,7 +56,7 @@ def soft_label_loss(
 
 
 def project_to_simplex(x: Tensor) -> Tensor:
-    """The distribution nearest to x in the Euclidean sense (Duchi et al., ICML 2008, figure 1).
+    """Return the distribution nearest to x in the Euclidean sense (Duchi et al., ICML 2008, figure 1).
 
     Args:
         x: (B, C, ...) any real numbers.
@@ -64,8 +64,8 @@ def project_to_simplex(x: Tensor) -> Tensor:
     Returns:
         (B, C, ...) >= 0, which sums to 1 over C.
     """
-    ordered = x.sort(dim=1, descending=True).values
+    descending = x.sort(dim=1, descending=True).values
     count = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype).view(1, -1, *[1] * (x.dim() - 2))
-    excess = (ordered.cumsum(1) - 1) / count
-    kept = (ordered > excess).sum(1, keepdim=True)
-    return (x - excess.gather(1, kept - 1)).clamp(min=0)
+    excess = (descending.cumsum(1) - 1) / count
+    positive = (descending > excess).sum(1, keepdim=True)
+    return (x - excess.gather(1, positive - 1)).clamp(min=0)

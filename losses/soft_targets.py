@@ -1,4 +1,4 @@
-"""Labels of one or several readers -> the distribution that a network of paper L3 learns."""
+"""Target distributions of paper L3, from the labels of one or several readers."""
 
 from pathlib import Path
 from typing import Literal
@@ -15,13 +15,13 @@ Draw = Literal["mean", "independent", "correlated"]
 
 
 class SoftTargets(nn.Module):
-    """The moments of a pixel's label, from the votes of several readers or from the noise model for one reader's label.
+    """Moments of a pixel's label, from the votes of several readers or from the noise model for one reader's label.
 
     The tables are buffers, so that a checkpoint needs no file beside it.
 
     Args:
         classes: C.
-        noise_model: The file of the noise model; empty takes single labels at their word, until weights are loaded.
+        noise_model: File of the noise model; empty takes single labels as certain, until weights are loaded.
     """
 
     mean_table: Tensor
@@ -43,12 +43,12 @@ class SoftTargets(nn.Module):
         self.register_buffer("correlation_mm", torch.tensor(length_mm))
 
     def forward(self, label: Tensor, border: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the label of every pixel.
+        """Return the mean and the standard deviation of the label of every pixel.
 
         Args:
             label: int8 (B, 1, H, W) classes, -1 where unlabelled.
             border: uint8 (B, 2, H, W): class across the nearest border, distance to it in half mm.
-            votes: uint8 (B, C, H, W): readers who said each class; all 0 where one reader labelled the pixel.
+            votes: uint8 (B, C, H, W): readers who chose each class; all 0 where one reader labelled the pixel.
 
         Returns:
             float32 (B, C, H, W) each; the mean sums to 1, at unlabelled pixels too.
@@ -60,7 +60,7 @@ class SoftTargets(nn.Module):
         return mean, (mean * (1 - mean)).clamp(min=0).sqrt()
 
     def draw(self, mean: Tensor, deviation: Tensor, kind: Draw, pixel_mm: float, generator: torch.Generator) -> Tensor:
-        """A target: the mean itself, or mean + noise projected to the simplex (section 5 of paper L3: a Gaussian each).
+        """Draw a target: the mean itself, or mean + Gaussian noise projected to the simplex (paper L3, section 5).
 
         Args:
             mean: float32 (B, C, H, W).
@@ -81,9 +81,9 @@ class SoftTargets(nn.Module):
         return project_to_simplex(mean + deviation * noise)
 
     def _blur(self, noise: Tensor, pixel_mm: float) -> Tensor:
-        """White noise blurred by the correlation length and brought back to variance 1."""
+        """Blur white noise by the correlation length and rescale it to variance 1."""
         sigma_px = (self.correlation_mm / pixel_mm).clamp(min=1e-3)
-        # The radius is bounded so that it needs no look at the device; lengths of the study are a few pixels.
+        # The radius is fixed so that the device is not synchronised; the study's lengths are a few pixels.
         offsets = torch.arange(-12, 13, device=noise.device, dtype=noise.dtype)
         kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
         kernel = kernel / kernel.square().sum().sqrt()
@@ -94,6 +94,6 @@ class SoftTargets(nn.Module):
 
 
 def _factor(correlation: np.ndarray) -> np.ndarray:
-    """A matrix L with L L^T = correlation, which may be singular: the residuals of all classes sum to 0."""
+    """Return L with L L^T = correlation, which may be singular: the residuals of all classes sum to 0."""
     values, vectors = np.linalg.eigh(correlation)
     return np.asarray(vectors * np.sqrt(values.clip(min=0)))

@@ -1,4 +1,4 @@
-"""The human ceiling (how well a reader agrees with the average of the others) and where a model lies against it."""
+"""Human ceiling, the agreement of a reader with the average of the others, and a model compared with it."""
 
 from typing import NamedTuple
 
@@ -15,14 +15,14 @@ class Comparison(NamedTuple):
     """A model beside the readers, each compared with the average of the other readers.
 
     Attributes:
-        model: mean over the readers k of IOU(model, average of all but k).
-        human: mean over the readers k of IOU(reader k, average of all but k).
+        model: Mean over the readers k of IOU(model, average of all but k).
+        human: Mean over the readers k of IOU(reader k, average of all but k).
         difference: model - human.
-        low: lower end of the 95 % interval of the difference; NaN with fewer than 2 scans.
-        high: its upper end.
-        scans: scans compared.
-        readers: readers in the means: those of whom both figures are defined.
-        resamples: resamples behind the interval: those in which the difference is defined.
+        low: Lower end of the 95 % interval of the difference; NaN with fewer than 2 scans.
+        high: Its upper end.
+        scans: Scans compared.
+        readers: Readers in the means: those with both figures defined.
+        resamples: Resamples behind the interval: those in which the difference is defined.
     """
 
     model: float
@@ -36,13 +36,13 @@ class Comparison(NamedTuple):
 
 
 def human_ceiling(counts: Counts) -> tuple[float, int]:
-    """Mean over the readers of IOU(reader, average of the others), leave-one-out.
+    """Return the mean over the readers of IOU(reader, average of the others), leave-one-out.
 
     Args:
         counts: int64 (R, 3), `average_counts` without the reader, summed over the scans.
 
     Returns:
-        (mean, readers for whom it is defined); NaN where it is for none.
+        (mean, readers for whom it is defined); NaN where it is defined for none.
     """
     figures = iou(counts)
     return float(_nan_mean(figures)), int(np.isfinite(figures).sum())
@@ -57,8 +57,8 @@ def compare_with_readers(human: Counts, model: Counts, seed: int = 0) -> Compari
 
     Args:
         human: int64 (S, R, 3), `average_counts` without the reader; 0 where a reader did not read a scan.
-        model: int64 (S, R, 3), the same with the model judged in the reader's stead.
-        seed: of the resampling.
+        model: int64 (S, R, 3), the same with the model in the reader's stead.
+        seed: Seed of the resampling.
 
     Returns:
         The comparison.
@@ -68,8 +68,8 @@ def compare_with_readers(human: Counts, model: Counts, seed: int = 0) -> Compari
     defined = np.isfinite(of_human - of_model)
     low, high, resamples = np.nan, np.nan, 0
     if scans >= FEWEST_SCANS:
-        drawn = np.random.default_rng(seed).multinomial(scans, np.full(scans, 1 / scans), RESAMPLES)
-        differences = _nan_mean(iou(np.tensordot(drawn, model, 1)) - iou(np.tensordot(drawn, human, 1)))
+        draws = np.random.default_rng(seed).multinomial(scans, np.full(scans, 1 / scans), RESAMPLES)
+        differences = _nan_mean(iou(np.tensordot(draws, model, 1)) - iou(np.tensordot(draws, human, 1)))
         differences = differences[np.isfinite(differences)]
         resamples = len(differences)
         if resamples:
@@ -87,7 +87,7 @@ def compare_with_readers(human: Counts, model: Counts, seed: int = 0) -> Compari
 
 
 def _nan_mean(figures: Figures) -> Figures:
-    """Mean over the last axis of what is not NaN; NaN of nothing, without NumPy's warning."""
-    known = np.isfinite(figures)
-    number = known.sum(-1)
-    return np.where(number > 0, np.where(known, figures, 0).sum(-1) / np.maximum(number, 1), np.nan)
+    """Return the mean over the last axis of what is not NaN; NaN where all is, without NumPy's warning."""
+    finite = np.isfinite(figures)
+    number = finite.sum(-1)
+    return np.where(number > 0, np.where(finite, figures, 0).sum(-1) / np.maximum(number, 1), np.nan)

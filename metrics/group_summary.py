@@ -16,7 +16,7 @@ Tables = Mapping[str, NDArray[Any]]
 
 
 def one_against_rest(table: NDArray[np.int64], group: int) -> NDArray[np.int64]:
-    """The binary table of one group.
+    """Return the binary table of one group.
 
     Args:
         table: (..., C + 1, C), truth (last row unknown) x prediction.
@@ -42,7 +42,7 @@ def shares_of_truth(table: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def summarise_groups(tables: Tables, slices: pd.DataFrame, classes: ClassSet = L3) -> tuple[Metrics, pd.DataFrame]:
-    """All figures of a test run, over everything and for each site.
+    """Return all figures of a test run, over everything and for each site.
 
     Args:
         tables: opacity (num_slices, 3, 2), summed probability of the outermost finding's leaves > 0.5, over the lungs;
@@ -51,7 +51,7 @@ def summarise_groups(tables: Tables, slices: pd.DataFrame, classes: ClassSet = L
             confidence in the predicted leaf.
             loss (num_slices, 2): sum over valid pixels and their number.
         slices: One row per slice with the columns scan_id, site, voxel_ml and weak_label.
-        classes: What the leaves are.
+        classes: The class set of the leaves.
 
     Returns:
         (metrics, scans) as `metrics.summary.summarise` gives them.
@@ -71,7 +71,7 @@ def _scans(tables: Tables, slices: pd.DataFrame, classes: ClassSet) -> pd.DataFr
     columns["slices"] = per_scan(np.ones(len(slices), np.int64), slices)
     lung = tables["opacity"].sum((1, 2))
     columns["lung_ml"] = per_scan(lung * slices["voxel_ml"].to_numpy(float), slices)
-    # Over the labelled voxels only, so that truth and prediction are of the same place.
+    # Over the labelled voxels only, so that truth and prediction refer to the same voxels.
     labelled = per_scan(tables["opacity"][:, :2], slices)
     voxels = labelled.sum((1, 2))
     share = np.where(voxels > 0, voxels, np.nan)

@@ -1,4 +1,4 @@
-"""HU of the true and the other pixels per slice, from which the best fixed threshold is read in one pass."""
+"""HU histograms per slice of pixels with and without the finding, from which one pass reads the best threshold."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ THRESHOLDS_HU: NDArray[np.float64] = np.arange(-1000.0, 201.0, 25.0)  # candidat
 
 
 def count_per_image(code: Tensor, where: Tensor, codes: int) -> Tensor:
-    """How often each code occurs in each image, in one scatter and without a host sync (CUDA's bincount has one).
+    """Count each code in each image, in one scatter and without a host sync (CUDA's bincount has one).
 
     Args:
         code: (B, ...) integers in 0 .. codes - 1 wherever `where` holds.
         where: (B, ...) bool, pixels that count.
-        codes: number of codes.
+        codes: Number of codes.
 
     Returns:
         (B, codes) int64.
     """
-    # Pixels that do not count go to a bin of their own, which is cut off again.
+    # Pixels that do not count go to an extra bin, which is dropped.
     index = torch.where(where, code.long(), codes).flatten(1)
     counts = index.new_zeros(len(index), codes + 1)
     return counts.scatter_add_(1, index, index.new_ones(()).expand_as(index))[:, :codes]
@@ -31,12 +31,12 @@ def count_per_image(code: Tensor, where: Tensor, codes: int) -> Tensor:
 class HuHistogram(Metric):
     """Histogram of HU per slice and truth, over the region in which a threshold may predict something.
 
-    Bin k > 0 holds THRESHOLDS_HU[k-1] < HU <= THRESHOLDS_HU[k] (the last is open), bin 0 what no threshold finds: lower
-    HU, and everything outside the region. So "HU > THRESHOLDS_HU[k]" is exactly the bins above k. Assigned and merged
-    like `ScanConfusion`; 400 bytes per slice. For smoothed HU use a second one.
+    Bin k > 0 holds THRESHOLDS_HU[k-1] < HU <= THRESHOLDS_HU[k] (the last is open), bin 0 the pixels that no threshold
+    finds: lower HU, and everything outside the region. So "HU > THRESHOLDS_HU[k]" is exactly the bins above k. Assigned
+    and merged like `ScanConfusion`; 400 bytes per slice. For smoothed HU use a second one.
 
     Args:
-        num_slices: rows of the SliceTable.
+        num_slices: Rows of the SliceTable.
 
     Attributes:
         histogram: (num_slices, len(THRESHOLDS_HU) + 1, 2) int32; the last axis is the truth.
@@ -68,19 +68,19 @@ class HuHistogram(Metric):
         self.histogram[slice_index] = counts.view(-1, self.bins, 2).int()
 
     def compute(self) -> Tensor:
-        """The histograms over all ranks, (num_slices, bins, 2) int32."""
+        """Return the histograms over all ranks, (num_slices, bins, 2) int32."""
         return self.histogram
 
 
 def best_threshold(histogram: NDArray[np.integer], scan_id: NDArray[Any]) -> float | None:
-    """The candidate threshold in HU with the best mean Dice over the scans that have the finding.
+    """Return the candidate threshold in HU with the best mean Dice over the scans that have the finding.
 
     Args:
         histogram: (num_slices, bins, 2) of a `HuHistogram` of the validation scans.
         scan_id: (num_slices,) the scan of every slice.
 
     Returns:
-        One of `THRESHOLDS_HU` (the lowest of equals); None if no scan has the finding.
+        An element of `THRESHOLDS_HU` (the lowest of equals); None if no scan has the finding.
     """
     names, scan = np.unique(scan_id, return_inverse=True)
     per_scan = np.zeros((len(names), *histogram.shape[1:]), np.int64)

@@ -25,12 +25,12 @@ class Counts(NamedTuple):
 
 
 def counts(table: Table) -> Counts:
-    """The four counts of a table (..., 3, 2)."""
+    """Return the four counts of a table (..., 3, 2)."""
     return Counts(table[..., 1, 1], table[..., 0, 1], table[..., 1, 0], table[..., 0, 0])
 
 
 def table_of_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(..., 4) tp, fp, fn, tn -> (..., 3, 2), nothing being unknown: the inverse of `counts`."""
+    """Return the table (..., 3, 2), without unknown truth, of (..., 4) tp, fp, fn, tn: the inverse of `counts`."""
     tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
     rows = [[tn, fp], [fn, tp], [np.zeros_like(tp), np.zeros_like(tp)]]
     return np.stack([np.stack(row, -1) for row in rows], -2)
@@ -43,31 +43,31 @@ def _ratio(numerator: Table, denominator: Table, defined: NDArray[np.bool_]) -> 
 
 
 def dice(table: Table) -> Figure:
-    """2 TP / (2 TP + FP + FN)."""
+    """Return 2 TP / (2 TP + FP + FN)."""
     tp, fp, fn, _ = counts(table)
     return _ratio(2 * tp, 2 * tp + fp + fn, tp + fn > 0)
 
 
 def iou(table: Table) -> Figure:
-    """TP / (TP + FP + FN)."""
+    """Return TP / (TP + FP + FN)."""
     tp, fp, fn, _ = counts(table)
     return _ratio(tp, tp + fp + fn, tp + fn > 0)
 
 
 def relative_volume(table: Table) -> Figure:
-    """RV of paper L3: (TP + FP) / (TP + FN), predicted over true volume."""
+    """Return RV of paper L3: (TP + FP) / (TP + FN), predicted over true volume."""
     tp, fp, fn, _ = counts(table)
     return _ratio(tp + fp, tp + fn, tp + fn > 0)
 
 
 def tpr(table: Table) -> Figure:
-    """Sensitivity, TP / (TP + FN)."""
+    """Return the sensitivity, TP / (TP + FN)."""
     tp, _, fn, _ = counts(table)
     return _ratio(tp, tp + fn, tp + fn > 0)
 
 
 def fpr(table: Table) -> Figure:
-    """FP / (FP + TN): false positives over all pixels of the table's region that are not truth."""
+    """Return FP / (FP + TN): false positives over all pixels of the table's region that are not truth."""
     _, fp, _, tn = counts(table)
     return _ratio(fp, fp + tn, fp + tn > 0)
 

@@ -1,4 +1,4 @@
-"""How far probabilities can be believed: a reliability table per slice and the expected calibration error."""
+"""Reliability of probabilities: a table per slice, and the expected calibration error."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ BINS = 20
 
 
 def reliability(probability: Tensor, truth: Tensor, where: Tensor) -> Tensor:
-    """Per image and bin of predicted probability: number of pixels, sum of probabilities, sum of truths.
+    """Return per image and bin of predicted probability: number of pixels, sum of probabilities, sum of truths.
 
     Args:
         probability: float (B, ...) in [0, 1].
@@ -23,15 +23,15 @@ def reliability(probability: Tensor, truth: Tensor, where: Tensor) -> Tensor:
         float64 (B, BINS, 3).
     """
     flat = probability.flatten(1).double()
-    # Pixels that do not count go to a bin of their own, which is cut off again.
+    # Pixels that do not count go to an extra bin, which is dropped.
     index = torch.where(where.flatten(1), (flat * BINS).long().clamp(max=BINS - 1), BINS)
-    parts = torch.stack([torch.ones_like(flat), flat, truth.flatten(1).double()], 2)
+    summands = torch.stack([torch.ones_like(flat), flat, truth.flatten(1).double()], 2)
     table = torch.zeros(len(flat), BINS + 1, 3, dtype=torch.float64, device=flat.device)
-    return table.scatter_add_(1, index[..., None].expand_as(parts), parts)[:, :BINS]
+    return table.scatter_add_(1, index[..., None].expand_as(summands), summands)[:, :BINS]
 
 
 def expected_calibration_error(table: NDArray[np.float64]) -> float:
-    """Mean over pixels of |mean truth - mean probability| of their bin (Guo et al., ICML 2017, equation 3).
+    """Return the mean over pixels of |mean truth - mean probability| of their bin (Guo et al., ICML 2017, equation 3).
 
     Args:
         table: (BINS, 3) as `reliability` gives it, summed over whatever is pooled.
@@ -66,10 +66,10 @@ class SliceSums(Metric):
         self.table[slice_index] = sums.to(self.table)
 
     def compute(self) -> Any:
-        """float64 (num_slices, *shape) over all ranks."""
+        """Return float64 (num_slices, *shape) over all ranks."""
         return self.table
 
 
 def merge_ranks(tables: Tensor) -> Tensor:
-    """Merge (ranks, ...): a rank that did not see a slice has 0 there, and all that saw it have the same."""
+    """Merge (ranks, ...): a rank that did not see a slice has 0 there, and all others have the same sums."""
     return tables.gather(0, tables.abs().argmax(0, keepdim=True))[0]

@@ -1,4 +1,4 @@
-"""STAPLE: a consensus of readers that weighs them by how well they agree with it (SimpleITK's implementations).
+"""STAPLE: consensus of readers, weighted by their agreement with it (SimpleITK's implementations).
 
 Warfield, Zou and Wells, IEEE TMI 2004; for several labels Rohlfing, Russakoff and Maurer, IEEE TMI 2004. Neither knows
 where a pixel lies, so any selection of pixels can be given; which pixels are given matters, since a wide empty
@@ -36,13 +36,13 @@ class Consensus(NamedTuple):
 
 
 def staple(positive: NDArray[np.bool_]) -> Consensus:
-    """STAPLE of binary maps.
+    """Compute STAPLE of binary maps.
 
     Args:
         positive: bool (R, ...), pixels that all R readers labelled.
 
     Returns:
-        The consensus; readers who are unanimous that there is nothing, or nothing else, are the consensus themselves.
+        The consensus; where all readers call nothing, or everything, it is their common map.
     """
     readers = len(positive)
     if not positive.any() or positive.all():
@@ -63,13 +63,13 @@ def staple(positive: NDArray[np.bool_]) -> Consensus:
 
 
 def multi_label_staple(groups: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Multi-label STAPLE of group maps.
+    """Compute multi-label STAPLE of group maps.
 
     Args:
         groups: int8 (R, ...) group codes 0..4, pixels that all R readers labelled.
 
     Returns:
-        int8 (...): the consensus group, -1 where two groups are equally probable.
+        int8 (...), the consensus group, -1 where two groups are equally probable.
     """
     if groups[0].size == 0:
         return groups[0]
@@ -82,4 +82,4 @@ def multi_label_staple(groups: NDArray[np.int8]) -> NDArray[np.int8]:
 
 def _images(maps: NDArray[np.generic]) -> list[Any]:
     assert maps.min() >= 0, "STAPLE takes pixels that every reader labelled"
-    return [sitk.GetImageFromArray(one.reshape(1, -1).astype(np.uint8)) for one in maps]
+    return [sitk.GetImageFromArray(groups.reshape(1, -1).astype(np.uint8)) for groups in maps]

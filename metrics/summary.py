@@ -39,13 +39,13 @@ def in_region(table: NDArray[np.int64], region: NDArray[np.int64]) -> NDArray[np
 
 
 def summarise(tables: Tables, slices: pd.DataFrame) -> tuple[Metrics, pd.DataFrame]:
-    """All figures of a test run, over everything and for each site.
+    """Return all figures of a test run, over everything and for each site.
 
     Args:
         tables: (num_slices, 3, 2) int64 tables over the lung voxels, as in `metrics.overlap`, by name: one or more of
             infection, consolidation, threshold, threshold_best, threshold_smoothed; and, with any of the last four,
             consolidation_truth_in_infection: truth = consolidation, prediction = the predicted infected region.
-        slices: one row per slice with the columns scan_id, site, voxel_ml (NaN if the spacing is unknown) and
+        slices: One row per slice with the columns scan_id, site, voxel_ml (NaN if the spacing is unknown) and
             weak_label (1, 0, or -1 if unknown; the same for all slices of a scan).
 
     Returns:
@@ -64,12 +64,12 @@ def over_all_and_sites(
     slices: pd.DataFrame,
     scans: pd.DataFrame,
 ) -> Metrics:
-    """The figures of (tables, slices, scans) over everything, and as site/<site>/<key> those of each site's part."""
+    """Return the figures of (tables, slices, scans) over everything, and under site/<site>/<key> those of each site."""
     metrics = figures_of(tables, slices, scans)
     for site in scans["site"].unique():
-        here = (slices["site"] == site).to_numpy()
-        part = {name: table[here] for name, table in tables.items()}
-        figures = figures_of(part, slices[here], scans[scans["site"] == site])
+        of_site = (slices["site"] == site).to_numpy()
+        site_tables = {name: table[of_site] for name, table in tables.items()}
+        figures = figures_of(site_tables, slices[of_site], scans[scans["site"] == site])
         metrics |= {f"site/{site}/{key}": value for key, value in figures.items()}
     return metrics
 
@@ -82,28 +82,28 @@ def per_scan(values: NDArray[Any], slices: pd.DataFrame) -> NDArray[Any]:
     return sums
 
 
-def _share(table: NDArray[np.int64], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-    """`chosen` voxels as a share of a table's voxels whose truth is known, or of all where none is; NaN of none."""
-    known = table[:, :2].sum((1, 2))
-    voxels = np.where(known > 0, known, table.sum((1, 2)))
-    share: NDArray[np.float64] = chosen / np.where(voxels > 0, voxels, np.nan)
+def _share(table: NDArray[np.int64], positives: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return positives as a share of a table's voxels of known truth, or of all where none is known; NaN of none."""
+    labelled = table[:, :2].sum((1, 2))
+    voxels = np.where(labelled > 0, labelled, table.sum((1, 2)))
+    share: NDArray[np.float64] = positives / np.where(voxels > 0, voxels, np.nan)
     return share
 
 
 def _severity(table: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Severity (equation 14) of truth and prediction per scan, over the same voxels so that they can be compared.
+    """Return the severity (equation 14) of truth and prediction per scan, over the same voxels for comparison.
 
     Args:
         table: (num_scans, 3, 2) of infection over the lungs. Voxels of unknown truth are left out of both, unless the
             scan has no truth at all: then its true severity is NaN and the predicted one is over the whole lungs.
     """
-    known = table[:, :2].sum((1, 2)) > 0
-    predicted = np.where(known, table[:, :2, 1].sum(1), table[:, :, 1].sum(1))
-    return np.where(known, _share(table, table[:, 1].sum(1)), np.nan), _share(table, predicted)
+    has_truth = table[:, :2].sum((1, 2)) > 0
+    predicted = np.where(has_truth, table[:, :2, 1].sum(1), table[:, :, 1].sum(1))
+    return np.where(has_truth, _share(table, table[:, 1].sum(1)), np.nan), _share(table, predicted)
 
 
 def _scans(tables: Tables, slices: pd.DataFrame) -> pd.DataFrame:
-    """The table of scans.csv; a figure whose table is missing is NaN, has_consolidation is <NA> where unknown."""
+    """Return the table of scans.csv; figures without a table are NaN, an unknown has_consolidation is <NA>."""
     first = slices.groupby("scan_id", sort=False).first()
     nan = np.full(len(first), np.nan)
     columns: dict[str, Any] = {"scan_id": first.index, "site": first["site"].to_numpy()}
@@ -126,19 +126,20 @@ def _scans(tables: Tables, slices: pd.DataFrame) -> pd.DataFrame:
 
 
 def overlap_columns(name: str, table: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the columns of scans.csv for a finding's tables (num_scans, 3, 2): counts, Dice and IOU."""
     counts = overlap.counts(table)._asdict()
     columns: dict[str, Any] = {f"{name}_{key}": value for key, value in counts.items()}
     return columns | {f"{name}_dice": overlap.dice(table), f"{name}_iou": overlap.iou(table)}
 
 
 def tables_of(scans: pd.DataFrame, name: str) -> NDArray[np.int64]:
-    """(num_scans, 3, 2): the tables behind the rows of scans.csv, less the voxels of unknown truth."""
+    """Return (num_scans, 3, 2): the tables behind the rows of scans.csv, without the voxels of unknown truth."""
     parts = overlap.Counts._fields
     return overlap.table_of_counts(scans[[f"{name}_{part}" for part in parts]].to_numpy(np.int64))
 
 
 def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metrics:
-    """The flat figures of these slices; `scans` holds the rows of the same scans."""
+    """Return the flat figures of these slices; `scans` holds the rows of the same scans."""
     figures: Metrics = {"scans": len(scans), "slices": len(slices)}
     if "infection" in tables:
         figures |= overlap_figures("infection", tables["infection"], slices)
@@ -153,7 +154,7 @@ def _figures(tables: Tables, slices: pd.DataFrame, scans: pd.DataFrame) -> Metri
 
 
 def overlap_figures(name: str, table: NDArray[np.int64], slices: pd.DataFrame) -> Metrics:
-    """Mean Dice over the scans that have the finding, and the figures of one table pooled over all scans."""
+    """Return the mean Dice over the scans that have the finding, and the figures of one table pooled over all scans."""
     pooled = table.sum(0)
     return mean_figure(f"{name}/dice_mean", overlap.dice(per_scan(table, slices))) | {
         f"{name}/{figure}": number(view(pooled)) for figure, view in overlap.POOLED.items()
@@ -163,7 +164,7 @@ def overlap_figures(name: str, table: NDArray[np.int64], slices: pd.DataFrame) -
 def _consolidation_figures(
     name: str, table: NDArray[np.int64], region: NDArray[np.int64], slices: pd.DataFrame
 ) -> Metrics:
-    """The overlap figures, those inside the predicted infected region, and false positives where there is no truth."""
+    """Return overlap, rates inside the predicted infected region, and false positives of scans without the finding."""
     inside = in_region(table, region).sum(0)
     of_scan = per_scan(table, slices)
     without = (of_scan[:, 1].sum(1) == 0) & (of_scan[:, 0].sum(1) > 0)
@@ -177,20 +178,20 @@ def _consolidation_figures(
 
 
 def _score_figures(scans: pd.DataFrame) -> Metrics:
-    """How the consolidation score separates the scans with the weak label 1 from those with 0 (Mann-Whitney U)."""
+    """Return how the consolidation score separates scans with the weak label 1 from those with 0 (Mann-Whitney U)."""
     score, label = scans["consolidation_score"].to_numpy(float), scans["has_consolidation"].fillna(-1).to_numpy(int)
     score, label = score[np.isfinite(score)], label[np.isfinite(score)]
-    with_it, without = score[label == 1], score[label == 0]
+    positive, negative = score[label == 1], score[label == 0]
     figures: Metrics = {"consolidation_score/auc": None, "consolidation_score/mann_whitney_p": None}
-    if len(with_it) and len(without):
-        u, p = stats.mannwhitneyu(with_it, without, alternative="two-sided")
-        figures["consolidation_score/auc"] = number(u / (len(with_it) * len(without)))
+    if len(positive) and len(negative):
+        u, p = stats.mannwhitneyu(positive, negative, alternative="two-sided")
+        figures["consolidation_score/auc"] = number(u / (len(positive) * len(negative)))
         figures["consolidation_score/mann_whitney_p"] = number(p)
-    return figures | {"consolidation_score/auc_n": len(with_it) + len(without)}
+    return figures | {"consolidation_score/auc_n": len(positive) + len(negative)}
 
 
 def pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float | None, int]:
-    """Pearson's r over the pairs without NaN, and their number; None where either does not vary."""
+    """Return Pearson's r over the pairs without NaN, and their number; None where either does not vary."""
     both = np.isfinite(x) & np.isfinite(y)
     x, y = x[both], y[both]
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -199,11 +200,11 @@ def pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float | Non
 
 
 def mean_figure(key: str, values: NDArray[np.float64]) -> Metrics:
-    """The mean of the values that are not NaN under `key`, and how many they are under `<key>_n`."""
+    """Return the mean of the values that are not NaN under `key`, and their number under `<key>_n`."""
     values = values[np.isfinite(values)]
     return {key: number(values.mean()) if len(values) else None, f"{key}_n": len(values)}
 
 
 def number(value: Any) -> float | None:
-    """A plain float, or None for NaN: what JSON can hold."""
+    """Return a plain float, or None for NaN, which JSON cannot hold."""
     return None if math.isnan(value) else float(value)

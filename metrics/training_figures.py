@@ -1,4 +1,4 @@
-"""How well the predictions of an epoch's own steps agree with what they learned from, over all ranks."""
+"""Training figures of an epoch: agreement of the steps' predictions with their targets, over all ranks."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from metrics.summary import Metrics, mean_figure, number
 
 
 class TrainingFigures:
-    """A confusion table of every scan and the mean of the losses, added up step by step.
+    """Confusion table of every scan and mean of the losses, added up step by step.
 
-    A slice that is drawn twice in an epoch counts twice, each time as the network saw it then. Sums of integers depend
-    on no order, so however ranks share the same slices out, the figures are the same.
+    A slice that is drawn twice in an epoch counts twice, each time as the network saw it then. Sums of integers do not
+    depend on their order, so the figures do not depend on how the slices are distributed over ranks.
 
     Args:
         scan: int64 (N,), the scan of each row of the SliceTable, numbered from 0.
@@ -25,24 +25,24 @@ class TrainingFigures:
     def __init__(self, scan: NDArray[Any], device: torch.device) -> None:
         self.scan = torch.from_numpy(scan).to(device)
         self.table = torch.zeros(int(scan.max()) + 1, 3, 2, dtype=torch.int64, device=device)
-        self.losses = torch.zeros(2, device=device)  # their sum, and of how many steps
+        self.losses = torch.zeros(2, device=device)  # their sum, and the number of steps
 
     @torch.no_grad()
     def add(self, prediction: Tensor, target: Tensor, where: Tensor, slice_index: Tensor, loss: Tensor) -> None:
-        """Enter a step; nothing here makes the host wait.
+        """Enter a step, without a host sync.
 
         Args:
             prediction: (B, H, W) bool.
             target: (B, H, W), 1, 0, or -1 where the truth is unknown.
             where: (B, H, W) bool, pixels that count (the lungs).
             slice_index: (B,) int64 rows of the SliceTable.
-            loss: The step's.
+            loss: Loss of the step.
         """
         self.table.index_add_(0, self.scan[slice_index], confusion(prediction, target, where))
         self.losses += torch.stack([loss.float(), torch.ones_like(loss, dtype=torch.float)])
 
     def figures(self, world_size: int) -> Metrics:
-        """Mean loss of the steps, and Dice, IOU and RV as a validation has them; every rank must call it.
+        """Return the mean loss of the steps, and Dice, IOU and RV as of a validation; every rank must call it.
 
         Args:
             world_size: Number of ranks; their sums are added up first, in one exchange.

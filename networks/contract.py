@@ -1,4 +1,4 @@
-"""Contract of a segmentation network: logits at the size of its input, and where its deepest features are."""
+"""Contract of a segmentation network: logits at the size of its input, and the place of its deepest features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,8 +18,8 @@ class Network(nn.Module, ABC):
     keeps as they are.
 
     Attributes:
-        starts_from: Arguments that say which weights it starts from. A checkpoint leaves them out, since it brings
-            weights of its own; by default they must fetch none.
+        starts_from: Arguments that choose its initial weights. A checkpoint omits them, since it brings its own
+            weights; their defaults must not download any.
     """
 
     starts_from: ClassVar[tuple[str, ...]] = ()
@@ -27,7 +27,7 @@ class Network(nn.Module, ABC):
     @property
     @abstractmethod
     def deepest(self) -> nn.Module:
-        """The part whose output, or the last of its outputs, is the most abstract: (B, features, h, w)."""
+        """Return the part whose output, or the last of its outputs, is the most abstract: (B, features, h, w)."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -45,23 +45,23 @@ NetworkFactory = Callable[[int, int], Network]  # channels of the input and of t
 
 
 def check_contract(network: Network, in_channels: int, out_channels: int, size: int) -> None:
-    """Run a network once on an empty slice, without a trace in its weights, and look at what it gives.
+    """Run a network once on an empty slice, without a trace in its weights, and check its outputs.
 
     Args:
-        network: On the CPU or wherever its weights are.
+        network: The network, on any device.
         in_channels: Channels of its input.
         out_channels: Channels that its logits must have.
         size: Pixels of a side.
 
     Raises:
-        Refusal: Its logits have another shape, or its deepest features are no maps.
+        Refusal: Its logits have another shape, or its deepest features are no maps (B, features, h, w).
     """
     outputs: list[object] = []
     handle = network.deepest.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     modes = {module: module.training for module in network.modules()}
     weight = next(network.parameters())
     try:
-        # What is compiled for batches of the training would be compiled again for this one.
+        # A network compiled for the batches of the training would be compiled again for this one.
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             logits = network.eval()(torch.zeros(1, in_channels, size, size, device=weight.device, dtype=weight.dtype))
     finally:

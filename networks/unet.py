@@ -1,4 +1,4 @@
-"""The UNet of paper EM (Wu et al., IEEE JBHI 2020, section III-B)."""
+"""UNet of paper EM (Wu et al., IEEE JBHI 2020, section III-B)."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ STRIDE = 2 ** (LEVELS - 1)
 
 
 def block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Two times (3x3 convolution, batch norm, leaky ReLU); the first convolution carries the stride."""
+    """Build twice (3x3 convolution, batch norm, leaky ReLU); the first convolution carries the stride."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -27,9 +27,10 @@ def block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential
 class UNet(Network):
     """UNet-1 and UNet-2 of paper EM: 5 down blocks, 4 up blocks, skips added instead of concatenated.
 
-    How the paper is read where it leaves room: the five down blocks are five levels with channels, 2 x channels, ..
-    16 x channels (32 .. 512); the stride-2 convolution is the first one of levels 2 to 5; a 2x2 transposed convolution
-    with stride 2 halves the channels before each up block. Convolutions that feed a batch norm have no bias.
+    Where the paper leaves room, it is read as follows: the five down blocks are five levels with channels, 2 x
+    channels, .. 16 x channels (32 .. 512); the stride-2 convolution is the first one of levels 2 to 5; a 2x2 transposed
+    convolution with stride 2 halves the channels before each up block. Convolutions that feed a batch norm have no
+    bias.
 
     Args:
         in_channels: Adjacent slices in the input (paper: 7).
@@ -57,11 +58,11 @@ class UNet(Network):
 
     @property
     def deepest(self) -> nn.Module:
-        """The lowest level, at a sixteenth of the size."""
+        """Return the lowest level, at a sixteenth of the size."""
         return self.down[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of the central slice; the paper's sigmoid is applied outside, where the loss can do it stably.
+        """Return the logits of the central slice; the loss applies the paper's sigmoid, numerically stable there.
 
         Args:
             x: (B, in_channels, H, W) normalised grey values, 0 = air. Sides that are no multiple of 16 are padded with

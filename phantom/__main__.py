@@ -1,4 +1,4 @@
-"""Write a phantom cohort: python -m phantom."""
+"""Command line that writes a phantom cohort: python -m phantom."""
 
 from machine.command_line import run_command
 from phantom.write_phantom import main

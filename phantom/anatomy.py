@@ -1,4 +1,4 @@
-"""Healthy chest of the phantom: body wall, bones, mediastinum, lungs, diaphragm, airways and vessels, all soft-edged.
+"""Healthy chest of the phantom: body wall, bones, mediastinum, lungs, diaphragm, airways and vessels, with soft edges.
 
 Every length is in millimetres and every edge is a sigmoid over about one pixel, so partial volume is everywhere.
 Axes are canonical: z foot -> head, y front -> back, x patient right -> left.
@@ -24,15 +24,16 @@ class Anatomy:
     """A chest without lesions, all volumes (Z, Y, X).
 
     Attributes:
-        tissue_hu: everything except the contents of the lungs.
-        left, right: lung fraction of each voxel, in [0, 1], vessels included.
-        vessels: vessel fraction of each voxel.
-        parenchyma_hu: aerated lung, with its gravity gradient and texture.
-        wall_mm: distance inward from the chest wall (negative in the wall).
-        depth_mm: distance to the nearest lung border, 0 outside the lungs.
+        tissue_hu: Everything except the contents of the lungs.
+        left: Fraction of each voxel in the left lung, in [0, 1], vessels included.
+        right: The same of the right lung.
+        vessels: Vessel fraction of each voxel.
+        parenchyma_hu: Aerated lung, with its gravity gradient and texture.
+        wall_mm: Distance inward from the chest wall (negative in the wall).
+        depth_mm: Distance to the nearest lung border, 0 outside the lungs.
         hila_mm: (2, 3) roots of the left and right vessels.
-        vessel_hu: density of blood.
-        density_shift_hu: how much denser than average this patient's lungs are (shallow inspiration).
+        vessel_hu: Density of blood.
+        density_shift_hu: Density of this patient's lungs above the average (shallow inspiration).
     """
 
     tissue_hu: Volume
@@ -48,7 +49,7 @@ class Anatomy:
 
     @property
     def lungs(self) -> Volume:
-        """Fraction of each voxel that belongs to either lung."""
+        """Return the fraction of each voxel that belongs to either lung."""
         return self.left + self.right
 
 
@@ -83,8 +84,8 @@ def build_anatomy(rng: np.random.Generator, frame: Frame) -> Anatomy:
     """Draw one chest without lesions.
 
     Args:
-        rng: source of everything that differs between patients.
-        frame: the voxel grid.
+        rng: Source of everything that differs between patients.
+        frame: The voxel grid.
 
     Returns:
         The anatomy, every volume float32 of frame.shape.
@@ -112,7 +113,7 @@ def build_anatomy(rng: np.random.Generator, frame: Frame) -> Anatomy:
 
 
 def _chest_wall(frame: Frame, build: _Build) -> Volume:
-    """Distance in mm inward from the inner chest wall, a super-ellipse that narrows towards the apex."""
+    """Return the distance in mm inward from the inner chest wall, a super-ellipse that narrows towards the apex."""
     up = frame.z_mm / frame.height_mm
     narrow = np.sqrt(1 - 0.72 * np.clip((up - 0.38) / 0.62, 0, 1) ** 2)
     half_x, half_y = (build.body_x - build.wall) * narrow, (build.body_y - build.wall) * narrow
@@ -123,7 +124,7 @@ def _chest_wall(frame: Frame, build: _Build) -> Volume:
 def _lung_fractions(
     rng: np.random.Generator, frame: Frame, build: _Build, wall_mm: Volume, soft: float
 ) -> tuple[Volume, Volume]:
-    """Left and right lung: inside the chest wall, beside mediastinum, heart and spine, above the diaphragm."""
+    """Shape the left and right lung: inside the chest wall, beside mediastinum and spine, above the diaphragm."""
     x, y, z, height = frame.x_mm, frame.y_mm, frame.z_mm, frame.height_mm
     heart_z, heart_y, heart_x = build.heart
     heart = np.sqrt(((z - 0.26 * height) / heart_z) ** 2 + ((y + 30) / heart_y) ** 2 + ((x - 16) / heart_x) ** 2)
@@ -142,7 +143,7 @@ def _lung_fractions(
 
 
 def _tissue(rng: np.random.Generator, frame: Frame, build: _Build, wall_mm: Volume, soft: float) -> Volume:
-    """Air, table, fat, muscle, ribs, sternum and spine in HU."""
+    """Paint air, table, fat, muscle, ribs, sternum and spine in HU."""
     x, y, z = frame.x_mm, frame.y_mm, frame.z_mm
     ratio = np.sqrt((x / build.body_x) ** 2 + ((y + 4) / build.body_y) ** 2)
     skin = (1 - ratio) * np.sqrt(build.body_x * build.body_y) + 0 * z
@@ -168,14 +169,14 @@ def _tissue(rng: np.random.Generator, frame: Frame, build: _Build, wall_mm: Volu
 
 
 def _parenchyma(rng: np.random.Generator, frame: Frame, shift_hu: float) -> Volume:
-    """Aerated lung: about -895 HU, denser towards the back by gravity, mottled."""
+    """Paint aerated lung: about -895 HU, denser towards the back by gravity, mottled."""
     gravity = 60 * (frame.y_mm / 170 + 0.1) + 0 * frame.z_mm
     mottle = 24 * smooth_noise(rng, frame, 9) + 10 * smooth_noise(rng, frame, 45)
     return (-895 + shift_hu + gravity + mottle).astype(np.float32)
 
 
 def _airways(frame: Frame, hila_mm: NDArray[np.float64]) -> tuple[Volume, Volume]:
-    """Trachea and main bronchi as tubes."""
+    """Draw the trachea and the main bronchi as tubes."""
     carina = np.array([0.64 * frame.height_mm, 6.0, 0.0])
     top = np.array([[frame.height_mm + 20, 0.0, 0.0]])
     trunk = tubes(frame, carina[None], top, np.array([8.0]))
@@ -183,7 +184,7 @@ def _airways(frame: Frame, hila_mm: NDArray[np.float64]) -> tuple[Volume, Volume
 
 
 def _vessel_trees(rng: np.random.Generator, frame: Frame, hila_mm: NDArray[np.float64]) -> Volume:
-    """13-17 trees per lung that leave the hilum, branch four times and taper."""
+    """Draw 13-17 trees per lung that leave the hilum, branch four times and taper."""
     occupancy = np.zeros(frame.shape, np.float32)
     for side, hilum in zip((1, -1), hila_mm, strict=True):
         count = int(rng.integers(13, 18))

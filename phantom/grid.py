@@ -1,4 +1,4 @@
-"""Building blocks of the phantom: a voxel grid in mm, smooth noise, anti-aliased tubes and painting by fractions."""
+"""Building blocks of the phantom: voxel grid in mm, smooth noise, anti-aliased tubes and painting by fractions."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Frame:
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """(4, 4) of canonical (x, y, z) to RAS+ mm, with the patient's centre near the origin in plane."""
+        """Return (4, 4) of canonical (x, y, z) to RAS+ mm, with the patient's centre near the origin in plane."""
         z_mm, y_mm, x_mm = self.spacing_mm
         affine = np.diag([-x_mm, -y_mm, z_mm, 1.0])
         affine[:3, 3] = [(self.shape[2] - 1) / 2 * x_mm, (self.shape[1] - 1) / 2 * y_mm, -400.0]
@@ -31,41 +31,43 @@ class Frame:
 
     @property
     def z_mm(self) -> Volume:
-        """(Z, 1, 1) height of the slice centres above the lower end of the scan."""
+        """Return the (Z, 1, 1) height of the slice centres above the lower end of the scan."""
         return ((np.arange(self.shape[0], dtype=np.float32) + 0.5) * self.spacing_mm[0])[:, None, None]
 
     @property
     def y_mm(self) -> Volume:
-        """(1, Y, 1) distance behind the centre of the field of view."""
+        """Return the (1, Y, 1) distance behind the centre of the field of view."""
         return ((np.arange(self.shape[1], dtype=np.float32) - (self.shape[1] - 1) / 2) * self.spacing_mm[1])[
             None, :, None
         ]
 
     @property
     def x_mm(self) -> Volume:
-        """(1, 1, X) distance to the patient's left of the centre of the field of view."""
+        """Return the (1, 1, X) distance to the patient's left of the centre of the field of view."""
         return ((np.arange(self.shape[2], dtype=np.float32) - (self.shape[2] - 1) / 2) * self.spacing_mm[2])[
             None, None, :
         ]
 
     @property
     def height_mm(self) -> float:
-        """Extent of the scan from its lower to its upper end."""
+        """Return the extent of the scan from its lower to its upper end."""
         return self.shape[0] * self.spacing_mm[0]
 
     def index_of(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn points (..., 3) in mm (z, y, x) into fractional voxel indices."""
-        middle = np.array([-0.5, (self.shape[1] - 1) / 2, (self.shape[2] - 1) / 2])
-        return points_mm / np.array(self.spacing_mm) + middle
+        """Convert points (..., 3) in mm (z, y, x) to fractional voxel indices."""
+        return points_mm / np.array(self.spacing_mm) + self._origin
 
     def point_of(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Turn voxel indices (..., 3) into points in mm (z, y, x)."""
-        middle = np.array([-0.5, (self.shape[1] - 1) / 2, (self.shape[2] - 1) / 2])
-        return (index - middle) * np.array(self.spacing_mm)
+        """Convert voxel indices (..., 3) to points in mm (z, y, x)."""
+        return (index - self._origin) * np.array(self.spacing_mm)
+
+    @property
+    def _origin(self) -> NDArray[np.float64]:
+        return np.array([-0.5, (self.shape[1] - 1) / 2, (self.shape[2] - 1) / 2])
 
 
 def smooth_noise(rng: np.random.Generator, frame: Frame, scale_mm: float) -> Volume:
-    """Gaussian random field (Z, Y, X) of mean 0 and standard deviation 1 whose structures are about scale_mm wide."""
+    """Draw a Gaussian random field (Z, Y, X), mean 0 and standard deviation 1, of structures about scale_mm wide."""
     white = rng.standard_normal(frame.shape, dtype=np.float32)
     field = gaussian_filter(white, [scale_mm / 2 / step for step in frame.spacing_mm], truncate=3.0)
     return (field - field.mean()) / max(float(field.std()), 1e-6)
@@ -77,10 +79,10 @@ def paint(volume: Volume, value: Volume | float, occupancy: Volume) -> Volume:
 
 
 def tubes(frame: Frame, starts: NDArray[np.float64], ends: NDArray[np.float64], radii: NDArray[np.float64]) -> Volume:
-    """Fraction of every voxel that straight tubes fill; the volume of a thin tube is kept, so it is anti-aliased.
+    """Return the fraction of every voxel that straight tubes fill, anti-aliased: the volume of a thin tube is kept.
 
     Args:
-        frame: the voxel grid (Z, Y, X).
+        frame: The voxel grid (Z, Y, X).
         starts: (n, 3) points in mm, (z, y, x).
         ends: (n, 3) points in mm.
         radii: (n,) in mm.
@@ -101,7 +103,7 @@ def tubes(frame: Frame, starts: NDArray[np.float64], ends: NDArray[np.float64], 
 
 
 def _across(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """19 points (n, 19, 3) that cover the unit disc across each direction (n, 3) evenly."""
+    """Return 19 points (n, 19, 3) that cover the unit disc across each direction (n, 3) evenly."""
     helper = np.where(np.abs(direction[:, :1]) < 0.8, np.array([[1.0, 0, 0]]), np.array([[0, 0, 1.0]]))
     first = np.cross(direction, helper)
     first /= np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-6)
@@ -115,14 +117,14 @@ def _across(direction: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _splat(frame: Frame, points_mm: NDArray[np.float64], weight: NDArray[np.float64]) -> Volume:
-    """Share point weights between the eight nearest voxels; what falls outside the scan is lost."""
+    """Distribute point weights over the eight nearest voxels; weights outside the scan are lost."""
     index = frame.index_of(points_mm)
     low = np.floor(index).astype(np.int64)
-    part = index - low
+    remainder = index - low
     total = np.zeros(int(np.prod(frame.shape)))
     for corner in np.ndindex(2, 2, 2):
-        at = low + np.array(corner)
-        inside = np.all((at >= 0) & (at < np.array(frame.shape)), axis=1)
-        share = np.prod(np.where(np.array(corner) == 1, part, 1 - part), axis=1)[inside] * weight[inside]
-        total += np.bincount(np.ravel_multi_index(tuple(at[inside].T), frame.shape), share, minlength=total.size)
+        voxel = low + np.array(corner)
+        inside = np.all((voxel >= 0) & (voxel < np.array(frame.shape)), axis=1)
+        share = np.prod(np.where(np.array(corner) == 1, remainder, 1 - remainder), axis=1)[inside] * weight[inside]
+        total += np.bincount(np.ravel_multi_index(tuple(voxel[inside].T), frame.shape), share, minlength=total.size)
     return total.reshape(frame.shape).astype(np.float32)

@@ -28,25 +28,25 @@ TRUTH_PATTERNS = (EFFUSION, LYMPH_NODE, *L3.codes_of("infection"))
 
 @dataclass
 class Canvas:
-    """What is being painted.
+    """Contents of the lungs while lesions are painted.
 
     Attributes:
-        content_hu: (Z, Y, X) what fills the lungs, vessels not yet included.
-        occupancy: fraction of the lungs' contents per pattern code, (Z, Y, X) in [0, 1].
+        content_hu: (Z, Y, X) contents of the lungs without vessels.
+        occupancy: Fraction of the lungs' contents per pattern code, (Z, Y, X) in [0, 1].
     """
 
     content_hu: Volume
     occupancy: dict[int, Volume] = field(default_factory=dict)
 
     def add(self, code: int, hu: Volume | float, occupancy: Volume) -> None:
-        """Paint a lesion over what is there; earlier patterns lose what the new one takes."""
+        """Paint a lesion over the contents; earlier patterns lose the fraction that the new one takes."""
         self.content_hu = paint(self.content_hu, hu, occupancy)
         for other in self.occupancy:
             self.occupancy[other] = self.occupancy[other] * (1 - occupancy)
         self.occupancy[code] = self.occupancy.get(code, np.zeros_like(occupancy)) + occupancy
 
     def sum_of(self, codes: tuple[int, ...]) -> Volume:
-        """Fraction of the contents that belongs to any of the pattern codes."""
+        """Return the fraction of the contents that belongs to any of the pattern codes."""
         return sum((self.occupancy[code] for code in codes if code in self.occupancy), np.zeros_like(self.content_hu))
 
 
@@ -54,11 +54,11 @@ def add_opacities(rng: np.random.Generator, frame: Frame, anatomy: Anatomy, posi
     """Paint the infection of one patient.
 
     Args:
-        rng: source of everything that differs between patients.
-        frame: the voxel grid.
-        anatomy: the healthy chest.
-        positive: whether consolidation-like patterns (codes 8-10) occur.
-        burden: scales the number of lesions; 0 is a healthy lung.
+        rng: Source of everything that differs between patients.
+        frame: The voxel grid.
+        anatomy: The healthy chest.
+        positive: Whether consolidation-like patterns (codes 8-10) occur.
+        burden: Factor of the number of lesions; 0 is a healthy lung.
 
     Returns:
         The lungs' contents in HU and the occupancy per pattern.
@@ -66,11 +66,11 @@ def add_opacities(rng: np.random.Generator, frame: Frame, anatomy: Anatomy, posi
     canvas = Canvas(anatomy.parenchyma_hu.copy())
     if burden <= 0:
         return canvas
-    where = _preference(frame, anatomy)
+    preference = _preference(frame, anatomy)
     for _ in range(max(1, round(burden * rng.integers(4, 9)))):
-        _add_ground_glass(rng, frame, anatomy, canvas, _draw_point(rng, frame, where))
+        _add_ground_glass(rng, frame, anatomy, canvas, _draw_point(rng, frame, preference))
     if positive:
-        near = where * (canvas.sum_of((GROUND_GLASS, SEPTAL, CRAZY_PAVING)) > 0.3)
+        near = preference * (canvas.sum_of((GROUND_GLASS, SEPTAL, CRAZY_PAVING)) > 0.3)
         for number in range(max(2, round(burden * rng.integers(3, 6)))):
             code = (
                 CONSOLIDATION if number == 0 else int(rng.choice((ORGANIZING, ATOLL, CONSOLIDATION), p=(0.3, 0.1, 0.6)))
@@ -80,7 +80,7 @@ def add_opacities(rng: np.random.Generator, frame: Frame, anatomy: Anatomy, posi
 
 
 def _preference(frame: Frame, anatomy: Anatomy) -> Volume:
-    """Where lesions like to be: near the pleura, at the back, in the lower half (unnormalised)."""
+    """Weight the places of lesions: near the pleura, at the back, in the lower half (unnormalised)."""
     back = expit((frame.y_mm - 5) / 28)
     low = expit((0.5 * frame.height_mm - frame.z_mm) / (0.13 * frame.height_mm))
     inside = anatomy.depth_mm > 0
@@ -88,7 +88,7 @@ def _preference(frame: Frame, anatomy: Anatomy) -> Volume:
 
 
 def _draw_point(rng: np.random.Generator, frame: Frame, weight: Volume) -> NDArray[np.float64]:
-    """A point (3,) in mm, drawn by weight; where nothing has weight, the middle of the scan."""
+    """Draw a point (3,) in mm by weight; without any weight, return the middle of the scan."""
     total = np.cumsum(weight.ravel(), dtype=np.float64)
     if total[-1] <= 0:
         return frame.point_of(np.array(frame.shape) // 2)
@@ -99,7 +99,7 @@ def _draw_point(rng: np.random.Generator, frame: Frame, weight: Volume) -> NDArr
 def _depth_in_blob(
     rng: np.random.Generator, frame: Frame, centre: NDArray[np.float64], radii_mm: NDArray[np.float64], rough: float
 ) -> Volume:
-    """Distance in mm from the border of an ellipsoid with a rough surface, positive inside."""
+    """Return the distance in mm from the border of an ellipsoid with a rough surface, positive inside."""
     z, y, x = frame.z_mm - centre[0], frame.y_mm - centre[1], frame.x_mm - centre[2]
     turn = rng.uniform(0, np.pi)
     along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
@@ -109,7 +109,7 @@ def _depth_in_blob(
 
 
 def _lines(rng: np.random.Generator, frame: Frame, scale_mm: float, width: float) -> Volume:
-    """A net of thin lines in [0, 1]: the zero level set of smooth noise."""
+    """Draw a net of thin lines in [0, 1]: the zero level set of smooth noise."""
     return np.exp(-((smooth_noise(rng, frame, scale_mm) / width) ** 2)).astype(np.float32)
 
 
@@ -155,7 +155,7 @@ def _add_consolidation(
 def _bronchograms(
     rng: np.random.Generator, frame: Frame, anatomy: Anatomy, centre: NDArray[np.float64], radii_mm: NDArray[np.float64]
 ) -> Volume:
-    """Air-filled bronchi: short tubes through a consolidation, roughly along the way from the hilum."""
+    """Draw air-filled bronchi: short tubes through a consolidation, roughly in the direction from the hilum."""
     count = int(rng.integers(6, 34))
     hilum = anatomy.hila_mm[np.argmin(np.linalg.norm(anatomy.hila_mm - centre, axis=1))]
     heading = (centre - hilum) / max(float(np.linalg.norm(centre - hilum)), 1.0)
@@ -167,7 +167,7 @@ def _bronchograms(
 
 
 def effusion_fraction(rng: np.random.Generator, frame: Frame, anatomy: Anatomy) -> Volume:
-    """Pleural effusion: a crescent of fluid along one side's back wall, thinning upwards; fraction of each voxel."""
+    """Draw a pleural effusion, a crescent along one side's back wall, thinning upwards; fraction of each voxel."""
     side = anatomy.left if rng.random() < 0.5 else anatomy.right
     thickness = rng.uniform(8, 22) * np.clip(1 - frame.z_mm / (rng.uniform(0.45, 0.75) * frame.height_mm), 0, 1)
     crescent = expit((thickness - anatomy.wall_mm) / 1.5) * expit((frame.y_mm - 15) / 8) * (thickness > 0.5)
@@ -175,7 +175,7 @@ def effusion_fraction(rng: np.random.Generator, frame: Frame, anatomy: Anatomy) 
 
 
 def lymph_node_fraction(rng: np.random.Generator, frame: Frame, anatomy: Anatomy) -> Volume:
-    """Enlarged mediastinal lymph nodes beside the carina; fraction of each voxel, outside the lungs."""
+    """Draw enlarged mediastinal lymph nodes beside the carina; fraction of each voxel, outside the lungs."""
     nodes = np.zeros(frame.shape, np.float32)
     for _ in range(int(rng.integers(1, 4))):
         centre = np.array([rng.uniform(0.55, 0.8) * frame.height_mm, rng.uniform(-25, 0), rng.uniform(-14, 14)])

@@ -23,17 +23,17 @@ from phantom.reader_panel import CAREFUL, Hand, read_contours
 
 @dataclass(frozen=True)
 class Site:
-    """How one hospital scans and stores.
+    """Acquisition and storage of scans at one hospital.
 
     Attributes:
-        slice_mm: range of slice spacings.
-        slices: range of slice numbers (upper end excluded).
-        columns_factor: columns of its images per column of the requested size.
-        rows_factor: rows per column (air above and below the patient is cut off where it is below 1).
-        blur_px: in-plane blur of the reconstruction.
-        noise_hu: standard deviation of the noise.
-        offset_hu: standard deviation of the calibration error between scans.
-        axes: directions of the stored NIfTI axes; canonical ("LPS") for DICOM.
+        slice_mm: Range of slice spacings.
+        slices: Range of slice numbers (upper end excluded).
+        columns_factor: Columns of its images per column of the requested size.
+        rows_factor: Rows per column (air above and below the patient is cut off where it is below 1).
+        blur_px: In-plane blur of the reconstruction.
+        noise_hu: Standard deviation of the noise.
+        offset_hu: Standard deviation of the calibration error between scans.
+        axes: Directions of the stored NIfTI axes; canonical ("LPS") for DICOM.
         file_format: "nii", "nii.gz" or "dicom".
     """
 
@@ -48,7 +48,7 @@ class Site:
     file_format: str
 
 
-# How much larger the share of blood in a voxel becomes inside ground glass (vessels of affected lung widen).
+# Increase of the share of blood in a voxel inside ground glass (vessels of affected lung widen).
 ENGORGEMENT = 1.7
 
 SITES = {
@@ -67,10 +67,10 @@ class Phantom:
         hu: int16.
         spacing_mm: (z, y, x).
         lungs: uint8, 1 = left lung, 2 = right lung.
-        lung_fraction: fraction of every voxel that is lung, float16.
-        occupancy: per pattern code (3..10) the fraction of every voxel it fills, float16; effusion and nodes included.
-        vessels: fraction of every voxel that is lung vessel, float16.
-        has_consolidation: whether codes 8-10 occur.
+        lung_fraction: Fraction of every voxel that is lung, float16.
+        occupancy: Fraction of every voxel per pattern code (3..10), float16; effusion and nodes included.
+        vessels: Fraction of every voxel that is lung vessel, float16.
+        has_consolidation: Whether codes 8-10 occur.
     """
 
     hu: NDArray[np.int16]
@@ -82,11 +82,11 @@ class Phantom:
     has_consolidation: bool
 
     def reader(self, seed: int, manner: Hand = CAREFUL) -> tuple[NDArray[np.int8], NDArray[np.uint8]]:
-        """One reader's hard contours.
+        """Draw one reader's hard contours.
 
         Args:
-            seed: which reader.
-            manner: how the reader draws.
+            seed: The reader.
+            manner: Manner of drawing.
 
         Returns:
             Pattern map int8 (codes 0..10) and infection mask uint8 (1 = codes 5..10), both (Z, Y, X).
@@ -107,18 +107,18 @@ def make_phantom(
     """Draw one patient and scan it.
 
     Args:
-        seed: the patient; the same arguments give the same scan.
-        site: a key of SITES.
-        positive: whether the patient has consolidation.
-        burden: scales the number of lesions; 0 is a healthy patient (then `positive` must be False).
-        size: columns of a site-A image over the field of view of 340 mm.
-        slices: number of slices; by default the site's own range.
+        seed: The patient; the same arguments give the same scan.
+        site: A key of SITES.
+        positive: Whether the patient has consolidation.
+        burden: Factor of the number of lesions; 0 is a healthy patient (then `positive` must be False).
+        size: Columns of a site-A image over the field of view of 340 mm.
+        slices: Number of slices; by default the site's own range.
 
     Returns:
         The scan with its truth.
 
     Raises:
-        ValueError: for an unknown site, a positive patient without burden, or fewer than 16 columns.
+        ValueError: An unknown site, a positive patient without burden, or fewer than 16 columns.
     """
     _check_request(site, positive, burden, size)
     rng = np.random.default_rng(seed)
@@ -131,7 +131,7 @@ def make_phantom(
     vessels = _engorged(anatomy, canvas)
     content = paint(canvas.content_hu, anatomy.vessel_hu, vessels)
     tissue = paint(paint(anatomy.tissue_hu, 12.0, np.clip(fluid, 0, 1)), 38.0, nodes)
-    # Tissue fills what the lungs leave of a voxel, fluid included.
+    # Tissue, fluid included, fills the rest of each voxel beside the lungs.
     hu = paint(tissue, content, left + right)
     lungs = np.where(left + right > 0.5, np.where(left >= right, 1, 2), 0).astype(np.uint8)
     share = left + right
@@ -172,15 +172,15 @@ def _frame(rng: np.random.Generator, site: Site, size: int, slices: int | None) 
 
 
 def _engorged(anatomy: Anatomy, canvas: Canvas) -> Volume:
-    """Vessels as painted: swollen in ground glass, hidden in consolidation, which is about as dense as blood."""
+    """Widen vessels in ground glass, and hide them in consolidation, which is about as dense as blood."""
     infected, dense = canvas.sum_of(L3.codes_of("infection")), canvas.sum_of(L3.codes_of("consolidation"))
     return np.minimum(anatomy.vessels * (1 + ENGORGEMENT * (infected - dense)), 1.0) * (1 - 0.8 * dense)
 
 
 def _acquire(rng: np.random.Generator, frame: Frame, site: Site, hu: Volume) -> NDArray[np.int16]:
-    """What the scanner makes of it: blur, correlated noise, calibration error, 12-bit range."""
+    """Simulate the scanner: blur, correlated noise, calibration error, 12-bit range."""
     blurred = gaussian_filter(hu, (0, site.blur_px, site.blur_px))
     noise = gaussian_filter(rng.standard_normal(frame.shape, dtype=np.float32), (0, 0.5, 0.5))
     level = site.noise_hu * rng.uniform(0.7, 1.2)
-    seen = blurred + noise * (level / max(float(noise.std()), 1e-6)) + rng.normal(0, site.offset_hu)
-    return np.round(seen).clip(-1024, 3071).astype(np.int16)
+    acquired = blurred + noise * (level / max(float(noise.std()), 1e-6)) + rng.normal(0, site.offset_hu)
+    return np.round(acquired).clip(-1024, 3071).astype(np.int16)

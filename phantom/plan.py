@@ -1,4 +1,4 @@
-"""Which scans the phantom cohort consists of: sites, splits, kinds of patients, and who labels them."""
+"""Plan of the phantom cohort: sites, splits, kinds of patients and readers of its scans."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ DEFAULT_COHORT = (
     ("D", "test", 4, 3, 0),
 )
 TINY_COHORT = (("A", "train", 2, 2, 0), ("A", "val", 1, 1, 0), ("B", "test", 1, 0, 0), ("C", "test", 0, 1, 0))
-# With a panel, how many scans of a site and split all readers label. The noise model makes single labels softer than
-# readers are in truth (it knows the border, not the image), so most training scans have everybody's votes.
+# With a panel, the scans of a site and split that all readers label. The noise model makes single labels softer
+# than readers are (it knows the border, not the image), so most training scans have the votes of all readers.
 STUDY_SCANS = {"train": 44, "val": 2, "test": 3}
 
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """What one scan of the cohort shall be.
+    """Plan of one scan of the cohort.
 
     Attributes:
         kind: "consolidated", "ground_glass" or "healthy".
-        further_readers: Without a panel, how many readers label it beside the first.
+        further_readers: Without a panel, the number of readers beside the first.
         size: Columns of a site-A image.
         slices: Number of slices, or None for the site's own range.
         panel: Readers in the panel; 0 without one.
@@ -48,7 +48,7 @@ class ScanPlan:
 
     @property
     def states_label(self) -> bool:
-        """Every second row states its weak label; for the others the report has to decide."""
+        """Return whether the row states its weak label, as every second one does; else the report decides."""
         return self.number % 2 == 1
 
 
@@ -59,13 +59,13 @@ def plan_cohort(
     number = 0
     for site, split, consolidated, ground_glass, healthy in cohort:
         kinds = ["consolidated"] * consolidated + ["ground_glass"] * ground_glass + ["healthy"] * healthy
-        for place, kind in enumerate(kinds):
+        for index, kind in enumerate(kinds):
             number += 1
-            # A few rows leave the lungs to be found; none with consolidation, which no classical method keeps whole.
-            alone = place == len(kinds) - 1 and kind != "consolidated" and split != "val"
-            readers = (3 if place % 2 else 2) if split == "test" and place in (0, 1) else 0
-            # Spread over the kinds, so that the study sees every pattern.
-            before, upto = ((at * STUDY_SCANS[split]) // len(kinds) for at in (place - 1, place))
-            in_study = panel > 0 and upto > before
+            # A few rows have no lung mask; none with consolidation, which no classical method keeps whole.
+            has_lung_mask = index < len(kinds) - 1 or kind == "consolidated" or split == "val"
+            readers = (3 if index % 2 else 2) if split == "test" and index in (0, 1) else 0
+            # Spread over the kinds, so that the study has every pattern.
+            before, after = ((count * STUDY_SCANS[split]) // len(kinds) for count in (index - 1, index))
+            in_study = panel > 0 and after > before
             scan_id = f"{site}{number:03d}"
-            yield ScanPlan(number, scan_id, site, split, kind, not alone, readers, size, slices, panel, in_study)
+            yield ScanPlan(number, scan_id, site, split, kind, has_lung_mask, readers, size, slices, panel, in_study)

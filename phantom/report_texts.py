@@ -1,4 +1,4 @@
-"""Radiology reports of the phantom: varied sentences that state or deny consolidation."""
+"""Radiology reports of the phantom, which state or deny consolidation in varied sentences."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,11 @@ _IMPRESSION = ("Findings consistent with viral pneumonia.", "Appearances are typ
 
 
 def report_text(codes: NDArray[np.int8], rng: np.random.Generator) -> str:
-    """Write a report about what a reader saw.
+    """Write a report about a reader's pattern map.
 
     Args:
         codes: (Z, Y, X) canonical pattern map, codes of paper L3.
-        rng: chooses the wording.
+        rng: Source of the wording.
 
     Returns:
         A few sentences; exactly one of them is about consolidation.
@@ -61,7 +61,7 @@ def report_text(codes: NDArray[np.int8], rng: np.random.Generator) -> str:
 
 
 def _say(rng: np.random.Generator, sentences: tuple[str, ...], region: NDArray[np.bool_]) -> str:
-    """A sentence that names the lobe where most of the region lies."""
+    """Choose a sentence and fill in the lobe where most of the region lies."""
     z, _, x = (np.mean(axis) for axis in np.nonzero(region))
     side = "left" if x > (region.shape[2] - 1) / 2 else "right"
     lobe = "lower" if z < 0.55 * region.shape[0] else "upper"

@@ -2,8 +2,8 @@
 
     python -m phantom --out cohorts/phantom --seed 0 [--tiny] [--size 128 --readers 6]
 
-The phantom goes through the same door as a hospital's data: real DICOM series and NIfTI files, radiology reports and a
-cohort.csv. Beside them, truth/<scan_id>.npz keeps what no reader knows.
+The cohort has the form of a hospital's data: real DICOM series and NIfTI files, radiology reports and a cohort.csv.
+Beside them, truth/<scan_id>.npz keeps the fuzzy truth, which no reader knows.
 """
 
 import argparse
@@ -47,15 +47,15 @@ COLUMNS = (
     "has_consolidation",
     "split",
 )
-# A patient who is to have consolidation is drawn again until a reader finds this much.
+# A patient with consolidation is drawn again until a reader finds this much.
 LEAST_CONSOLIDATION_ML = 25.0
-# Tastes of the further readers of a scan: how generous they are with borders.
+# Biases of the further readers of a scan: their generosity with borders.
 READER_BIASES = (0.1, -0.1, 0.03)
-# How much the readers of a panel differ, and how each draws: about as far apart as those of paper L3, of whom the best
-# model's opacity IOU of 0.758 is slightly more than what they reach against their own average (section 5).
+# Spread of the biases within a panel, and the manner of each reader: they differ about as much as those of paper L3,
+# whose agreement with their own average is slightly below the best model's opacity IOU of 0.758 (section 5).
 PANEL_BIAS_SD = 0.15
 PANEL_HAND = Hand(wobble=0.4, taste=0.4)
-# With a panel, readers label a part of the training slices only, and of some of those a part (paper L3, section 2).
+# With a panel, only a part of the training slices is labelled, and some of them only in part (paper L3, section 2).
 LABELLED_SLICES, PARTLY_LABELLED = 0.7, 0.2
 
 
@@ -65,12 +65,12 @@ def write_cohort(
     """Write the phantom cohort, whole or not at all.
 
     Args:
-        out: folder to make; it may exist only if it is empty or holds this very cohort.
-        seed: the patients; the same seed gives the same bytes whatever the number of processes.
+        out: Folder to make; if it exists, it must be empty or hold this very cohort.
+        seed: The patients; the same seed gives the same bytes whatever the number of processes.
         tiny: 8 scans of 8 slices for tests instead of the default 56.
-        size: columns of an image (default 64; 32 when tiny).
-        jobs: processes (default: one per core).
-        readers: a panel of so many readers, each of whom labels some scans, training scans only in part, while a few
+        size: Columns of an image (default 64; 32 when tiny).
+        jobs: Processes (default: one per core).
+        readers: Size of a panel of readers, each of whom labels some scans, training scans only in part, while some
             scans are labelled by all (paper L3); 0 gives every scan to one reader and some test scans to two or three
             more.
 
@@ -102,23 +102,21 @@ def write_cohort(
 
 
 def _recipe_hash() -> str:
-    """Hash of the phantom's own source: a folder made by another recipe is another cohort."""
+    """Hash the phantom's own source: a folder made by another recipe is another cohort."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _is_written(out: Path, recipe: dict[str, object]) -> bool:
-    """Whether `out` already holds this cohort; ValueError if it holds something else."""
+    """Return whether `out` already holds this cohort; refuse a folder that holds something else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     note = out / "phantom.json"
-    found = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
-    if found != recipe:
-        what = (
-            "something else than a phantom cohort" if found is None else f"a phantom cohort made differently ({found})"
-        )
+    stored = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+    if stored != recipe:
+        content = f"a phantom cohort made differently ({stored})" if stored else "something else than a phantom cohort"
         raise ValueError(
-            f"{out} holds {what}, expected nothing or {recipe}: choose another --out or remove that folder."
+            f"{out} holds {content}, expected nothing or {recipe}: choose another --out or remove that folder."
         )
     return True
 
@@ -139,10 +137,10 @@ def _write_scan(plan: ScanPlan, seed: int, folder: Path) -> dict[str, str]:
     row |= {"split": plan.split, "image": _write_image(plan, phantom, site, folder)}
 
     def mask(name: str, values: NDArray[np.generic]) -> str:
-        place = f"masks/{plan.scan_id}_{name}.nii.gz"
+        path = f"masks/{plan.scan_id}_{name}.nii.gz"
         affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
-        write_scan_nifti(values.astype(np.uint8), affine, folder / place, site.axes)
-        return place
+        write_scan_nifti(values.astype(np.uint8), affine, folder / path, site.axes)
+        return path
 
     if plan.has_lung_mask:
         row["lung_mask"] = mask("lungs", phantom.lungs)
@@ -167,21 +165,21 @@ def _write_scan(plan: ScanPlan, seed: int, folder: Path) -> dict[str, str]:
 def _panel_masks(
     plan: ScanPlan, phantom: Phantom, seed: int, write: Callable[[str, NDArray[np.generic]], str]
 ) -> dict[str, str]:
-    """The columns of a scan that a panel labels: one reader's mask, and all readers' where it is in the study."""
+    """Write the masks of a panel, of one reader or in the study of all; return the columns of the row."""
     own = plan.number % plan.panel
     bias = np.random.default_rng([seed, 0xB1A5]).normal(0, PANEL_BIAS_SD, plan.panel)
-    bias -= bias.mean()  # as a whole, the panel draws what a careful reader draws
-    who = range(plan.panel) if plan.in_study else [own]
+    bias -= bias.mean()  # as a whole, the panel draws like a careful reader
+    readers = range(plan.panel) if plan.in_study else [own]
     hands = [PANEL_HAND._replace(bias=float(value)) for value in bias]
-    drawn = {reader: phantom.reader(100 * plan.number + reader, hands[reader])[0] for reader in who}
+    maps = {reader: phantom.reader(100 * plan.number + reader, hands[reader])[0] for reader in readers}
     if plan.split == "train" and not plan.in_study:
-        drawn[own] = _partly_labelled(drawn[own], np.random.default_rng([seed, plan.number, 2]))
-    places = {reader: write(f"reader{reader + 1}", codes) for reader, codes in drawn.items()}
-    return {"pattern_mask": places[own], "readers": ";".join(places.values()) if plan.in_study else ""}
+        maps[own] = _partly_labelled(maps[own], np.random.default_rng([seed, plan.number, 2]))
+    paths = {reader: write(f"reader{reader + 1}", codes) for reader, codes in maps.items()}
+    return {"pattern_mask": paths[own], "readers": ";".join(paths.values()) if plan.in_study else ""}
 
 
 def _partly_labelled(codes: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int8]:
-    """Leave some slices without labels, and a quarter of some others."""
+    """Remove the labels of some slices, and of all but a quarter of some others."""
     codes = codes.copy()
     for plane in codes:
         if rng.random() > LABELLED_SLICES:
@@ -193,14 +191,14 @@ def _partly_labelled(codes: NDArray[np.int8], rng: np.random.Generator) -> NDArr
 
 
 def _draw_patient(plan: ScanPlan, seed: int) -> tuple[Phantom, NDArray[np.int8]]:
-    """The scan and its first reader's pattern map."""
+    """Draw a scan and its first reader's pattern map."""
     burden = 0.0 if plan.kind == "healthy" else float(np.random.default_rng([seed, plan.number]).uniform(0.6, 1.4))
     positive = plan.kind == "consolidated"
     for attempt in range(50):
         phantom = make_phantom((seed, plan.number, attempt), plan.site, positive, burden, plan.size, plan.slices)
         codes, _ = phantom.reader(100 * plan.number)
-        found_ml = np.isin(codes, L3.codes_of("consolidation")).sum() * np.prod(phantom.spacing_mm) / 1000
-        if not positive or (phantom.has_consolidation and found_ml >= LEAST_CONSOLIDATION_ML):
+        dense_ml = np.isin(codes, L3.codes_of("consolidation")).sum() * np.prod(phantom.spacing_mm) / 1000
+        if not positive or (phantom.has_consolidation and dense_ml >= LEAST_CONSOLIDATION_ML):
             return phantom, codes
     raise AssertionError(f"no consolidation in 50 draws of {plan.scan_id}")
 
@@ -208,16 +206,16 @@ def _draw_patient(plan: ScanPlan, seed: int) -> tuple[Phantom, NDArray[np.int8]]
 def _write_image(plan: ScanPlan, phantom: Phantom, site: Site, folder: Path) -> str:
     affine = Frame(phantom.hu.shape, phantom.spacing_mm).affine
     if site.file_format == "dicom":
-        place = f"images/{plan.scan_id}"
-        write_dicom_series(phantom.hu, affine, folder / place, plan.patient_id, f"phantom of site {plan.site}")
+        path = f"images/{plan.scan_id}"
+        write_dicom_series(phantom.hu, affine, folder / path, plan.patient_id, f"phantom of site {plan.site}")
     else:
-        place = f"images/{plan.scan_id}.{site.file_format}"
-        write_scan_nifti(phantom.hu, affine, folder / place, site.axes)
-    return place
+        path = f"images/{plan.scan_id}.{site.file_format}"
+        write_scan_nifti(phantom.hu, affine, folder / path, site.axes)
+    return path
 
 
 def _write_truth(phantom: Phantom, path: Path) -> None:
-    """Keep the fuzzy truth on the canonical grid: hard `lungs`, and as fractions 0..255 the others."""
+    """Write the fuzzy truth on the canonical grid: hard `lungs`, and the rest as fractions 0..255."""
     path.parent.mkdir(exist_ok=True)
     fractions = {"vessels": phantom.vessels, "lung_fraction": phantom.lung_fraction} | {
         f"pattern_{code}": part for code, part in phantom.occupancy.items()
@@ -229,7 +227,7 @@ def _write_truth(phantom: Phantom, path: Path) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m phantom", description="Write a synthetic cohort of chest CT scans."
     )
@@ -239,10 +237,10 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=None, help="processes (default: one per core)")
     parser.add_argument("--readers", type=int, default=0, help="a panel of so many readers, for the study of paper L3")
     parser.add_argument("--tiny", action="store_true", help="8 small scans for tests")
-    chosen = parser.parse_args(args)
+    options = parser.parse_args(args)
     try:
-        existed = chosen.out.exists() and any(chosen.out.iterdir())
-        table = write_cohort(chosen.out, chosen.seed, chosen.tiny, chosen.size, chosen.jobs, chosen.readers)
+        existed = options.out.exists() and any(options.out.iterdir())
+        table = write_cohort(options.out, options.seed, options.tiny, options.size, options.jobs, options.readers)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -29,7 +29,7 @@ from cohort.dataset_files import folders_in, inner_folders
 from cohort.importing import importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.files.dicom.file_set import find_dicom_files
-from ct.files.dicom.tags import numbers, read_dataset, text, whole_number
+from ct.files.dicom.tags import Tags, read_dataset
 from machine.command_line import run_command
 
 SITE = "covid_ct_md"
@@ -188,10 +188,10 @@ def _places(folder: Path) -> list[tuple[float, int]]:
         # The publishers' UIDs are no valid ones, which does not matter here.
         warnings.simplefilter("ignore")
         for file in files:
-            header = read_dataset(file)
-            series.add(text(file, header, "SeriesInstanceUID"))
-            z = float(numbers(file, header, "ImagePositionPatient", 3)[2])
-            places.append((z, whole_number(file, header, "InstanceNumber")))
+            header = Tags(file, read_dataset(file))
+            series.add(header.text("SeriesInstanceUID"))
+            z = float(header.numbers("ImagePositionPatient", 3)[2])
+            places.append((z, header.whole_number("InstanceNumber")))
     count = len({z for z, _ in places})
     if len(series) != 1 or count != len(places):
         raise ValueError(

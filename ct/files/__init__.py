@@ -1,1 +1,1 @@
-"""Files to scans and back: volumes, DICOM, slice images, masks."""
+"""Files of scans and masks, read and written: volumes, DICOM, slice images."""

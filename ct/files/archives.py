@@ -1,4 +1,4 @@
-"""Packed files, told by how they begin or what they are called."""
+"""Packed files, recognised by their first bytes or their suffix."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ KINDS = {*MAGIC.values(), *SUFFIXES.values()}
 
 
 def archive_kind(path: Path) -> str:
-    """Tell what packed a file.
+    """Return the kind of a packed file.
 
     Args:
-        path: The file; one that cannot be read is told by its name.
+        path: The file; one that cannot be read is recognised by its suffix.
 
     Returns:
         zip, gzip, bzip2, xz, 7z, rar or tar; "" for any other file.
@@ -40,14 +40,14 @@ def archive_kind(path: Path) -> str:
 
 
 def kind_of_start(start: bytes) -> str:
-    """Tell what packed a file by its first bytes, 262 for a tar; "" if they do not tell."""
+    """Return the kind of a packed file by its first bytes, of which a tar needs 262; "" where they show none."""
     if start[TAR_AT:].startswith(TAR_MAGIC):
         return "tar"
     return next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), "")
 
 
 def describe_archive(path: Path) -> Sentence:
-    """Say what a packed file is and what to do with it; an empty sentence for any other file."""
+    """Describe a packed file and what to do with it; an empty sentence for any other file."""
     kind = archive_kind(path)
     if kind == "zip" and not zipfile.is_zipfile(path):
         return Sentence("a zip that is cut off or damaged; get it again and unpack it")

@@ -1,4 +1,4 @@
-"""The formats of volume files: by which suffixes each is known, and who reads it."""
+"""Formats of volume files: the suffixes of each, and the functions that read it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def _pair_voxels(path: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class VolumeFormat:
-    """A format.
+    """A format of volume files.
 
     Attributes:
-        suffixes: Of its files, in lower case.
-        read: Reads a volume; a ValueError says why it cannot.
-        layout: Reads its header alone.
-        voxels_apart: The file that a header names for its voxels, None where they are in the file itself; a ValueError
-            if there is no such header.
+        suffixes: Suffixes of its files, in lower case.
+        read: Reads a volume; raises a ValueError if it cannot.
+        layout: Reads the header alone.
+        voxels_apart: Returns the file that a header names for its voxels, None where they are in the file itself;
+            raises a ValueError if there is no such header.
     """
 
     suffixes: tuple[str, ...]
@@ -36,19 +36,19 @@ class VolumeFormat:
 
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-# The voxels of a pair may be called as DICOM files are, too: only the file beside them tells.
+# DICOM files may have the suffix of a pair's voxels, too: only a header beside them makes them a pair.
 PAIR_HEADERS, PAIR_VOXELS = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 FORMATS = (
     VolumeFormat((*NIFTI_SUFFIXES, *PAIR_HEADERS, *PAIR_VOXELS), read_nifti, nifti_layout, _pair_voxels),
     VolumeFormat((".nrrd", ".nhdr"), NRRD.read, NRRD.layout, NRRD.voxels_apart),
     VolumeFormat((".mha", ".mhd"), METAIMAGE.read, METAIMAGE.layout, METAIMAGE.voxels_apart),
 )
-# As sentences name them.
+# What sentences call these formats.
 VOLUME = "NIfTI, NRRD or MetaImage"
 
 
 def is_volume_file(path: Path) -> bool:
-    """Tell by its name whether a path is a volume file that is no DICOM: its header, or all of it."""
+    """Return whether a path is a volume file other than DICOM, or a file of a pair, judged by its name."""
     if not path.is_file() or _format_of(path) is None:
         return False
     return not path.name.lower().endswith(PAIR_VOXELS) or nifti_files(path)[0].is_file()
@@ -66,20 +66,20 @@ def read_volume(path: Path) -> StoredVolume:
     Raises:
         ValueError: Damaged, not one volume of numbers, or without its place in the patient.
     """
-    known = _format_of(path)
-    assert known is not None
-    return known.read(path)
+    volume_format = _format_of(path)
+    assert volume_format is not None
+    return volume_format.read(path)
 
 
 def volume_layout(path: Path) -> Layout:
-    """Read the header of a volume file alone; as `read_volume` otherwise."""
-    known = _format_of(path)
-    assert known is not None
-    return known.layout(path)
+    """Read the header of a volume file alone; otherwise like `read_volume`."""
+    volume_format = _format_of(path)
+    assert volume_format is not None
+    return volume_format.layout(path)
 
 
 def voxels_apart(path: Path) -> Path | None:
-    """Return the file that a volume's header names for its voxels, there or not; None where there is no such file.
+    """Return the file that a volume's header names for its voxels, existing or not; None where it names none.
 
     Args:
         path: Any file.
@@ -87,29 +87,30 @@ def voxels_apart(path: Path) -> Path | None:
     Raises:
         ValueError: A volume file without a header that can be read.
     """
-    known = _format_of(path)
-    return known.voxels_apart(path) if known else None
+    volume_format = _format_of(path)
+    return volume_format.voxels_apart(path) if volume_format else None
 
 
 def files_of_volume(path: Path) -> tuple[Path, ...]:
-    """List the files that a volume is read from, as far as they are there; its header first.
+    """List the existing files that a volume is read from, its header first.
 
     Args:
-        path: Any file; one that is no volume is all there is.
+        path: Any file; one that is no volume is listed alone.
     """
     try:
         voxels = voxels_apart(path)
-    except ValueError:  # told when it is read
+    except ValueError:  # raised again when the volume is read
         voxels = None
     return (nifti_files(path)[0], voxels) if voxels and voxels.is_file() else (path,)
 
 
 def volume_stem(path: Path) -> str:
-    """Return the name of a volume file without what says its format."""
-    known = _format_of(path)
-    suffixes = [suffix for suffix in known.suffixes if path.name.lower().endswith(suffix)] if known else [path.suffix]
-    return path.name[: len(path.name) - max(map(len, suffixes))]
+    """Return the name of a volume file without the suffix of its format."""
+    volume_format = _format_of(path)
+    suffixes = volume_format.suffixes if volume_format else (path.suffix,)
+    matching = [suffix for suffix in suffixes if path.name.lower().endswith(suffix.lower())]
+    return path.name[: len(path.name) - max(map(len, matching))]
 
 
 def _format_of(path: Path) -> VolumeFormat | None:
-    return next((each for each in FORMATS if path.name.lower().endswith(each.suffixes)), None)
+    return next((known for known in FORMATS if path.name.lower().endswith(known.suffixes)), None)

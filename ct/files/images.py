@@ -20,17 +20,18 @@ SLICE_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def is_slice_image(path: Path) -> bool:
-    """Tell whether a path is an 8-bit slice image or a folder that holds such images, and no DICOM beside previews."""
+    """Return whether a path is an 8-bit slice image, or a folder of such images that are no previews beside DICOM."""
     if not path.is_dir():
         return path.suffix.lower() in SLICE_IMAGE_SUFFIXES
-    inside = [(child, child.suffix.lower() in SLICE_IMAGE_SUFFIXES) for child in path.iterdir()]
-    return any(image for _, image in inside) and not any(_is_dicom(child) for child, image in inside if not image)
+    children = list(path.iterdir())
+    others = [child for child in children if child.suffix.lower() not in SLICE_IMAGE_SUFFIXES]
+    return len(others) < len(children) and not any(map(_is_dicom, others))
 
 
 def _is_dicom(path: Path) -> bool:
     try:
         return path.is_file() and is_dicom_file(path)
-    except ValueError:  # told when the scan is read
+    except ValueError:  # raised again when the scan is read
         return False
 
 
@@ -124,9 +125,11 @@ def _image_files(path: Path) -> list[Path]:
     if not files:
         raise Refusal("{path}: no PNG or JPEG image in this folder; expected one image per slice", path=path)
     stems = [file.stem for file in files]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if twice:
-        raise Refusal("{path}: two images are named {twice!r}; expected one image per slice", path=path, twice=twice[0])
+    duplicates = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if duplicates:
+        raise Refusal(
+            "{path}: two images are named {name!r}; expected one image per slice", path=path, name=duplicates[0]
+        )
     return files
 
 

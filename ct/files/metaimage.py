@@ -1,4 +1,4 @@
-"""MetaImage files, attached (.mha) or with a header of their own (.mhd) -> stored voxels and affine."""
+"""MetaImage files, in one (.mha) or with a separate header (.mhd): stored voxels and affine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-# What a field was called at other times.
+# Older names of fields.
 ALIASES = {
     "elementbyteordermsb": "binarydatabyteordermsb",
     "rotation": "transformmatrix",
@@ -35,7 +35,7 @@ ALIASES = {
     "position": "offset",
     "origin": "offset",
 }
-# What a field must say where it is there.
+# Accepted values of fields that need not be there.
 EXPECTED = {
     "ObjectType": ("Image",),
     "NDims": ("3",),
@@ -50,7 +50,7 @@ ZLIB_OR_GZIP = zlib.MAX_WBITS + 32
 
 
 class _Inflated:
-    """A zlib or gzip stream as a file that is read in pieces, so that a bomb takes no memory."""
+    """Zlib or gzip stream as a file that is read in pieces, so that a decompression bomb takes no memory."""
 
     def __init__(self, packed: BinaryIO) -> None:
         self._packed, self._decoder = packed, zlib.decompressobj(ZLIB_OR_GZIP)
@@ -66,7 +66,7 @@ class _Inflated:
 
 
 def _read_fields(path: Path, file: BinaryIO) -> Fields:
-    """Read the header up to ElementDataFile, which ends it; names in lower case and as they are called today."""
+    """Read the header up to ElementDataFile, which ends it; names are today's, in lower case."""
     fields: Fields = {}
     for _ in range(MOST_HEADER_LINES):
         name, equals, value = file.readline(4096).decode("latin-1").partition("=")
@@ -85,7 +85,7 @@ def _read_fields(path: Path, file: BinaryIO) -> Fields:
 def _check_fields(path: Path, fields: Fields) -> None:
     for name, values in EXPECTED.items():
         value = fields.get(name.lower())
-        if value is not None and value.lower() not in [each.lower() for each in values]:
+        if value is not None and value.lower() not in [accepted.lower() for accepted in values]:
             raise Refusal(
                 "{path}: the MetaImage header says {name} = {value!r}; expected {values} (one volume with three "
                 "axes, one number per voxel, lengths in mm); export it again",
@@ -102,12 +102,12 @@ def _shape_and_type(path: Path, fields: Fields) -> tuple[Shape, np.dtype[Any]]:
     big = fields.get("binarydatabyteordermsb", "").lower()
     order = {"false": "<", "true": ">"}.get(big, "|" if code in ("i1", "u1") else "")
     if not code or sizes is None or not order:
-        found = {name: fields.get(name) for name in ("elementtype", "dimsize", "binarydatabyteordermsb")}
+        stated = {name: fields.get(name) for name in ("elementtype", "dimsize", "binarydatabyteordermsb")}
         raise Refusal(
-            "{path}: the MetaImage header says {found}; expected a type of real numbers ({types}), three "
+            "{path}: the MetaImage header says {stated}; expected a type of real numbers ({types}), three "
             "sizes above 0 and True or False for the byte order",
             path=path,
-            found=found,
+            stated=stated,
             types=Word(", ".join(TYPES)),
         )
     return sizes, np.dtype(order + code)
@@ -115,17 +115,17 @@ def _shape_and_type(path: Path, fields: Fields) -> tuple[Shape, np.dtype[Any]]:
 
 def _affine(path: Path, fields: Fields) -> Affine:
     _check_fields(path, fields)
-    # AnatomicalOrientation is not asked: programs disagree whether its letters say where an axis comes from or leads.
+    # AnatomicalOrientation is not read: programs disagree whether its letters say where an axis comes from or leads.
     names = {"TransformMatrix": 9, "ElementSpacing": 3, "Offset": 3}
     matrix, spacing, offset = (_numbers(fields.get(name.lower(), ""), count) for name, count in names.items())
     if matrix is None or spacing is None or offset is None or not (spacing > 0).all():
-        found = {name: fields.get(name.lower()) for name in names}
+        stated = {name: fields.get(name.lower()) for name in names}
         raise Refusal(
-            "{path}: the MetaImage header says {found}; expected 9 numbers of the axes' directions, 3 voxel "
+            "{path}: the MetaImage header says {stated}; expected 9 numbers of the axes' directions, 3 voxel "
             "sizes above 0 and 3 numbers of the origin, without which left and right are unknown; export it "
             "with them",
             path=path,
-            found=found,
+            stated=stated,
         )
     directions = matrix.reshape(3, 3)  # a row for each axis of the file, in LPS+
     lengths = np.linalg.norm(directions, axis=1)

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, one file or a pair -> stored voxels and affine; what contradicts itself is not corrected."""
+"""NIfTI-1 and NIfTI-2, one file or a pair: stored voxels and affine; contradictory headers are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_nifti(path: Path) -> StoredVolume:
         The voxels as stored, with their scaling and the affine of the sform (or, without one, of the qform).
 
     Raises:
-        ValueError: Damaged; not one volume of real numbers; or its place in the patient is missing or told twice in
+        ValueError: Damaged; not one volume of real numbers; or its place in the patient is missing, or stated twice in
             different ways.
     """
     encoding = _encoding(path)
@@ -99,7 +99,7 @@ def _opened(path: Path, encoding: str) -> Iterator[BinaryIO]:
 def _read_header(path: Path, stream: BinaryIO, single: bool) -> Any:
     start = stream.read(540)
     first, second = (b"n+1\0", b"n+2\0") if single else (b"ni1\0", b"ni2\0")
-    # The library's own loading replaces impossible voxel sizes by 1 mm, so the header is taken as it is stored.
+    # The library's own loading replaces impossible voxel sizes by 1 mm, so the header is read as stored.
     if start[344:348] == first:
         return cast(Any, nibabel.Nifti1Header)(start[:HEADER_BYTES], check=False)
     if start[4:8] == second and len(start) == 540:
@@ -119,7 +119,7 @@ def _read_header(path: Path, stream: BinaryIO, single: bool) -> Any:
 
 
 def _layout(path: Path, header: Any) -> tuple[Shape, np.dtype[Any]]:
-    """Shape and number type of the voxels."""
+    """Return the shape and the number type of the voxels."""
     axes = int(header["dim"][0])
     shape = tuple(int(count) for count in header["dim"][1 : axes + 1])
     if not 3 <= axes <= 7 or any(count != 1 for count in shape[3:]) or min(shape) < 1:

@@ -1,4 +1,4 @@
-"""NRRD files, attached (.nrrd) or with a header of their own (.nhdr) -> stored voxels and affine."""
+"""NRRD files, in one (.nrrd) or with a separate header (.nhdr): stored voxels and affine."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _read_fields(path: Path, file: BinaryIO) -> Fields:
         if not line:
             return fields
         name, _, value = line.partition(":")
-        # "name:=value" is a note of the user's own, "name: value" a field.
+        # "name:=value" is a user's own note, "name: value" a field.
         if not line.startswith("#") and not value.startswith("="):
             fields[name.replace(" ", "").lower()] = value.strip()
     raise Refusal("{path}: the NRRD header has no end; the file is damaged; export it again", path=path)
@@ -62,12 +62,12 @@ def _shape_and_type(path: Path, fields: Fields) -> tuple[Shape, np.dtype[Any]]:
     sizes = three_sizes(fields.get("sizes", ""))
     order = {"little": "<", "big": ">"}.get(fields.get("endian", "").lower(), "|" if code in ("i1", "u1") else "")
     if not code or sizes is None or not order:
-        found = {name: fields.get(name) for name in ("type", "sizes", "endian")}
+        stated = {name: fields.get(name) for name in ("type", "sizes", "endian")}
         raise Refusal(
-            "{path}: the NRRD header says {found}; expected a type of real numbers of up to 32 bits or "
+            "{path}: the NRRD header says {stated}; expected a type of real numbers of up to 32 bits or "
             "double, three sizes above 0 and the byte order",
             path=path,
-            found=found,
+            stated=stated,
         )
     return sizes, np.dtype(order + code)
 
@@ -77,13 +77,12 @@ def _affine(path: Path, fields: Fields) -> Affine:
     vectors = _vectors(fields.get("spacedirections", ""))
     origin = _vectors(fields.get("spaceorigin", ""))
     if fields.get("dimension") != "3" or signs is None or vectors.shape != (3, 3) or origin.shape != (1, 3):
-        names = {"dimension": "dimension", "space": "space"}
-        names |= {"space directions": "spacedirections", "space origin": "spaceorigin"}
-        found = {shown: fields.get(name) for shown, name in names.items()}
+        names = ("dimension", "space", "space directions", "space origin")
+        stated = {name: fields.get(name.replace(" ", "")) for name in names}
         raise Refusal(
-            "{path}: the NRRD header says {found}; expected three axes with space, directions and origin",
+            "{path}: the NRRD header says {stated}; expected three axes with space, directions and origin",
             path=path,
-            found=found,
+            stated=stated,
         )
     units = set(re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))) - {"mm", "millimeter", "millimetre", ""}
     if units:

@@ -1,4 +1,4 @@
-"""Files -> Scan in canonical orientation: volumes, DICOM, slice images; and masks on the scan's grid."""
+"""Scans in canonical orientation from volumes, DICOM and slice images, and masks on the grid of a scan."""
 
 from __future__ import annotations
 
@@ -47,12 +47,8 @@ def read_scan(
         ValueError: The file is missing, of another kind, or not a CT in HU with a sound geometry.
     """
     source = Path(path)
-    if not source.exists():
-        raise Refusal(
-            "{source}: no such file or folder; expected a {volume} file, a DICOM file or a DICOM folder",
-            source=source,
-            volume=Word(VOLUME),
-        )
+    text = "no such file or folder; expected a {volume} file, a DICOM file or a DICOM folder"
+    _check_exists(source, Sentence(text, volume=Word(VOLUME)))
     if is_slice_image(source):
         if grey_hu is None:
             raise Refusal(
@@ -78,8 +74,8 @@ def read_mask(
         path: NIfTI, NRRD or MetaImage file in any axis order; for slice images, an image or a folder of images of the
             same names.
         scan: The scan it belongs to.
-        repairs: Gets a sentence if the mask was stored cropped.
-        role: What that sentence calls the mask.
+        repairs: A sentence is appended to it if the mask was stored cropped.
+        role: Name of the mask in that sentence.
 
     Returns:
         int16 (Z, Y, X), the stored values on the scan's canonical grid.
@@ -88,12 +84,8 @@ def read_mask(
         ValueError: The file is missing or of another kind, values are not small integers, or the grid is another one.
     """
     source = Path(path)
-    if not source.exists():
-        raise Refusal(
-            "{source}: no such mask; expected a {volume} file, or images for slice images",
-            source=source,
-            volume=Word(VOLUME),
-        )
+    text = "no such mask; expected a {volume} file, or images for slice images"
+    _check_exists(source, Sentence(text, volume=Word(VOLUME)))
     if scan.slice_names:
         return read_image_mask(source, scan)
     if not is_volume_file(source):
@@ -108,7 +100,7 @@ def read_mask(
     part = mask[tuple(slice(at, at + count) for at, count in zip(first, values.shape, strict=True))]
     if cropped and repairs is not None:
         text = (
-            "the {role} is stored cropped to (z, y, x) = {shape} of the scan's {whole} voxels; it was laid in from "
+            "the {role} is stored cropped to (z, y, x) = {shape} of the scan's {whole} voxels; it was placed from "
             "voxel {first} on, where voxels coincide, and is 0 elsewhere"
         )
         role = word_of(role, ROLES)
@@ -117,8 +109,13 @@ def read_mask(
     return mask
 
 
+def _check_exists(source: Path, problem: Sentence) -> None:
+    if not source.exists():
+        raise Refusal("{source}: {problem}", source=source, problem=problem)
+
+
 def _canonical(source: Path, stored: StoredVolume) -> tuple[npt.NDArray[Any], Affine]:
-    """View a stored volume as (Z, Y, X), with the affine of that."""
+    """View a stored volume as (Z, Y, X), with the affine of the view."""
     try:
         return canonical_view(stored.values, stored.affine)
     except ValueError as error:
@@ -126,18 +123,18 @@ def _canonical(source: Path, stored: StoredVolume) -> tuple[npt.NDArray[Any], Af
 
 
 def _copy_codes(source: Path, stored: StoredVolume, values: npt.NDArray[Any], target: npt.NDArray[np.int16]) -> None:
-    """Write what a mask's stored values mean into a target of their shape."""
+    """Write the scaled values of a mask into a target of the same shape."""
     limits = np.iinfo(np.int16)
     for block, rows in row_blocks(values, target):
         numbers = to_numbers(block, stored.slope, stored.intercept)
-        whole = np.rint(numbers)
+        codes = np.rint(numbers)
         # Written this way round, NaN is refused as well.
-        if not ((np.abs(numbers - whole) <= CODE_TOLERANCE) & (whole >= limits.min) & (whole <= limits.max)).all():
+        if not ((np.abs(numbers - codes) <= CODE_TOLERANCE) & (codes >= limits.min) & (codes <= limits.max)).all():
             raise Refusal(
                 "{source}: the mask holds values that are not small whole numbers; expected class codes or 0 / 1",
                 source=source,
             )
-        rows[...] = whole
+        rows[...] = codes
 
 
 def read_pattern_mask(
@@ -154,7 +151,7 @@ def read_pattern_mask(
         scan: The scan it belongs to.
         repairs: As for `read_mask`.
         role: As for `read_mask`.
-        classes: Whose codes it holds.
+        classes: The class set of its codes.
 
     Returns:
         int8 (Z, Y, X) on the scan's canonical grid.

@@ -1,4 +1,4 @@
-"""Volumes under a header of text lines, with the voxels behind it or in a file of their own: NRRD and MetaImage."""
+"""Volume formats with a header of text lines, and the voxels behind it or in a separate file: NRRD and MetaImage."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Shape = tuple[int, int, int]
 class TextHeaderFormat:
     """A format of volumes with one number per voxel.
 
-    What it is given raises a ValueError where a header or its voxels are wrong, each with the file to be named.
+    Its functions take the file, which their errors name, and raise a ValueError where a header or voxels are wrong.
 
     Attributes:
         name: One of `FORMATS`.
         read_fields: Reads the header from the start of a file and stops behind it.
         affine: Checks the fields that say where the volume lies; (4, 4) of (i, j, k) to RAS+ mm.
         shape_and_type: Sizes (I, J, K) and type of the voxels.
-        voxels_name: The name by which the header calls the file of the voxels; None where they follow it.
-        read_data: Reads the voxels from a file that stands behind the header, or at the start of a file of their own.
+        voxels_name: Name of the voxels' file in the header; None where they follow it.
+        read_data: Reads the voxels from a stream that stands behind the header, or at the start of the voxels' file.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A zip of one scan -> a folder, safely: within limits, and nothing leaves the folder."""
+"""Safe unpacking of a zip of one scan: within limits, and nothing leaves the folder."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, Not
 
 @dataclass(frozen=True)
 class ZipLimits:
-    """What a zip may hold; a scan of 2000 slices of 512 x 512 is 1 GiB in 2000 files.
+    """Limits of a zip; a scan of 2000 slices of 512 x 512 is 1 GiB in 2000 files.
 
     Attributes:
-        unpacked_bytes: Of all files together.
-        files: How many.
+        unpacked_bytes: Size of all files together.
+        files: Number of files.
         ratio: Unpacked per packed byte. CT without noise packs 30 to 1, CT of a scanner 3 to 1.
         harmless_bytes: Zips that unpack to no more may have any ratio.
     """
@@ -50,13 +50,13 @@ def unzip(name: str, content: IO[bytes], folder: Path, limits: ZipLimits = LIMIT
     """Unpack a zip into a folder.
 
     Args:
-        name: What errors call it.
+        name: Name of the zip in errors.
         content: The zip.
-        folder: Where to; it is there.
-        limits: What it may hold.
+        folder: An existing folder to unpack into.
+        limits: Limits of the zip.
 
     Raises:
-        ValueError: It is damaged, encrypted, a bomb, or points out of the folder; what was unpacked is left there.
+        ValueError: It is damaged, encrypted, a bomb, or points out of the folder; files already unpacked stay there.
     """
     packed_bytes = content.seek(0, os.SEEK_END)
     with as_one_sentence(name, "not a readable zip; it is cut off or damaged"):
@@ -64,7 +64,7 @@ def unzip(name: str, content: IO[bytes], folder: Path, limits: ZipLimits = LIMIT
     with archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         _check_entries(name, entries, packed_bytes, limits)
-        room = limits.unpacked_bytes
+        bytes_left = limits.unpacked_bytes
         for entry in entries:
             path = _inside(name, entry)
             if any(part.startswith(".") or part == RESOURCE_FORKS for part in path.parts):
@@ -73,9 +73,9 @@ def unzip(name: str, content: IO[bytes], folder: Path, limits: ZipLimits = LIMIT
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as packed, target.open("xb") as file:
-                    # What a zip says of its sizes is not to be trusted, so what comes out is counted, too.
-                    room -= _copy(packed, file, room)
-            if room < 0:
+                    # The sizes that a zip states are not to be trusted, so the unpacked bytes are counted, too.
+                    bytes_left -= _copy(packed, file, bytes_left)
+            if bytes_left < 0:
                 raise Refusal.of(_too_large(name, limits))
 
 
@@ -83,8 +83,8 @@ def find_scan(name: str, folder: Path) -> Path:
     """Find the one scan among the files of a folder.
 
     Args:
-        name: What errors call it.
-        folder: Where the files are; a header that names voxels elsewhere would show files of this machine.
+        name: Name of the source in errors.
+        folder: Folder of the files; a header that names voxels elsewhere would show files of this machine.
 
     Returns:
         The file of a volume, the only file, or the folder.
@@ -100,8 +100,8 @@ def find_scan(name: str, folder: Path) -> Path:
                 "{name}: holds no file; expected a DICOM series, or a {volume} file", name=name, volume=Word(VOLUME)
             )
         return files[0] if len(files) == 1 else folder
-    own = _own_files(volumes[0], folder) if len(volumes) == 1 else volumes[:1]
-    rest = [path for path in files if path not in own]
+    parts = _files_inside(volumes[0], folder) if len(volumes) == 1 else volumes[:1]
+    rest = [path for path in files if path not in parts]
     if rest:
         raise Refusal(
             "{name}: holds {volume!r} and {count} other files, for example {example!r}; expected one volume, "
@@ -115,7 +115,11 @@ def find_scan(name: str, folder: Path) -> Path:
 
 
 def check_count(name: str, count: int, limits: ZipLimits) -> None:
-    """Refuse more files than a scan has, with a ValueError."""
+    """Refuse more files than a scan has.
+
+    Raises:
+        ValueError: There are more than the limit.
+    """
     if count > limits.files:
         raise Refusal(
             "{name} holds {count} files; expected at most {files}; give one series only",
@@ -127,11 +131,11 @@ def check_count(name: str, count: int, limits: ZipLimits) -> None:
 
 @contextmanager
 def as_one_sentence(name: str, problem: str, **parts: object) -> Iterator[None]:
-    """Turn what is raised on damaged zips and impossible names into a ValueError.
+    """Turn what is raised on damaged zips and impossible names into a ValueError of one sentence.
 
     Args:
-        name: What errors call the file.
-        problem: What is wrong then; the template of a `Sentence`.
+        name: Name of the file in errors.
+        problem: What it means that the block failed; the template of a `Sentence`.
         parts: The values of its fields.
     """
     try:
@@ -149,7 +153,7 @@ def as_one_sentence(name: str, problem: str, **parts: object) -> Iterator[None]:
         ) from error
 
 
-def _own_files(volume: Path, folder: Path) -> list[Path]:
+def _files_inside(volume: Path, folder: Path) -> list[Path]:
     """List the files of a volume, which must all lie in the folder."""
     voxels = voxels_apart(volume)
     if voxels is not None and not voxels.resolve().is_relative_to(folder.resolve()):
@@ -211,10 +215,10 @@ def _too_large(name: str, limits: ZipLimits) -> Sentence:
     return Sentence(text, name=name, most=limits.unpacked_bytes / MIB)
 
 
-def _copy(packed: IO[bytes], file: IO[bytes], room: int) -> int:
-    """Copy until the end, or until there is no more room; return how many bytes came."""
+def _copy(packed: IO[bytes], file: IO[bytes], limit: int) -> int:
+    """Copy until the end or beyond the limit; return the number of bytes copied."""
     count = 0
-    while count <= room and (block := packed.read(BLOCK_BYTES)):
+    while count <= limit and (block := packed.read(BLOCK_BYTES)):
         file.write(block)
         count += len(block)
     return count

@@ -1,4 +1,4 @@
-"""The voxels that a volume file promises: weighed against the file's size before memory is taken, then read in full."""
+"""Voxels of a volume file, checked against the size of the file before memory is allocated, then read in full."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StoredVolume:
     Attributes:
         values: (I, J, K) in the file's index order, in the file's own number type.
         affine: (4, 4), maps (i, j, k, 1) to RAS+ mm.
-        slope: Meant is values * slope + intercept.
+        slope: The volume is values * slope + intercept.
         intercept: See slope.
     """
 
@@ -42,11 +42,11 @@ class StoredVolume:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What a volume's header says, before any voxel is read.
+    """Contents of a volume's header, before any voxel is read.
 
     Attributes:
         shape: (I, J, K) in the file's index order.
-        voxel_bytes: Of one voxel as stored.
+        voxel_bytes: Bytes of one voxel as stored.
         affine: As in `StoredVolume`.
     """
 
@@ -61,9 +61,9 @@ def read_voxels(
     """Read all voxels of a volume whose first index runs fastest.
 
     Args:
-        stream: Stands at the first voxel, after decompression.
+        stream: The decompressed voxels, from the first on.
         shape: (I, J, K) as the header says.
-        dtype: Their type, with its byte order.
+        dtype: Type of the voxels, with its byte order.
         packed_bytes: Bytes of the file that may hold them.
         encoding: A key of `MOST_BYTES_PER_BYTE`.
         path: The file, for the error.
@@ -88,23 +88,23 @@ def read_voxels(
         )
     try:
         buffer = np.empty(count, dtype=np.uint8)
-        got = _fill(stream, buffer)
-        surplus = _drain(stream, count // shape[2]) if got == count else 0
+        filled = _fill(stream, buffer)
+        surplus = _drain(stream, count // shape[2]) if filled == count else 0
     except DAMAGE as error:
         raise Refusal(
             "{path}: the voxels cannot be read ({why}); the file is cut off or damaged; export it again",
             path=path,
             why=first_line(error),
         ) from error
-    if got < count or surplus >= count // shape[2]:
-        found = f"only {got}" if got < count else f"at least {surplus} more"
+    if filled < count or surplus >= count // shape[2]:
+        extent = f"only {filled}" if filled < count else f"at least {surplus} more"
         raise Refusal(
             "{path}: the voxels cannot be read: the header promises {count} bytes of voxels {shape}, but "
-            "{found} are there; the file is cut off or damaged; export it again",
+            "{extent} are there; the file is cut off or damaged; export it again",
             path=path,
             count=count,
             shape=shape,
-            found=found,
+            extent=extent,
         )
     return buffer.view(dtype).reshape(shape, order="F")
 
@@ -112,7 +112,7 @@ def read_voxels(
 def row_blocks(
     source: npt.NDArray[Any], target: npt.NDArray[Any]
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Walk through two volumes together in small blocks, so that what is computed of them needs little memory.
+    """Iterate over two volumes together in small blocks, so that computing on them needs little memory.
 
     Args:
         source: (Z, Y, X).
@@ -128,7 +128,7 @@ def row_blocks(
 
 
 def to_numbers(stored: npt.NDArray[Any], slope: float, intercept: float) -> npt.NDArray[Any]:
-    """Return what stored values mean, as int32 or float64; meant for a few rows at a time (see `row_blocks`).
+    """Scale stored values to int32 or float64; meant for a few rows at a time (see `row_blocks`).
 
     Args:
         stored: Real numbers of any type.
@@ -146,7 +146,7 @@ def to_numbers(stored: npt.NDArray[Any], slope: float, intercept: float) -> npt.
 
 
 def first_line(error: BaseException) -> Sentence:
-    """Return the first line of an error's text, or its name where it has none; in public its kind."""
+    """Return the first line of an error's text, or its class where it has none; the public wording is its kind."""
     kind = Sentence("{kind}", kind=kind_of(error))
     return kind.in_private((str(error).strip() or type(error).__name__).splitlines()[0])
 
@@ -163,7 +163,7 @@ def _fill(stream: BinaryIO, buffer: npt.NDArray[np.uint8]) -> int:
 
 
 def _drain(stream: BinaryIO, enough: int) -> int:
-    # Only the end of a compressed stream tells whether its check sum is right.
+    # The checksum of a compressed stream is only verified at its end.
     surplus = 0
     while surplus < enough and (chunk := stream.read(_CHUNK)):
         surplus += len(chunk)

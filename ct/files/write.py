@@ -1,4 +1,4 @@
-"""Scans and masks -> files: masks on the scan's own grid, scans as NIfTI in any orientation or as a DICOM series."""
+"""Files of masks on the scan's own grid, and of scans as NIfTI in any orientation or as a DICOM series."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 import nibabel
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ct.files.dicom.export import write_dicom_series
 from ct.refusal import Refusal
 from ct.scan import Affine, Scan, grid_facing, to_source
 
-__all__ = ["write_dicom_series", "write_mask", "write_scan_nifti", "write_slice_masks"]
+__all__ = ["write_dicom_series", "write_mask", "write_scan_nifti"]
 
 
 def write_mask(
@@ -39,33 +38,6 @@ def write_mask(
             highest=mask_zyx.max(),
         )
     _save_nifti(to_source(mask_zyx.astype(np.uint8), scan.source), scan.source.affine, Path(path), note)
-
-
-def write_slice_masks(
-    mask_zyx: npt.NDArray[np.integer] | npt.NDArray[np.bool_], scan: Scan, folder: str | Path
-) -> None:
-    """Write a mask of slice images as PNG files of the same names and sizes (bool as 0 / 255).
-
-    Args:
-        mask_zyx: (Z, Y, X) on the scan's canonical grid.
-        scan: A scan of slice images.
-        folder: Where to write.
-
-    Raises:
-        ValueError: The scan is not made of slice images, or the shape is not the scan's.
-    """
-    if not scan.slice_names or mask_zyx.shape != scan.hu.shape:
-        raise Refusal(
-            "{folder}: a mask of shape {shape} for slice images of shape {expected}; expected the same",
-            folder=folder,
-            shape=mask_zyx.shape,
-            expected=scan.hu.shape,
-        )
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    scale = 255 if mask_zyx.dtype == np.bool_ else 1
-    for name, plane in zip(scan.slice_names, mask_zyx.astype(np.uint8) * np.uint8(scale), strict=True):
-        Image.fromarray(plane).save(target / f"{name}.png")
 
 
 def write_scan_nifti(

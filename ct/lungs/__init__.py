@@ -1,1 +1,1 @@
-"""Lung masks: found, checked, told apart."""
+"""Lung masks: segmentation, plausibility, right and left."""

@@ -50,10 +50,10 @@ def find_airways(air: BoolArray, spacing_mm: tuple[float, float, float]) -> Bool
 
 
 def _is_trachea(part: BoolArray, area_mm2: float, middle: float, spacing_mm: tuple[float, float, float]) -> bool:
-    """Whether a piece of air in a slice has a trachea's size, place and roundness."""
+    """Return whether a piece of air in a slice has the size, place and roundness of a trachea."""
     if not TRACHEA_MM2[0] <= area_mm2 <= TRACHEA_MM2[1]:
         return False
     rows, columns = np.nonzero(part)
     height, width = np.ptp(rows) * spacing_mm[1] + spacing_mm[1], np.ptp(columns) * spacing_mm[2] + spacing_mm[2]
-    round_enough = area_mm2 > 0.5 * height * width and max(height, width) <= 2.5 * min(height, width)
-    return bool(round_enough and abs(columns.mean() - middle) * spacing_mm[2] <= OFF_CENTRE_MM)
+    is_round = area_mm2 > 0.5 * height * width and max(height, width) <= 2.5 * min(height, width)
+    return bool(is_round and abs(columns.mean() - middle) * spacing_mm[2] <= OFF_CENTRE_MM)

@@ -14,7 +14,7 @@ from ct.resample import Transform, coarser_grid
 
 BoolArray = npt.NDArray[np.bool_]
 
-# Half way between aerated lung (-850) and soft tissue (40): where partial volume puts the border of the lungs.
+# Half way between aerated lung (-850) and soft tissue (40), where partial volume puts the border of the lungs.
 AIR_BELOW_HU = -400
 # Finer voxels than these (z, y, x) make the work slow and the mask no better.
 WORK_MM = (2.0, 1.6, 1.6)

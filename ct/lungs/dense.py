@@ -1,4 +1,4 @@
-"""Consolidated lung, which has no air to tell it from the tissue around it."""
+"""Consolidated lung, found by its place in the rib cage, since no air distinguishes it from the tissue around it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BoolArray = npt.NDArray[np.bool_]
 LEAST_HEIGHT_MM = 60.0
 COARSEST_PIXEL_MM = 7.0
 LEAST_BONE_MM2 = 1000.0
-# What is lighter than fat holds air.
+# Tissue lighter than fat holds air.
 AERATED_BELOW_HU = -150
 # At the edge of a consolidation, where the average is that with a rib.
 EDGE_BELOW_HU = -40
@@ -50,16 +50,16 @@ def dense_lung(
         spacing_mm: Voxel size (z, y, x).
 
     Returns:
-        int8 (Z, Y, X) as `sides`, only what is to be added; nothing where no rib cage can be seen: in less than 60 mm
-        of height, with pixels of more than 7 mm, or with less than 10 cm2 of bone in a slice.
+        int8 (Z, Y, X) as `sides`, only the voxels to add; none where no rib cage can be seen: in less than 60 mm of
+        height, with pixels of more than 7 mm, or with less than 10 cm2 of bone in a slice.
     """
-    found = np.zeros_like(sides)
+    added = np.zeros_like(sides)
     if len(hu) * spacing_mm[0] < LEAST_HEIGHT_MM or max(spacing_mm[1:]) > COARSEST_PIXEL_MM:
-        return found
+        return added
     aerated = sides > 0
     bones = find_bones(hu, spacing_mm)
     if bones.mean() * bones[0].size * spacing_mm[1] * spacing_mm[2] < LEAST_BONE_MM2:
-        return found
+        return added
     body = find_body(hu)
     soft = body & ~bones
     cage = inside_ribs(soft, aerated, spacing_mm) & ~ndimage.binary_dilation(other_air, IN_PLANE)
@@ -67,7 +67,7 @@ def dense_lung(
     depth = ndimage.distance_transform_edt(body, sampling=spacing_mm)
     cage &= depth >= depth[aerated].min()
     size = (3 if spacing_mm[0] < COARSEST_PIXEL_MM else 1, 3, 3)
-    # Neither a rib nor the air around the body shall count in the average beside it.
+    # Neither a rib nor the air around the body may enter the average beside it.
     average = ndimage.uniform_filter(np.where(soft, hu, 0).astype(np.float32), size)
     light = cage & ~aerated & (average < AERATED_BELOW_HU)
     middle = _middle(sides)
@@ -80,8 +80,8 @@ def dense_lung(
         gaps = place & tissue & ~_wide(tissue, place, spacing_mm)
         dense = (lung | _thick(gaps, THIN_GAP_MM, spacing_mm)) & ~aerated
         dense |= ndimage.binary_dilation(dense, IN_PLANE) & place & ~aerated & (hu < EDGE_BELOW_HU)
-        found[_touching(dense, aerated)] = side
-    return found
+        added[_touching(dense, aerated)] = side
+    return added
 
 
 def _thick(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, float, float]) -> BoolArray:
@@ -98,13 +98,12 @@ def _wide(tissue: BoolArray, place: BoolArray, spacing_mm: tuple[float, float, f
 def _touching(dense: BoolArray, aerated: BoolArray) -> BoolArray:
     """Keep the pieces with enough of their surface at aerated lung: bowel under the diaphragm has little there."""
     surface = dense & ~ndimage.binary_erosion(dense)
-    return dense & (
-        _share_of_parts(dense, ndimage.binary_dilation(aerated, EVERY_NEIGHBOUR), surface) >= TOUCHING_SHARE
-    )
+    share = _share_of_parts(dense, ndimage.binary_dilation(aerated, EVERY_NEIGHBOUR), surface)
+    return dense & (share >= TOUCHING_SHARE)
 
 
 def _share_of_parts(mask: BoolArray, inside: BoolArray, counted: BoolArray | None = None) -> npt.NDArray[np.float64]:
-    """Return for every voxel of a mask the share of its connected part's (counted) voxels that are inside something."""
+    """Return for every voxel of a mask the share of its connected part's (counted) voxels that lie inside another."""
     parts, count = ndimage.label(mask)
     counted = mask if counted is None else counted
     total = np.bincount(parts[counted], minlength=count + 1)

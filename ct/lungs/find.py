@@ -1,4 +1,4 @@
-"""The lungs of a scan, from a file or found, checked before anybody relies on them."""
+"""Lungs of a scan, from a file or from its HU, checked for plausibility."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ METHODS = ("classical", "lungmask")
 
 @dataclass(frozen=True, eq=False)
 class Lungs:
-    """A lung mask and what is to be said about it.
+    """A lung mask with its warnings.
 
     Attributes:
         mask: bool (Z, Y, X) on the scan's canonical grid.
@@ -38,8 +38,8 @@ class Lungs:
 def find_lungs(scan: Scan, lung_mask: Path | None = None, method: str = "classical") -> Lungs:
     """Read the lung mask of a scan or find the lungs, and check the result.
 
-    Whatever the source, `lung_warnings` says what is unusual. A mask that was found, not given, must show a chest:
-    `refuse_other_body_parts` has the rules.
+    Whatever the source, `lung_warnings` describes what is unusual. A mask that does not come from a file must show a
+    chest by the rules of `refuse_other_body_parts`.
 
     Args:
         scan: The scan.

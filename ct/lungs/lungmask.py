@@ -1,4 +1,4 @@
-"""Lung masks by the network R231CovidWeb of the package lungmask, an optional extra."""
+"""Lung masks by the network R231CovidWeb of the package lungmask, which is an optional extra."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lungmask_lungs(scan: Scan) -> npt.NDArray[np.bool_]:
     weights (about 120 MB) are fetched on first use into the cache of torch.hub.
 
     Args:
-        scan: The scan; slices of unknown spacing are segmented each by itself.
+        scan: The scan; slices of unknown spacing are segmented one by one.
 
     Returns:
         bool (Z, Y, X), both lungs (the model's labels 1 = right and 2 = left).

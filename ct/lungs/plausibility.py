@@ -1,4 +1,4 @@
-"""Is this lung mask plausible, and does the scan show a chest at all?"""
+"""Plausibility of a lung mask, and refusal of scans that show no chest."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BASES_LITRES = 1.0
 VISIBLE_CM2 = 5.0
 # Gas is -1000 HU; lungs, even emphysematous ones, have vessels and walls.
 GAS_BELOW_HU = -950
-# What a whole chest shows; outside of it a sentence is due.
+# What a whole chest shows; values outside of it are worth a warning.
 LITRES = (1.0, 9.0)
 HEIGHT_MM = 120.0
 SMALLER_LUNG_SHARE = 0.2
 BODY_SHARE = (0.08, 0.65)
 MOST_SIDES = 2
 MEDIAN_HU = (-970.0, -500.0)
-# Finer voxels tell no more about the sides' sizes.
+# Finer voxels do not improve the sizes of the sides.
 SIDES_GRID_MM = 3.0
 
 
@@ -39,7 +39,7 @@ def refuse_other_body_parts(scan: Scan, mask: BoolArray) -> None:
 
     Args:
         scan: The scan.
-        mask: bool (Z, Y, X), what was found.
+        mask: bool (Z, Y, X), the lungs that were found.
 
     Raises:
         ValueError: The scan shows no chest; the sentence says which rule failed.
@@ -54,7 +54,7 @@ def refuse_other_body_parts(scan: Scan, mask: BoolArray) -> None:
     slice_cm2 = mask.sum(axis=(1, 2)) * scan.spacing_mm[1] * scan.spacing_mm[2] / 100
     litres = np.count_nonzero(mask) * scan.voxel_ml / 1000
     visible = int((slice_cm2 >= VISIBLE_CM2).sum())
-    found = Sentence(
+    extent = Sentence(
         "{scan}: no chest: {ml:.0f} ml of air-like lung in {visible} of {slices} slices, at most {cm2:.0f} cm2 in one",
         scan=scan.scan_id,
         ml=1000 * litres,
@@ -64,19 +64,19 @@ def refuse_other_body_parts(scan: Scan, mask: BoolArray) -> None:
     )
     hint = Word("give a lung mask if it is a chest CT")
     if slice_cm2.max() < CHEST_CM2:
-        raise Refusal("{found}; expected at least {least:.0f} cm2; {hint}", found=found, least=CHEST_CM2, hint=hint)
+        raise Refusal("{extent}; expected at least {least:.0f} cm2; {hint}", extent=extent, least=CHEST_CM2, hint=hint)
     if litres < BASES_LITRES and 2 * visible < len(mask):
         raise Refusal(
-            "{found}; expected lung in half of the slices or at least {least:.0f} litre; {hint}",
-            found=found,
+            "{extent}; expected lung in half of the slices or at least {least:.0f} litre; {hint}",
+            extent=extent,
             least=BASES_LITRES,
             hint=hint,
         )
     median = float(np.median(scan.hu[mask]))
     if median < GAS_BELOW_HU:
         raise Refusal(
-            "{found}, of {median:.0f} HU, which is gas; expected {least} HU or more; {hint}",
-            found=found,
+            "{extent}, of {median:.0f} HU, which is gas; expected {least} HU or more; {hint}",
+            extent=extent,
             median=median,
             least=GAS_BELOW_HU,
             hint=hint,
@@ -84,7 +84,7 @@ def refuse_other_body_parts(scan: Scan, mask: BoolArray) -> None:
 
 
 def lung_warnings(scan: Scan, mask: BoolArray) -> tuple[Sentence, ...]:
-    """Say what is unusual about a lung mask, whatever its source.
+    """Describe what is unusual about a lung mask, whatever its source.
 
     Without spacing, only the share of the body, the image's sides and the density can be judged.
 
@@ -95,36 +95,36 @@ def lung_warnings(scan: Scan, mask: BoolArray) -> tuple[Sentence, ...]:
     Returns:
         A sentence for each finding; none for a whole chest with two lungs.
     """
-    found = _size_warnings(scan, mask) if scan.spacing_known else []
+    warnings = _size_warnings(scan, mask) if scan.spacing_known else []
     share = _share_of_body(scan.hu, mask)
     if not BODY_SHARE[0] <= share <= BODY_SHARE[1]:
         low, high = BODY_SHARE
         text = "the lungs fill {share:.0%} of the body in their slices; expected {low:.0%} to {high:.0%}"
-        found.append(Sentence(text, share=share, low=low, high=high))
+        warnings.append(Sentence(text, share=share, low=low, high=high))
     sides = _sides_touched(mask)
     if sides > MOST_SIDES:
         text = "the lungs touch {sides} of the image's 4 sides; expected at most {most}"
-        found.append(Sentence(text, sides=sides, most=MOST_SIDES))
+        warnings.append(Sentence(text, sides=sides, most=MOST_SIDES))
     median = float(np.median(scan.hu[mask]))
     if not MEDIAN_HU[0] <= median <= MEDIAN_HU[1]:
         low, high = MEDIAN_HU
         text = "the lungs have a median of {median:.0f} HU; expected {low:.0f} to {high:.0f}"
-        found.append(Sentence(text, median=median, low=low, high=high))
-    return tuple(found)
+        warnings.append(Sentence(text, median=median, low=low, high=high))
+    return tuple(warnings)
 
 
 def _size_warnings(scan: Scan, mask: BoolArray) -> list[Sentence]:
-    found = []
+    warnings = []
     litres = np.count_nonzero(mask) * scan.voxel_ml / 1000
     if not LITRES[0] <= litres <= LITRES[1]:
         low, high = LITRES
         text = "the lungs measure {litres:.2f} litres; a whole chest has {low:.0f} to {high:.0f}"
-        found.append(Sentence(text, litres=litres, low=low, high=high))
+        warnings.append(Sentence(text, litres=litres, low=low, high=high))
     slices = np.flatnonzero(mask.any(axis=(1, 2)))
     height_mm = float(slices[-1] - slices[0] + 1) * scan.spacing_mm[0]
     if height_mm < HEIGHT_MM:
         text = "the lungs are seen over {height:.0f} mm of height; a whole chest has {least:.0f} or more"
-        found.append(Sentence(text, height=height_mm, least=HEIGHT_MM))
+        warnings.append(Sentence(text, height=height_mm, least=HEIGHT_MM))
     steps = [max(1, round(SIDES_GRID_MM / mm)) for mm in scan.spacing_mm]
     coarse = mask[:: steps[0], :: steps[1], :: steps[2]]
     z_mm, y_mm, x_mm = (mm * step for mm, step in zip(scan.spacing_mm, steps, strict=True))
@@ -134,8 +134,8 @@ def _size_warnings(scan: Scan, mask: BoolArray) -> list[Sentence]:
         name, other = (Word("right"), Word("left")) if right < left else (Word("left"), Word("right"))
         share = min(right, left) / max(right, left)
         text = "the {name} lung has {share:.0%} of the {other} lung's size; expected {least:.0%} or more"
-        found.append(Sentence(text, name=name, share=share, other=other, least=SMALLER_LUNG_SHARE))
-    return found
+        warnings.append(Sentence(text, name=name, share=share, other=other, least=SMALLER_LUNG_SHARE))
+    return warnings
 
 
 def _share_of_body(hu: npt.NDArray[np.int16], mask: BoolArray) -> float:

@@ -1,4 +1,4 @@
-"""The space inside the rib cage, also where consolidated lung looks like the chest wall beside it."""
+"""Space inside the rib cage, also where consolidated lung looks like the chest wall beside it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def inside_ribs(soft: BoolArray, lung: BoolArray, spacing_mm: tuple[float, float
     for z in np.flatnonzero(lung.any(axis=(1, 2))):
         parts, _ = ndimage.label(reached[z])
         around = np.isin(parts, np.unique(parts[lung[z]]))
-        known = lung[z].copy()
-        known[middle:] |= around[middle:]
-        cage[z] = around & convex_hull(known)
+        outline = lung[z].copy()
+        outline[middle:] |= around[middle:]
+        cage[z] = around & convex_hull(outline)
     return cage

@@ -1,4 +1,4 @@
-"""Which lung is which: right and left, also where they touch."""
+"""Right and left lung, also where they touch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ct.mask_shapes import box_of, convex_hull
 BoolArray = npt.NDArray[np.bool_]
 RIGHT, LEFT = 1, 2
 
-# How far the cut between touching lungs may lie from the scan's own middle, slice by slice.
+# How far the cut between touching lungs may lie from the middle of the scan, slice by slice.
 CUT_RANGE_MM = 40.0
-# A lung alone has no valley in its profile: the emptiest column between two lungs is emptier than this share.
+# Two lungs have a valley in their profile: a column between them with less than this share of the lower peak.
 VALLEY_SHARE = 0.5
-# Lungs that are less than this apart count as touching where the sides are told slice by slice.
+# Voxels on which sides are told slice by slice: lungs that are less than this apart count as touching.
 COARSE_MM = 1.5
 # A part that lies to this share on one side of the cut belongs to that side as a whole (a lung may cross the middle).
 ONE_SIDED = 0.85
@@ -83,13 +83,13 @@ def sides_of_slices(lung: BoolArray, spacing_mm: tuple[float, float, float]) -> 
 
 
 def _any_of(lung: BoolArray, axis: int, step: int) -> BoolArray:
-    """Where any of `step` neighbours along an axis is lung; the last group may be smaller."""
+    """Mark where any of `step` neighbours along an axis is lung; the last group may be smaller."""
     along = np.moveaxis(lung, axis, 0)
-    found = along[::step].copy()
+    coarse = along[::step].copy()
     for start in range(1, step):
         part = along[start::step]
-        found[: len(part)] |= part
-    return np.moveaxis(found, 0, axis)
+        coarse[: len(part)] |= part
+    return np.moveaxis(coarse, 0, axis)
 
 
 def _middle(profile: npt.NDArray[np.float32]) -> int | None:
@@ -108,14 +108,14 @@ def _middle(profile: npt.NDArray[np.float32]) -> int | None:
 def _cuts(profile: npt.NDArray[np.float32], middle: int, reach: int) -> npt.NDArray[np.intp]:
     """Return for every slice the first column of the left side: the narrowest near the middle, smooth along z."""
     low, high = max(middle - reach, 0), min(middle + reach + 1, profile.shape[1])
-    # Where the slice has no lung near the middle any column would do: the nearest to the middle is taken.
+    # Where a slice has no lung near the middle, any column would do: the one nearest to the middle is taken.
     far = np.abs(np.arange(low, high) - middle) * 1e-3
     cuts = low + np.argmin(profile[:, low:high] + far, axis=1)
     return ndimage.median_filter(cuts, 5, mode="nearest")
 
 
 def _is_hollow_on_the_left(lung: BoolArray) -> bool:
-    """Whether what a single lung lacks to be convex lies more on the patient's left of it."""
+    """Return whether the hollow of a single lung, which its convex hull adds, lies more on the patient's left of it."""
     columns = np.arange(lung.shape[2])
     excess = 0
     for plane in lung[lung.any(axis=(1, 2))]:

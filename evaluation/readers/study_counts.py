@@ -207,8 +207,8 @@ def count_scan(codes: Groups, lung: Groups, model: Bools | None, row: Row) -> Sc
         overlaps.append(count_overlaps(groups, None if model is None else model[z]))
         slices.append(disagreement(votes_of(groups)))
         opaque += np.count_nonzero(calls.positive, axis=(1, 2))
-        labelled += int(np.count_nonzero(calls.known.any((1, 2))) >= FEWEST_READERS)
-        chosen = calls.known.all(0) & ((lung[z] > 0) | calls.positive.any(0))
+        labelled += int(np.count_nonzero(calls.labelled.any((1, 2))) >= FEWEST_READERS)
+        chosen = calls.labelled.all(0) & ((lung[z] > 0) | calls.positive.any(0))
         for_staple.append((groups[:, chosen], np.zeros(chosen.sum(), bool) if model is None else model[z][chosen]))
     return ScanCounts(
         row,

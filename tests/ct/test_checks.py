@@ -130,8 +130,8 @@ HINT = "declare grey_low_hu and grey_high_hu"
     ],
 )
 def test_what_is_no_chest_in_hu_is_refused_with_the_reason(situation, values, fragments):
-    found = refusal(values)
-    assert [fragment for fragment in fragments if fragment not in found] == [], (situation, found)
+    sentence = refusal(values)
+    assert [fragment for fragment in fragments if fragment not in sentence] == [], (situation, sentence)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_declared_greys(values, grey_hu):
 def test_declared_greys_that_do_not_fit():
     assert "go down to -1024 although" in refusal(padded(grey(), -1024), grey_hu=(-1100, 260))
     assert "expected the first lower" in refusal(grey(), grey_hu=(260, -1100))
-    found = refusal(grey(), grey_hu=(-160, 240))
-    assert "from -160 to 240, without any air" in found
-    assert "with grey 0 = -160 HU and grey 255 = 240 HU as declared" in found
+    sentence = refusal(grey(), grey_hu=(-160, 240))
+    assert "from -160 to 240, without any air" in sentence
+    assert "with grey 0 = -160 HU and grey 255 = 240 HU as declared" in sentence
     assert "above 1000 HU" in refusal((chest() + 1024).astype(np.uint16), grey_hu=(-1024, 240))
     assert "wrapped" in refusal(np.mod(chest(), 4096), grey_hu=(-1024, -769))
 

@@ -150,23 +150,23 @@ def is_ours(node: ast.AST, scope: ast.AST) -> bool:
 
 def faults(path: Path) -> list[str]:
     """What in a file could let a name into a public wording."""
-    found = []
+    problems = []
     for node, scope in nodes(path):
         if isinstance(node, ast.Raise) and node.exc is not None:
             raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
             if isinstance(raised, ast.Name) and raised.id in FOR_USERS:
-                found.append(f"{node.lineno}: raises {raised.id}, not a Refusal")
+                problems.append(f"{node.lineno}: raises {raised.id}, not a Refusal")
         if not isinstance(node, ast.Call):
             continue
         name = name_of(node.func)
         handed_on = getattr(scope, "name", "") in BUILT  # whose callers have the literal
         if name in BUILT and not handed_on and not is_literal(node.args[BUILT[name]], scope):
-            found.append(f"{node.lineno}: {name} of a template that is no literal")
+            problems.append(f"{node.lineno}: {name} of a template that is no literal")
         if name == "Word" and not is_ours(node.args[0], scope):
-            found.append(f"{node.lineno}: Word of something that is no literal")
+            problems.append(f"{node.lineno}: Word of something that is no literal")
         if name == "in_wordings":
-            found.append(f"{node.lineno}: {NOT_BUILT}")
-    return found
+            problems.append(f"{node.lineno}: {NOT_BUILT}")
+    return problems
 
 
 @pytest.mark.parametrize("path", SPEAKING, ids=lambda path: str(path.relative_to(ROOT)))

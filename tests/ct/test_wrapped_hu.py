@@ -55,8 +55,8 @@ def test_metal_wrapped_at_12_bits_is_exact_again():
     count = int((wrapped != hu).sum())
     assert wrapped.min() < -2000
     assert count > 100
-    found, repairs = check_hu(wrapped, "scan.nii")
-    np.testing.assert_array_equal(found, hu)
+    unwrapped, repairs = check_hu(wrapped, "scan.nii")
+    np.testing.assert_array_equal(unwrapped, hu)
     assert repairs == (
         f"{count} voxels inside the body from {wrapped.min()} to {wrapped[wrapped < -1024].max()} HU had been wrapped "
         f"around at 12 bits and are {hu[wrapped < -1024].min()} to {hu.max()} HU again",
@@ -68,8 +68,8 @@ def test_metal_wrapped_at_12_bits_is_exact_again():
 )
 def test_metal_of_any_density_is_exact_again(metal_hu, blur):
     hu = with_metal(metal_hu, blur=blur)
-    found, repairs = check_hu(wrap(hu), "scan.nii")
-    np.testing.assert_array_equal(found, hu)
+    unwrapped, repairs = check_hu(wrap(hu), "scan.nii")
+    np.testing.assert_array_equal(unwrapped, hu)
     assert "at 12 bits" in repairs[0]
 
 
@@ -77,8 +77,8 @@ def test_metal_of_any_density_is_exact_again(metal_hu, blur):
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
 def test_padding_around_the_field_of_view_stays_padding(padding, dtype):
     hu = padded(with_metal(), padding)
-    found, repairs = check_hu(np.where(hu == padding, padding, wrap(hu)).astype(dtype), "scan.nii")
-    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    unwrapped, repairs = check_hu(np.where(hu == padding, padding, wrap(hu)).astype(dtype), "scan.nii")
+    np.testing.assert_array_equal(unwrapped, np.maximum(hu, -1024))
     count = int((hu == padding).sum())
     expected = (f"{count} voxels below -1024 HU (lowest {padding}; padding or noise) were set to -1024",)
     assert repairs[1:] == (expected if padding < -1024 else ())
@@ -89,8 +89,8 @@ def test_padding_around_the_field_of_view_stays_padding(padding, dtype):
 def test_padding_that_hangs_from_one_edge_is_padding():
     hu = scanned(body()).clip(-1024)
     hu[:, :50, 40:60] = -2000
-    found, _ = check_hu(hu, "scan.nii")
-    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    unwrapped, _ = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(unwrapped, np.maximum(hu, -1024))
 
 
 @pytest.mark.parametrize("around", [-1024, -1000, 0])
@@ -99,16 +99,16 @@ def test_padding_between_the_field_of_view_and_a_value_put_around_it_is_padding(
     hu = np.where(y**2 + x**2 > 0.8, -2000, scanned(body()).clip(-1024))
     hu[:, y**2 + x**2 > 0.9] = around
     assert (ndimage.grey_dilation(hu, (1, 3, 3))[hu == -2000] > 0).any()  # the body reaches into the padding
-    found, _ = check_hu(hu, "scan.nii")
-    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    unwrapped, _ = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(unwrapped, np.maximum(hu, -1024))
 
 
 @pytest.mark.parametrize(("air_hu", "noise"), [(-1000.0, 60.0), (-1045.0, 8.0), (-1045.0, 60.0)])
 def test_noise_in_air_and_air_below_1024_are_air(air_hu, noise):
     hu = scanned(body(air_hu), noise)
     assert (hu < -1024).sum() > 1000
-    found, repairs = check_hu(hu, "scan.nii")
-    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    unwrapped, repairs = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(unwrapped, np.maximum(hu, -1024))
     assert repairs[0].startswith(f"{(hu < -1024).sum()} voxels below -1024 HU (lowest {hu.min()}; padding or noise)")
 
 
@@ -118,8 +118,8 @@ def test_dark_streaks_beside_unwrapped_metal_are_air():
     hu[:, 60:66, 44:52] = 6000
     hu = scanned(hu)
     assert hu.min() < -1200
-    found, _ = check_hu(hu, "scan.nii")
-    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    unwrapped, _ = check_hu(hu, "scan.nii")
+    np.testing.assert_array_equal(unwrapped, np.maximum(hu, -1024))
 
 
 REFUSED = r"^scan\.nii: \d+ voxels inside the body lie below -1024 HU \(lowest -\d+\) amid much denser ones; expected "
@@ -164,8 +164,8 @@ def test_air_stored_without_a_sign_is_air_again():
     hu = scanned(body(), noise=30.0)
     values = hu.astype(np.int32)
     values[hu < -1024] += 65536
-    found, repairs = check_hu(values, "scan.nii")
-    np.testing.assert_array_equal(found, np.maximum(hu, -1024))
+    unwrapped, repairs = check_hu(values, "scan.nii")
+    np.testing.assert_array_equal(unwrapped, np.maximum(hu, -1024))
     count = (hu < -1024).sum()
     assert repairs[0] == f"{count} voxels above 32767 HU had been wrapped around at 16 bits and are air again"
     values[3, 50, 50] = 40000  # which is no air: then nobody can tell what the others are

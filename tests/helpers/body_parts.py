@@ -1,4 +1,4 @@
-"""Small synthetic CT volumes of other body parts than the chest, for tests of what must be refused."""
+"""Small synthetic CT volumes of other body parts than the chest, which must be refused."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ Places = list[NDArray[np.float64]]
 
 
 def head_ct() -> tuple[Volume, tuple[float, float, float]]:
-    """A head: skull, brain, paranasal sinuses, mastoid cells, throat and a foam headrest.
+    """Draw a head: skull, brain, paranasal sinuses, mastoid cells, throat and a foam headrest.
 
     Returns:
         int16 (40, 96, 96) in HU, canonical; voxel size (z, y, x) in mm.
@@ -33,7 +33,7 @@ def head_ct() -> tuple[Volume, tuple[float, float, float]]:
 
 
 def abdomen_ct(bases: bool = True) -> tuple[Volume, tuple[float, float, float]]:
-    """An abdomen: liver, spine, gas in stomach and bowel, stool; and by choice the lungs' bases in the top slices.
+    """Draw an abdomen: liver, spine, gas in stomach and bowel, stool; optionally the bases of the lungs on top.
 
     Args:
         bases: Whether the six highest slices show the bases of the lungs, about 0.2 litres.
@@ -63,13 +63,13 @@ def abdomen_ct(bases: bool = True) -> tuple[Volume, tuple[float, float, float]]:
 
 
 def _places(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Places:
-    """Distances of the voxels from the middle in mm: three arrays that broadcast to the shape."""
+    """Return the distances of the voxels from the middle in mm: three arrays that broadcast to the shape."""
     grids = np.ogrid[tuple(slice(count) for count in shape)]
     return [(grid - (count - 1) / 2) * mm for grid, count, mm in zip(grids, shape, spacing_mm, strict=True)]
 
 
 def _ratio(places: Places, centre: tuple[float, ...], radii: tuple[float, ...]) -> NDArray[np.float64]:
-    """Below 1 inside an ellipsoid."""
+    """Return a ratio that is below 1 inside an ellipsoid."""
     return np.sqrt(sum(((p - c) / r) ** 2 for p, c, r in zip(places, centre, radii, strict=True)))
 
 

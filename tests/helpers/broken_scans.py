@@ -1,4 +1,4 @@
-"""Scans that the gate must refuse, each with a part of the reason."""
+"""Broken scans that the gate must refuse, each with a part of the reason."""
 
 import gzip
 from pathlib import Path
@@ -27,12 +27,12 @@ def phantom_nifti(path: Path, change=lambda hu: hu, seed: int = 1) -> Path:
 
 
 def broken_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Twelve broken scans, and a part of the reason that each must be refused for."""
-    found: dict[str, tuple[Path, str]] = {}
+    """Write twelve broken scans; return the path of each, and a part of the reason for refusing it."""
+    inputs: dict[str, tuple[Path, str]] = {}
 
     def series(name: str, change, reason: str, only: int | None = None) -> None:
         edit(phantom_series(folder / name), change, only)
-        found[name] = folder / name, reason
+        inputs[name] = folder / name, reason
 
     series("mr", lambda d: setattr(d, "Modality", "MR"), "MR")
     series("localizer", lambda d: setattr(d, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), "localizer")
@@ -40,25 +40,25 @@ def broken_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     series("tilted", lambda d: setattr(d, "ImagePositionPatient", tilted(d)), "tilt")
     phantom_series(folder / "gap")
     sorted((folder / "gap").glob("*.dcm"))[4].unlink()
-    found["gap"] = folder / "gap", "missing"
+    inputs["gap"] = folder / "gap", "missing"
     (folder / "empty").mkdir()
-    found["empty"] = folder / "empty", "no DICOM file"
+    inputs["empty"] = folder / "empty", "no DICOM file"
     whole = phantom_nifti(folder / "cut.nii.gz").read_bytes()
     (folder / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
-    found["truncated"] = folder / "cut.nii.gz", "cut"
+    inputs["truncated"] = folder / "cut.nii.gz", "cut"
     grey = phantom_nifti(folder / "grey.nii", lambda hu: ((hu.clip(-1024, 400) + 1024) / 5.6).astype(np.int16))
-    found["grey"] = grey, "grey_low_hu"
+    inputs["grey"] = grey, "grey_low_hu"
     nan = nibabel.load(phantom_nifti(folder / "whole.nii"))
     values = nan.get_fdata()
     values[2, 3, 4] = np.nan
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), nan.affine), folder / "nan.nii")
-    found["nan"] = folder / "nan.nii", "NaN"
-    found["constant"] = phantom_nifti(folder / "constant.nii", lambda hu: np.full_like(hu, -1000)), "constant"
-    found["pixdim"] = zero_pixdim(phantom_nifti(folder / "pixdim.nii.gz")), "pixdim"
+    inputs["nan"] = folder / "nan.nii", "NaN"
+    inputs["constant"] = phantom_nifti(folder / "constant.nii", lambda hu: np.full_like(hu, -1000)), "constant"
+    inputs["pixdim"] = zero_pixdim(phantom_nifti(folder / "pixdim.nii.gz")), "pixdim"
     hu, spacing = head_ct()
     write_scan_nifti(hu, Frame(hu.shape, spacing).affine, folder / "head.nii.gz")
-    found["head"] = folder / "head.nii.gz", "chest"
-    return found
+    inputs["head"] = folder / "head.nii.gz", "chest"
+    return inputs
 
 
 def tilted(dataset) -> list[float]:

@@ -15,7 +15,7 @@ from ct.files.dicom.export import write_dicom_series
 from ct.files.dicom.volume import read_dicom
 from ct.scan import to_canonical
 
-# What enhanced files keep in functional groups, and in which.
+# Tags that enhanced files keep in functional groups, by group.
 PLACE = {"PlanePositionSequence": ["ImagePositionPatient"]}
 SHARED = {
     "PlaneOrientationSequence": ["ImageOrientationPatient"],

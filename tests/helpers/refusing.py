@@ -1,4 +1,4 @@
-"""What every refusal of the gate owes a user, in one place."""
+"""Assertion that a file is refused in one sentence for users."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +12,12 @@ def assert_refused(
     """Assert that reading a path ends in one sentence: a ValueError on one line that names the file and says why.
 
     Args:
-        read: Does the reading.
-        path: What it reads.
+        read: Function that reads the path.
+        path: The path.
         pattern: Regular expression that the sentence contains.
-        parts: Further text, word for word.
-        named: What the sentence names, if not the path.
-        options: For `read`.
+        parts: Further literal parts of the sentence.
+        named: Path that the sentence names, if it is another one.
+        options: Keyword arguments of `read`.
     """
     with pytest.raises(ValueError, match=pattern) as caught:
         read(path, **options)

@@ -9,8 +9,8 @@ from losses.dice import dice_loss
 def equation_2(logits: NDArray[np.float64], label: NDArray[np.float64]) -> float:
     """1 + the minimised term of equation 2, image by image."""
     terms = []
-    for f, one_label in zip(1 / (1 + np.exp(-logits)), label, strict=True):
-        terms.append((2 * (one_label * f).sum() + 1) / (np.abs(one_label).sum() + np.abs(f).sum() + 1))
+    for f, mask in zip(1 / (1 + np.exp(-logits)), label, strict=True):
+        terms.append((2 * (mask * f).sum() + 1) / (np.abs(mask).sum() + np.abs(f).sum() + 1))
     return float(1 - np.mean(terms))
 
 
@@ -23,15 +23,15 @@ def images(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_dice_loss_is_equation_2_per_image() -> None:
     logits, target = images()
-    wanted = equation_2(logits.double().numpy(), target.double().numpy())
-    assert dice_loss(logits, target).item() == pytest.approx(wanted, abs=1e-6)
+    expected = equation_2(logits.double().numpy(), target.double().numpy())
+    assert dice_loss(logits, target).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_batch_takes_one_dice_over_all_images() -> None:
     logits, target = images()
-    wanted = equation_2(logits.double().numpy().reshape(1, -1), target.double().numpy().reshape(1, -1))
-    assert dice_loss(logits, target, batch=True).item() == pytest.approx(wanted, abs=1e-6)
-    assert dice_loss(logits, target).item() != pytest.approx(wanted, abs=1e-3)
+    expected = equation_2(logits.double().numpy().reshape(1, -1), target.double().numpy().reshape(1, -1))
+    assert dice_loss(logits, target, batch=True).item() == pytest.approx(expected, abs=1e-6)
+    assert dice_loss(logits, target).item() != pytest.approx(expected, abs=1e-3)
 
 
 def test_pixels_that_are_not_valid_change_nothing() -> None:
@@ -39,8 +39,8 @@ def test_pixels_that_are_not_valid_change_nothing() -> None:
     valid = torch.rand(4, 1, 7, 5, generator=torch.Generator().manual_seed(1)) < 0.7
     target[~valid] = -1
     pairs = zip(logits, target, valid, strict=True)
-    wanted = np.mean([equation_2(a[m].double().numpy()[None], t[m].double().numpy()[None]) for a, t, m in pairs])
-    assert dice_loss(logits, target, valid).item() == pytest.approx(wanted, abs=1e-6)
+    expected = np.mean([equation_2(a[m].double().numpy()[None], t[m].double().numpy()[None]) for a, t, m in pairs])
+    assert dice_loss(logits, target, valid).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_every_image_gets_a_finite_gradient_even_without_truth_or_with_extreme_logits() -> None:

@@ -61,8 +61,8 @@ def test_phi2_is_equation_13() -> None:
     x = torch.linspace(0, 12, 40).view(1, 1, 5, 8).expand(5, -1, -1, -1)
     phi = Phi2()(LABELS, x)
     for image, z in zip(phi, LABELS.tolist(), strict=True):
-        wanted = [prior_2(z, value, 9.0, 0.5) for value in x[0].double().ravel().tolist()]
-        np.testing.assert_allclose(image.numpy().ravel(), wanted, atol=1e-6)
+        expected = [prior_2(z, value, 9.0, 0.5) for value in x[0].double().ravel().tolist()]
+        np.testing.assert_allclose(image.numpy().ravel(), expected, atol=1e-6)
     assert (phi[1][x[1] >= 9.0] == 1).all()  # -34 HU and more: must be consolidation
     assert (phi[1][x[1] < 8.9] < 1).all()
 
@@ -70,15 +70,15 @@ def test_phi2_is_equation_13() -> None:
 @pytest.mark.parametrize("f", [1e-3, 1e-9, 1e-30, 0.0])
 def test_where_phi_is_1_the_label_is_1_however_small_f_is(f: float) -> None:
     """1 + 1e-9 > 1 is lost in float32, and 0 is only an underflown sigmoid: phi = 1 "must be consolidation"."""
-    one = torch.ones(1, 1, 1, 1)
-    assert e_step(f * one, one, one.bool()).all()
-    assert e_step(f * one, Phi1()(torch.tensor([1]), one), one.bool()).all()
-    assert not e_step(f * one, one, ~one.bool()).any()
+    ones = torch.ones(1, 1, 1, 1)
+    assert e_step(f * ones, ones, ones.bool()).all()
+    assert e_step(f * ones, Phi1()(torch.tensor([1]), ones), ones.bool()).all()
+    assert not e_step(f * ones, ones, ~ones.bool()).any()
 
 
 def test_where_phi_is_0_the_label_is_0_even_for_f_rounded_to_1() -> None:
-    one = torch.ones(1, 1, 1, 1)
-    assert not e_step(one, torch.zeros_like(one), one.bool()).any()
+    ones = torch.ones(1, 1, 1, 1)
+    assert not e_step(ones, torch.zeros_like(ones), ones.bool()).any()
 
 
 def test_a_tie_below_phi_1_is_not_consolidation() -> None:

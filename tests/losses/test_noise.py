@@ -59,8 +59,8 @@ def test_the_curve_is_the_probability_that_another_border_lies_beyond() -> None:
     model = fit_noise_model(counts_of(study(slices=400, readers=4)))
     distance = np.arange(0.25, 12, 0.5)
     expected = norm.sf(distance / (SPREAD_MM * np.sqrt(2)))
-    found = model.mean[1, 2, : len(distance), 2:].sum(-1)
-    np.testing.assert_allclose(found, expected, atol=0.05)
+    disagreement = model.mean[1, 2, : len(distance), 2:].sum(-1)
+    np.testing.assert_allclose(disagreement, expected, atol=0.05)
     assert model.mean[2, 1, -1, 3] == pytest.approx(CONFUSION, abs=0.05)  # deep inside, another reader says 3 as often
 
 
@@ -69,39 +69,39 @@ def test_moments_are_distributions_that_fall_with_distance() -> None:
     np.testing.assert_allclose(model.mean.sum(-1), 1, atol=1e-9)
     assert model.mean.min() >= 0
     assert (np.diff(model.mixing, axis=-1) <= 1e-12).all()
-    # A class that nobody used is taken at its word.
+    # A class that nobody used is taken as certain.
     np.testing.assert_array_equal(model.mean[4, 4, 0], np.eye(5)[4])
 
 
 def test_one_reader_becomes_closer_to_the_others_than_the_hard_label_and_is_calibrated() -> None:
     model = fit_noise_model(counts_of(study(slices=80, seed=2)))
-    hard_error, soft_error, said, expected = 0.0, 0.0, [], []
+    hard_error, soft_error, shares, expected = 0.0, 0.0, [], []
     for labels in study(slices=80, seed=3):
         place = borders(labels)
         q = model.mean[labels[0], place[0, 0], place[1, 0]]
         others = np.stack([(labels[1:] == j).mean(0) for j in range(5)], -1)
         hard_error += ((np.eye(5)[labels[0]] - others) ** 2).sum()
         soft_error += ((q - others) ** 2).sum()
-        said.append(others[..., 2].ravel())
+        shares.append(others[..., 2].ravel())
         expected.append(q[..., 2].ravel())
     assert soft_error < 0.75 * hard_error
-    said_all, expected_all = np.concatenate(said), np.concatenate(expected)
-    bins = (expected_all * 5).astype(int).clip(max=4)
+    share, probability = np.concatenate(shares), np.concatenate(expected)
+    bins = (probability * 5).astype(int).clip(max=4)
     for b in np.unique(bins):
-        assert said_all[bins == b].mean() == pytest.approx(expected_all[bins == b].mean(), abs=0.12)
+        assert share[bins == b].mean() == pytest.approx(probability[bins == b].mean(), abs=0.12)
 
 
 def test_the_squared_residual_is_q_times_one_minus_q() -> None:
     """The second moment of a one-hot label needs no table of its own."""
     maps = study(slices=100, seed=4)
     model = fit_noise_model(counts_of(maps))
-    found, expected = [], []
+    squares, expected = [], []
     for labels in maps:
         place = borders(labels)
         q = model.mean[labels[0], place[0, 0], place[1, 0], 2]
-        found.append(((labels[1] == 2) - q) ** 2)
+        squares.append(((labels[1] == 2) - q) ** 2)
         expected.append(q * (1 - q))
-    assert np.mean(found) == pytest.approx(np.mean(expected), rel=0.15)
+    assert np.mean(squares) == pytest.approx(np.mean(expected), rel=0.15)
 
 
 def test_correlation_length_of_blurred_noise_is_found() -> None:
@@ -159,7 +159,7 @@ def test_votes_of_several_readers_win_over_the_noise_model(targets: SoftTargets)
     torch.testing.assert_close(mean.sum(1), torch.ones(1, 1, 3))
 
 
-def test_without_a_noise_model_a_label_is_taken_at_its_word() -> None:
+def test_without_a_noise_model_a_label_is_taken_as_certain() -> None:
     label = torch.tensor([[[[0, 3, 4]]]], dtype=torch.int8)
     mean, deviation = SoftTargets(5)(label, torch.zeros(1, 2, 1, 3, dtype=torch.uint8), torch.zeros(1, 5, 1, 3))
     torch.testing.assert_close(mean[0, :, 0].T, torch.eye(5)[[0, 3, 4]])

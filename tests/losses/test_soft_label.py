@@ -32,8 +32,8 @@ def test_one_hot_targets_give_weighted_cross_entropy(weighting: Weighting) -> No
     logits, q = random_case(1)
     label = q.argmax(1)
     one_hot = F.one_hot(label, 5).movedim(-1, 1).float()
-    found = soft_label_divergence(logits, one_hot, FREQUENCY, weighting)
-    torch.testing.assert_close(found, F.cross_entropy(logits, label, 1 - FREQUENCY, reduction="none"))
+    divergence = soft_label_divergence(logits, one_hot, FREQUENCY, weighting)
+    torch.testing.assert_close(divergence, F.cross_entropy(logits, label, 1 - FREQUENCY, reduction="none"))
 
 
 def test_without_weights_it_is_cross_entropy_minus_entropy() -> None:
@@ -48,8 +48,8 @@ def minimum(weighting: Weighting, q: torch.Tensor, frequency: torch.Tensor) -> t
         at = torch.tensor(logits, dtype=torch.float32).view(1, -1, 1, 1)
         return float(soft_label_divergence(at, q.view(1, -1, 1, 1), frequency, weighting))
 
-    found = minimize(value, np.zeros(len(q)), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9})
-    return softmax(found.x), found.fun
+    solution = minimize(value, np.zeros(len(q)), method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-9})
+    return softmax(solution.x), solution.fun
 
 
 def test_the_proper_reading_is_lowest_at_the_target_and_the_literal_one_is_not() -> None:
@@ -104,10 +104,10 @@ def test_a_batch_without_labels_has_loss_zero() -> None:
 def test_projection_is_the_nearest_distribution() -> None:
     rng = np.random.default_rng(0)
     points = rng.normal(0.2, 0.6, (40, 5))
-    found = project_to_simplex(torch.tensor(points)[..., None, None])[..., 0, 0].numpy()
-    np.testing.assert_allclose(found.sum(1), 1, atol=1e-9)
-    assert found.min() >= 0
-    for point, projected in zip(points, found, strict=True):
+    projections = project_to_simplex(torch.tensor(points)[..., None, None])[..., 0, 0].numpy()
+    np.testing.assert_allclose(projections.sum(1), 1, atol=1e-9)
+    assert projections.min() >= 0
+    for point, projected in zip(points, projections, strict=True):
         constraint = {"type": "eq", "fun": lambda p: p.sum() - 1}
         nearest = minimize(
             lambda p, at=point: ((p - at) ** 2).sum(),

@@ -84,15 +84,15 @@ def test_a_model_is_judged_on_the_same_pixels_as_each_reader() -> None:
     )
 
 
-@pytest.mark.parametrize("wanted", [OPACITY_GROUPS, (3,)])
-def test_pairs_as_scikit_learn_has_them(wanted: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("finding", [OPACITY_GROUPS, (3,)])
+def test_pairs_as_scikit_learn_has_them(finding: tuple[int, ...]) -> None:
     groups = random_groups(4, 0)
-    figures = iou(pairwise_counts(calls_of(groups, wanted)))
+    figures = iou(pairwise_counts(calls_of(groups, finding)))
     for a in range(4):
         for b in range(4):
             shared = (groups[a] >= 0) & (groups[b] >= 0)
-            one, other = (np.isin(groups[reader][shared], wanted) for reader in (a, b))
-            assert figures[a, b] == pytest.approx(jaccard_score(one, other))
+            first, second = (np.isin(groups[reader][shared], finding) for reader in (a, b))
+            assert figures[a, b] == pytest.approx(jaccard_score(first, second))
 
 
 def test_averages_as_scikit_learn_has_them() -> None:
@@ -131,10 +131,10 @@ def test_maps_as_numpy_has_them() -> None:
     groups = random_groups(6, 3, unlabelled=0.4)
     votes = votes_of(groups)
     assert votes.dtype == np.uint8
-    for wanted in (OPACITY_GROUPS, (2,), (0, 1)):
-        says = np.where(groups < 0, np.nan, np.isin(groups, wanted))
-        np.testing.assert_allclose(mean_map(votes, wanted), np.nanmean(says, 0))
-        np.testing.assert_allclose(deviation_map(votes, wanted), np.nanstd(says, 0), atol=1e-7)
+    for finding in (OPACITY_GROUPS, (2,), (0, 1)):
+        calls = np.where(groups < 0, np.nan, np.isin(groups, finding))
+        np.testing.assert_allclose(mean_map(votes, finding), np.nanmean(calls, 0))
+        np.testing.assert_allclose(deviation_map(votes, finding), np.nanstd(calls, 0), atol=1e-7)
     alone = votes_of(np.full((2, 3), -1, np.int8))
     assert np.isnan([mean_map(alone), deviation_map(alone), entropy_map(alone)]).all()
 
@@ -149,10 +149,10 @@ def test_entropy_as_scipy_has_it() -> None:
 
 def test_entropy_and_agreement_by_hand() -> None:
     # Contested: pixels 0 (all say 2), 1 (2, 3, 1), 2 (1, 2, 1), 3 (4, 4; one unlabelled).
-    found = disagreement(votes_of(GROUPS))
-    assert found[:3] == (4, 2, 2)
+    sums = disagreement(votes_of(GROUPS))
+    assert sums[:3] == (4, 2, 2)
     half, third = np.log(2), np.log(3)
-    assert found.entropy == pytest.approx(third + (third - 2 / 3 * half))
+    assert sums.entropy == pytest.approx(third + (third - 2 / 3 * half))
     same_finding = disagreement(votes_of(np.array([[2, 1], [3, 1]], np.int8)))
     assert same_finding == pytest.approx((1, 1, 0, half))
 
@@ -173,8 +173,8 @@ def test_the_order_of_readers_does_not_matter() -> None:
 
 
 def test_overlap_counts_only_what_is_counted() -> None:
-    one, other = np.array([True, True, False, True]), np.array([True, False, True, True])
-    assert overlap_counts(one, other, np.array([True, True, True, False])).tolist() == [1, 2, 2]
+    first, second = np.array([True, True, False, True]), np.array([True, False, True, True])
+    assert overlap_counts(first, second, np.array([True, True, True, False])).tolist() == [1, 2, 2]
 
 
 @pytest.mark.shared_data
@@ -185,16 +185,16 @@ def test_readers_of_real_nodules() -> None:
         pytest.skip(f"no real readers at {path}")
     with np.load(path) as arrays:
         masks, readers = arrays["mask"] > 0, arrays["n_readers"]
-    known = np.arange(4)[:, None, None, None] < readers[:, None, None]
-    calls = Calls(masks.transpose(1, 0, 2, 3), np.broadcast_to(known, masks.transpose(1, 0, 2, 3).shape))
+    labelled = np.arange(4)[:, None, None, None] < readers[:, None, None]
+    calls = Calls(masks.transpose(1, 0, 2, 3), np.broadcast_to(labelled, masks.transpose(1, 0, 2, 3).shape))
     pairs = iou(pairwise_counts(calls))[np.triu_indices(4, 1)]
     others, everyone = (iou(average_counts(calls, with_self)) for with_self in (False, True))
-    groups = np.where(calls.known, np.where(calls.positive, 4, 0), -1).astype(np.int8)
-    found = disagreement(votes_of(groups))
+    groups = np.where(calls.labelled, np.where(calls.positive, 4, 0), -1).astype(np.int8)
+    sums = disagreement(votes_of(groups))
     union = masks.any(1)
-    assert found.pixels == union.sum()
-    assert found.agreed == sum(mask[:number].all(0).sum() for mask, number in zip(masks, readers, strict=True))
+    assert sums.pixels == union.sum()
+    assert sums.agreed == sum(mask[:number].all(0).sum() for mask, number in zip(masks, readers, strict=True))
     assert 0.75 < pairs.min() < pairs.max() < 0.85
     assert pairs.mean() < others.mean() < everyone.mean() < 0.95
-    assert 0.6 < found.agreed / found.pixels < 0.75
-    assert 0 < found.entropy / found.pixels < np.log(2)
+    assert 0.6 < sums.agreed / sums.pixels < 0.75
+    assert 0 < sums.entropy / sums.pixels < np.log(2)

@@ -86,8 +86,8 @@ def test_scans_hold_the_counts_of_their_voxels(case: dict[str, np.ndarray]) -> N
     assert list(scans["scan_id"]) == ["a", "b", "c"]
     here = case["lung"][2] & (case["truth"][2] >= 0)
     truth, guess = case["truth"][2][here] == 3, case["guess"][2][here] == 3
-    found = scans.set_index("scan_id").loc["b", [f"group_3_{name}" for name in ("tn", "fp", "fn", "tp")]]
-    assert found.tolist() == confusion_matrix(truth, guess).ravel().tolist()
+    counts = scans.set_index("scan_id").loc["b", [f"group_3_{name}" for name in ("tn", "fp", "fn", "tp")]]
+    assert counts.tolist() == confusion_matrix(truth, guess).ravel().tolist()
     assert scans["lung_ml"].tolist() == [case["lung"][i].sum() * 0.5 for i in ([0, 1], [2], [3, 4])]
     assert {"opacity_iou", "group_2_dice", "group_4_tp", "severity_truth", "consolidation_score"} <= set(scans)
 
@@ -109,7 +109,7 @@ def test_without_any_labelled_pixel_figures_are_undefined_not_zero() -> None:
 
 def test_one_against_rest_keeps_unknown_truth_apart() -> None:
     table = np.arange(30).reshape(6, 5)
-    found = one_against_rest(table, 2)
-    assert found[1, 1] == table[2, 2]
-    assert found[2].tolist() == [table[5].sum() - table[5, 2], table[5, 2]]
-    assert found.sum() == table.sum()
+    binary = one_against_rest(table, 2)
+    assert binary[1, 1] == table[2, 2]
+    assert binary[2].tolist() == [table[5].sum() - table[5, 2], table[5, 2]]
+    assert binary.sum() == table.sum()

@@ -27,9 +27,9 @@ def test_error_is_the_weighted_gap() -> None:
     values, labels = p[where].double().numpy(), truth[where].double().numpy()
     bins = np.minimum((values * BINS).astype(int), BINS - 1)
     gaps = [abs(labels[bins == b].mean() - values[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    found = expected_calibration_error(reliability(p, truth, where).sum(0).numpy())
-    assert found == pytest.approx(sum(gaps))
-    assert found > 0.05
+    error = expected_calibration_error(reliability(p, truth, where).sum(0).numpy())
+    assert error == pytest.approx(sum(gaps))
+    assert error > 0.05
 
 
 def test_perfect_probabilities_have_error_zero_and_no_pixel_is_nan() -> None:

@@ -24,17 +24,17 @@ def truth() -> np.ndarray:
 def test_readers_are_rated_by_how_they_were_made(truth: np.ndarray) -> None:
     made = [0.9, 0.8, 0.95, 0.7, 0.85], [0.99, 0.95, 0.9, 0.98, 0.97]
     positive = readers_of(truth, *made, seed=0)
-    found = staple(positive)
-    np.testing.assert_allclose(found.sensitivity, made[0], atol=0.03)
-    np.testing.assert_allclose(found.specificity, made[1], atol=0.01)
-    assert found.converged
+    consensus = staple(positive)
+    np.testing.assert_allclose(consensus.sensitivity, made[0], atol=0.03)
+    np.testing.assert_allclose(consensus.specificity, made[1], atol=0.01)
+    assert consensus.converged
     mean = positive.mean(0) >= 0.5
-    assert ((found.probability >= 0.5) != truth).sum() < (mean != truth).sum() / 1.1, "better than the plain mean"
+    assert ((consensus.probability >= 0.5) != truth).sum() < (mean != truth).sum() / 1.1, "better than the plain mean"
 
 
 def test_as_simpleitk_has_it_on_whole_images(truth: np.ndarray) -> None:
     positive = readers_of(truth, [0.9, 0.8, 0.7], [0.99, 0.95, 0.98], seed=1)
-    images = [SimpleITK.GetImageFromArray(one.astype(np.uint8)) for one in positive]
+    images = [SimpleITK.GetImageFromArray(labels.astype(np.uint8)) for labels in positive]
     np.testing.assert_array_equal(staple(positive).probability, SimpleITK.GetArrayFromImage(SimpleITK.STAPLE(images)))
 
 
@@ -48,19 +48,19 @@ def test_as_its_equations_have_it() -> None:
         outside = (1 - prior) * np.where(positive, 1 - q[:, None], q[:, None]).prod(0)
         weight = inside / (inside + outside)
         p, q = (positive * weight).sum(1) / weight.sum(), (~positive * (1 - weight)).sum(1) / (1 - weight).sum()
-    found = staple(positive)
-    np.testing.assert_allclose(found.sensitivity, p, atol=1e-3)
-    np.testing.assert_allclose(found.specificity, q, atol=1e-3)
-    np.testing.assert_allclose(found.probability, weight, atol=5e-3)
+    consensus = staple(positive)
+    np.testing.assert_allclose(consensus.sensitivity, p, atol=1e-3)
+    np.testing.assert_allclose(consensus.specificity, q, atol=1e-3)
+    np.testing.assert_allclose(consensus.probability, weight, atol=5e-3)
 
 
 @pytest.mark.parametrize("order", permutations(range(3)))
 def test_the_order_of_readers_and_pixels_does_not_matter(order: tuple[int, ...], truth: np.ndarray) -> None:
     positive = readers_of(truth, [0.9, 0.8, 0.7], [0.99, 0.95, 0.98], seed=4).reshape(3, -1)
     shuffle = np.random.default_rng(5).permutation(positive.shape[1])
-    one, other = staple(positive), staple(positive[list(order)][:, shuffle])
-    np.testing.assert_allclose(other.sensitivity, one.sensitivity[list(order)], atol=1e-6)
-    np.testing.assert_allclose(other.probability, one.probability[shuffle], atol=1e-6)
+    first, shuffled = staple(positive), staple(positive[list(order)][:, shuffle])
+    np.testing.assert_allclose(shuffled.sensitivity, first.sensitivity[list(order)], atol=1e-6)
+    np.testing.assert_allclose(shuffled.probability, first.probability[shuffle], atol=1e-6)
 
 
 def test_unanimous_readers() -> None:
@@ -85,17 +85,19 @@ def test_groups_as_simpleitk_has_them() -> None:
     rng = np.random.default_rng(7)
     truth = rng.integers(0, 5, (4, 20, 30))
     groups = np.where(rng.random((3, *truth.shape)) < 0.8, truth, rng.integers(0, 5, (3, *truth.shape))).astype(np.int8)
-    images = [SimpleITK.GetImageFromArray(one.astype(np.uint8)) for one in groups]
-    found = multi_label_staple(groups)
+    images = [SimpleITK.GetImageFromArray(labels.astype(np.uint8)) for labels in groups]
+    consensus = multi_label_staple(groups)
     expected = SimpleITK.GetArrayFromImage(SimpleITK.MultiLabelSTAPLE(images))
-    np.testing.assert_array_equal(found, np.where(expected == 5, -1, expected), "5 is SimpleITK's own undecided here")
-    assert found.dtype == np.int8
-    assert (found == truth).mean() > 0.9
+    np.testing.assert_array_equal(
+        consensus, np.where(expected == 5, -1, expected), "5 is SimpleITK's own undecided here"
+    )
+    assert consensus.dtype == np.int8
+    assert (consensus == truth).mean() > 0.9
 
 
 def test_a_tie_is_undecided() -> None:
-    one = np.arange(1000) % 5
-    found = multi_label_staple(np.stack([one, (one + 1) % 5]).astype(np.int8))
-    assert (found == -1).any()
-    assert set(found.tolist()) <= {-1, 0, 1, 2, 3, 4}
+    groups = np.arange(1000) % 5
+    consensus = multi_label_staple(np.stack([groups, (groups + 1) % 5]).astype(np.int8))
+    assert (consensus == -1).any()
+    assert set(consensus.tolist()) <= {-1, 0, 1, 2, 3, 4}
     assert multi_label_staple(np.zeros((2, 0), np.int8)).shape == (0,)

@@ -29,7 +29,7 @@ def make_voxels() -> tuple[list[Voxels], pd.DataFrame]:
     rng = np.random.default_rng(4)
     voxels, rows = [], []
     for order in range(4):  # the slices of a scan do not stand together
-        for scan, (site, slices, ml, weak, positive, known) in SCANS.items():
+        for scan, (site, slices, ml, weak, positive, has_truth) in SCANS.items():
             if order >= slices:
                 continue
             lung = int(rng.integers(150, 400))
@@ -38,10 +38,10 @@ def make_voxels() -> tuple[list[Voxels], pd.DataFrame]:
             consolidation = infection & (rng.random(lung) < 0.5) & positive
             truth = {"infection": infection.astype(int), "consolidation": consolidation.astype(int)}
             for values in truth.values():
-                values[rng.random(lung) < (0.05 if known else 2)] = -1
+                values[rng.random(lung) < (0.05 if has_truth else 2)] = -1
             chance = {name: np.where(consolidation, 0.7, 0.1 * (k + 1)) for k, name in enumerate(NAMES)}
-            found = {name: predicted & (rng.random(lung) < p) for name, p in chance.items()}
-            voxels.append({f"truth_{k}": v for k, v in truth.items()} | {"infection": predicted} | found)
+            predictions = {name: predicted & (rng.random(lung) < p) for name, p in chance.items()}
+            voxels.append({f"truth_{k}": v for k, v in truth.items()} | {"infection": predicted} | predictions)
             rows.append({"scan_id": scan, "site": site, "voxel_ml": ml, "weak_label": weak})
     return voxels, pd.DataFrame(rows)
 
@@ -102,18 +102,18 @@ def test_overlap_figures_against_the_voxels(case: Any, name: str, site: str) -> 
         assert ml == pytest.approx(np.mean(false_ml)) if false_ml else ml is None
         assert metrics[f"{prefix}{name}/false_positive_ml_n"] == len(false_ml)
         inside = of(voxels, here, "infection")
-        wanted = rates(of(voxels, here, truth)[inside], of(voxels, here, name)[inside])
-        assert metrics[f"{prefix}{name}/tpr_in_infection"] == pytest.approx(wanted["tpr"])
-        assert metrics[f"{prefix}{name}/fpr_in_infection"] == pytest.approx(wanted["fpr"])
+        expected = rates(of(voxels, here, truth)[inside], of(voxels, here, name)[inside])
+        assert metrics[f"{prefix}{name}/tpr_in_infection"] == pytest.approx(expected["tpr"])
+        assert metrics[f"{prefix}{name}/fpr_in_infection"] == pytest.approx(expected["fpr"])
 
 
 def test_in_region_is_the_table_counted_inside_the_region() -> None:
     voxels, _ = make_voxels()
     tables = make_tables(voxels)
-    wanted = [table(v["truth_consolidation"][v["infection"]], v["threshold"][v["infection"]]) for v in voxels]
-    found = in_region(tables["threshold"], tables["consolidation_truth_in_infection"])
-    assert np.array_equal(found, np.stack(wanted))
-    assert not np.array_equal(found, tables["threshold"])
+    expected = [table(v["truth_consolidation"][v["infection"]], v["threshold"][v["infection"]]) for v in voxels]
+    inside = in_region(tables["threshold"], tables["consolidation_truth_in_infection"])
+    assert np.array_equal(inside, np.stack(expected))
+    assert not np.array_equal(inside, tables["threshold"])
 
 
 def test_a_prediction_outside_its_region_is_a_bug() -> None:
@@ -167,9 +167,9 @@ def test_scans_table(case: Any) -> None:
         assert row.threshold_fp == np.sum((t == 0) & p)
         assert row.threshold_fn == np.sum((t == 1) & ~p)
         assert row.threshold_tn == np.sum((t == 0) & ~p)
-        wanted = rates(t, p) if (t == 1).any() else {"dice": np.nan, "iou": np.nan}
-        assert row.threshold_dice == pytest.approx(wanted["dice"], nan_ok=True)
-        assert row.threshold_iou == pytest.approx(wanted["iou"], nan_ok=True)
+        expected = rates(t, p) if (t == 1).any() else {"dice": np.nan, "iou": np.nan}
+        assert row.threshold_dice == pytest.approx(expected["dice"], nan_ok=True)
+        assert row.threshold_iou == pytest.approx(expected["iou"], nan_ok=True)
 
 
 def test_keys_are_the_designs_for_everything_and_each_site(case: Any) -> None:

@@ -33,17 +33,17 @@ def figures_of(steps: list[int], world_size: int = 1) -> dict[str, float | int |
 
 def test_figures_are_scikit_learn_s_over_all_that_was_drawn() -> None:
     truth: dict[int, list[int]] = {0: [], 1: [], 2: []}
-    found: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    predicted: dict[int, list[int]] = {0: [], 1: [], 2: []}
     for number in range(len(DRAWN)):
         prediction, target, lung = step(number)
         for row, scan in enumerate(SCAN[DRAWN[number].numpy()]):
-            known = lung[row] & (target[row] >= 0)
-            truth[scan] += target[row][known].tolist()
-            found[scan] += prediction[row][known].int().tolist()
+            labelled = lung[row] & (target[row] >= 0)
+            truth[scan] += target[row][labelled].tolist()
+            predicted[scan] += prediction[row][labelled].int().tolist()
     figures = figures_of(list(range(len(DRAWN))))
     assert figures["loss_epoch"] == pytest.approx(0.5)
-    assert figures["dice"] == pytest.approx(np.mean([f1_score(truth[scan], found[scan]) for scan in (0, 1)]))
-    everything = [[value for scan in values for value in values[scan]] for values in (truth, found)]
+    assert figures["dice"] == pytest.approx(np.mean([f1_score(truth[scan], predicted[scan]) for scan in (0, 1)]))
+    everything = [[value for scan in values for value in values[scan]] for values in (truth, predicted)]
     assert figures["iou"] == pytest.approx(jaccard_score(*everything))
     assert figures["relative_volume"] == pytest.approx(sum(everything[1]) / sum(everything[0]))
 

@@ -63,13 +63,13 @@ def test_dicom_series_has_a_header_and_the_right_voxels(tiny):
     slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
     assert len(slices) == 8
     assert slices[0].SOPClassUID.name == "CT Image Storage"
-    assert len({one.SOPInstanceUID for one in slices}) == 8
-    assert len({one.SeriesInstanceUID for one in slices}) == 1
-    heights = [float(one.ImagePositionPatient[2]) for one in slices]
+    assert len({file.SOPInstanceUID for file in slices}) == 8
+    assert len({file.SeriesInstanceUID for file in slices}) == 1
+    heights = [float(file.ImagePositionPatient[2]) for file in slices]
     np.testing.assert_allclose(np.diff(heights), -float(slices[0].SliceThickness), atol=1e-5)
     hu = read_scan(folder).hu
-    for number, one in enumerate(slices):
-        np.testing.assert_array_equal(one.pixel_array.astype(int) + int(one.RescaleIntercept), hu[7 - number])
+    for number, file in enumerate(slices):
+        np.testing.assert_array_equal(file.pixel_array.astype(int) + int(file.RescaleIntercept), hu[7 - number])
 
 
 def test_reports_say_what_the_mask_says(tiny):

@@ -1,1 +1,1 @@
-"""DICOM CT: which files, which series, which acquisition, where each frame lies."""
+"""DICOM CT: choice of files, series and acquisition, and the place of each frame."""

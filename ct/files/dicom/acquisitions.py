@@ -1,4 +1,4 @@
-"""Acquisitions mixed within one DICOM series: what tells them apart alternates from slice to slice along the stack."""
+"""Acquisitions mixed within one DICOM series, recognised by tags whose values alternate along the stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ct.refusal import Sentence, word_of
 
 Traits = Mapping[str, str]
 
-# The tube follows the body, and can do so in a pattern; more acquisitions than this are not told by it.
+# The tube current follows the body, and can alternate by itself; it cannot show more acquisitions than this.
 MODULATED_TAGS = (
     "XRayTubeCurrent",
     "XRayTubeCurrentInmA",
@@ -25,8 +25,8 @@ MODULATED_TAGS = (
     "ExposureInmAs",
 )
 MOST_BY_MODULATED_TAGS = 3
-# Tags in which acquisitions, phases and reconstructions differ. Numbers and times that grow during a single acquisition
-# are enough where all of one acquisition lie before all of the next; they need not be the same in all of its slices.
+# Tags in which acquisitions, phases and reconstructions differ. Numbers and times may grow within an acquisition: they
+# separate acquisitions where all values of one lie before all of the next.
 GROWING_TAGS = (
     "AcquisitionNumber",
     "AcquisitionDateTime",
@@ -74,7 +74,7 @@ CONSTANT_TAGS = (
     "PatientPosition",
     "TableHeight",
 )
-# Where enhanced files keep them (PS3.3, C.7.6.16.2 and C.8.15.3).
+# Where enhanced files keep these tags (PS3.3, C.7.6.16.2 and C.8.15.3).
 FUNCTIONAL_GROUPS = (
     "FrameContentSequence",
     "TemporalPositionSequence",
@@ -100,11 +100,11 @@ _NAMES: dict[BaseTag, str] = {Tag(tag_for_keyword(name) or 0): name for name in 
 
 @dataclass(frozen=True)
 class Mixture:
-    """How the slices of a series belong to several acquisitions.
+    """Several acquisitions in one series, whose slices alternate.
 
     Attributes:
-        count: How many acquisitions there are; slices k, k + count, k + 2 count ... along the stack are one of them.
-        tags: What tells them apart.
+        count: Number of acquisitions; slices k, k + count, k + 2 count ... along the stack are one of them.
+        tags: The tags in which they differ.
     """
 
     count: int
@@ -112,33 +112,33 @@ class Mixture:
 
 
 def traits_of(datasets: Iterable[pydicom.Dataset]) -> dict[str, str]:
-    """Return what datasets say of their acquisition, as stored: nothing is converted, for speed and for odd values.
+    """Return the tags that describe an acquisition, as stored: nothing is converted, for speed and for odd values.
 
     Args:
         datasets: The header of a slice, or the items of functional groups that hold for a frame.
 
     Returns:
-        The text of each tag that is there, for comparing only.
+        The text of each tag that is present, for comparing only.
     """
     traits = {}
     for dataset in datasets:
         for tag in dataset.keys() & _NAMES.keys():
             element = dataset.get_item(tag)
             stored = "" if element is None else element.value
-            shown = stored.decode("latin-1") if isinstance(stored, bytes) else str(stored)
-            traits[_NAMES[tag]] = shown.strip(" \0")
+            text = stored.decode("latin-1") if isinstance(stored, bytes) else str(stored)
+            traits[_NAMES[tag]] = text.strip(" \0")
     return traits
 
 
 def find_mixture(traits: Sequence[Traits]) -> Mixture | None:
-    """Find out whether slices of several acquisitions lie between each other.
+    """Find out whether slices of several acquisitions alternate.
 
-    A tag that merely differs says nothing: it may grow from slice to slice, change from block to block or follow the
-    body. Acquisitions are mixed where every second slice (third, ... k-th) belongs together: a tag has one value in all
-    of them and another in each other group, or a number that grows has all of its values apart from theirs.
+    A tag that merely differs proves nothing: it may grow from slice to slice, change from block to block or follow the
+    body. Acquisitions are mixed where every k-th slice belongs together: a tag has one value in all slices of a group
+    and another in each other group, or it grows and the ranges of the groups do not overlap.
 
     Args:
-        traits: What each slice says, one slice for each place, sorted along the stack.
+        traits: The traits of one slice for each place, sorted along the stack.
 
     Returns:
         The mixture, or None for slices of one acquisition.
@@ -155,9 +155,9 @@ def find_mixture(traits: Sequence[Traits]) -> Mixture | None:
     return Mixture(min(mixed), tuple(name for name in _NAMES.values() if counts.get(name) == min(mixed)))
 
 
-def differing_tags(one: Traits, other: Traits) -> tuple[str, ...]:
+def differing_tags(first: Traits, second: Traits) -> tuple[str, ...]:
     """Return the names of the tags in which two slices differ."""
-    return tuple(name for name in _NAMES.values() if one.get(name) != other.get(name))
+    return tuple(name for name in _NAMES.values() if first.get(name) != second.get(name))
 
 
 def listed_tags(tags: Sequence[str]) -> Sentence:
@@ -173,7 +173,7 @@ def _alternating(values: Sequence[str], growing: bool, most: int) -> int:
     numbers = _numbers(values)
     distinct = len(np.unique(numbers))
     for count in range(2, most + 1) if growing else range(max(2, distinct), min(distinct, most) + 1):
-        # The last row is filled up from the one before, so that every column holds the values of one group.
+        # The last row is completed from the one before, so that every column holds the values of one group.
         rest = numbers[len(numbers) - count :][: -len(numbers) % count]
         table = np.concatenate([numbers, rest]).reshape(-1, count)
         low, high = table.min(axis=0), table.max(axis=0)
@@ -188,5 +188,5 @@ def _numbers(values: Sequence[str]) -> npt.NDArray[np.float64]:
         numbers = np.array(values, dtype=np.float64)
     except ValueError:
         numbers = np.array([np.nan])
-    # What is no number is ordered as text, which fits dates and times of one format.
+    # Other values are ordered as text, which fits dates and times of one format.
     return numbers if np.isfinite(numbers).all() else np.unique(values, return_inverse=True)[1].astype(np.float64)

@@ -1,7 +1,7 @@
-"""Stored pixels of DICOM files, decoded in this process or in one of its own.
+"""Stored pixels of DICOM files, decoded in this process or in a child.
 
-Damaged JPEG bytes can make gdcm end the whole process or never return. So whatever it decodes is decoded in a child,
-whose end is one sentence about one file.
+Damaged JPEG bytes can make gdcm end the whole process or never return. So what needs gdcm is decoded in a child, whose
+crash becomes one sentence about one file.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SYNTAXES = {syntax.name for syntax in AllTransferSyntaxes}
 # A slice takes some ten milliseconds; the first one also waits for the child to start.
 SECONDS_PER_FRAME = 60.0
 
-Wanted = Sequence[tuple[Path, Sequence[int]]]
+Selection = Sequence[tuple[Path, Sequence[int]]]
 
 
-def stored_frames(wanted: Wanted) -> Iterator[npt.NDArray[Any]]:
+def stored_frames(selection: Selection) -> Iterator[npt.NDArray[Any]]:
     """Decode frames one after the other.
 
     Args:
-        wanted: Files, each with the frame numbers (from 0) that are wanted of it.
+        selection: Files, each with the numbers of its frames to decode, from 0.
 
     Yields:
         Stored values (rows, columns).
@@ -43,7 +43,7 @@ def stored_frames(wanted: Wanted) -> Iterator[npt.NDArray[Any]]:
     Raises:
         ValueError: A frame cannot be decoded.
     """
-    for file, indices in wanted:
+    for file, indices in selection:
         dataset = read_dataset(file, pixels=True)
         syntax = dataset.file_meta.TransferSyntaxUID
         problem = "the pixels ({syntax}) cannot be decoded"
@@ -56,11 +56,11 @@ def stored_frames(wanted: Wanted) -> Iterator[npt.NDArray[Any]]:
             yield stored
 
 
-def stored_frames_of_child(wanted: Wanted) -> Iterator[npt.NDArray[Any]]:
+def stored_frames_of_child(selection: Selection) -> Iterator[npt.NDArray[Any]]:
     """Do what `stored_frames` does in a child process.
 
     Args:
-        wanted: As for `stored_frames`.
+        selection: As for `stored_frames`.
 
     Yields:
         Stored values (rows, columns).
@@ -69,21 +69,21 @@ def stored_frames_of_child(wanted: Wanted) -> Iterator[npt.NDArray[Any]]:
         ValueError: A frame cannot be decoded, or decoding it ended the child or took a minute.
     """
     # -P: the folder that the user works in must not shadow a module; the child finds ct where this process has it.
-    places = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "ct.files.dicom.decoder"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
     with child:
         try:
             assert child.stdin is not None
-            with suppress(OSError):  # A child that has ended says nothing, which is a sentence below.
-                child.stdin.write(json.dumps([[str(file), list(indices)] for file, indices in wanted]).encode())
+            with suppress(OSError):  # A child that has ended sends nothing, which is refused below.
+                child.stdin.write(json.dumps([[str(file), list(indices)] for file, indices in selection]).encode())
                 child.stdin.close()
-            for file, indices in wanted:
+            for file, indices in selection:
                 for _ in indices:
                     yield _receive(child, file)
         finally:
@@ -113,9 +113,9 @@ def _receive(child: subprocess.Popen[bytes], file: Path) -> npt.NDArray[Any]:
     )
 
 
-def _send_frames(wanted: Wanted, output: IO[bytes]) -> None:
+def _send_frames(selection: Selection, output: IO[bytes]) -> None:
     try:
-        for stored in stored_frames(wanted):
+        for stored in stored_frames(selection):
             pixels = stored.tobytes()
             message = {"dtype": stored.dtype.str, "shape": stored.shape, "bytes": len(pixels)}
             output.write(json.dumps(message).encode() + b"\n" + pixels)

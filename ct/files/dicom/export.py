@@ -1,4 +1,4 @@
-"""A scan -> a DICOM series of uncompressed CT slices, in any orientation."""
+"""Export of a scan as a DICOM series of uncompressed CT slices, in any orientation."""
 
 from __future__ import annotations
 

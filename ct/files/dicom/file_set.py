@@ -1,4 +1,4 @@
-"""A file or folder -> the DICOM files in it; what is left out is said."""
+"""DICOM files of a source, which is a file or a folder, and a note of the files left out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ct.files.formats import VOLUME, is_volume_file
 from ct.refusal import Refusal, Sentence, Word, kind_of
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-# What is none without the header beside it.
+# Voxels that are no volume without the header beside them.
 VOXEL_SUFFIXES = (".raw", ".zraw", ".img", ".img.gz")
 
 
@@ -22,15 +22,15 @@ def find_dicom_files(path: Path) -> tuple[list[Path], tuple[Sentence, ...]]:
         path: A file, or a folder that is searched with all its sub-folders.
 
     Returns:
-        The files, sorted, and a sentence if others were left out (DICOMDIR, hidden files, what is not DICOM, and
-        folders that are only linked).
+        The files, sorted, and a sentence if others were left out (DICOMDIR, hidden files, files that are not DICOM,
+        linked folders).
 
     Raises:
-        ValueError: None is there, or a file that calls itself DICOM is not.
+        ValueError: There is none, or a file with the suffix of DICOM is not DICOM.
     """
     if path.is_file():
         if not is_dicom_file(path):
-            raise Refusal("{path}: {kind}", path=path, kind=_what_else(path))
+            raise Refusal("{path}: {kind}", path=path, kind=_other_kind(path))
         return [path], ()
     files, left_out = [], []
     for file in _walk(path):
@@ -67,15 +67,15 @@ def _walk(folder: Path) -> list[Path]:
             why=kind_of(error),
         )
 
-    found = []
+    paths = []
     for parent, folders, names in os.walk(folder, onerror=failed):
-        # A linked folder is not entered, since links may go in circles, but it is listed, so that it is said.
-        found += [Path(parent, name) for name in names + [name for name in folders if Path(parent, name).is_symlink()]]
-    return sorted(found)
+        # A linked folder is not entered, since links may go in circles, but it is listed among the files left out.
+        paths += [Path(parent, name) for name in names + [name for name in folders if Path(parent, name).is_symlink()]]
+    return sorted(paths)
 
 
-def _what_else(path: Path) -> Sentence:
-    """Say what a file is that is no scan, and what to do."""
+def _other_kind(path: Path) -> Sentence:
+    """Describe a file that is no scan, and say what to do."""
     if archive := describe_archive(path):
         return Sentence("not a CT scan but {archive}", archive=archive)
     if path.name.lower().endswith(VOXEL_SUFFIXES):
@@ -87,7 +87,7 @@ def _what_else(path: Path) -> Sentence:
 
 
 def _hint(files: list[Path]) -> Sentence:
-    """Say what a folder without DICOM files holds instead."""
+    """Describe what a folder without DICOM files holds instead."""
     if any(map(is_volume_file, files)):
         return Sentence("; it holds {volume} files: give one of them", volume=Word(VOLUME))
     archive = next(filter(None, map(describe_archive, files)), None)
@@ -95,7 +95,7 @@ def _hint(files: list[Path]) -> Sentence:
 
 
 def is_dicom_file(file: Path) -> bool:
-    """Tell by its first bytes whether a file is DICOM.
+    """Return whether a file is DICOM, judged by its first bytes.
 
     Raises:
         ValueError: It cannot be read.

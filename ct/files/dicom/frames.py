@@ -1,4 +1,4 @@
-"""A DICOM CT file -> its frames and their place in the patient; of plain and of enhanced multi-frame CT."""
+"""Frames of a DICOM CT file, plain or enhanced multi-frame, and their place in the patient."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from ct.files.dicom.acquisitions import FUNCTIONAL_GROUPS, Traits, traits_of
-from ct.files.dicom.tags import PLAIN_SYNTAXES, keyword, numbers, one_sentence, value, whole_number, words
+from ct.files.dicom.tags import PLAIN_SYNTAXES, Tags, keyword, one_sentence
 from ct.refusal import Refusal
 
 # Where enhanced files keep the tags that single frames have at the top (PS3.3, C.7.6.16 and C.8.15.3).
@@ -54,8 +53,8 @@ class Frame:
         padding: Lowest and highest stored value that mean "no pixel here"; None where none is declared.
         image_type: ImageType, or FrameType where the file has it.
         needs_gdcm: Whether the pixels are coded in a way that only gdcm decodes.
-        unit_is_open: Whether the file says that the unit of its values is unspecified.
-        traits: What it says of its acquisition, see `ct.files.dicom.acquisitions`.
+        unit_is_open: Whether the header says that the unit of the values is unspecified.
+        traits: What the header says of the acquisition, see `ct.files.dicom.acquisitions`.
     """
 
     file: Path
@@ -74,12 +73,11 @@ class Frame:
     traits: Traits
 
 
-def frames_of(file: Path, header: pydicom.FileDataset) -> list[Frame]:
+def frames_of(header: Tags) -> list[Frame]:
     """Find the frames of one CT file.
 
     Args:
-        file: The file.
-        header: Its tags.
+        header: The tags of the file.
 
     Returns:
         One frame for a plain CT slice, all frames of an enhanced one.
@@ -87,112 +85,107 @@ def frames_of(file: Path, header: pydicom.FileDataset) -> list[Frame]:
     Raises:
         ValueError: Not grey CT pixels in Hounsfield units with a place in the patient, or a header that cannot be true.
     """
-    _check_pixels(file, header)
-    shared = _items(file, header, "SharedFunctionalGroupsSequence")
-    per_frame = _items(file, header, "PerFrameFunctionalGroupsSequence")
-    count = 1 if value(file, header, "NumberOfFrames") is None else whole_number(file, header, "NumberOfFrames")
+    _check_pixels(header)
+    shared = header.items("SharedFunctionalGroupsSequence")
+    per_frame = header.items("PerFrameFunctionalGroupsSequence")
+    count = 1 if header.value("NumberOfFrames") is None else header.whole_number("NumberOfFrames")
     if count != (len(per_frame) or 1):
         raise Refusal(
             "{file}: holds {count} frames but the places of {places} (PerFrameFunctionalGroupsSequence); "
             "expected one for each; export it as enhanced CT or as one file per slice",
-            file=file,
+            file=header.file,
             count=count,
             places=len(per_frame),
         )
-    _check_size(file, header, count)
+    _check_size(header, count)
     groups = [[item] for item in per_frame] or [[]]
-    common = traits_of([header, *_grouped(file, shared)])
+    common = _traits([header], shared)
     return [
-        _frame(file, index, header, [*group, *shared, header], common | traits_of(_grouped(file, group)))
+        _frame(index, header, [*group, *shared, header], common | _traits([], group))
         for index, group in enumerate(groups)
     ]
 
 
-def _grouped(file: Path, holders: Sequence[pydicom.Dataset]) -> list[pydicom.Dataset]:
-    """Return the items of the functional groups in which traits may stand."""
-    return [item for holder in holders for tag in FUNCTIONAL_GROUPS for item in _items(file, holder, tag)]
+def _traits(plain: Sequence[Tags], grouped: Sequence[Tags]) -> dict[str, str]:
+    """Return the traits that stand at the top of some datasets and in the functional groups of others."""
+    items = [item for tags in grouped for group in FUNCTIONAL_GROUPS for item in tags.items(group)]
+    return traits_of(tags.dataset for tags in (*plain, *items))
 
 
-def _items(file: Path, header: pydicom.Dataset, tag: str) -> list[pydicom.Dataset]:
-    found = value(file, header, tag)
-    with one_sentence(file, "{tag} cannot be read", tag=keyword(tag)):
-        return [] if found is None else list(found)
-
-
-def _check_pixels(file: Path, header: pydicom.Dataset) -> None:
+def _check_pixels(header: Tags) -> None:
     """Refuse pixels whose meaning is not plainly grey = HU."""
-    photometric = "".join(words(file, header, "PhotometricInterpretation")) or "missing"
-    if photometric != "MONOCHROME2" or whole_number(file, header, "SamplesPerPixel") != 1:
+    photometric = "".join(header.words("PhotometricInterpretation")) or "missing"
+    if photometric != "MONOCHROME2" or header.whole_number("SamplesPerPixel") != 1:
         raise Refusal(
             "{file}: PhotometricInterpretation is {photometric}; expected MONOCHROME2 with one sample per "
             "pixel, as CT has (readers disagree on inverting others); export it as plain CT",
-            file=file,
+            file=header.file,
             photometric=photometric,
         )
-    allocated, stored = (whole_number(file, header, tag) for tag in ("BitsAllocated", "BitsStored"))
-    high = stored - 1 if value(file, header, "HighBit") is None else whole_number(file, header, "HighBit")
+    allocated, stored = (header.whole_number(tag) for tag in ("BitsAllocated", "BitsStored"))
+    high = stored - 1 if header.value("HighBit") is None else header.whole_number("HighBit")
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or high != stored - 1:
         raise Refusal(
             "{file}: BitsAllocated, BitsStored and HighBit are {allocated}, {stored} and {high}; expected "
             "for example 16, 12 and 11; export it again",
-            file=file,
+            file=header.file,
             allocated=allocated,
             stored=stored,
             high=high,
         )
 
 
-def _check_size(file: Path, header: pydicom.FileDataset, count: int) -> None:
-    """Refuse a header that promises more pixels than the file can hold, before anything is made of that size."""
-    rows, columns = (whole_number(file, header, tag) for tag in ("Rows", "Columns"))
+def _check_size(header: Tags, count: int) -> None:
+    """Refuse a header that promises more pixels than the file can hold, before any array of that size is made."""
+    rows, columns = (header.whole_number(tag) for tag in ("Rows", "Columns"))
     if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE):
         raise Refusal(
             "{file}: Rows and Columns are {rows} and {columns}; expected 1..{most}; export it again",
-            file=file,
+            file=header.file,
             rows=rows,
             columns=columns,
             most=MAX_SIDE,
         )
-    held = file.stat().st_size * (1 if _syntax(file, header) in NATIVE else MAX_COMPRESSION)
-    needed = rows * columns * count * whole_number(file, header, "BitsAllocated") // 8
-    if needed > held:
+    capacity = header.file.stat().st_size * (1 if _syntax(header) in NATIVE else MAX_COMPRESSION)
+    needed = rows * columns * count * header.whole_number("BitsAllocated") // 8
+    if needed > capacity:
         raise Refusal(
-            "{file}: {count} x {rows} x {columns} pixels need {needed} bytes but the file can hold {held}; "
+            "{file}: {count} x {rows} x {columns} pixels need {needed} bytes but the file can hold {capacity}; "
             "it is cut off or damaged; export it again",
-            file=file,
+            file=header.file,
             count=count,
             rows=rows,
             columns=columns,
             needed=needed,
-            held=held,
+            capacity=capacity,
         )
 
 
-def _syntax(file: Path, header: pydicom.FileDataset) -> str:
-    with one_sentence(file, "TransferSyntaxUID cannot be read"):
-        return str(header.file_meta.TransferSyntaxUID)
+def _syntax(header: Tags) -> str:
+    with one_sentence(header.file, "TransferSyntaxUID cannot be read"):
+        return str(header.dataset.file_meta.TransferSyntaxUID)
 
 
-def _frame(
-    file: Path, index: int, header: pydicom.FileDataset, holders: Sequence[pydicom.Dataset], traits: Traits
-) -> Frame:
-    def held(tag: str, count: int) -> npt.NDArray[np.float64]:
-        return numbers(file, _holder(file, holders, tag), tag, count)
+def _frame(index: int, header: Tags, levels: Sequence[Tags], traits: Traits) -> Frame:
+    """Read one frame, whose tags stand at several levels: its own item, the shared one, the top of the file."""
 
-    unit = _checked_unit(file, header, holders)
+    def numbers(tag: str, count: int) -> npt.NDArray[np.float64]:
+        return _level_of(tag, levels).numbers(tag, count)
+
+    unit = _checked_unit(header, levels)
     frame = Frame(
-        file=file,
+        file=header.file,
         index=index,
-        rows=whole_number(file, header, "Rows"),
-        columns=whole_number(file, header, "Columns"),
-        position_mm=held("ImagePositionPatient", 3),
-        vectors=held("ImageOrientationPatient", 6).reshape(2, 3),
-        spacing_mm=held("PixelSpacing", 2),
-        slope=float(held("RescaleSlope", 1)[0]),
-        intercept=float(held("RescaleIntercept", 1)[0]),
-        padding=_padding(file, header),
-        image_type=words(file, _holder(file, holders, "FrameType"), "FrameType") or words(file, header, "ImageType"),
-        needs_gdcm=_syntax(file, header) not in DECODED_BY_PYDICOM,
+        rows=header.whole_number("Rows"),
+        columns=header.whole_number("Columns"),
+        position_mm=numbers("ImagePositionPatient", 3),
+        vectors=numbers("ImageOrientationPatient", 6).reshape(2, 3),
+        spacing_mm=numbers("PixelSpacing", 2),
+        slope=float(numbers("RescaleSlope", 1)[0]),
+        intercept=float(numbers("RescaleIntercept", 1)[0]),
+        padding=_padding(header),
+        image_type=_level_of("FrameType", levels).words("FrameType") or header.words("ImageType"),
+        needs_gdcm=_syntax(header) not in DECODED_BY_PYDICOM,
         unit_is_open=unit in UNSPECIFIED,
         traits=traits,
     )
@@ -200,29 +193,29 @@ def _frame(
     return frame
 
 
-def _holder(file: Path, holders: Sequence[pydicom.Dataset], tag: str) -> pydicom.Dataset:
-    """Return the dataset that says `tag` of this frame: the frame's own item, the shared one, or the file's top."""
-    for holder in holders[:-1]:
-        for item in _items(file, holder, MACROS[tag]):
-            if value(file, item, tag) is not None:
+def _level_of(tag: str, levels: Sequence[Tags]) -> Tags:
+    """Return the first level that holds a tag of a frame; the last, which is the top of the file, where none does."""
+    for level in levels[:-1]:
+        for item in level.items(MACROS[tag]):
+            if item.value(tag) is not None:
                 return item
-    return holders[-1]
+    return levels[-1]
 
 
-def _checked_unit(file: Path, header: pydicom.Dataset, holders: Sequence[pydicom.Dataset]) -> str:
+def _checked_unit(header: Tags, levels: Sequence[Tags]) -> str:
     """Return RescaleType, "" where it is missing; refuse what cannot be HU."""
-    unit = "".join(words(file, _holder(file, holders, "RescaleType"), "RescaleType"))
+    unit = "".join(_level_of("RescaleType", levels).words("RescaleType"))
     # In CT the tag may be left out where the unit is HU, and only there (PS3.3, C.8.2.1). ITK and GDCM write US
     # ("unspecified") beside HU: for single CT images the checks of values decide. Enhanced CT names its unit.
-    taken = ("HU", "", *(UNSPECIFIED if "NumberOfFrames" not in header else ()))
-    if unit not in taken:
+    accepted = ("HU", "", *(UNSPECIFIED if "NumberOfFrames" not in header else ()))
+    if unit not in accepted:
         raise Refusal(
-            "{file}: RescaleType is {unit!r}; expected 'HU'; export it in Hounsfield units", file=file, unit=unit
+            "{file}: RescaleType is {unit!r}; expected 'HU'; export it in Hounsfield units", file=header.file, unit=unit
         )
     return unit
 
 
-def _check_geometry(frame: Frame, header: pydicom.Dataset) -> None:
+def _check_geometry(frame: Frame, header: Tags) -> None:
     at_right_angles = np.allclose(frame.vectors @ frame.vectors.T, np.eye(2), rtol=0, atol=VECTOR_TOLERANCE)
     if not at_right_angles or frame.spacing_mm.min() <= 0 or frame.slope == 0:
         raise Refusal(
@@ -235,8 +228,8 @@ def _check_geometry(frame: Frame, header: pydicom.Dataset) -> None:
             slope=frame.slope,
         )
     tilt = 0.0
-    if value(frame.file, header, "GantryDetectorTilt") is not None:
-        tilt = float(numbers(frame.file, header, "GantryDetectorTilt", 1)[0])
+    if header.value("GantryDetectorTilt") is not None:
+        tilt = float(header.numbers("GantryDetectorTilt", 1)[0])
     if abs(tilt) > MAX_TILT_TAG_DEGREES:
         raise Refusal(
             "{file}: GantryDetectorTilt is {tilt:g} degrees; expected 0 (a tilted gantry shears the stack); "
@@ -246,21 +239,21 @@ def _check_geometry(frame: Frame, header: pydicom.Dataset) -> None:
         )
 
 
-def _padding(file: Path, header: pydicom.Dataset) -> tuple[int, int] | None:
-    if value(file, header, "PixelPaddingValue") is None:
+def _padding(header: Tags) -> tuple[int, int] | None:
+    if header.value("PixelPaddingValue") is None:
         return None
-    low = _stored(file, header, "PixelPaddingValue")
-    limited = value(file, header, "PixelPaddingRangeLimit") is not None
-    high = _stored(file, header, "PixelPaddingRangeLimit") if limited else low
+    low = _stored(header, "PixelPaddingValue")
+    limited = header.value("PixelPaddingRangeLimit") is not None
+    high = _stored(header, "PixelPaddingRangeLimit") if limited else low
     return min(low, high), max(low, high)
 
 
-def _stored(file: Path, header: pydicom.Dataset, tag: str) -> int:
+def _stored(header: Tags, tag: str) -> int:
     """Read a value of PixelData's own type; files often write -2000 as unsigned 63536, and implicit VR leaves bytes."""
-    found = value(file, header, tag)
-    with one_sentence(file, "{tag} cannot be read", tag=keyword(tag)):
-        number = int.from_bytes(found, "little") if isinstance(found, bytes) else int(found)
-    bits = whole_number(file, header, "BitsStored")
+    value = header.value(tag)
+    with one_sentence(header.file, "{tag} cannot be read", tag=keyword(tag)):
+        number = int.from_bytes(value, "little") if isinstance(value, bytes) else int(value)
+    bits = header.whole_number("BitsStored")
     number %= 1 << bits
-    signed = whole_number(file, header, "PixelRepresentation") == 1
+    signed = header.whole_number("PixelRepresentation") == 1
     return number - (1 << bits) if signed and number >= 1 << (bits - 1) else number

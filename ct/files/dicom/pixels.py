@@ -1,4 +1,4 @@
-"""Frames of DICOM files -> HU, one slice at a time."""
+"""HU of the frames of DICOM files, one slice at a time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def decode_frames(frames: Sequence[Frame]) -> Iterator[tuple[Frame, npt.NDArray[
     """Decode frames one after the other, each file once.
 
     Args:
-        frames: Those wanted.
+        frames: Frames of any files, in any order.
 
     Yields:
-        The frame, its HU (rows, columns), and how many padding pixels were set to air in it; a file's frames in a row.
+        A frame, its HU (rows, columns), and the number of its padding pixels that were set to air; all frames of a file
+        in a row.
 
     Raises:
         ValueError: Pixels cannot be decoded, are cut off, or are no whole numbers.
@@ -32,10 +33,10 @@ def decode_frames(frames: Sequence[Frame]) -> Iterator[tuple[Frame, npt.NDArray[
     by_file: dict[Path, list[Frame]] = defaultdict(list)
     for frame in frames:
         by_file[frame.file].append(frame)
-    wanted = [(file, [frame.index for frame in group]) for file, group in by_file.items()]
+    selection = [(file, [frame.index for frame in group]) for file, group in by_file.items()]
     decode = stored_frames_of_child if any(frame.needs_gdcm for frame in frames) else stored_frames
     in_order = [frame for group in by_file.values() for frame in group]
-    for frame, stored in zip(in_order, decode(wanted), strict=True):
+    for frame, stored in zip(in_order, decode(selection), strict=True):
         if stored.shape != (frame.rows, frame.columns) or stored.dtype.kind not in "iu":
             raise Refusal(
                 "{file}: the pixels are {dtype} of shape {shape}; expected whole numbers of shape {expected}; export "
@@ -50,7 +51,7 @@ def decode_frames(frames: Sequence[Frame]) -> Iterator[tuple[Frame, npt.NDArray[
 
 
 def _pad_with_air(stored: npt.NDArray[Any], hu: npt.NDArray[np.float64], frame: Frame) -> int:
-    """Set padding to air in place; return the number of pixels that this changes."""
+    """Set padding to air in place; return the number of pixels changed."""
     if frame.padding is None:
         return 0
     mask = (stored >= frame.padding[0]) & (stored <= frame.padding[1]) & (hu != AIR_HU)

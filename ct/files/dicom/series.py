@@ -1,4 +1,4 @@
-"""DICOM files -> series, and the rules that choose the one chest CT volume among them."""
+"""Series of DICOM files, and the rules that choose the one chest CT volume among them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from ct.files.dicom.acquisitions import find_mixture, listed_tags
 from ct.files.dicom.frames import Frame, frames_of
-from ct.files.dicom.tags import read_dataset, text, words
+from ct.files.dicom.tags import Tags, read_dataset
 from ct.refusal import Refusal, Sentence, Word, sentence_of, word_of
 
 CT_CLASSES = (CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 CHEST_WORDS = ("CHEST", "THORA", "LUNG")
 PLANES = ("sagittal", "coronal", "axial")
 SAME_PLACE_MM = 1e-3
-# What objects beside CT images are, and how colours are stored; other texts in these tags may be anything.
+# Values of Modality beside CT, and of colours in PhotometricInterpretation, that may be public.
 # fmt: off
 MODALITIES = (
     "CR", "DX", "KO", "MG", "MR", "NM", "OT", "PR", "PT", "REG",
@@ -47,11 +46,12 @@ class Series:
         body_part: BodyPartExamined in capitals.
         example: One file, relative to the folder.
         frames: Its CT slices.
-        others: How many files are something else, by what they are.
-        notes: What was taken for granted while reading the headers.
+        others: Number of files that are no CT slice, by what they are.
+        notes: What was assumed while reading the headers.
         problem: Why frames cannot be read; None if all can.
-        broken: Number of slices that cannot be read, 2 standing for the unknown number in a multi-frame file.
-        acquisition: Which of several mixed acquisitions it is, and what tells them apart; None for a whole series.
+        broken: Number of slices that cannot be read, where 2 stands for the unknown number in a multi-frame file.
+        acquisition: Which of several mixed acquisitions it is, and by which tags they differ; None for a whole
+            series.
     """
 
     number: str
@@ -93,27 +93,27 @@ class Series:
 
     @property
     def is_volume(self) -> bool:
-        """Return whether it holds CT slices at two places at least; those that cannot be read may be such, too."""
+        """Return whether it holds CT slices at two places or more; slices that cannot be read count as places."""
         return len(self.places) + self.broken > 1
 
     @property
     def described(self) -> Sentence:
         """Return a line for lists: number, description, slices, spacing, an example file."""
-        found = [Sentence("{count} x {kind}", kind=kind, count=count) for kind, count in sorted(self.others.items())]
+        contents = [Sentence("{count} x {kind}", kind=kind, count=count) for kind, count in sorted(self.others.items())]
         if self.problem:
-            found.append(Sentence("CT slices that cannot be read"))
+            contents.append(Sentence("CT slices that cannot be read"))
         elif self.frames:
             places, plane = self.places, word_of(self.plane, PLANES)
             template = "{count} {plane} CT slices" if len(self.frames) > 1 else "{count} {plane} CT slice"
-            found.append(Sentence(template, count=len(self.frames), plane=plane))
-            apart = Sentence("{step:.2f} mm apart", step=np.median(np.diff(places))) if len(places) > 1 else None
-            found.append(apart or Sentence("at one place"))
+            contents.append(Sentence(template, count=len(self.frames), plane=plane))
+            spacing = Sentence("{step:.2f} mm apart", step=np.median(np.diff(places))) if len(places) > 1 else None
+            contents.append(spacing or Sentence("at one place"))
         return Sentence(
             "series {number} {description!r}{acquisition} ({slices}, for example {example})",
             number=int(self.number) if self.number.isdecimal() else self.number or Word("?"),
             description=self.description[:60],
             acquisition=Sentence(", {which}", which=self.acquisition) if self.acquisition else Sentence(""),
-            slices=Sentence.joined(", ", found),
+            slices=Sentence.joined(", ", contents),
             example=self.example,
         )
 
@@ -131,16 +131,16 @@ def read_series(path: Path, files: Iterable[Path]) -> list[Series]:
     Raises:
         ValueError: A file cannot be read.
     """
-    found: dict[str, Series] = {}
+    series_of_uid: dict[str, Series] = {}
     for file in files:
-        header = read_dataset(file)
-        uid = text(file, header, "SeriesInstanceUID")
-        if uid not in found:
-            texts = [text(file, header, tag) for tag in ("SeriesNumber", "SeriesDescription", "PatientID")]
-            part = " ".join(words(file, header, "BodyPartExamined"))
-            found[uid] = Series(texts[0], texts[1], texts[2], part, _relative(path, file))
-        _add(found[uid], file, header)
-    return [part for series in found.values() for part in _acquisitions(path, series)]
+        header = Tags(file, read_dataset(file))
+        uid = header.text("SeriesInstanceUID")
+        if uid not in series_of_uid:
+            number, description, patient = map(header.text, ("SeriesNumber", "SeriesDescription", "PatientID"))
+            body_part = " ".join(header.words("BodyPartExamined"))
+            series_of_uid[uid] = Series(number, description, patient, body_part, _relative(path, file))
+        _add(series_of_uid[uid], header)
+    return [part for series in series_of_uid.values() for part in _acquisitions(path, series)]
 
 
 def _relative(path: Path, file: Path) -> str:
@@ -166,15 +166,15 @@ def _acquisitions(path: Path, series: Series) -> list[Series]:
     return parts
 
 
-def _add(series: Series, file: Path, header: pydicom.FileDataset) -> None:
-    kind = _what_else(file, header)
+def _add(series: Series, header: Tags) -> None:
+    kind = _other_kind(header)
     if kind:
         series.others[kind] += 1
         return
-    if not text(file, header, "Modality"):
+    if not header.text("Modality"):
         series.notes.add(Sentence("Modality is missing; SOPClassUID says CT"))
     try:
-        frames = frames_of(file, header)
+        frames = frames_of(header)
     except ValueError as error:
         series.problem = series.problem or sentence_of(error)
         series.broken += 2 if "NumberOfFrames" in header else 1
@@ -188,22 +188,23 @@ def _add(series: Series, file: Path, header: pydicom.FileDataset) -> None:
             series.frames.append(frame)
 
 
-def _what_else(file: Path, header: pydicom.FileDataset) -> Sentence | None:
+def _other_kind(header: Tags) -> Sentence | None:
     """Say what a file is if it is no CT slice; None if it is one."""
-    sop_class = text(file, header, "SOPClassUID") or text(file, header.file_meta, "MediaStorageSOPClassUID")
-    modality = text(file, header, "Modality").upper()
-    pictured = text(file, header, "Rows") != ""
-    if not (sop_class or modality) or (sop_class in CT_CLASSES and not pictured):
+    meta = Tags(header.file, header.dataset.file_meta)
+    sop_class = header.text("SOPClassUID") or meta.text("MediaStorageSOPClassUID")
+    modality = header.text("Modality").upper()
+    has_image = header.text("Rows") != ""
+    if not (sop_class or modality) or (sop_class in CT_CLASSES and not has_image):
         raise Refusal(
             "{file}: not a readable DICOM file (its tags end before Rows or SOPClassUID); it is cut off or "
             "damaged, so a slice may be lost; export it again",
-            file=file,
+            file=header.file,
         )
     name = UID(sop_class).name
-    image_type = words(file, header, "ImageType")
-    colours = "".join(words(file, header, "PhotometricInterpretation"))
-    described = f"{name} {text(file, header, 'SeriesDescription')} {' '.join(image_type)}".lower()
-    if any(word in described for word in ("dose report", "dose sr storage", "dose_info")):
+    image_type = header.words("ImageType")
+    colours = "".join(header.words("PhotometricInterpretation"))
+    description = f"{name} {header.text('SeriesDescription')} {' '.join(image_type)}".lower()
+    if any(word in description for word in ("dose report", "dose sr storage", "dose_info")):
         return Sentence("dose report")
     if "secondary capture" in name.lower() or "SCREEN SAVE" in image_type:
         return Sentence("secondary capture")
@@ -215,15 +216,15 @@ def _what_else(file: Path, header: pydicom.FileDataset) -> Sentence | None:
         return Sentence("{colours} colour image", colours=word_of(colours, COLOURS))
     if "LOCALIZER" in image_type:
         return LOCALIZER
-    return None if pictured else Sentence("object without an image")
+    return None if has_image else Sentence("object without an image")
 
 
-def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[Sentence, ...]]:
+def choose_series(path: Path, series: list[Series]) -> tuple[Series, tuple[Sentence, ...]]:
     """Choose the chest CT volume by the rules of `ct.files.dicom.volume.read_dicom`.
 
     Args:
         path: The source, for errors.
-        found: All its series.
+        series: All its series.
 
     Returns:
         The series, and a sentence for each thing that was left out.
@@ -231,31 +232,31 @@ def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[Senten
     Raises:
         ValueError: None is a CT volume, more than one could be meant, or the one that is meant cannot be read.
     """
-    wanted = [series for series in found if series.is_volume]
-    if not wanted:
-        raise Refusal.of(_not_a_volume(path, found))
-    patients = len({series.patient for series in wanted})
+    candidates = [candidate for candidate in series if candidate.is_volume]
+    if not candidates:
+        raise Refusal.of(_not_a_volume(path, series))
+    patients = len({candidate.patient for candidate in candidates})
     for rule in RULES if patients == 1 else ():
-        wanted = [series for series in wanted if rule(series, wanted)]
-    if len(wanted) > 1:
-        mixed = any(series.acquisition for series in wanted)
+        candidates = [candidate for candidate in candidates if rule(candidate, candidates)]
+    if len(candidates) > 1:
+        mixed = any(candidate.acquisition for candidate in candidates)
         raise Refusal(
             "{path}: {count} CT volumes of {patients} patient{s} could be meant: {listed}; expected one; {advice}",
             path=path,
-            count=len(wanted),
+            count=len(candidates),
             patients=patients,
             s=Word("s" if patients > 1 else ""),
-            listed=_listed(wanted),
+            listed=_listed(candidates),
             advice=Word(
                 "export each acquisition as a series of its own, or only the wanted one"
                 if mixed
                 else "put the wanted series into a folder of its own"
             ),
         )
-    chosen = wanted[0]
+    chosen = candidates[0]
     if chosen.problem:
         raise Refusal.of(chosen.problem)
-    rest = [series for series in found if series is not chosen]
+    rest = [other for other in series if other is not chosen]
     repairs = sorted(chosen.notes)
     if rest:
         repairs.append(Sentence("{series} was chosen; left out: {rest}", series=chosen.described, rest=_listed(rest)))
@@ -264,47 +265,47 @@ def choose_series(path: Path, found: list[Series]) -> tuple[Series, tuple[Senten
     return chosen, tuple(repairs)
 
 
-def _not_a_volume(path: Path, found: list[Series]) -> Sentence:
-    problems = [series.problem for series in found if series.problem]
+def _not_a_volume(path: Path, series: list[Series]) -> Sentence:
+    problems = [candidate.problem for candidate in series if candidate.problem]
     if problems:
         return problems[0]
-    if len(found) == 1 and len(found[0].frames) == 1 and not found[0].others:
+    if len(series) == 1 and len(series[0].frames) == 1 and not series[0].others:
         return Sentence(
             "{path}: holds one slice{expected} a volume of at least two slices at different places; give the folder "
             "that holds the whole series",
             path=path,
-            expected=Word(" whose Modality is missing; expected 'CT' and" if found[0].notes else "; expected"),
+            expected=Word(" whose Modality is missing; expected 'CT' and" if series[0].notes else "; expected"),
         )
     return Sentence(
         "{path}: is not a CT volume: found {listed}; expected at least two CT slices of one series at different places",
         path=path,
-        listed=_listed(found),
+        listed=_listed(series),
     )
 
 
 def _listed(series: list[Series]) -> Sentence:
-    listed = Sentence.joined(", ", [each.described for each in series[:MAX_LISTED]])
+    listed = Sentence.joined(", ", [listed.described for listed in series[:MAX_LISTED]])
     more = len(series) - MAX_LISTED
     return Sentence("{listed} and {more} more", listed=listed, more=more) if more > 0 else listed
 
 
-def _keeps_chest(series: Series, among: list[Series]) -> bool:
-    def names_chest(one: Series) -> bool:
-        return any(word in one.body_part for word in CHEST_WORDS)
+def _keeps_chest(series: Series, candidates: list[Series]) -> bool:
+    def names_chest(candidate: Series) -> bool:
+        return any(word in candidate.body_part for word in CHEST_WORDS)
 
-    return names_chest(series) or not series.body_part or not any(map(names_chest, among))
-
-
-def _keeps_axial(series: Series, among: list[Series]) -> bool:
-    return series.plane in ("", "axial") or all(other.plane != "axial" for other in among)
+    return names_chest(series) or not series.body_part or not any(map(names_chest, candidates))
 
 
-def _keeps_original(series: Series, among: list[Series]) -> bool:
-    def source(one: Series) -> str:
-        return one.frames[0].image_type[0] if one.frames and one.frames[0].image_type else ""
-
-    return source(series) != "DERIVED" or all(source(other) != "ORIGINAL" for other in among)
+def _keeps_axial(series: Series, candidates: list[Series]) -> bool:
+    return series.plane in ("", "axial") or all(candidate.plane != "axial" for candidate in candidates)
 
 
-# Each keeps what it cannot judge, so that a series is only left out for a reason that its own tags give.
+def _keeps_original(series: Series, candidates: list[Series]) -> bool:
+    def origin(candidate: Series) -> str:
+        return candidate.frames[0].image_type[0] if candidate.frames and candidate.frames[0].image_type else ""
+
+    return origin(series) != "DERIVED" or all(origin(candidate) != "ORIGINAL" for candidate in candidates)
+
+
+# A rule keeps what it cannot judge, so that a series is only left out for a reason that its own tags give.
 RULES: tuple[Callable[[Series, list[Series]], bool], ...] = (_keeps_chest, _keeps_axial, _keeps_original)

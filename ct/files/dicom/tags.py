@@ -1,9 +1,10 @@
-"""Tags of a DICOM file -> plain values, or one sentence; whatever the library raises on damaged bytes ends here."""
+"""Plain values of DICOM tags; whatever the library raises on damaged bytes becomes one sentence."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,99 +72,71 @@ def read_dataset(file: Path, pixels: bool = False) -> pydicom.FileDataset:
     return dataset
 
 
-def value(file: Path, dataset: pydicom.Dataset, tag: str) -> Any:
-    """Return a tag's value as the library converts it, None where it is missing or empty.
+@dataclass(frozen=True, eq=False)
+class Tags:
+    """The tags of a file, or of an item in one of its sequences.
 
-    Args:
-        file: Named in the error.
-        dataset: The dataset or item that holds the tag.
-        tag: Its keyword.
+    Every method takes the keyword of a tag and raises a ValueError if the stored bytes are no value of that tag.
 
-    Raises:
-        ValueError: The stored bytes are no value of this tag.
+    Attributes:
+        file: Named in errors.
+        dataset: The header or the item.
     """
-    with one_sentence(file, "{tag} cannot be read", tag=keyword(tag)):
-        found = dataset.get(tag)
-        return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
 
+    file: Path
+    dataset: pydicom.Dataset
 
-def words(file: Path, dataset: pydicom.Dataset, tag: str) -> tuple[str, ...]:
-    """Return a tag's text values in capitals, empty where it is missing.
+    def __contains__(self, tag: str) -> bool:
+        return tag in self.dataset
 
-    Args:
-        file: Named in the error.
-        dataset: The dataset or item that holds the tag.
-        tag: Its keyword.
+    def value(self, tag: str) -> Any:
+        """Return a value as the library converts it, None where it is missing or empty."""
+        with one_sentence(self.file, "{tag} cannot be read", tag=keyword(tag)):
+            value = self.dataset.get(tag)
+            return None if value is None or (hasattr(value, "__len__") and len(value) == 0) else value
 
-    Raises:
-        ValueError: The stored bytes are no value of this tag.
-    """
-    found = value(file, dataset, tag)
-    parts = [] if found is None else [found] if isinstance(found, str | bytes | int | float) else list(found)
-    return tuple(str(part).strip().upper() for part in parts)
+    def items(self, tag: str) -> list[Tags]:
+        """Return the items of a sequence, none where it is missing."""
+        value = self.value(tag)
+        with one_sentence(self.file, "{tag} cannot be read", tag=keyword(tag)):
+            return [] if value is None else [Tags(self.file, item) for item in value]
 
+    def words(self, tag: str) -> tuple[str, ...]:
+        """Return text values in capitals, none where the tag is missing."""
+        value = self.value(tag)
+        parts = [] if value is None else [value] if isinstance(value, str | bytes | int | float) else list(value)
+        return tuple(str(part).strip().upper() for part in parts)
 
-def text(file: Path, dataset: pydicom.Dataset, tag: str) -> str:
-    """Return a tag's text on one line, "" where it is missing.
+    def text(self, tag: str) -> str:
+        """Return a text on one line, "" where the tag is missing."""
+        value = self.value(tag)
+        return "" if value is None else " ".join(str(value).split())
 
-    Args:
-        file: Named in the error.
-        dataset: The dataset or item that holds the tag.
-        tag: Its keyword.
+    def numbers(self, tag: str, count: int) -> npt.NDArray[np.float64]:
+        """Return the numbers of a tag, float64 (count,); refuse a missing tag, another count and what is not finite."""
+        value = self.value(tag)
+        if value is None:
+            raise Refusal(
+                "{file}: {tag} is missing; without it the voxels have no place or no unit; export it again",
+                file=self.file,
+                tag=keyword(tag),
+            )
+        shown, name = str(value)[:60], keyword(tag)
+        with one_sentence(
+            self.file, "{tag} is {value!r}; expected {count} numbers", tag=name, value=shown, count=count
+        ):
+            array = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        if array.shape != (count,) or not np.isfinite(array).all():
+            raise Refusal(
+                "{file}: {tag} is {value}; expected {count} finite number{s}; export it again",
+                file=self.file,
+                tag=name,
+                value=shown,
+                count=count,
+                s=Word("s" if count > 1 else ""),
+            )
+        return array
 
-    Raises:
-        ValueError: The stored bytes are no value of this tag.
-    """
-    found = value(file, dataset, tag)
-    return "" if found is None else " ".join(str(found).split())
-
-
-def numbers(file: Path, dataset: pydicom.Dataset, tag: str, count: int) -> npt.NDArray[np.float64]:
-    """Return a tag's numbers.
-
-    Args:
-        file: Named in the error.
-        dataset: The dataset or item that holds the tag.
-        tag: Its keyword.
-        count: How many there must be.
-
-    Returns:
-        float64 (count,), finite.
-
-    Raises:
-        ValueError: Missing, not numbers, another count, or not finite.
-    """
-    found = value(file, dataset, tag)
-    if found is None:
-        raise Refusal(
-            "{file}: {tag} is missing; without it the voxels have no place or no unit; export it again",
-            file=file,
-            tag=keyword(tag),
-        )
-    shown = str(found)[:60]
-    with one_sentence(file, "{tag} is {found!r}; expected {count} numbers", tag=keyword(tag), found=shown, count=count):
-        array = np.atleast_1d(np.asarray(found, dtype=np.float64))
-    if array.shape != (count,) or not np.isfinite(array).all():
-        raise Refusal(
-            "{file}: {tag} is {found}; expected {count} finite number{s}; export it again",
-            file=file,
-            tag=keyword(tag),
-            found=shown,
-            count=count,
-            s=Word("s" if count > 1 else ""),
-        )
-    return array
-
-
-def whole_number(file: Path, dataset: pydicom.Dataset, tag: str) -> int:
-    """Return a tag's single whole number.
-
-    Args:
-        file: Named in the error.
-        dataset: The dataset or item that holds the tag.
-        tag: Its keyword.
-
-    Raises:
-        ValueError: Missing or not one whole number.
-    """
-    return int(numbers(file, dataset, tag, 1)[0])
+    def whole_number(self, tag: str) -> int:
+        """Return the single whole number of a tag."""
+        return int(self.numbers(tag, 1)[0])

@@ -1,4 +1,4 @@
-"""DICOM CT -> voxels and affine; the geometry is decided from the tags, the libraries only decode the pixels."""
+"""Voxels and affine of a DICOM CT; the geometry is decided from the tags, the libraries only decode the pixels."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def read_dicom(path: Path) -> tuple[Voxels, Affine, tuple[Sentence, ...], tuple[
         ValueError: Not one complete, upright, even CT volume in Hounsfield units.
     """
     with warnings.catch_warnings():
-        # Odd values in tags that are not used here are none of the user's concern.
+        # Odd values in tags that are not used here do not concern the user.
         warnings.simplefilter("ignore")
         files, left_out = find_dicom_files(path)
         series, choice = choose_series(path, read_series(path, files))
         stack = _stack(path, series.frames)
         voxels, repairs = _fill(stack)
-    return voxels.transpose(2, 1, 0), LPS_TO_RAS @ stack.affine, left_out + choice + repairs, _one_a_slice(stack)
+    return voxels.transpose(2, 1, 0), LPS_TO_RAS @ stack.affine, left_out + choice + repairs, _first_frames(stack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,23 +83,19 @@ class _Stack:
     affine: Affine
 
 
-def _one_a_slice(stack: _Stack) -> tuple[Frame, ...]:
+def _first_frames(stack: _Stack) -> tuple[Frame, ...]:
+    """Return the frame of each slice, of copies the first by file and index."""
     frame_of: dict[int, Frame] = {}
-    for frame, number in sorted(
-        zip(stack.frames, stack.slices, strict=True), key=lambda pair: _place_in_files(pair[0])
-    ):
+    pairs = zip(stack.frames, stack.slices, strict=True)
+    for frame, number in sorted(pairs, key=lambda pair: (pair[0].file, pair[0].index)):
         frame_of.setdefault(number, frame)
     return tuple(frame_of[number] for number in sorted(frame_of))
-
-
-def _place_in_files(frame: Frame) -> tuple[Path, int]:
-    return frame.file, frame.index
 
 
 def _stack(path: Path, frames: list[Frame]) -> _Stack:
     for name, tolerance in SHARED.items():
         _check_shared(frames, name, tolerance)
-    # The nearest pair of unit vectors at right angles takes the noise out that each slice's own pair may have.
+    # The nearest pair of unit vectors at right angles removes the noise that each slice's own pair may have.
     u, _, vt = np.linalg.svd(np.mean([frame.vectors for frame in frames], axis=0), full_matrices=False)
     vectors = u @ vt
     normal = np.cross(vectors[0], vectors[1])
@@ -142,25 +138,25 @@ def _fill(stack: _Stack) -> tuple[Voxels, tuple[Sentence, ...]]:
     shape = (stack.slices[-1] + 1, first.rows, first.columns)
     with one_sentence(first.file, "a volume of {shape} voxels does not fit into the memory", shape=shape):
         voxels: Voxels = np.empty(shape, dtype=np.int16)
-    done: dict[int, Frame] = {}
+    frame_of: dict[int, Frame] = {}
     counts: Counter[str] = Counter()
     for frame, hu, padding in decode_frames(stack.frames):
-        plane, fractions = _whole(hu, frame)
+        plane, fractions = _rounded(hu, frame)
         counts += Counter(fractions=fractions, padding=padding)
         number = slice_of[frame]
-        if number in done:
-            _check_copy(done[number], frame, np.array_equal(voxels[number], plane))
+        if number in frame_of:
+            _check_copy(frame_of[number], frame, np.array_equal(voxels[number], plane))
             counts["copies"] += 1
             continue
         if voxels.dtype == np.int16 and (plane.min() < INT16.min or plane.max() > INT16.max):
             voxels = voxels.astype(np.int32)
         voxels[number] = plane
-        done[number] = frame
+        frame_of[number] = frame
     return voxels, _sentences(counts)
 
 
-def _whole(hu: npt.NDArray[np.float64], frame: Frame) -> tuple[npt.NDArray[np.int32], int]:
-    """Round HU; also return how many were not whole."""
+def _rounded(hu: npt.NDArray[np.float64], frame: Frame) -> tuple[npt.NDArray[np.int32], int]:
+    """Round HU; also return the number of those with a fraction."""
     if not (np.abs(hu) <= np.iinfo(np.int32).max).all():
         raise Refusal(
             "{file}: RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give values up to "
@@ -174,18 +170,18 @@ def _whole(hu: npt.NDArray[np.float64], frame: Frame) -> tuple[npt.NDArray[np.in
     return plane.astype(np.int32), int((plane != hu).sum())
 
 
-def _check_copy(one: Frame, other: Frame, same_pixels: bool) -> None:
-    if same_pixels and np.linalg.norm(one.position_mm - other.position_mm) <= COPY_SHIFT_MM:
+def _check_copy(original: Frame, copy: Frame, same_pixels: bool) -> None:
+    if same_pixels and np.linalg.norm(original.position_mm - copy.position_mm) <= COPY_SHIFT_MM:
         return
     text = "{example} (frame {number})"
-    first, second = (Sentence(text, example=frame.file.name, number=frame.index + 1) for frame in (one, other))
-    tags = differing_tags(one.traits, other.traits)
+    first, second = (Sentence(text, example=frame.file.name, number=frame.index + 1) for frame in (original, copy))
+    tags = differing_tags(original.traits, copy.traits)
     also = Sentence(" (also in {tags})", tags=listed_tags(tags)) if tags else Sentence("")
     raise Refusal(
         "{file}: two slices lie at the same place ({place}) but differ: {first} and {second}{also}; expected one "
         "there; two phases or reconstructions are mixed; put each into a folder of its own",
-        file=other.file,
-        place=other.position_mm.tolist(),
+        file=copy.file,
+        place=copy.position_mm.tolist(),
         first=first,
         second=second,
         also=also,
@@ -194,12 +190,12 @@ def _check_copy(one: Frame, other: Frame, same_pixels: bool) -> None:
 
 def _sentences(counts: Counter[str]) -> tuple[Sentence, ...]:
     copies, padding, fractions = (counts[name] for name in ("copies", "padding", "fractions"))
-    found = []
+    sentences = []
     if copies:
-        found.append(Sentence("{count} identical copies of slices were left out", count=copies))
+        sentences.append(Sentence("{count} identical copies of slices were left out", count=copies))
     if padding:
         text = "{count} voxels of padding (PixelPaddingValue) were set to {air} HU"
-        found.append(Sentence(text, count=padding, air=AIR_HU))
+        sentences.append(Sentence(text, count=padding, air=AIR_HU))
     if fractions:
-        found.append(Sentence("{count} voxels with fractions of a HU were rounded", count=fractions))
-    return tuple(found)
+        sentences.append(Sentence("{count} voxels with fractions of a HU were rounded", count=fractions))
+    return tuple(sentences)

@@ -55,13 +55,13 @@ def save(mask, path, matrix, axcodes):
 
 @pytest.mark.parametrize("axcodes", ["LPS", "RAS", "SLP", "AIR"])
 @pytest.mark.parametrize("name", ["m.nrrd", "m.seg.nrrd", "m.nhdr", "m.nii.gz", "m.mha", "m.mhd", "m.img"])
-def test_a_cropped_mask_is_laid_in_where_voxels_coincide(scan, tmp_path, axcodes, name):
+def test_a_cropped_mask_is_placed_where_voxels_coincide(scan, tmp_path, axcodes, name):
     path = save(whole_mask()[BOX], tmp_path / name, box_affine(), axcodes)
     repairs = []
     np.testing.assert_array_equal(read_mask(path, scan, repairs, "infection mask"), whole_mask())
     assert repairs == [
         "the infection mask is stored cropped to (z, y, x) = (19, 47, 67) of the scan's (25, 70, 90) voxels; it was "
-        "laid in from voxel (3, 9, 12) on, where voxels coincide, and is 0 elsewhere"
+        "placed from voxel (3, 9, 12) on, where voxels coincide, and is 0 elsewhere"
     ]
 
 
@@ -133,8 +133,8 @@ def test_preparing_says_which_masks_were_laid_in_and_prepares_the_same(tmp_path)
     write_scan_nifti(codes[2:24, 20:60, 40:85], box_affine((2, 20, 40)), tmp_path / "a_codes.nii.gz", "SAR")
     prepare_cohort(cohort, tmp_path / "cropped", size=32, jobs=1)
     for array in ("hu", "lung", "patterns", "infection"):
-        one, other = (np.load(tmp_path / name / "a" / f"{array}.npy") for name in ("whole", "cropped"))
-        np.testing.assert_array_equal(one, other)
+        whole, cropped = (np.load(tmp_path / name / "a" / f"{array}.npy") for name in ("whole", "cropped"))
+        np.testing.assert_array_equal(whole, cropped)
     record = json.loads((tmp_path / "cropped" / "a" / "scan.json").read_text())
     assert record["verdict"] == "repaired"
     assert [repair.split(" is stored")[0] for repair in record["repairs"]] == ["the pattern mask", "the lung mask"]

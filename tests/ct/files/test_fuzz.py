@@ -73,9 +73,9 @@ def write_sources(folder):
     for name in ("series", "rle", "jpeg"):
         write_dicom_series(chest(), affine, folder / name)
     for file in (folder / "rle").iterdir():
-        one = pydicom.dcmread(file)
-        one.compress(RLELossless)
-        one.save_as(file)
+        dataset = pydicom.dcmread(file)
+        dataset.compress(RLELossless)
+        dataset.save_as(file)
     for file in (folder / "jpeg").iterdir():
         change_syntax(file, "JPEGLosslessProcess14_1")
     write_enhanced(folder / "series", folder / "enhanced.dcm")
@@ -100,11 +100,11 @@ def item(**tags):
 
 def write_enhanced(series, path):
     """Make one enhanced multi-frame file of a series of single frames."""
-    slices = sorted((pydicom.dcmread(file) for file in series.iterdir()), key=lambda one: one.InstanceNumber)
+    slices = sorted((pydicom.dcmread(file) for file in series.iterdir()), key=lambda dataset: dataset.InstanceNumber)
     result = slices[0]
     result.SOPClassUID = result.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
     result.PerFrameFunctionalGroupsSequence = Sequence(
-        [item(PlanePositionSequence=[item(ImagePositionPatient=one.ImagePositionPatient)]) for one in slices]
+        [item(PlanePositionSequence=[item(ImagePositionPatient=dataset.ImagePositionPatient)]) for dataset in slices]
     )
     measures = item(PixelSpacing=result.PixelSpacing, SliceThickness=result.SliceThickness)
     turn = item(ImageOrientationPatient=result.ImageOrientationPatient)
@@ -119,7 +119,7 @@ def write_enhanced(series, path):
     for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
         delattr(result, tag)
     result.NumberOfFrames = len(slices)
-    result.PixelData = b"".join(one.PixelData for one in slices)
+    result.PixelData = b"".join(dataset.PixelData for dataset in slices)
     result.save_as(path)
 
 
@@ -168,9 +168,9 @@ def verdict_of(path):
         sound = scan.hu.dtype == np.int16 and scan.hu.ndim == 3 and np.isfinite(scan.affine).all()
         return "scan" if sound else "an unsound scan"
     except ValueError as error:
-        said = str(error)
-        named = str(path if path.is_dir() else path.parent) in said
-        return "refused" if named and said.isprintable() else f"ValueError: {said!r}"
+        sentence = str(error)
+        named = str(path if path.is_dir() else path.parent) in sentence
+        return "refused" if named and sentence.isprintable() else f"ValueError: {sentence!r}"
     except Hang:
         return "a hang"
     except BaseException as error:

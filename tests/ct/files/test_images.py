@@ -5,7 +5,6 @@ from PIL import Image
 
 from ct.files.images import is_slice_image
 from ct.files.read import read_mask, read_pattern_mask, read_scan, read_slice_images
-from ct.files.write import write_slice_masks
 
 
 def put(folder, name, array, mode=None):
@@ -43,14 +42,6 @@ def test_masks_pair_by_name_whatever_their_suffix(slices):
     (folder / "masks" / "02.png").unlink()
     with pytest.raises(ValueError, match="no mask named '02'"):
         read_mask(folder / "masks", scan)
-
-
-def test_masks_are_written_under_the_same_names(slices):
-    folder, grey = slices
-    scan = read_slice_images(folder / "ct", -1100, 260)
-    write_slice_masks(grey > 40, scan, folder / "out")
-    assert sorted(file.name for file in (folder / "out").iterdir()) == ["01.png", "02.png", "10.png"]
-    np.testing.assert_array_equal(read_mask(folder / "out", scan), (grey > 40) * 255)
 
 
 def test_palette_masks_keep_their_codes_and_255_is_unlabelled(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK
 from places import SHARED_DATA
 from refusing import assert_refused
+from small_ct import ct, sitk_image
 
 from ct.files.metaimage import METAIMAGE
 from ct.files.read import read_mask, read_scan
@@ -28,24 +29,6 @@ FIELDS = {
 }
 
 
-def ct(shape=(4, 5, 6)):
-    hu = np.resize(np.array([-1000, -850, -400, -20, -90], dtype=np.int16), shape)
-    hu[1, 2, 4], hu[3, 0, 1] = 60, 400
-    return hu
-
-
-def image(order, signs):
-    """The CT as SimpleITK holds it, its axes turned to others of the patient's."""
-    direction = np.zeros((3, 3))
-    for axis, (world, sign) in enumerate(zip(order, signs, strict=True)):
-        direction[world, axis] = sign
-    result = SimpleITK.GetImageFromArray(ct())
-    result.SetSpacing((1.5, 2.0, 7.0))
-    result.SetDirection(direction.ravel().tolist())
-    result.SetOrigin((-101.0, -57.0, -300.0))
-    return result
-
-
 def put(path, data=None, **changes):
     """Write a MetaImage file by hand; None takes a field out."""
     fields = {name: value for name, value in (FIELDS | changes).items() if value is not None}
@@ -58,7 +41,7 @@ def put(path, data=None, **changes):
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
 def test_files_of_simpleitk_in_any_direction(tmp_path, order, signs):
-    turned = image(order, signs)
+    turned = sitk_image(np.eye(3)[:, order] * signs)
     for name, packed in (("a.mha", True), ("a.mhd", False), ("b.mhd", True), ("b.mha", False)):
         SimpleITK.WriteImage(turned, str(tmp_path / name), useCompression=packed)
         scan = read_scan(tmp_path / name)
@@ -177,9 +160,9 @@ def test_other_files(tmp_path):
 
 
 def test_masks_of_a_scan_in_another_format(tmp_path):
-    SimpleITK.WriteImage(image((0, 1, 2), (1, 1, 1)), str(tmp_path / "ct.nrrd"))
+    SimpleITK.WriteImage(sitk_image(), str(tmp_path / "ct.nrrd"))
     scan = read_scan(tmp_path / "ct.nrrd")
-    turned = SimpleITK.DICOMOrient(SimpleITK.Cast(image((0, 1, 2), (1, 1, 1)) == 400, SimpleITK.sitkInt64), "SRA")
+    turned = SimpleITK.DICOMOrient(SimpleITK.Cast(sitk_image() == 400, SimpleITK.sitkInt64), "SRA")
     SimpleITK.WriteImage(turned, str(tmp_path / "mask.mhd"), useCompression=True)
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.mhd", scan), ct() == 400)
 

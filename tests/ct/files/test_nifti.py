@@ -5,6 +5,7 @@ import nibabel
 import numpy as np
 import pytest
 from refusing import assert_refused
+from small_ct import affine, ct
 
 from ct.files.read import read_scan
 from ct.files.write import write_scan_nifti
@@ -15,20 +16,8 @@ ORIENTATIONS = [
 PIXDIM, OFFSET, SLOPE, UNITS, QFORM, SFORM = 80, 108, 112, 123, 252, 254
 
 
-def ct(shape=(4, 5, 6)):
-    hu = np.resize(np.array([-1000, -850, -400, -20, -90], dtype=np.int16), shape)
-    hu[1, 2, 4], hu[3, 0, 1] = 60, 400
-    return hu
-
-
 def stored():
     return ct().transpose(2, 1, 0)
-
-
-def affine():
-    matrix = np.diag([-1.5, -2.0, 7.0, 1.0])
-    matrix[:3, 3] = (101.0, 57.0, -300.0)
-    return matrix
 
 
 def save(array, path, sform=None, qform=None, kind=nibabel.Nifti1Image):

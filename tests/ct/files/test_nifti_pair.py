@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 from dicom_harness import write_series
 from refusing import assert_refused
+from small_ct import ct
 
 from ct.files.dicom.volume import read_dicom
 from ct.files.read import read_mask, read_scan
-
-
-def ct(shape=(4, 5, 6)):
-    hu = np.resize(np.array([-1000, -850, -400, -20, -90], dtype=np.int16), shape)
-    hu[1, 2, 4], hu[3, 0, 1] = 60, 400
-    return hu
 
 
 def affine():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK
 from refusing import assert_refused
+from small_ct import ct, sitk_image
 
 from ct.files.nrrd import NRRD
 from ct.files.read import read_scan
@@ -23,20 +24,6 @@ FIELDS = {
 }
 
 
-def ct(shape=(4, 5, 6)):
-    hu = np.resize(np.array([-1000, -850, -400, -20, -90], dtype=np.int16), shape)
-    hu[1, 2, 4], hu[3, 0, 1] = 60, 400
-    return hu
-
-
-def image(signs=(1, 1, 1)):
-    result = SimpleITK.GetImageFromArray(ct())
-    result.SetSpacing((1.5, 2.0, 7.0))
-    result.SetDirection(np.diag(np.array(signs, dtype=float)).ravel().tolist())
-    result.SetOrigin((-101.0, -57.0, -300.0))
-    return result
-
-
 def put(path, data=None, **changes):
     """Write an NRRD file by hand; None takes a field out."""
     fields = FIELDS | {name.replace("_", " "): value for name, value in changes.items()}
@@ -51,10 +38,10 @@ def put(path, data=None, **changes):
 @pytest.mark.parametrize("suffix", ["nrrd", "nhdr"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_files_of_simpleitk_in_any_direction(tmp_path, signs, suffix, packed):
-    SimpleITK.WriteImage(image(signs), str(tmp_path / f"ct.{suffix}"), useCompression=packed)
+    SimpleITK.WriteImage(sitk_image(signs), str(tmp_path / f"ct.{suffix}"), useCompression=packed)
     scan = read_scan(tmp_path / f"ct.{suffix}")
     z, y, x = (int(value) for value in np.argwhere(scan.hu == 60)[0])
-    lps = np.array(image(signs).TransformIndexToPhysicalPoint((4, 2, 1)))
+    lps = np.array(sitk_image(signs).TransformIndexToPhysicalPoint((4, 2, 1)))
     np.testing.assert_allclose((scan.affine @ [x, y, z, 1])[:3], lps * (-1, -1, 1))
     np.testing.assert_array_equal(to_source(scan.hu, scan.source), ct().transpose(2, 1, 0))
 

@@ -8,6 +8,7 @@ import SimpleITK
 from PIL import Image
 from places import SHARED_DATA
 from refusing import assert_refused
+from small_ct import affine, ct
 
 from ct.files.read import read_mask, read_pattern_mask, read_scan
 from ct.files.write import write_dicom_series, write_mask, write_scan_nifti
@@ -16,18 +17,6 @@ needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real sc
 ORIENTATIONS = [
     "".join(codes) for order in itertools.permutations(("RL", "AP", "SI")) for codes in itertools.product(*order)
 ]
-
-
-def ct(shape=(4, 5, 6)):
-    hu = np.resize(np.array([-1000, -850, -400, -20, -90], dtype=np.int16), shape)
-    hu[1, 2, 4], hu[3, 0, 1] = 60, 400
-    return hu
-
-
-def affine():
-    matrix = np.diag([-1.5, -2.0, 7.0, 1.0])
-    matrix[:3, 3] = (101.0, 57.0, -300.0)
-    return matrix
 
 
 def world_centroid(path):

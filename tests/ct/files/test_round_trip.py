@@ -69,12 +69,12 @@ def simpleitk_place(path):
 def pydicom_place(folder):
     points = []
     for file in folder.iterdir():
-        one = pydicom.dcmread(file)
-        along_row, along_column = np.array(one.ImageOrientationPatient, dtype=float).reshape(2, 3)
-        between_rows, between_columns = one.PixelSpacing
-        for row, column in np.argwhere(one.pixel_array + float(one.RescaleIntercept) == LANDMARK_HU):
+        dataset = pydicom.dcmread(file)
+        along_row, along_column = np.array(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        between_rows, between_columns = dataset.PixelSpacing
+        for row, column in np.argwhere(dataset.pixel_array + float(dataset.RescaleIntercept) == LANDMARK_HU):
             step = along_row * between_columns * column + along_column * between_rows * row
-            points.append(np.array(one.ImagePositionPatient, dtype=float) + step)
+            points.append(np.array(dataset.ImagePositionPatient, dtype=float) + step)
     return LPS * np.mean(points, axis=0)
 
 

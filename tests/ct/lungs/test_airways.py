@@ -18,10 +18,10 @@ def chest_air(slices=20, pixels=120):
 
 def test_trachea_and_bronchi_are_followed_into_the_lungs():
     lungs, trachea, bronchi = chest_air()
-    found = find_airways(lungs | trachea | bronchi, SPACING_MM)
-    assert found[trachea].all()
-    assert found[bronchi][bronchi.nonzero()[0] > 6].all(), "where they are apart from the lungs"
-    assert not (found & lungs).any()
+    airways = find_airways(lungs | trachea | bronchi, SPACING_MM)
+    assert airways[trachea].all()
+    assert airways[bronchi][bronchi.nonzero()[0] > 6].all(), "where they are apart from the lungs"
+    assert not (airways & lungs).any()
 
 
 def test_without_a_trachea_nothing_is_found():

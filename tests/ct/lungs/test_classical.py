@@ -39,23 +39,23 @@ def chest(slices=12, pixels=64, width_mm=340.0):
 @pytest.mark.parametrize("pixels", [64, 111, 300])
 def test_lungs_with_vessel_and_plaque(pixels):
     hu, truth, spacing_mm = chest(pixels=pixels)
-    found = classical_lungs(hu, spacing_mm)
-    assert found.shape == hu.shape
-    assert found.dtype == np.bool_
-    assert dice(found, truth) > 0.95
+    segmented = classical_lungs(hu, spacing_mm)
+    assert segmented.shape == hu.shape
+    assert segmented.dtype == np.bool_
+    assert dice(segmented, truth) > 0.95
     opaque = truth & (hu > -200)
     right = np.arange(pixels) < pixels // 2
-    assert found[opaque & ~right].mean() > 0.98, "the vessel inside the lung"
-    assert found[opaque & right].mean() >= 0.5, "the plaque at the pleura, but for its outer rim"
+    assert segmented[opaque & ~right].mean() > 0.98, "the vessel inside the lung"
+    assert segmented[opaque & right].mean() >= 0.5, "the plaque at the pleura, but for its outer rim"
 
 
 def test_mediastinum_and_outside_are_not_lung():
     hu, truth, spacing_mm = chest()
-    found = classical_lungs(hu, spacing_mm)
+    segmented = classical_lungs(hu, spacing_mm)
     middle = hu.shape[2] // 2
-    assert not found[:, 40:, middle - 1 : middle + 1].any()
-    assert not found[:, :, [0, -1]].any()
-    assert not found[~truth & (hu < -900)].mean() > 0.05
+    assert not segmented[:, 40:, middle - 1 : middle + 1].any()
+    assert not segmented[:, :, [0, -1]].any()
+    assert not segmented[~truth & (hu < -900)].mean() > 0.05
 
 
 def test_lone_slices_without_spacing_in_any_rotation():
@@ -99,10 +99,10 @@ def test_gas_in_the_stomach_is_not_a_lung():
     right = truth.copy()
     right[:, :, 64:] = False
     hu[truth & ~right] = 40  # one lung is collapsed: the stomach is the second largest piece of air
-    found = classical_lungs(hu, spacing_mm)
+    segmented = classical_lungs(hu, spacing_mm)
     assert stomach.sum() > 0.15 * right.sum()
-    assert not found[stomach].any()
-    assert dice(found, right) > 0.9
+    assert not segmented[stomach].any()
+    assert dice(segmented, right) > 0.9
 
 
 @pytest.mark.parametrize("site", "ABCD")
@@ -134,10 +134,10 @@ def test_heavily_consolidated_phantoms():
 def test_memory_on_top_of_the_scan():
     hu, truth, spacing_mm = chest(slices=20, pixels=512)
     tracemalloc.start()
-    found = classical_lungs(hu, spacing_mm)
+    segmented = classical_lungs(hu, spacing_mm)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert dice(found, truth) > 0.95
+    assert dice(segmented, truth) > 0.95
     assert peak < 1.5 * hu.nbytes, f"{peak / hu.nbytes:.2f} times the scan on top of it"
 
 
@@ -162,9 +162,9 @@ def test_a_consolidated_lobe_pasted_into_real_lungs():
     hu = scan.hu.copy()
     hu[lobe] = np.random.default_rng(0).normal(35, 15, lobe.sum())
     assert lobe.sum() > 0.08 * truth.sum()
-    found = classical_lungs(hu, scan.spacing_mm)
-    assert found[lobe].mean() > 0.9
-    assert dice(found, truth) > 0.96
+    segmented = classical_lungs(hu, scan.spacing_mm)
+    assert segmented[lobe].mean() > 0.9
+    assert dice(segmented, truth) > 0.96
 
 
 @needs_shared

@@ -63,8 +63,8 @@ def test_bones_are_large_and_dense():
     hu = np.full((4, 20, 20), 50, dtype=np.int16)
     hu[:, 5:9, 5:15] = 300
     hu[2, 15, 15] = 900  # a speck
-    found = find_bones(hu, (5.0, 2.0, 2.0))
-    np.testing.assert_array_equal(found, hu == 300)
+    bones = find_bones(hu, (5.0, 2.0, 2.0))
+    np.testing.assert_array_equal(bones, hu == 300)
 
 
 @pytest.mark.parametrize("value", [40, -200])
@@ -72,23 +72,23 @@ def test_bones_are_large_and_dense():
 def test_consolidation_at_the_ribs_is_lung(chest, radius_mm, value):
     lesion = pleural(chest, radius_mm)
     hu, aerated = without(chest, lesion, value)
-    found = dense_lung(hu, aerated, np.zeros(SHAPE, dtype=bool), SPACING_MM)
-    assert (found[lesion] == RIGHT).mean() > 0.85
-    assert (found[~lesion] != 0).sum() < 0.15 * lesion.sum()
+    added = dense_lung(hu, aerated, np.zeros(SHAPE, dtype=bool), SPACING_MM)
+    assert (added[lesion] == RIGHT).mean() > 0.85
+    assert (added[~lesion] != 0).sum() < 0.15 * lesion.sum()
 
 
 def test_a_consolidated_lobe_with_lung_around_it(chest):
     lesion = pleural(chest, 42, centre=(25, 50, 76))
     hu, aerated = without(chest, lesion, 40)
     assert lesion.sum() > 0.1 * (chest[2] == LEFT).sum()
-    found = dense_lung(hu, aerated, np.zeros(SHAPE, dtype=bool), SPACING_MM)
-    assert (found[lesion] == LEFT).mean() > 0.85
+    added = dense_lung(hu, aerated, np.zeros(SHAPE, dtype=bool), SPACING_MM)
+    assert (added[lesion] == LEFT).mean() > 0.85
 
 
 def test_heart_liver_and_chest_wall_are_not_lung(chest):
     hu, _, sides = chest
-    found = dense_lung(hu, sides, np.zeros(SHAPE, dtype=bool), SPACING_MM)
-    assert (found != 0).sum() < 0.02 * (sides > 0).sum()
+    added = dense_lung(hu, sides, np.zeros(SHAPE, dtype=bool), SPACING_MM)
+    assert (added != 0).sum() < 0.02 * (sides > 0).sum()
 
 
 def test_bowel_under_the_diaphragm_is_not_lung(chest):
@@ -97,8 +97,8 @@ def test_bowel_under_the_diaphragm_is_not_lung(chest):
     hu = chest[0].copy()
     hu[bowel] = -400
     assert (chest[2] == LEFT)[bowel.any(axis=(1, 2))].any(axis=(1, 2)).all(), "lung is seen in every slice of it"
-    found = dense_lung(hu, chest[2], np.zeros(SHAPE, dtype=bool), SPACING_MM)
-    assert not found[bowel].any()
+    added = dense_lung(hu, chest[2], np.zeros(SHAPE, dtype=bool), SPACING_MM)
+    assert not added[bowel].any()
 
 
 def test_other_air_is_not_taken(chest):

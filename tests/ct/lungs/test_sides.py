@@ -17,9 +17,9 @@ def phantom():
 
 def test_both_lungs_of_the_phantom(phantom):
     expected = SIDE_OF_PHANTOM[phantom.lungs]
-    found = left_right(phantom.lungs > 0, phantom.spacing_mm)
-    assert found.dtype == np.int8
-    np.testing.assert_array_equal(found, expected)
+    labels = left_right(phantom.lungs > 0, phantom.spacing_mm)
+    assert labels.dtype == np.int8
+    np.testing.assert_array_equal(labels, expected)
 
 
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
@@ -28,8 +28,8 @@ def test_a_lung_alone_wherever_it_lies_in_the_image(phantom, side):
     columns = np.flatnonzero(lung.any(axis=(0, 1)))
     cropped = lung[:, :, columns[0] : columns[-1] + 3]
     for mask in (lung, cropped):
-        found = left_right(mask, phantom.spacing_mm)
-        assert set(np.unique(found[mask])) == {side}
+        labels = left_right(mask, phantom.spacing_mm)
+        assert set(np.unique(labels[mask])) == {side}
 
 
 def test_lungs_that_touch_are_cut_where_they_touch(phantom):
@@ -46,18 +46,18 @@ def test_lungs_that_touch_are_cut_where_they_touch(phantom):
         bridge[z, row + 1 : row + 6, neck] = False
         expected[z, :, right:neck][bridge[z, :, right:neck]] = RIGHT
         expected[z, :, neck:left][bridge[z, :, neck:left]] = LEFT
-    found = left_right(lung | bridge, phantom.spacing_mm)
-    assert (found[bridge] == expected[bridge]).mean() > 0.9
-    np.testing.assert_array_equal(found[~bridge], expected[~bridge])
+    labels = left_right(lung | bridge, phantom.spacing_mm)
+    assert (labels[bridge] == expected[bridge]).mean() > 0.9
+    np.testing.assert_array_equal(labels[~bridge], expected[~bridge])
 
 
 def test_a_lung_that_crosses_the_middle_stays_whole():
     lung = np.zeros((6, 40, 60), dtype=bool)
     lung[:, 5:35, 4:26] = lung[:, 5:35, 36:56] = True
     lung[:, 5:9, 26:33] = True  # the right lung's front edge reaches beyond the middle
-    found = left_right(lung, (5.0, 5.0, 5.0))
-    assert (found[:, :, :33][lung[:, :, :33]] == RIGHT).all()
-    assert (found[:, :, 36:][lung[:, :, 36:]] == LEFT).all()
+    labels = left_right(lung, (5.0, 5.0, 5.0))
+    assert (labels[:, :, :33][lung[:, :, :33]] == RIGHT).all()
+    assert (labels[:, :, 36:][lung[:, :, 36:]] == LEFT).all()
 
 
 def test_nothing_is_no_side():
@@ -69,9 +69,9 @@ def test_nothing_is_no_side():
 def test_slice_by_slice_every_voxel_of_fine_lungs_has_the_side_of_the_whole(phantom, spacing_mm):
     coarse = SIDE_OF_PHANTOM[phantom.lungs][:, 20:-20]
     fine = coarse.repeat(2, 0).repeat(3, 1).repeat(3, 2)[1:, 2:-1, 1:]  # sides that groups of voxels do not divide
-    found = np.stack([*sides_of_slices(fine > 0, spacing_mm)])
-    assert found.dtype == np.int8
-    np.testing.assert_array_equal(np.where(fine > 0, found, 0), fine)
+    labels = np.stack([*sides_of_slices(fine > 0, spacing_mm)])
+    assert labels.dtype == np.int8
+    np.testing.assert_array_equal(np.where(fine > 0, labels, 0), fine)
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")

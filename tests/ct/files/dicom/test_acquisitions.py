@@ -221,8 +221,8 @@ def test_chance_hardly_ever_looks_like_a_mixture():
 @pytest.mark.parametrize("count", [2, 3, 5])
 @pytest.mark.parametrize("slices", [20, 21, 22, 23])
 def test_it_finds_how_many_acquisitions_there_are(count, slices):
-    found = mixture("AcquisitionTime", [120000 + 100 * (at % count) + at for at in range(slices)])
-    assert (found.count, found.tags) == (count, ("AcquisitionTime",))
+    mixed = mixture("AcquisitionTime", [120000 + 100 * (at % count) + at for at in range(slices)])
+    assert (mixed.count, mixed.tags) == (count, ("AcquisitionTime",))
     assert mixture("KVP", [80 + at % count for at in range(slices)]).count == count
     assert mixture("KVP", [80 + at % count + at // (slices - 1) * 40 for at in range(slices)]) is None
     assert mixture("AcquisitionTime", [120000 + at // count for at in range(slices)]) is None

@@ -24,7 +24,7 @@ from pytorch_lightning.plugins import MixedPrecision, Precision
 from benchmarks.prepared_example import write_prepared
 from benchmarks.timing import interleaved, line, median
 from callbacks.relabel import Relabel
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from lightning_modules.consolidation import ConsolidationModule
 from networks.unet import UNet
 from training.host_memory import keep_freed_memory

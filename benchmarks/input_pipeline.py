@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.prepared_example import write_prepared
 from benchmarks.timing import interleaved, line, median
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from lightning_modules.augment import Augmentation, draw_affine
 from lightning_modules.infection import InfectionModule
 from training.host_memory import keep_freed_memory

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ct.resample import plan_transform
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from inference.load import load_module
 from lightning_modules.base import network_units
 

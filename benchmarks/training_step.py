@@ -26,7 +26,7 @@ from benchmarks.prepared_example import write_prepared
 from benchmarks.timing import interleaved, line, median
 from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.waiting import WaitingShare
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from lightning_modules.augment import Augmentation
 from lightning_modules.infection import InfectionModule
 from losses.dice import dice_loss

@@ -145,7 +145,7 @@ def outlines(masks: dict[str, torch.Tensor], classes: ClassSet) -> Masks:
     if leaves is None:
         keys = [finding.key for finding in classes.findings if finding.key in masks]
         return {key: (masks[key] > 0).cpu().numpy() for key in keys}
-    return {classes.leaves[index].key: (leaves == index).cpu().numpy() for index in classes.sought}
+    return {classes.leaves[index].key: (leaves == index).cpu().numpy() for index in classes.foreground}
 
 
 def shown_in(masks: Masks, classes: ClassSet) -> Shown:

@@ -120,23 +120,23 @@ class ClassSet:
         return self.indices_of(self.findings[0].key)
 
     @cached_property
-    def sought(self) -> tuple[int, ...]:
+    def foreground(self) -> tuple[int, ...]:
         """Indices of the leaves that belong to any finding."""
         keys = {key for finding in self.findings for key in finding.leaves}
         return tuple(index for index, leaf in enumerate(self.leaves) if leaf.key in keys)
 
     @cached_property
-    def told_apart(self) -> tuple[Finding, ...]:
-        """What a model that tells the leaves apart reports: the unions of several, then each leaf that is sought."""
+    def multiclass_findings(self) -> tuple[Finding, ...]:
+        """What a model that tells the leaves apart reports: the unions of several, then each leaf of a finding."""
         unions = (finding for finding in self.findings if len(finding.leaves) > 1)
-        leaves = (self.leaves[index] for index in self.sought)
+        leaves = (self.leaves[index] for index in self.foreground)
         single = (Finding(leaf.key, leaf.name, (leaf.key,), leaf.colour, leaf.key, leaf.concept) for leaf in leaves)
         return (*unions, *single)
 
     @property
     def outside(self) -> tuple[int, ...]:
         """Indices of the leaves that are looked for outside the lungs."""
-        return tuple(index for index in self.sought if not self.leaves[index].in_lungs)
+        return tuple(index for index in self.foreground if not self.leaves[index].in_lungs)
 
     @property
     def reading(self) -> str:
@@ -201,7 +201,7 @@ class ClassSet:
         index_of = {code: index for index, leaf in enumerate(self.leaves) for code in leaf.codes}
         return self._look_up(codes, index_of)
 
-    def shows(self, key: str, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
+    def mask_of(self, key: str, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
         """Mark the codes of a finding or leaf as 1, -1 as -1 and all others as 0; as `leaves_of` otherwise."""
         marked = set(self.codes_of(key))
         return self._look_up(codes, {code: int(code in marked) for code in self.codes})

@@ -174,4 +174,4 @@ class SliceDataset(Dataset[SliceBatch]):
         if self.of_scan(row, "has_infection_mask"):
             read_slices(self.file(row, "infection"), z, out[:1])
         if self.of_scan(row, "has_pattern_mask"):
-            out[1] = EM.shows(CONSOLIDATION, read_slice(self.file(row, "patterns"), z))
+            out[1] = EM.mask_of(CONSOLIDATION, read_slice(self.file(row, "patterns"), z))

@@ -64,7 +64,7 @@ class Run:
         """The findings that scans.csv judges the run by."""
         if self.task != "opacity":
             return FINDINGS_OF_TASK[self.task]
-        leaves = (self.classes.leaves[index].key for index in self.classes.sought)
+        leaves = (self.classes.leaves[index].key for index in self.classes.foreground)
         return (self.classes.findings[0].figures, *leaves)
 
     @cached_property

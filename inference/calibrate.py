@@ -94,8 +94,8 @@ def true_volumes(row: CohortRow, scan: Scan, classes: ClassSet) -> dict[str, flo
     if row.pattern_mask is not None:
         codes = read_pattern_mask(row.pattern_mask, scan, classes=classes)
         if not (codes[lung] < 0).any():
-            findings = (*classes.told_apart, *classes.findings)
-            masks = {finding.key: classes.shows(finding.key, codes) > 0 for finding in findings}
+            findings = (*classes.multiclass_findings, *classes.findings)
+            masks = {finding.key: classes.mask_of(finding.key, codes) > 0 for finding in findings}
     if row.infection_mask is not None:
         masks["infection"] = read_mask(row.infection_mask, scan) != 0
     return {finding: float((mask & lung).sum()) * scan.voxel_ml for finding, mask in masks.items()}

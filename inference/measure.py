@@ -21,7 +21,7 @@ def _codes_of_findings(masks: Masks, classes: ClassSet) -> dict[str, tuple[int, 
         leaves, unions = len(classes.leaves), _unions(masks, classes)
         codes = range(leaves << len(unions))
         of_union = {key: tuple(c for c in codes if c // leaves >> bit & 1) for bit, key in enumerate(unions)}
-        inside = (index for index in classes.sought if classes.leaves[index].in_lungs)
+        inside = (index for index in classes.foreground if classes.leaves[index].in_lungs)
         return of_union | {classes.leaves[i].key: tuple(c for c in codes if c % leaves == i) for i in inside}
     names = [name for name in masks if name != "lungs"]
     return {name: tuple(range(number, len(names) + 1)) for number, name in enumerate(names, 1)}

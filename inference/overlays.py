@@ -42,7 +42,7 @@ def findings_of(masks: Masks, classes: ClassSet) -> tuple[Finding, ...]:
         classes: The model's class set.
     """
     return (
-        classes.told_apart
+        classes.multiclass_findings
         if "groups" in masks
         else tuple(finding for finding in classes.findings if finding.key in masks)
     )
@@ -50,7 +50,7 @@ def findings_of(masks: Masks, classes: ClassSet) -> tuple[Finding, ...]:
 
 def findings_in(columns: Collection[str], classes: ClassSet) -> tuple[Finding, ...]:
     """Return the findings whose volumes a table has as columns, the whole before its parts."""
-    by_key = {finding.key: finding for finding in (*classes.told_apart, *classes.findings)}
+    by_key = {finding.key: finding for finding in (*classes.multiclass_findings, *classes.findings)}
     return tuple(finding for key, finding in by_key.items() if f"{key}_ml" in columns)
 
 
@@ -67,7 +67,7 @@ def overlays_of(masks: Masks, classes: ClassSet) -> list[Overlay]:
         classes: As for `findings_of`.
     """
     if "groups" in masks:
-        return [_overlay(classes.leaves[index], masks["groups"] == index) for index in classes.sought]
+        return [_overlay(classes.leaves[index], masks["groups"] == index) for index in classes.foreground]
     nested = findings_of(masks, classes)
     rings = [
         _overlay(_without(outer, inner, classes), (masks[outer.key] > 0) & (masks[inner.key] == 0))

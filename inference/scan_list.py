@@ -92,7 +92,7 @@ def write_private(
     sources: Sequence[Source], out: Path, reasons: Mapping[str, str], left_out: Mapping[Path, str]
 ) -> None:
     """Write the paths of all names, full reasons of failures, and files left out, readable by the user alone."""
-    with whole_file(out / PRIVATE, private=True) as passing, passing.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(out / PRIVATE, private=True) as path, path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["name", "path", "failed_because", "left_out_because"])
         table.writerows([each.name, os.path.abspath(each.path), reasons.get(each.name, ""), ""] for each in sources)

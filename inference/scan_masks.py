@@ -169,7 +169,7 @@ def _shares(answer: Maps, lung: NDArray[np.bool_], classes: ClassSet) -> dict[st
     if leaves:
         allowed = [index for index in leaves if index == 0 or classes.leaves[index].in_lungs]
         likeliest = np.array(allowed)[np.argmax(np.stack([leaves[index] for index in allowed]), 0)]
-        findings |= {classes.leaves[index].key: likeliest == index for index in classes.sought if index in allowed}
+        findings |= {classes.leaves[index].key: likeliest == index for index in classes.foreground if index in allowed}
     return {name: float(mask.mean()) for name, mask in findings.items()}
 
 

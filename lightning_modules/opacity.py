@@ -74,7 +74,7 @@ class OpacityModule(SegmentationModule):
         if std_hu is not None and not 0 < std_hu < math.inf:
             raise ValueError(f"model.std_hu is {std_hu}; expected a positive number of HU")
         self.classes = read_class_set(classes) if isinstance(classes, str) else class_set(classes)
-        self.findings = (self.outermost, *(self.classes.leaves[index].key for index in self.classes.sought))
+        self.findings = (self.outermost, *(self.classes.leaves[index].key for index in self.classes.foreground))
         self.outputs = len(self.classes.leaves)
         chosen = {"network": as_plain_values(network), "classes": self.classes.plain(), "context": context}
         settings = {"labels": labels, "target": target, "weighting": weighting, "window_hu": window_hu}
@@ -106,7 +106,7 @@ class OpacityModule(SegmentationModule):
         return {Word("a pattern mask (pattern_mask)"): scans["has_pattern_mask"].to_numpy() == 1}
 
     def shows_finding(self, target: NDArray[np.int8]) -> bool:
-        return bool(np.isin(target[0], self.classes.sought).any())
+        return bool(np.isin(target[0], self.classes.foreground).any())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the probability of every leaf, float32 (B, C, H, W), for x (B, context, H, W), normalised."""

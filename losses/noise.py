@@ -54,7 +54,7 @@ class NoiseModel:
 
     def save(self, path: Path) -> None:
         """Write all arrays into one .npz file, whole or not at all."""
-        with whole_file(path) as passing, passing.open("wb") as file:
+        with whole_file(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **vars(self))
 
     @classmethod

@@ -61,7 +61,7 @@ def summarise_groups(tables: Tables, slices: pd.DataFrame, classes: ClassSet = L
 
 
 def _binary_tables(tables: Tables, classes: ClassSet) -> dict[str, NDArray[np.int64]]:
-    alone = {classes.leaves[index].key: one_against_rest(tables["groups"], index) for index in classes.sought}
+    alone = {classes.leaves[index].key: one_against_rest(tables["groups"], index) for index in classes.foreground}
     return {classes.findings[0].figures: tables["opacity"]} | alone
 
 

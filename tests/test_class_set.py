@@ -108,7 +108,7 @@ def test_measurements_and_masks(outputs: Path, cohort: Path) -> None:
     scan = read_scan(cohort.parent / "images" / "B007")
     leaves, lungs = (read_mask(outputs / f"{name}.nii.gz", scan) for name in ("groups", "lungs"))
     for index, leaf in enumerate(ILD.leaves):
-        if index in ILD.sought:
+        if index in ILD.foreground:
             found = leaves == index
             assert measured[f"{leaf.key}_ml"] == pytest.approx(found.sum() * scan.voxel_ml)
             assert not (found & ((lungs > 0) != leaf.in_lungs)).any(), f"{leaf.key} lies on the wrong side"
@@ -142,7 +142,10 @@ def test_the_page_names_what_is_looked_for(outputs: Path) -> None:
 def test_the_viewer_s_layers_and_truth(run: Path, cohort: Path, ild_cohort: Path) -> None:
     result = Segmenter([run / "best.ckpt"]).segment(Source("B007", cohort.parent / "images" / "B007"))
     overlays = all_overlays(result.masks, result.classes)
-    assert [overlay.name for overlay in overlays] == ["normal lung", *(ILD.leaves[index].name for index in ILD.sought)]
+    assert [overlay.name for overlay in overlays] == [
+        "normal lung",
+        *(ILD.leaves[index].name for index in ILD.foreground),
+    ]
     counted = sum(overlay.mask.astype(int) for overlay in overlays[1:])
     assert counted.max() == 1, "overlays share voxels"
     truth = read_truth(result.scan, ild_cohort.with_name("B007.nii.gz"), None, result.masks, ILD)

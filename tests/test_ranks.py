@@ -19,7 +19,7 @@ from offline_run import read_offline_run
 from ranks import Command, run_ranks
 
 from callbacks.describe_training import describe
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from inference.load import load_module, training_set_of
 from lightning_modules.consolidation import ConsolidationModule
 from networks.unet import UNet

@@ -17,7 +17,7 @@ from harness import EXPERIMENTS, ROOT, errors_of, experiment_args, refused
 from pytorch_lightning.accelerators import CUDAAccelerator
 from sklearn.metrics import f1_score, recall_score
 
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from evaluation.run_data import read_run
 from inference.load import load_module
 from phantom.write_phantom import write_cohort

@@ -13,7 +13,7 @@ from predict_harness import predict
 from sklearn.metrics import confusion_matrix, jaccard_score
 
 from ct.files.read import read_mask, read_scan
-from datamodules.opacity import OpacityData
+from datamodules.opacity_data import OpacityData
 from evaluation.readers.noise_model import estimate
 from evaluation.readers.noise_model import main as make_noise_model
 from evaluation.run_data import read_run

@@ -40,10 +40,10 @@ def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: 
         return {} if infection is None else {"infection": read_mask(infection, scan) > 0}
     codes = read_pattern_mask(patterns, scan, classes=classes)
     findings = [finding.key for finding in classes.findings if finding.key in like]
-    truth: Masks = {key: classes.shows(key, codes) > 0 for key in findings}
+    truth: Masks = {key: classes.mask_of(key, codes) > 0 for key in findings}
     if "groups" in like:
         leaves = classes.leaves_of(codes)
-        truth["groups"] = np.where(np.isin(leaves, classes.sought), leaves, 0).astype(np.uint8)
+        truth["groups"] = np.where(np.isin(leaves, classes.foreground), leaves, 0).astype(np.uint8)
     return truth
 
 

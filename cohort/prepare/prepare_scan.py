@@ -192,7 +192,7 @@ def _read_masks(
         patterns = read_pattern_mask(row.pattern_mask, scan, repairs, classes=classes)
         yield "patterns", patterns
         if row.infection_mask is None and classes.has(INFECTION):
-            yield "infection", classes.shows(INFECTION, patterns)
+            yield "infection", classes.mask_of(INFECTION, patterns)
     if row.infection_mask is not None:
         yield "infection", (read_mask(row.infection_mask, scan, repairs, "infection mask") != 0).astype(np.int8)
 

@@ -111,7 +111,7 @@ def choose_places(run: Run) -> list[Place]:
     """
     sizes = {scan_id: _sizes(run, scan_id) for scan_id in run.scans["scan_id"]}
     places: list[Place] = []
-    names = [run.classes.leaves[index].name for index in run.classes.sought]
+    names = [run.classes.leaves[index].name for index in run.classes.foreground]
     for number, why in enumerate([*(f"most {name}" for name in names), "most wrong voxels"]):
         shown = {place.scan_id for place in places}
         candidates = [scan_id for scan_id in sizes if scan_id not in shown] or list(sizes)
@@ -123,7 +123,7 @@ def choose_places(run: Run) -> list[Place]:
 
 def _sizes(run: Run, scan_id: str) -> NDArray[np.int64]:
     """Count the label's voxels of each sought leaf, and wrong voxels, per slice inside the lungs: int64 (n + 1, Z)."""
-    arrays, sought = run.arrays(scan_id), run.classes.sought
+    arrays, sought = run.arrays(scan_id), run.classes.foreground
     truth, lung = arrays["truth_groups"], arrays["lung"] > 0
     sizes = [((truth == index) & lung).sum((1, 2)) for index in sought]
     shown = [np.where(np.isin(leaves, sought), leaves, 0) for leaves in (truth, arrays["groups"])]
@@ -158,7 +158,7 @@ def draw_groups(run: Run, places: Sequence[Place]) -> Any:
 
 def _styles(classes: ClassSet) -> list[tuple[int, str, str, str, float]]:
     """Return index, name, colour, hatch and opacity of each painted leaf; unlabelled voxels are only tinted."""
-    leaves = [(index, classes.leaves[index]) for index in classes.sought if classes.leaves[index].in_lungs]
+    leaves = [(index, classes.leaves[index]) for index in classes.foreground if classes.leaves[index].in_lungs]
     styles = [(index, leaf.name, leaf.colour, hatch, 0.7) for (index, leaf), hatch in zip(leaves, cycle(LEAF_HATCHES))]
     return [*styles, (UNLABELLED, "unlabelled", COLOUR_OF["unlabelled"], UNLABELLED_HATCH, 0.25)]
 

@@ -175,5 +175,5 @@ def _drop_cut_line(journal: Path) -> None:
     content = journal.read_bytes() if journal.is_file() else b""
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        with whole_file(journal) as passing:
-            passing.write_bytes(whole)
+        with whole_file(journal) as temporary:
+            temporary.write_bytes(whole)

@@ -83,8 +83,8 @@ def write_trials(trials: Sequence[Trial], sweep: Sweep, folder: Path) -> pd.Data
             | figures
         )
     table = pd.DataFrame(rows)
-    with whole_file(folder / "trials.csv") as passing:
-        table.to_csv(passing, index=False)
+    with whole_file(folder / "trials.csv") as temporary:
+        table.to_csv(temporary, index=False)
     return table
 
 

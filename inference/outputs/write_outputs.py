@@ -31,14 +31,14 @@ def write_outputs(result: Result, out: Path) -> Result:
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(out.parent, out.name)
-    with whole_folder(out) as passing:
+    with whole_folder(out) as temporary:
         for name, mask in result.masks.items():
-            write_mask(mask, result.scan, passing / f"{name}.nii.gz", FLAGGED if result.flags else "")
+            write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
         if is_dicom(result):
-            result = replace(result, warnings=result.warnings + write_dicom(result, passing))
+            result = replace(result, warnings=result.warnings + write_dicom(result, temporary))
         text = json.dumps(numbers(result), indent=2, allow_nan=False)
-        (passing / NUMBERS).write_text(text + "\n", encoding="utf-8")
-        write_scan_page(result, passing / PAGE)
+        (temporary / NUMBERS).write_text(text + "\n", encoding="utf-8")
+        write_scan_page(result, temporary / PAGE)
     return result
 
 

@@ -12,7 +12,7 @@ import torch
 from callbacks import describe_training
 from callbacks.describe_training import count_training
 from cohort.prepare.prepare_cohort import prepared_folder
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from inference.load import load_module, training_set_of
 from lightning_modules.infection import InfectionModule
 from networks.unet import UNet

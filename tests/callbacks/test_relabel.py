@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, Trainer
 
 from batch import SliceBatch
 from callbacks.relabel import Relabel
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from lightning_modules.augment import Augmentation
 from lightning_modules.consolidation import ConsolidationModule
 from networks.unet import UNet

@@ -10,7 +10,7 @@ from e_step import labels_of_rank
 from harness import experiment_args
 from ranks import Command, run_ranks
 
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from lightning_modules.consolidation import ConsolidationModule
 from networks.unet import UNet
 from training.checkpoint_file import load_checkpoint_file

@@ -6,7 +6,7 @@ import pytest
 import torch
 from e_step import labels_of_rank
 
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from inference.load import load_module
 
 

@@ -15,14 +15,14 @@ CODES = np.arange(-1, 11)
 def test_the_codes_of_paper_l3_are_its_groups() -> None:
     assert L3.leaves_of(CODES).tolist() == [-1, 0, 1, 1, 0, 0, 2, 3, 3, 4, 4, 4]
     assert [leaf.key for leaf in L3.leaves] == ["background", "lungs", "group_2", "group_3", "group_4"]
-    assert L3.opacities == L3.sought == (2, 3, 4)
-    assert [finding.key for finding in L3.told_apart] == ["infection", "group_2", "group_3", "group_4"]
+    assert L3.opacities == L3.foreground == (2, 3, 4)
+    assert [finding.key for finding in L3.multiclass_findings] == ["infection", "group_2", "group_3", "group_4"]
 
 
 def test_infection_and_consolidation_are_the_same_codes_in_both_papers() -> None:
     for classes in (EM, L3):
-        assert classes.shows("infection", CODES).tolist() == [-1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
-        assert classes.shows("consolidation", CODES).tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]
+        assert classes.mask_of("infection", CODES).tolist() == [-1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+        assert classes.mask_of("consolidation", CODES).tolist() == [-1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1]
     assert EM.reading == L3.reading, "scans prepared for one paper serve the other"
     assert read_class_set("ild").reading != L3.reading
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cohort.table import read_cohort
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 from datamodules.slices import SliceDataset, SliceTable
 
 

@@ -12,9 +12,9 @@ import pytest
 from harness import experiment_args, refused
 from offline_run import read_offline_run
 
-from datamodules.base import SliceData
-from datamodules.infection import InfectionData
-from datamodules.opacity import OpacityData
+from datamodules.infection_data import InfectionData
+from datamodules.opacity_data import OpacityData
+from datamodules.slice_data import SliceData
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
 from lightning_modules.labels import require_labels

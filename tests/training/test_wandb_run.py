@@ -68,7 +68,10 @@ def test_only_plain_values_of_allowed_keys_are_sent(tmp_path: Path) -> None:
             "init_args": {"init_weights": str(tmp_path / "best.ckpt"), "window_hu": [-1000.0, 350.0]}
             | {"prior": {"class_path": "losses.em.Phi2", "init_args": {"b2": 9.0, "note": "of Zelda C."}}},
         },
-        "data": {"class_path": "datamodules.infection.InfectionData", "init_args": {"cohort": "/z.csv", "size": 64}},
+        "data": {
+            "class_path": "datamodules.infection_data.InfectionData",
+            "init_args": {"cohort": "/z.csv", "size": 64},
+        },
         "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 3e-4, "note": "of Zelda C.", "log": "/z"}},
         "trainer": {
             "max_epochs": 2,
@@ -84,7 +87,7 @@ def test_only_plain_values_of_allowed_keys_are_sent(tmp_path: Path) -> None:
         "model.prior.class_path": "losses.em.Phi2",
         "model.prior.b2": 9.0,
         "model.window_hu": [-1000.0, 350.0],
-        "data.class_path": "datamodules.infection.InfectionData",
+        "data.class_path": "datamodules.infection_data.InfectionData",
         "data.size": 64,
         "optimizer.class_path": "torch.optim.Adam",
         "optimizer.lr": 3e-4,

@@ -13,7 +13,7 @@ from inference.overlays import findings_of
 from inference.result import Masks, Measurements
 from viewer.measured import region_table, scores_table, volumes_table
 
-FINDINGS = [EM.finding("infection"), *(each for each in L3.told_apart if each.key == "group_2")]
+FINDINGS = [EM.finding("infection"), *(each for each in L3.multiclass_findings if each.key == "group_2")]
 MEASURED = {
     "lung_ml": 4321.4,
     "infection_ml": 98.76,

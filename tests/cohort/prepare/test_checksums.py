@@ -10,7 +10,7 @@ import cohort.prepare.prepare_cohort as prepare
 from cohort.prepare.checksums import OTHER_VERSION, find_damage, write_record
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.prepare.sources import FORMAT_VERSION
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 
 
 def flip(file, at, bit=0):

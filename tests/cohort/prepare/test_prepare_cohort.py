@@ -7,7 +7,7 @@ from prepare_harness import SPACING, chest, index_of
 
 from cohort.prepare.prepare_cohort import main, prepare_cohort, prepare_scan, prepared_folder
 from ct.files.read import read_scan
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 
 
 def test_a_cohort_of_nifti_dicom_and_images(cohort, tmp_path):

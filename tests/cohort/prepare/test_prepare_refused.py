@@ -17,7 +17,7 @@ from cohort.prepare.prepare_cohort import main, prepare_cohort
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from ct.lungs.find import Lungs
-from datamodules.infection import InfectionData
+from datamodules.infection_data import InfectionData
 
 
 def test_bad_scans_are_refused_and_the_others_prepared(cohort, tmp_path):

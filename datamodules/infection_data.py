@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct.refusal import Refusal
-from datamodules.base import SliceData
+from datamodules.slice_data import SliceData
 from datamodules.slices import SliceTable
 
 

@@ -7,7 +7,7 @@ import pytest
 from cohort.training_statistics import training_statistics
 from ct.borders import nearest_border
 from ct.classes import L3
-from datamodules.opacity import OpacityData
+from datamodules.opacity_data import OpacityData
 
 
 @pytest.fixture(scope="module")

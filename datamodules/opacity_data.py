@@ -13,7 +13,7 @@ from cohort.prepare.prepared_index import pixel_size_mm
 from cohort.training_statistics import Statistics, training_statistics
 from ct.borders import nearest_border
 from ct.classes import ClassSet, read_class_set
-from datamodules.base import SliceData
+from datamodules.slice_data import SliceData
 from datamodules.slice_file import read_slice
 from datamodules.slices import SliceDataset, SliceTable
 from machine.whole_file import whole_file

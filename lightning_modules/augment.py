@@ -75,8 +75,18 @@ def affine_grid(theta: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def warp(images: Tensor, grid: Tensor, mode: str) -> Tensor:
-    """Resample float (B, C, H, W) at a grid (B, H, W, 2); what comes from outside is 0. `mode`: bilinear or nearest."""
-    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    """Resample float (B, C, H, W) at a grid (B, H, W, 2); what comes from outside is 0.
+
+    Args:
+        images: The images.
+        grid: Where each pixel comes from, -1 to 1 over the image.
+        mode: bilinear or nearest.
+
+    Returns:
+        float (B, C, H, W), `channels_last`, as the networks compute.
+    """
+    moved = F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return moved.contiguous(memory_format=torch.channels_last)
 
 
 def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:

@@ -16,7 +16,6 @@ from torchmetrics import Metric
 from batch import SliceBatch
 from ct.classes import EM, ClassSet
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
-from lightning_modules.each_slice import each_slice
 from lightning_modules.features import pooled_features
 from lightning_modules.labels import require_labels
 from metrics.summary import Metrics, summarise
@@ -111,14 +110,14 @@ class SegmentationModule(LightningModule):
 
     def to_input(self, batch: SliceBatch) -> SliceBatch:
         """Add `x`."""
-        (batch["x"],) = each_slice(lambda *tensors: (self.network_input(*tensors),), batch["image"], batch["lung"])
+        batch["x"] = self.network_input(batch["image"], batch["lung"])
         return batch
 
     def augment(self, batch: SliceBatch) -> SliceBatch:
         """Add `x`, and move x, lung and target together."""
-        batch["x"], batch["lung"], batch["target"] = each_slice(
-            self.moved, batch["image"], batch["lung"], batch["target"], self.draw_affine(len(batch["image"]))
-        )
+        theta = self.draw_affine(len(batch["image"]))
+        moved = self.moved(batch["image"], batch["lung"], batch["target"], theta)
+        batch["x"], batch["lung"], batch["target"] = moved
         return batch
 
     def moved(self, hu: Tensor, lung: Tensor, target: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:

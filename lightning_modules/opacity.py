@@ -14,7 +14,6 @@ from ct.classes import class_set, read_class_set
 from ct.refusal import Word
 from lightning_modules.augment import Augmentation, affine_grid, vary_acquisition, warp
 from lightning_modules.base import SegmentationModule
-from lightning_modules.each_slice import each_slice
 from losses.soft_label import Weighting, soft_label_divergence, soft_label_loss
 from losses.soft_targets import Draw, SoftTargets
 from metrics.group_summary import summarise_groups
@@ -127,8 +126,8 @@ class OpacityModule(SegmentationModule):
     def augment(self, batch: SliceBatch) -> SliceBatch:
         """Add x and the label's moments, and move all together."""
         tensors = batch["image"], batch["lung"], batch["target"], batch["border"], batch["votes"]
-        batch["x"], batch["lung"], batch["target"], batch["mean"], batch["deviation"] = each_slice(
-            self.moved, *tensors, self.draw_affine(len(batch["image"]))
+        batch["x"], batch["lung"], batch["target"], batch["mean"], batch["deviation"] = self.moved(
+            *tensors, self.draw_affine(len(batch["image"]))
         )
         return batch
 

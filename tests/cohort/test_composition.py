@@ -28,13 +28,22 @@ PAPER = {
 }
 
 
-def scan(name, patient, site, split, label=-1, slices=1, infection=0, patterns=0):
+def scan(
+    name: str,
+    patient: str,
+    site: str,
+    split: str,
+    label: int = -1,
+    slices: int = 1,
+    infection: int = 0,
+    patterns: int = 0,
+) -> dict[str, str | int]:
     keys = ("scan_id", "patient_id", "site", "split", "weak_label", "slices", "has_infection_mask", "has_pattern_mask")
     return dict(zip(keys, (name, patient, site, split, label, slices, infection, patterns), strict=True))
 
 
 @pytest.fixture
-def scans():
+def scans() -> pd.DataFrame:
     """Patient p has two scans, only one of which tells the label; r is of two sites."""
     return pd.DataFrame(
         [
@@ -48,7 +57,7 @@ def scans():
     )
 
 
-def test_the_papers_table_comes_out_of_its_scans():
+def test_the_papers_table_comes_out_of_its_scans() -> None:
     scans = pd.DataFrame(
         [
             scan(f"{site}{split}{n}", f"{site}{split}{n}", site, split, slices=slices // count + (n < slices % count))
@@ -66,7 +75,7 @@ def test_the_papers_table_comes_out_of_its_scans():
     assert table.loc["all sites"].tolist() == ["4902 (84)", "3865 (116)", "16209 (463)", "24976 (663)"]
 
 
-def test_scans_of_one_patient_are_several_scans_and_one_patient(scans):
+def test_scans_of_one_patient_are_several_scans_and_one_patient(scans: pd.DataFrame) -> None:
     counts = site_counts(scans)
     assert counts.loc[("A", "train")].tolist() == [30, 2, 1]
     assert counts.loc[("A", "val")].tolist() == [0, 0, 0]
@@ -74,7 +83,7 @@ def test_scans_of_one_patient_are_several_scans_and_one_patient(scans):
     assert counts.loc[("all sites", "all splits")].tolist() == [210, 6, 4]
 
 
-def test_labels_are_counted_by_patient_and_masks_by_scan(scans):
+def test_labels_are_counted_by_patient_and_masks_by_scan(scans: pd.DataFrame) -> None:
     table = label_table(scans)
     assert list(table.index) == ["test", "val", "train", "all splits"]
     assert list(table.columns[:4]) == ["patients", "with consolidation", "without", "unknown"]
@@ -85,7 +94,7 @@ def test_labels_are_counted_by_patient_and_masks_by_scan(scans):
     assert table.loc["all splits"].tolist() == [4, 1, 2, 1, 6, 3, 1, 210]
 
 
-def test_rows_without_split_and_slices_are_shown_as_such():
+def test_rows_without_split_and_slices_are_shown_as_such() -> None:
     rows = [
         CohortRow("a", "p", "A", Path("a"), split="train", has_consolidation=1, pattern_mask=Path("m")),
         CohortRow("b", "p", "A", Path("a"), split="train"),
@@ -102,7 +111,7 @@ def test_rows_without_split_and_slices_are_shown_as_such():
     assert " ".join(composition(rows).splitlines()[1].split()) == "A 0 (0) 0 (0) 2 (1) 1 (1) 3 (2)"
 
 
-def test_three_styles(scans):
+def test_three_styles(scans: pd.DataFrame) -> None:
     table = label_table(scans.assign(slices=[10, 20, float("nan"), 40, 50, 60]))
     lines = as_text(table, "markdown").splitlines()
     assert lines[0].startswith("| split | patients | with consolidation |")
@@ -116,7 +125,7 @@ def test_three_styles(scans):
 
 
 @pytest.fixture
-def cohort(tmp_path):
+def cohort(tmp_path: Path) -> Path:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "a.nii").touch()
     path = tmp_path / "c" / "cohort.csv"
@@ -124,7 +133,9 @@ def cohort(tmp_path):
     return path
 
 
-def test_the_command_counts_slices_once_they_are_prepared(cohort, tmp_path, capsys):
+def test_the_command_counts_slices_once_they_are_prepared(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepared = tmp_path / "prepared"
     assert main(["--cohort", str(cohort), "--prepared", str(prepared)]) == 0
     shown = capsys.readouterr()
@@ -142,6 +153,6 @@ def test_the_command_counts_slices_once_they_are_prepared(cohort, tmp_path, caps
     assert find_index(cohort, prepared) is None
 
 
-def test_the_commands_errors_are_one_line(tmp_path, capsys):
+def test_the_commands_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--cohort", str(tmp_path / "none.csv")]) == 2
     assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'none.csv'}: no such cohort file")

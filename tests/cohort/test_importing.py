@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from tiny_chest import chest, save
 
@@ -6,23 +8,23 @@ from cohort.table import CohortRow, read_cohort
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     save(chest()[0], tmp_path / "data" / "a.nii.gz")
     return tmp_path / "data"
 
 
-def fill(new, source, *names):
+def fill(new, source: Path, *names: str) -> None:
     for name in names:
         mask = new.folder / "masks" / f"{name}.nii.gz"
         save(chest()[1], mask)
         new.rows.append(CohortRow(name, name, "site", source / "a.nii.gz", infection_mask=mask))
 
 
-def files_in(folder):
+def files_in(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
-def test_a_second_import_takes_the_place_of_the_first(source, tmp_path):
+def test_a_second_import_takes_the_place_of_the_first(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "cohorts" / "new"
     with new_cohort(source, out) as new:
         fill(new, source, "a", "b")
@@ -39,7 +41,7 @@ def test_a_second_import_takes_the_place_of_the_first(source, tmp_path):
     assert files_in(source) == ["a.nii.gz"]
 
 
-def test_a_failed_import_changes_nothing(source, tmp_path):
+def test_a_failed_import_changes_nothing(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     for earlier in (False, True):
         before = {file: (tmp_path / file).read_bytes() for file in files_in(tmp_path)}
@@ -60,7 +62,7 @@ def test_a_failed_import_changes_nothing(source, tmp_path):
             fill(new, source, "a")
 
 
-def test_files_of_others_are_never_replaced(source, tmp_path):
+def test_files_of_others_are_never_replaced(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds the data set itself"), new_cohort(source, tmp_path / "." / "data"):
         pass
     (tmp_path / "out" / "images").mkdir(parents=True)

@@ -42,7 +42,9 @@ def prepare(tmp_path: Path, images: dict[str, Path]) -> dict[str, dict[str, str]
         return {row["scan_id"]: row for row in csv.DictReader(file)}
 
 
-def check(tmp_path: Path, good: dict[str, Path], broken: dict[str, tuple[Path, str]], capsys) -> None:
+def check(
+    tmp_path: Path, good: dict[str, Path], broken: dict[str, tuple[Path, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     verdicts = prepare(tmp_path, good | {name: path for name, (path, _) in broken.items()})
     assert set(verdicts) == set(good) | set(broken)  # no scan disappears
     assert {name: verdicts[name]["reasons"] for name in good if verdicts[name]["verdict"] == "refused"} == {}
@@ -59,14 +61,16 @@ def check(tmp_path: Path, good: dict[str, Path], broken: dict[str, tuple[Path, s
     assert f"{len(broken)} refused" in shown.out + shown.err
 
 
-def test_good_phantoms_come_in_and_broken_ones_are_refused_for_their_reason(tmp_path: Path, capsys) -> None:
+def test_good_phantoms_come_in_and_broken_ones_are_refused_for_their_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     check(tmp_path, good_inputs(tmp_path), broken_inputs(tmp_path), capsys)
 
 
 @pytest.mark.slow
 @needs_shared
 @pytest.mark.shared_data
-def test_real_scans_phantoms_and_broken_inputs_in_one_run(tmp_path: Path, capsys) -> None:
+def test_real_scans_phantoms_and_broken_inputs_in_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     real = {
         "cip_dicom": SHARED_DATA / "cip_ct64" / "ct-64Dicom",
         "cip_nrrd": SHARED_DATA / "cip_ct64" / "ct-64.nrrd",

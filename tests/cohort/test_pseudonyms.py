@@ -3,12 +3,15 @@ import multiprocessing
 import os
 import stat
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import cohort.pseudonyms as pseudonyms
 from cohort.pseudonyms import cohort_salt, pseudonym
 
 
-def test_the_salt_belongs_to_the_cohort_and_is_the_owners_alone(tmp_path):
+def test_the_salt_belongs_to_the_cohort_and_is_the_owners_alone(tmp_path: Path) -> None:
     salt = cohort_salt(tmp_path / "list.csv", tmp_path / "out1")
     assert len(bytes.fromhex(salt)) == 16
     assert cohort_salt(tmp_path / "list.csv", tmp_path / "out2") == salt
@@ -18,11 +21,11 @@ def test_the_salt_belongs_to_the_cohort_and_is_the_owners_alone(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".list.salt", ".other.salt"]
 
 
-def test_pseudonyms_by_hand():
+def test_pseudonyms_by_hand() -> None:
     assert pseudonym("Miller", "ab") == hashlib.sha256(b"abMiller").hexdigest()[:12]
 
 
-def test_several_commands_at_once_agree(tmp_path):
+def test_several_commands_at_once_agree(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     with context.Pool(4) as pool:
         salts = pool.starmap(cohort_salt, [(tmp_path / "list.csv", tmp_path)] * 16, chunksize=1)
@@ -30,13 +33,17 @@ def test_several_commands_at_once_agree(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [".list.salt"]
 
 
-def test_where_the_cohorts_folder_cannot_be_written_it_lies_in_the_output(tmp_path, monkeypatch):
+def test_where_the_cohorts_folder_cannot_be_written_it_lies_in_the_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cohort, out = tmp_path / "cohort", tmp_path / "out"
     cohort.mkdir()
     out.mkdir()
     mkstemp = pseudonyms.tempfile.mkstemp
 
-    def read_only(dir: Path, **more):  # root may write anywhere, so the folder's mode would not do
+    def read_only(
+        dir: Path, **more: Any
+    ) -> tuple[int, str]:  # root may write anywhere, so the folder's mode would not do
         if dir == cohort:
             raise PermissionError(13, os.strerror(13), str(dir))
         return mkstemp(dir=dir, **more)

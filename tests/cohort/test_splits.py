@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +11,11 @@ from cohort.splits import apply_test_list, assign_splits, leave_one_site_out, ma
 from cohort.table import CohortRow, read_cohort
 
 
-def rows_of(*patients, **split):
+def rows_of(*patients: str, **split: str) -> list[CohortRow]:
     return [CohortRow(f"s{n}", p, "A", Path("a"), split=split.get(p, "")) for n, p in enumerate(patients)]
 
 
-def split_of(rows):
+def split_of(rows: list[CohortRow]) -> dict[str, str]:
     """Split of each patient; fails where a patient has two."""
     splits = {row.patient_id: set() for row in rows}
     for row in rows:
@@ -24,7 +25,7 @@ def split_of(rows):
 
 
 @st.composite
-def cohorts(draw):
+def cohorts(draw: st.DrawFn) -> list[CohortRow]:
     """Patients of up to three sites with 1 to 3 scans each; the label is known for some scans."""
     count = draw(st.integers(1, 60))
     patients = draw(
@@ -43,7 +44,9 @@ def cohorts(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(cohorts(), st.integers(0, 9), st.randoms())
-def test_splits_are_disjoint_balanced_and_independent_of_the_rows_order(rows, seed, random):
+def test_splits_are_disjoint_balanced_and_independent_of_the_rows_order(
+    rows: list[CohortRow], seed: int, random: Random
+) -> None:
     done = assign_splits(rows, seed)
     assert [replace(row, split="") for row in done] == rows
     splits = split_of(done)
@@ -62,18 +65,18 @@ def test_splits_are_disjoint_balanced_and_independent_of_the_rows_order(rows, se
 
 
 @pytest.mark.parametrize(("patients", "train", "held_out"), [(2, 2, 0), (3, 1, 1), (6, 4, 1), (20, 14, 3)])
-def test_the_sizes_of_splits(patients, train, held_out):
+def test_the_sizes_of_splits(patients: int, train: int, held_out: int) -> None:
     rows = rows_of(*(f"p{n % patients}" for n in range(3 * patients)))
     sizes = Counter(split_of(assign_splits(rows, seed=3)).values())
     assert (sizes["train"], sizes["val"], sizes["test"]) == (train, held_out, held_out)
 
 
-def test_the_seed_decides_who_is_held_out():
+def test_the_seed_decides_who_is_held_out() -> None:
     rows = rows_of(*(f"p{n}" for n in range(20)))
     assert split_of(assign_splits(rows, seed=3)) != split_of(assign_splits(rows, seed=4))
 
 
-def test_explicit_splits_win_and_hold_for_the_patient():
+def test_explicit_splits_win_and_hold_for_the_patient() -> None:
     done = assign_splits(rows_of("a", "a", "b", "c", "d", "e", a="test"), seed=0)
     assert [row.split for row in done[:2]] == ["test", "test"]
     assert sorted(row.split for row in done[2:]) == ["train", "train", "train", "val"]
@@ -81,7 +84,7 @@ def test_explicit_splits_win_and_hold_for_the_patient():
     assert list(assign_splits(fixed, seed=1)) == fixed
 
 
-def test_a_patients_label_is_known_if_one_scan_tells(tmp_path):
+def test_a_patients_label_is_known_if_one_scan_tells(tmp_path: Path) -> None:
     (tmp_path / "broken.txt").write_bytes(b"\xff")
     (tmp_path / "dense.txt").write_text("There is consolidation.", encoding="utf-8")
     rows = [
@@ -97,7 +100,7 @@ def test_a_patients_label_is_known_if_one_scan_tells(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_one_more_patient_moves_few_others(seed):
+def test_one_more_patient_moves_few_others(seed: int) -> None:
     rows = [CohortRow(f"s{n}", f"p{n}", "AB"[n % 2], Path("a"), has_consolidation=n % 3 % 2) for n in range(100)]
     before = split_of(assign_splits(rows, seed))
     after = split_of(assign_splits([*rows, CohortRow("new", "new", "A", Path("a"))], seed))
@@ -106,7 +109,7 @@ def test_one_more_patient_moves_few_others(seed):
     assert all("train" in (before[patient], after[patient]) for patient in moved)
 
 
-def test_sites_are_held_out_whole_with_their_patients_other_scans():
+def test_sites_are_held_out_whole_with_their_patients_other_scans() -> None:
     rows = [CohortRow(f"s{n}", f"p{n}", "AAAB"[n % 4], Path("a")) for n in range(16)]
     rows += [CohortRow("away", "p3", "A", Path("a")), CohortRow("own", "own", "B", Path("a"), split="train")]
     done = {row.scan_id: row for row in assign_splits(rows, 0, ["B"])}
@@ -119,7 +122,7 @@ def test_sites_are_held_out_whole_with_their_patients_other_scans():
         assign_splits(rows, 0, ["X"])
 
 
-def test_a_test_list_names_scans_or_patients(tmp_path):
+def test_a_test_list_names_scans_or_patients(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\ufeffs0\n\n  d \ns0\n", encoding="utf-8")
     assert read_test_list(tmp_path / "list.txt") == ("s0", "d")
     rows = rows_of("a", "a", "b", "c", "d", "e", "f")
@@ -137,7 +140,7 @@ def test_a_test_list_names_scans_or_patients(tmp_path):
         (" \n", rows_of("a"), ["holds no name"]),
     ],
 )
-def test_wrong_test_lists(tmp_path, text, rows, fragments):
+def test_wrong_test_lists(tmp_path: Path, text: str, rows: list[CohortRow], fragments: list[str]) -> None:
     (tmp_path / "list.txt").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"list\.txt") as caught:
         apply_test_list(rows, tmp_path / "list.txt")
@@ -146,7 +149,7 @@ def test_wrong_test_lists(tmp_path, text, rows, fragments):
     assert all(fragment in line for fragment, line in zip(fragments, lines, strict=True))
 
 
-def test_a_test_list_must_be_readable(tmp_path):
+def test_a_test_list_must_be_readable(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a readable UTF-8 text file"):
         read_test_list(tmp_path / "none.txt")
     (tmp_path / "list.txt").write_bytes(b"\xff")
@@ -164,17 +167,17 @@ def test_a_test_list_must_be_readable(tmp_path):
         "sep=\t\nscan_id\tx\na\t\nb\t1\n",
     ],
 )
-def test_a_test_list_may_be_a_table(tmp_path, text):
+def test_a_test_list_may_be_a_table(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.csv").write_text(text, encoding="utf-8-sig")
     assert read_test_list(tmp_path / "list.csv") == ("a", "b")
 
 
-def test_names_of_a_plain_list_may_hold_separators(tmp_path):
+def test_names_of_a_plain_list_may_hold_separators(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("Doe; J\nmy_scan_id, 2\n", encoding="utf-8")
     assert read_test_list(tmp_path / "list.txt") == ("Doe; J", "my_scan_id, 2")
 
 
-def test_each_site_is_left_out_once():
+def test_each_site_is_left_out_once() -> None:
     rows = [CohortRow(f"s{n}", f"p{n}", "ABC"[n % 3], Path("a"), split="train") for n in range(21)]
     rows.append(CohortRow("both", "p0", "B", Path("a"), split="train"))
     folds = leave_one_site_out(rows, 0)
@@ -194,7 +197,7 @@ def test_each_site_is_left_out_once():
 
 @settings(deadline=None, max_examples=30)
 @given(cohorts(), st.integers(2, 6), st.integers(0, 9))
-def test_every_patient_is_tested_in_one_fold(rows, folds, seed):
+def test_every_patient_is_tested_in_one_fold(rows: list[CohortRow], folds: int, seed: int) -> None:
     patients = {row.patient_id: (row.site, row.has_consolidation) for row in rows}
     if len(patients) < folds or len(patients) - -(-len(patients) // folds) < 2:
         with pytest.raises(ValueError, match="expected"):
@@ -210,7 +213,7 @@ def test_every_patient_is_tested_in_one_fold(rows, folds, seed):
 
 
 @pytest.fixture
-def cohort(tmp_path):
+def cohort(tmp_path: Path) -> Path:
     """Twelve scans of the sites 'South Korea' and B, split by hand."""
     (tmp_path / "a.nii").touch()
     lines = [f"s{n},p{n},{'B' if n % 2 else 'South Korea'},a.nii,train" for n in range(12)]
@@ -219,7 +222,7 @@ def cohort(tmp_path):
     return path
 
 
-def test_the_command_writes_a_cohort_per_fold(cohort, tmp_path, capsys):
+def test_the_command_writes_a_cohort_per_fold(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "folds"
     assert main(["--cohort", str(cohort), "--out", str(out), "--leave-one-site-out"]) == 0
     shown = capsys.readouterr()
@@ -240,7 +243,9 @@ def test_the_command_writes_a_cohort_per_fold(cohort, tmp_path, capsys):
     assert sorted(tested) == sorted(f"s{n}" for n in range(12))
 
 
-def test_the_command_writes_one_cohort_for_held_out_sites_and_lists(cohort, tmp_path, capsys):
+def test_the_command_writes_one_cohort_for_held_out_sites_and_lists(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "held"
     assert main(["--cohort", str(cohort), "--out", str(out), "--held-out-sites", "B"]) == 0
     assert "not held out, because the split column" in capsys.readouterr().err
@@ -253,7 +258,7 @@ def test_the_command_writes_one_cohort_for_held_out_sites_and_lists(cohort, tmp_
     assert capsys.readouterr().err == ""
 
 
-def test_the_commands_errors_are_one_line(cohort, tmp_path, capsys):
+def test_the_commands_errors_are_one_line(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--cohort", str(cohort), "--out", str(tmp_path / "x"), "--folds", "13"]) == 2
     assert capsys.readouterr().err == "error: found 13 folds for 12 patients; expected from 2 to 12 folds\n"
     assert not (tmp_path / "x").exists()

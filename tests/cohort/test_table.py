@@ -7,7 +7,7 @@ from cohort.table import CohortRow, read_cohort, weak_label_of, write_cohort
 HEADER = "scan_id,patient_id,site,image,lung_mask,readers,report,has_consolidation,split,grey_low_hu,grey_high_hu\n"
 
 
-def write(folder, body, header=HEADER):
+def write(folder: Path, body: str, header: str = HEADER) -> Path:
     for name in ("a.nii.gz", "b.nii.gz", "r1.nii", "r2.nii", "s.png"):
         (folder / name).touch()
     (folder / "report.txt").write_text("No consolidation.", encoding="utf-8")
@@ -16,7 +16,7 @@ def write(folder, body, header=HEADER):
     return path
 
 
-def test_a_sound_cohort_is_read(tmp_path):
+def test_a_sound_cohort_is_read(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "one,p1,A,a.nii.gz,b.nii.gz,r1.nii; r2.nii,report.txt,1,train,,\n\ntwo,p2,B,s.png,,,report.txt,,,-1100,260\n",
@@ -31,17 +31,17 @@ def test_a_sound_cohort_is_read(tmp_path):
     assert (weak_label_of(first), weak_label_of(second)) == (1, 0)
 
 
-def test_weak_label_without_column_and_report_is_unknown():
+def test_weak_label_without_column_and_report_is_unknown() -> None:
     assert weak_label_of(CohortRow("a", "p", "s", Path("a"))) == -1
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path):
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     path = write(tmp_path, "one,p1,A,a.nii.gz,,,,,,,\n")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert read_cohort(path).rows[0].scan_id == "one"
 
 
-def test_all_wrong_cells_are_listed_at_once(tmp_path):
+def test_all_wrong_cells_are_listed_at_once(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         "one,p1,A,missing.nii.gz,,,,yes,train,,\n"
@@ -80,19 +80,19 @@ def test_all_wrong_cells_are_listed_at_once(tmp_path):
     ("cell", "label"),
     [("1.0", 1), ("0.0", 0), ("1.", 1), (" 1 ", 1), ("", None), ("nan", None), ("NA", None), ("<NA>", None)],
 )
-def test_labels_as_pandas_and_r_write_them(tmp_path, cell, label):
+def test_labels_as_pandas_and_r_write_them(tmp_path: Path, cell: str, label: int | None) -> None:
     (row,) = read_cohort(write(tmp_path, f"one,p1,A,a.nii.gz,NA,nan,,{cell},nan,NA,NaN\n")).rows
     assert row.has_consolidation == label
     assert (row.lung_mask, row.readers, row.split, row.grey_low_hu, row.grey_high_hu) == (None, (), "", None, None)
 
 
 @pytest.mark.parametrize("cell", ["True", "0.5", "2.0", "-1", "yes", "inf", "01.0x"])
-def test_other_labels_are_refused(tmp_path, cell):
+def test_other_labels_are_refused(tmp_path: Path, cell: str) -> None:
     with pytest.raises(ValueError, match=r"row 2, column 'has_consolidation': found .*, expected 0, 1 or blank"):
         read_cohort(write(tmp_path, f"one,p1,A,a.nii.gz,,,,{cell},,,\n"))
 
 
-def test_patients_without_a_name_do_not_count_as_one_but_a_site_may_be_called_na(tmp_path):
+def test_patients_without_a_name_do_not_count_as_one_but_a_site_may_be_called_na(tmp_path: Path) -> None:
     rows = read_cohort(write(tmp_path, "one,nan,NA,a.nii.gz,,,,,,,\ntwo,p,NA,a.nii.gz,,,,,,,\n")).rows
     assert [(row.patient_id, row.site) for row in rows] == [("nan", "NA"), ("p", "NA")]
     with pytest.raises(ValueError, match=r"row 2, column 'patient_id': found 'nan', .* in 2 rows") as caught:
@@ -101,7 +101,7 @@ def test_patients_without_a_name_do_not_count_as_one_but_a_site_may_be_called_na
 
 
 @pytest.mark.parametrize("separator", [";", "\t"])
-def test_a_cohort_as_a_german_spreadsheet_saves_it(tmp_path, separator):
+def test_a_cohort_as_a_german_spreadsheet_saves_it(tmp_path: Path, separator: str) -> None:
     cells = ["one", "p1", "A", "s.png", "", '"r1.nii;r2.nii"', "report.txt", "1", "train", "-1000,0", "260,5"]
     path = write(tmp_path, separator.join(cells) + "\n", "\ufeff" + HEADER.replace(",", separator))
     (row,) = read_cohort(path).rows
@@ -110,14 +110,14 @@ def test_a_cohort_as_a_german_spreadsheet_saves_it(tmp_path, separator):
     assert (row.grey_low_hu, row.grey_high_hu) == (-1000.0, 260.5)
 
 
-def test_thousands_are_not_taken_for_decimals(tmp_path):
+def test_thousands_are_not_taken_for_decimals(tmp_path: Path) -> None:
     header = HEADER.replace(",", ";")
     for cell in ("-1.024", "-1,024"):
         with pytest.raises(ValueError, match=r"row 2, column 'grey_low_hu': found .*without separators of thousands"):
             read_cohort(write(tmp_path, f"one;p1;A;s.png;;;;;;{cell};260\n", header))
 
 
-def test_readers_without_quotes_in_a_file_of_semicolons(tmp_path):
+def test_readers_without_quotes_in_a_file_of_semicolons(tmp_path: Path) -> None:
     body = "one;p1;A;a.nii.gz;;r1.nii;r2.nii;;;;;\n"
     with pytest.raises(ValueError, match=r"row 2: found \+1 cells .*a cell that holds ';' needs quotes"):
         read_cohort(write(tmp_path, body, HEADER.replace(",", ";")))
@@ -132,12 +132,12 @@ def test_readers_without_quotes_in_a_file_of_semicolons(tmp_path):
         ("scan_id,patient_id;site;image\n", "separated by commas and by semicolons"),
     ],
 )
-def test_wrong_headers(tmp_path, header, fragment):
+def test_wrong_headers(tmp_path: Path, header: str, fragment: str) -> None:
     with pytest.raises(ValueError, match=fragment):
         read_cohort(write(tmp_path, "one,p,A,a.nii.gz\n", header))
 
 
-def test_missing_empty_and_ragged_files(tmp_path):
+def test_missing_empty_and_ragged_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such cohort file"):
         read_cohort(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="holds no scans"):
@@ -149,12 +149,12 @@ def test_missing_empty_and_ragged_files(tmp_path):
         read_cohort(tmp_path / "cohort.csv")
 
 
-def test_a_volume_may_declare_its_greys(tmp_path):
+def test_a_volume_may_declare_its_greys(tmp_path: Path) -> None:
     (row,) = read_cohort(write(tmp_path, "one,p1,A,a.nii.gz,,,,,,-1024,-769\n")).rows
     assert (row.grey_low_hu, row.grey_high_hu) == (-1024.0, -769.0)
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     source = write(
         tmp_path,
         'one,p1,A,a.nii.gz,b.nii.gz,r1.nii;r2.nii,report.txt,1,train,,\ntwo,p2,"B, north",s.png,,,,0,,-1100.25,260\n',
@@ -171,12 +171,12 @@ def test_what_is_written_is_read_back(tmp_path):
     assert read_cohort(again).rows == rows
 
 
-def test_only_columns_in_use_are_written(tmp_path):
+def test_only_columns_in_use_are_written(tmp_path: Path) -> None:
     path = write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii.gz")], tmp_path / "c.csv")
     assert path.read_text(encoding="utf-8") == "scan_id,patient_id,site,image\na,p,S,a.nii.gz\n"
 
 
-def test_relative_paths_survive_linked_folders_and_keep_linked_names(tmp_path):
+def test_relative_paths_survive_linked_folders_and_keep_linked_names(tmp_path: Path) -> None:
     store, real, elsewhere = tmp_path / "store", tmp_path / "deep" / "er" / "real", tmp_path / "link"
     store.mkdir()
     real.mkdir(parents=True)
@@ -189,7 +189,7 @@ def test_relative_paths_survive_linked_folders_and_keep_linked_names(tmp_path):
     assert row.image.samefile(store / "scan.nii.gz")
 
 
-def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path):
+def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii")], tmp_path / "c.csv")
     before = path.read_bytes()
     with pytest.raises(ValueError, match="no scan to write"):

@@ -1,5 +1,8 @@
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import DTypeLike, NDArray
 from places import SHARED_DATA
 
 from ct.checks import check_hu
@@ -9,26 +12,26 @@ from ct.grid_checks import check_stack, check_voxels, place_mask
 SHAPE = (5, 40, 50)
 
 
-def chest():
+def chest() -> NDArray[np.int16]:
     """HU of a chest with the shares of one: half air and lung with noise, soft tissue, a little bone."""
     rng = np.random.default_rng(0)
     mean = rng.choice([-1000, -860, -600, -80, 40, 700], SHAPE, p=[0.25, 0.2, 0.05, 0.15, 0.33, 0.02])
     return np.clip(mean + rng.normal(0, 15, SHAPE), -1024, 3071).round().astype(np.int16)
 
 
-def padded(values, padding):
+def padded(values: NDArray[Any], padding: int) -> NDArray[Any]:
     """The values with a border of padding, as around a round or a smaller field of view."""
     result = np.array(values)
     result[:, :5], result[:, -5:], result[:, :, :5], result[:, :, -5:] = (padding,) * 4
     return result
 
 
-def grey():
+def grey() -> NDArray[np.int16]:
     """The chest in a lung window from -1000 to 260 HU, 0..255."""
     return np.clip((chest() + 1000.0) / 1260 * 255, 0, 255).astype(np.int16)
 
 
-def refusal(values, **options):
+def refusal(values: NDArray[Any], **options: Any) -> str:
     with pytest.raises(ValueError, match=r"^scan\.nii: ") as caught:
         check_hu(values, "scan.nii", **options)
     assert "\n" not in str(caught.value)
@@ -36,7 +39,7 @@ def refusal(values, **options):
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64, ">i2", ">f4"])
-def test_a_chest_in_hu_passes_whatever_its_number_type(dtype):
+def test_a_chest_in_hu_passes_whatever_its_number_type(dtype: DTypeLike) -> None:
     hu, repairs = check_hu(chest().astype(dtype), "scan.nii")
     np.testing.assert_array_equal(hu, chest())
     assert (hu.dtype, repairs) == (np.int16, ())
@@ -44,7 +47,7 @@ def test_a_chest_in_hu_passes_whatever_its_number_type(dtype):
     assert hu.flags.c_contiguous
 
 
-def test_a_view_in_another_order_is_not_changed():
+def test_a_view_in_another_order_is_not_changed() -> None:
     values = chest()
     hu, _ = check_hu(values.transpose(2, 1, 0)[::-1], "scan.nii")
     np.testing.assert_array_equal(hu, chest().transpose(2, 1, 0)[::-1])
@@ -53,7 +56,7 @@ def test_a_view_in_another_order_is_not_changed():
 
 
 @pytest.mark.parametrize("padding", [-2000, -2048, -3024, -1025, -32768])
-def test_padding_becomes_air_and_is_counted(padding):
+def test_padding_becomes_air_and_is_counted(padding: int) -> None:
     values = padded(chest(), padding)
     hu, repairs = check_hu(values, "scan.nii")
     np.testing.assert_array_equal(hu, padded(chest(), -1024))
@@ -61,11 +64,11 @@ def test_padding_becomes_air_and_is_counted(padding):
     assert repairs == (f"{count} voxels below -1024 HU (lowest {padding}; padding or noise) were set to -1024",)
 
 
-def test_padding_at_the_value_of_air_needs_no_repair():
+def test_padding_at_the_value_of_air_needs_no_repair() -> None:
     assert check_hu(padded(chest(), -1024), "scan.nii")[1] == ()
 
 
-def test_metal_in_the_extended_range_passes_and_is_cut_where_int16_ends():
+def test_metal_in_the_extended_range_passes_and_is_cut_where_int16_ends() -> None:
     values = chest().astype(np.int32)
     values[0, 0, :3] = (9000, 32767, 60000)
     hu, repairs = check_hu(values, "scan.nii")
@@ -73,14 +76,14 @@ def test_metal_in_the_extended_range_passes_and_is_cut_where_int16_ends():
     assert repairs == ("1 voxels above 32767 HU (up to 60000) were cut to 32767",)
 
 
-def test_fractions_are_rounded_and_said():
+def test_fractions_are_rounded_and_said() -> None:
     values = chest() + np.float32(0.25)
     hu, repairs = check_hu(values, "scan.nii")
     np.testing.assert_array_equal(hu, chest())
     assert repairs == ("fractions of a HU were rounded",)
 
 
-def test_a_scaling_is_applied_before_anything_is_checked():
+def test_a_scaling_is_applied_before_anything_is_checked() -> None:
     stored = ((chest().astype(int) + 1024) * 2).astype(np.uint16)
     hu, repairs = check_hu(stored, "scan.nii", (0.5, -1024.0))
     np.testing.assert_array_equal(hu, chest())
@@ -91,7 +94,7 @@ def test_a_scaling_is_applied_before_anything_is_checked():
     )
 
 
-def test_values_that_are_not_numbers_are_counted():
+def test_values_that_are_not_numbers_are_counted() -> None:
     values = chest().astype(np.float32)
     values[0, 0, :2], values[4, 3, 1] = np.nan, np.inf
     assert "3 voxels are NaN or infinite" in refusal(values)
@@ -129,7 +132,9 @@ HINT = "declare grey_low_hu and grey_high_hu"
         ("only padding", padded(np.full(SHAPE, -3024), -2000), ["without any air"]),
     ],
 )
-def test_what_is_no_chest_in_hu_is_refused_with_the_reason(situation, values, fragments):
+def test_what_is_no_chest_in_hu_is_refused_with_the_reason(
+    situation: str, values: NDArray[Any], fragments: list[str]
+) -> None:
     sentence = refusal(values)
     assert [fragment for fragment in fragments if fragment not in sentence] == [], (situation, sentence)
 
@@ -143,7 +148,7 @@ def test_what_is_no_chest_in_hu_is_refused_with_the_reason(situation, values, fr
         (np.clip((chest() + 1100.0) / 1360 * 255, 0, 255).astype(np.uint8), (-1100, 260)),
     ],
 )
-def test_declared_greys(values, grey_hu):
+def test_declared_greys(values: NDArray[Any], grey_hu: tuple[int, int]) -> None:
     hu, repairs = check_hu(values, "scan.nii", grey_hu=grey_hu)
     low, high = grey_hu
     np.testing.assert_array_equal(hu, np.rint(low + values * ((high - low) / 255)).clip(-1024, 32767))
@@ -153,7 +158,7 @@ def test_declared_greys(values, grey_hu):
     assert repairs[1:] == ((expected,) if low < -1024 else ())
 
 
-def test_declared_greys_that_do_not_fit():
+def test_declared_greys_that_do_not_fit() -> None:
     assert "go down to -1024 although" in refusal(padded(grey(), -1024), grey_hu=(-1100, 260))
     assert "expected the first lower" in refusal(grey(), grey_hu=(260, -1100))
     sentence = refusal(grey(), grey_hu=(-160, 240))
@@ -174,7 +179,7 @@ def test_declared_greys_that_do_not_fit():
         ((400, 60, 512), (0.7, 5.0, 0.7)),
     ],
 )
-def test_sizes_of_chests_pass(shape, spacing_mm):
+def test_sizes_of_chests_pass(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
     check_voxels(shape, spacing_mm, "scan.nii")
 
 
@@ -189,13 +194,15 @@ def test_sizes_of_chests_pass(shape, spacing_mm):
         ((300, 512, 512), (1.0, 0.7, 7.0), "358.4 x 3584 mm"),
     ],
 )
-def test_sizes_of_no_chest_are_refused(shape, spacing_mm, fragment):
+def test_sizes_of_no_chest_are_refused(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], fragment: str
+) -> None:
     with pytest.raises(ValueError, match=r"^scan\.nii: .*another unit") as caught:
         check_voxels(shape, spacing_mm, "scan.nii")
     assert fragment in str(caught.value)
 
 
-def test_a_mask_may_lie_half_a_voxel_away():
+def test_a_mask_may_lie_half_a_voxel_away() -> None:
     scan = np.diag([-0.7, -0.7, 5.0, 1.0])
     for axis, step in enumerate((0.7, 0.7, 5.0)):
         for share, fits in ((0.49, True), (-0.49, True), (0.51, False), (-0.51, False)):
@@ -211,8 +218,8 @@ def test_a_mask_may_lie_half_a_voxel_away():
         place_mask((4, 5, 6), wider, (4, 5, 6), scan, "mask.nii")
 
 
-def test_a_stack_may_lean_by_noise_but_not_by_half_a_degree():
-    def stack(degrees):
+def test_a_stack_may_lean_by_noise_but_not_by_half_a_degree() -> None:
+    def stack(degrees: float) -> NDArray[np.float64]:
         return np.arange(6)[:, None] * np.array([0.0, np.tan(np.radians(degrees)), 1.0])
 
     normal = np.array([0.0, 0.0, 1.0])
@@ -226,7 +233,7 @@ def test_a_stack_may_lean_by_noise_but_not_by_half_a_degree():
 @pytest.mark.parametrize(
     "name", ["cip_ct64/ct-64.nrrd", "covidctmd_dev/P002_2x2x4mm.nii.gz", "ibsi_lung_ct/phantom.nii.gz"]
 )
-def test_a_real_scan_wrapped_shifted_or_turned_grey_is_refused(name):
+def test_a_real_scan_wrapped_shifted_or_turned_grey_is_refused(name: str) -> None:
     hu = read_scan(SHARED_DATA / name).hu
     assert "modulo 4096" in refusal(np.mod(hu, 4096))
     assert "modulo 65536" in refusal(hu.view(np.uint16))

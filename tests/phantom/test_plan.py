@@ -21,7 +21,7 @@ from phantom.write_phantom import write_cohort
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_cohort(tmp_path_factory.mktemp("cohorts") / "tiny", seed=3, tiny=True, jobs=1).parent
 
 
@@ -30,7 +30,7 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_cohort_is_read_back_as_it_was_made(tiny):
+def test_cohort_is_read_back_as_it_was_made(tiny: Path) -> None:
     rows = read_cohort(tiny / "cohort.csv").rows
     assert [row.split for row in rows] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
     assert {row.site for row in rows} == {"A", "B", "C"}
@@ -46,7 +46,7 @@ def test_cohort_is_read_back_as_it_was_made(tiny):
         assert np.median(scan.hu[truth["lungs"] > 0]) < -600, "lungs of the truth lie on the lungs of the image"
 
 
-def test_files_hold_the_voxels_in_their_own_axis_order(tiny):
+def test_files_hold_the_voxels_in_their_own_axis_order(tiny: Path) -> None:
     rows = {row.scan_id: row for row in read_cohort(tiny / "cohort.csv").rows}
     for scan_id, axes in (("A001", "LAS"), ("C008", "RAI")):
         image = nib.load(rows[scan_id].image)
@@ -58,7 +58,7 @@ def test_files_hold_the_voxels_in_their_own_axis_order(tiny):
         assert image.dataobj[tuple(index)] == read_scan(rows[scan_id].image).hu[tuple(lung)] > -700
 
 
-def test_dicom_series_has_a_header_and_the_right_voxels(tiny):
+def test_dicom_series_has_a_header_and_the_right_voxels(tiny: Path) -> None:
     (folder,) = [row.image for row in read_cohort(tiny / "cohort.csv").rows if row.image.is_dir()]
     slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
     assert len(slices) == 8
@@ -72,7 +72,7 @@ def test_dicom_series_has_a_header_and_the_right_voxels(tiny):
         np.testing.assert_array_equal(file.pixel_array.astype(int) + int(file.RescaleIntercept), hu[7 - number])
 
 
-def test_reports_say_what_the_mask_says(tiny):
+def test_reports_say_what_the_mask_says(tiny: Path) -> None:
     for row in read_cohort(tiny / "cohort.csv").rows:
         truth = np.load(tiny / "truth" / f"{row.scan_id}.npz")
         positive = any(truth[f"pattern_{code}"].max() > 127 for code in L3.codes_of("consolidation"))
@@ -87,12 +87,14 @@ def test_reports_say_what_the_mask_says(tiny):
     assert all("left lower lobe" in text for text in texts)
 
 
-def test_cohort_bytes_do_not_depend_on_the_number_of_processes(tiny, tmp_path):
+def test_cohort_bytes_do_not_depend_on_the_number_of_processes(tiny: Path, tmp_path: Path) -> None:
     write_cohort(tmp_path / "other", seed=3, tiny=True, jobs=2)
     assert hashes(tmp_path / "other") == hashes(tiny)
 
 
-def test_existing_cohort_is_left_alone_and_anything_else_is_refused(tiny, tmp_path, capsys):
+def test_existing_cohort_is_left_alone_and_anything_else_is_refused(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = hashes(tiny)
     assert phantom.main(["--out", str(tiny), "--seed", "3", "--tiny"]) == 0
     assert "nothing done" in capsys.readouterr().out
@@ -104,7 +106,7 @@ def test_existing_cohort_is_left_alone_and_anything_else_is_refused(tiny, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_interrupted_cohort_leaves_nothing(tmp_path, monkeypatch):
+def test_interrupted_cohort_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*_: object) -> None:
         raise OSError("No space left on device")
 
@@ -114,7 +116,7 @@ def test_interrupted_cohort_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_default_cohort_has_the_agreed_composition():
+def test_default_cohort_has_the_agreed_composition() -> None:
     plans = list(plan_cohort(DEFAULT_COHORT, 64, None, 0))
     test = [plan for plan in plans if plan.split == "test"]
     assert sum(plan.split == "train" for plan in plans) >= 28
@@ -130,7 +132,7 @@ def test_default_cohort_has_the_agreed_composition():
             assert {True, False} == set(stated)
 
 
-def test_a_panel_shares_the_cohort_and_labels_some_scans_together():
+def test_a_panel_shares_the_cohort_and_labels_some_scans_together() -> None:
     plans = list(plan_cohort(DEFAULT_COHORT, 128, None, 5))
     study = [plan for plan in plans if plan.in_study]
     assert {(p.site, p.split) for p in study} == {
@@ -144,7 +146,9 @@ def test_a_panel_shares_the_cohort_and_labels_some_scans_together():
     assert {"consolidated", "ground_glass"} <= {plan.kind for plan in study if plan.split == "train"}
 
 
-def test_panel_masks_are_partly_labelled_and_their_readers_disagree(tmp_path, monkeypatch):
+def test_panel_masks_are_partly_labelled_and_their_readers_disagree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(phantom_cohort.STUDY_SCANS, "train", 1)
     rows = read_cohort(write_cohort(tmp_path / "panel", seed=1, tiny=True, jobs=1, readers=3)).rows
     train = [row for row in rows if row.split == "train"]

@@ -1,23 +1,25 @@
 """The phantom's patients: truth, readers and how hard they are for a threshold."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ct.classes import L3
 from phantom.grid import Frame, tubes
+from phantom.patient import Phantom
 from phantom.reader_panel import Hand
 from phantom.write_phantom import PANEL_HAND, make_phantom
 
 
 @pytest.fixture(scope="module")
-def patients():
+def patients() -> list[Phantom]:
     """Six patients with consolidation from the sites that are never trained on."""
     return [make_phantom((7, number), "BCD"[number % 3], True) for number in range(6)]
 
 
-def test_patient_has_the_geometry_of_its_site():
+def test_patient_has_the_geometry_of_its_site() -> None:
     scan = make_phantom(1, "C", positive=False)
     assert scan.hu.dtype == np.int16
     assert scan.hu.shape[1:] == (72, 80)
@@ -27,19 +29,19 @@ def test_patient_has_the_geometry_of_its_site():
     assert make_phantom(1, "A", positive=False, size=128).hu.shape[1:] == (128, 128)
 
 
-def test_fewer_slices_keep_the_extent():
+def test_fewer_slices_keep_the_extent() -> None:
     full, coarse = (make_phantom(4, "A", positive=False, size=32, slices=count) for count in (None, 8))
     assert coarse.hu.shape[0] == 8
     assert coarse.spacing_mm[0] * 8 == pytest.approx(full.spacing_mm[0] * full.hu.shape[0], abs=0.1)
 
 
-def test_same_seed_gives_the_same_patient_and_another_seed_another():
+def test_same_seed_gives_the_same_patient_and_another_seed_another() -> None:
     first, again, other = (make_phantom(seed, "B", True, size=32) for seed in ((2, 1), (2, 1), (2, 2)))
     np.testing.assert_array_equal(first.hu, again.hu)
     assert first.hu.shape != other.hu.shape or (first.hu != other.hu).any()
 
 
-def test_tissues_have_their_densities():
+def test_tissues_have_their_densities() -> None:
     scan = make_phantom(5, "A", positive=False, burden=0)
     depth = scan.lungs > 0
     assert -930 < np.median(scan.hu[depth]) < -780
@@ -48,7 +50,7 @@ def test_tissues_have_their_densities():
     assert (scan.hu > 200).any(), "bones"
 
 
-def test_canonical_directions():
+def test_canonical_directions() -> None:
     scan = make_phantom(5, "A", positive=False, burden=0)
     left_x, right_x = (np.nonzero(scan.lungs == side)[2].mean() for side in (1, 2))
     assert right_x < left_x, "x runs from the patient's right to the left"
@@ -61,7 +63,7 @@ def test_canonical_directions():
     assert back > front + 10, "gravity"
 
 
-def test_occupancies_are_fractions_that_share_a_voxel(patients):
+def test_occupancies_are_fractions_that_share_a_voxel(patients: list[Phantom]) -> None:
     for scan in patients:
         total = sum(
             part.astype(np.float32) for code, part in scan.occupancy.items() if code in L3.codes_of("infection")
@@ -73,7 +75,7 @@ def test_occupancies_are_fractions_that_share_a_voxel(patients):
         assert scan.vessels.max() <= 1
 
 
-def test_every_pattern_occurs_and_only_positive_patients_consolidate():
+def test_every_pattern_occurs_and_only_positive_patients_consolidate() -> None:
     scans = [make_phantom((11, number), "A", number % 2 == 0, size=32, slices=12) for number in range(24)]
     for code in (3, 4, *L3.codes_of("infection")):
         assert max(scan.occupancy[code].max() for scan in scans) > 0.5, code
@@ -82,14 +84,14 @@ def test_every_pattern_occurs_and_only_positive_patients_consolidate():
         assert scan.has_consolidation == drawn == (number % 2 == 0)
 
 
-def test_healthy_patient_has_no_infection():
+def test_healthy_patient_has_no_infection() -> None:
     scan = make_phantom(3, "B", positive=False, burden=0, size=32)
     codes, infection = scan.reader(1)
     assert not infection.any()
     assert set(np.unique(codes)) == {0, 1, 2}
 
 
-def test_tubes_keep_their_volume():
+def test_tubes_keep_their_volume() -> None:
     frame = Frame((20, 64, 64), (9.0, 5.3, 5.3))
     starts, ends = np.array([[60.0, -40, 10], [90.0, 20, -70]]), np.array([[110.0, 10, 30], [95.0, 60, -20]])
     radii = np.array([2.0, 1.4])
@@ -101,7 +103,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def test_reader_draws_the_truth_and_does_not_spare_vessels(patients):
+def test_reader_draws_the_truth_and_does_not_spare_vessels(patients: list[Phantom]) -> None:
     scores, inside = [], 0
     for scan in patients:
         codes, infection = scan.reader(1)
@@ -114,7 +116,7 @@ def test_reader_draws_the_truth_and_does_not_spare_vessels(patients):
     assert inside > 20
 
 
-def test_a_panel_is_as_far_apart_as_the_readers_of_paper_l3(patients):
+def test_a_panel_is_as_far_apart_as_the_readers_of_paper_l3(patients: list[Phantom]) -> None:
     together, either = 0, 0
     for scan in patients:
         masks = [scan.reader(reader, PANEL_HAND)[1] > 0 for reader in range(4)]
@@ -125,7 +127,7 @@ def test_a_panel_is_as_far_apart_as_the_readers_of_paper_l3(patients):
     assert 0.6 < together / either < 0.75
 
 
-def test_readers_disagree_in_border_and_in_class(patients):
+def test_readers_disagree_in_border_and_in_class(patients: list[Phantom]) -> None:
     same_class, both_infected = 0, 0
     for scan in patients:
         (first, infected), (second, also) = scan.reader(1), scan.reader(2)
@@ -137,7 +139,7 @@ def test_readers_disagree_in_border_and_in_class(patients):
     assert 0.6 < same_class / both_infected < 0.98
 
 
-def test_as_hard_for_a_threshold_as_the_papers_data(patients):
+def test_as_hard_for_a_threshold_as_the_papers_data(patients: list[Phantom]) -> None:
     scores, true_positive, missed, wrong, on_vessels, dense, infected = [], 0, 0, 0, 0, 0, 0
     for scan in patients:
         codes, infection = scan.reader(0)
@@ -161,6 +163,6 @@ def test_as_hard_for_a_threshold_as_the_papers_data(patients):
         ({"site": "A", "positive": False, "size": 8}, "at least 16"),
     ],
 )
-def test_impossible_patients_are_refused(arguments, words):
+def test_impossible_patients_are_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make_phantom(0, **arguments)

@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ INFECTION[4:7, 4:6, 1] = 1
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     """Zenodo's layout: coronacases in HU, radiopaedia in 0..255, shown between -1250 and 250 HU."""
     folder = tmp_path / "covid"
     for name in NAMES:
@@ -30,7 +31,9 @@ def source(tmp_path):
     return folder
 
 
-def test_windowed_volumes_are_left_out_and_listed_unless_their_hu_are_declared(source, tmp_path, capsys):
+def test_windowed_volumes_are_left_out_and_listed_unless_their_hu_are_declared(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["--folder", str(source), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     shown = capsys.readouterr().out.splitlines()
@@ -46,7 +49,7 @@ def test_windowed_volumes_are_left_out_and_listed_unless_their_hu_are_declared(s
     assert "expected both or neither" in capsys.readouterr().err
 
 
-def test_patients_sites_and_masks(source, tmp_path):
+def test_patients_sites_and_masks(source: Path, tmp_path: Path) -> None:
     rows = read_cohort(import_covid19_ct_seg(source, tmp_path / "out", -1250, 250)).rows
     assert [(row.scan_id, row.site, row.patient_id) for row in rows] == [
         ("coronacases_001", "coronacases", "coronacases_001"),
@@ -62,7 +65,7 @@ def test_patients_sites_and_masks(source, tmp_path):
     assert (read_mask(rows[0].lung_mask, scan) != 0).sum() == (LUNGS > 0).sum()
 
 
-def test_both_kinds_of_values_become_the_same_hu(source, tmp_path):
+def test_both_kinds_of_values_become_the_same_hu(source: Path, tmp_path: Path) -> None:
     rows = read_cohort(import_covid19_ct_seg(source, tmp_path / "out", -1250, 250)).rows
     plain = read_scan(rows[0].image).hu
     declared = read_scan(rows[1].image, grey_hu=(rows[1].grey_low_hu, rows[1].grey_high_hu)).hu
@@ -70,7 +73,7 @@ def test_both_kinds_of_values_become_the_same_hu(source, tmp_path):
     assert np.abs(plain.astype(int) - declared).max() <= 1500 / 255 / 2 + 0.5
 
 
-def test_infection_can_be_taken_from_the_common_mask(source, tmp_path):
+def test_infection_can_be_taken_from_the_common_mask(source: Path, tmp_path: Path) -> None:
     (source / "Infection_Mask").rename(source / "elsewhere")
     rows = read_cohort(import_covid19_ct_seg(source, tmp_path / "out", -1250, 250)).rows
     scan = read_scan(rows[0].image)
@@ -81,7 +84,7 @@ def test_infection_can_be_taken_from_the_common_mask(source, tmp_path):
     assert (read_mask(rows[0].lung_mask, scan) != 0).sum() == (LUNGS > 0).sum()
 
 
-def test_kaggles_names_are_known(source, tmp_path):
+def test_kaggles_names_are_known(source: Path, tmp_path: Path) -> None:
     copy = tmp_path / "kaggle"
     for folder, name in (("COVID-19-CT-Seg_20cases", "ct_scans"), ("Lung_Mask", "lung_mask")):
         (copy / name).mkdir(parents=True)
@@ -96,8 +99,8 @@ def test_kaggles_names_are_known(source, tmp_path):
     assert [row.scan_id for row in rows] == list(NAMES)
 
 
-def test_another_layout_is_refused(source, tmp_path):
-    def refused(match):
+def test_another_layout_is_refused(source: Path, tmp_path: Path) -> None:
+    def refused(match: str) -> None:
         with pytest.raises(ValueError, match=match):
             import_covid19_ct_seg(source, tmp_path / "out")
 

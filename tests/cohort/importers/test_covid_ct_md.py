@@ -1,8 +1,11 @@
 import csv
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 from places import SHARED_DATA
 
 from cohort.importers.covid_ct_md import LOBES, import_covid_ct_md, main
@@ -17,25 +20,27 @@ INDEX_HEAD = "Label Index,Diagnosis,Relative Path,Folder/ID\n"
 AFFINE = np.array([[-1.0, 0, 0, 8], [0, -1.0, 0, 8], [0, 0, 2.0, -100], [0, 0, 0, 1]])
 
 
-def write_series(folder, slices, seed):
+def write_series(folder: Path, slices: int, seed: int) -> None:
     """A series of noise, InstanceNumber 1 at the head."""
     hu = np.random.default_rng(seed).integers(-1000, 200, (slices, 16, 16)).astype(np.int16)
     write_dicom_series(hu, AFFINE, folder, folder.name)
 
 
-def write_labels(folder, slices, lobes, index):
+def write_labels(
+    folder: Path, slices: NDArray[np.float64], lobes: NDArray[np.float64], index: Mapping[str, str]
+) -> None:
     np.save(folder / "Slice-level-labels.npy", slices)
     np.save(folder / "Lobe-level-labels.npy", lobes)
     (folder / "Index.csv").write_text(INDEX_HEAD + "".join(f"{row},x,./x/,{name}\n" for name, row in index.items()))
 
 
-def read_table(path):
+def read_table(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     """The published layout; P001 (5 slices) and cap001 (4 slices) have labels, in rows 0 and 2 of three."""
     folder = tmp_path / "md"
     for group, name, slices in (
@@ -53,14 +58,14 @@ def source(tmp_path):
     return folder
 
 
-def test_the_index_may_be_saved_again_by_other_programs(source, tmp_path):
+def test_the_index_may_be_saved_again_by_other_programs(source: Path, tmp_path: Path) -> None:
     first = import_covid_ct_md(source, tmp_path / "a").with_name("slices.csv").read_text()
     index = (source / "Index.csv").read_text()
     (source / "Index.csv").write_text(index.replace(",", ";").replace("0;", "0,0;").replace("2;", "2.0;"), "utf-8-sig")
     assert import_covid_ct_md(source, tmp_path / "b").with_name("slices.csv").read_text() == first
 
 
-def test_labels_run_from_head_to_foot(source, tmp_path):
+def test_labels_run_from_head_to_foot(source: Path, tmp_path: Path) -> None:
     path = import_covid_ct_md(source, tmp_path / "out")
     rows = {row.scan_id: row for row in read_cohort(path).rows}
     assert list(rows) == ["P001", "P002", "cap001", "normal001"]
@@ -79,7 +84,7 @@ def test_labels_run_from_head_to_foot(source, tmp_path):
     assert {r["slice_infected"] + r["LLL"] for r in records if r["scan_id"] in ("P002", "normal001")} == {""}
 
 
-def test_z_index_is_the_canonical_one(source, tmp_path):
+def test_z_index_is_the_canonical_one(source: Path, tmp_path: Path) -> None:
     path = import_covid_ct_md(source, tmp_path / "out")
     scan = read_scan(read_cohort(path).rows[0].image)
     for record in read_table(path.parent / "slices.csv")[:5]:
@@ -89,7 +94,7 @@ def test_z_index_is_the_canonical_one(source, tmp_path):
         np.testing.assert_array_equal(scan.hu[index], pydicom.dcmread(file).pixel_array.astype(int) - 1024)
 
 
-def test_subjects_tell_the_diagnosis(source, tmp_path):
+def test_subjects_tell_the_diagnosis(source: Path, tmp_path: Path) -> None:
     path = import_covid_ct_md(source, tmp_path / "out")
     records = [(r["scan_id"], r["diagnosis"], r["labelled"]) for r in read_table(path.parent / "subjects.csv")]
     assert records == [
@@ -100,7 +105,7 @@ def test_subjects_tell_the_diagnosis(source, tmp_path):
     ]
 
 
-def test_other_spellings_and_the_updated_labels(source, tmp_path):
+def test_other_spellings_and_the_updated_labels(source: Path, tmp_path: Path) -> None:
     (source / "Sample data").mkdir()
     for old, new in (
         ("COVID-19 subjects", "Covid-19 Cases"),
@@ -118,7 +123,9 @@ def test_other_spellings_and_the_updated_labels(source, tmp_path):
     assert len(read_cohort(path).rows) == 4
 
 
-def test_slices_that_cannot_be_matched_are_left_out_and_listed(source, tmp_path, capsys):
+def test_slices_that_cannot_be_matched_are_left_out_and_listed(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     covid = source / "COVID-19 subjects"
     write_series(source / "other", 2, 9)
     (source / "other" / "IM0001.dcm").rename(covid / "P002" / "another.dcm")
@@ -137,8 +144,8 @@ def test_slices_that_cannot_be_matched_are_left_out_and_listed(source, tmp_path,
     assert len(read_cohort(tmp_path / "out" / "cohort.csv").rows) == 4
 
 
-def test_another_layout_is_refused(source, tmp_path):
-    def refused(match):
+def test_another_layout_is_refused(source: Path, tmp_path: Path) -> None:
+    def refused(match: str) -> None:
         with pytest.raises(ValueError, match=match):
             import_covid_ct_md(source, tmp_path / "out")
 
@@ -163,7 +170,7 @@ def test_another_layout_is_refused(source, tmp_path):
 
 @needs_shared
 @pytest.mark.shared_data
-def test_the_real_series_agrees_with_the_published_order(tmp_path):
+def test_the_real_series_agrees_with_the_published_order(tmp_path: Path) -> None:
     """P002's 20 original slices against labels that were put in order independently."""
     expected = read_table(SHARED / "P002_slices.csv")
     slices, lobes = np.zeros((2, len(expected))), np.zeros((2, len(expected), 5))

@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real sc
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     folder = tmp_path / "slices"
     rows = ["file,case,order_in_case"]
     for number in range(12):
@@ -28,7 +29,7 @@ def source(tmp_path):
     return folder
 
 
-def test_one_scan_per_case_with_its_masks(source, tmp_path):
+def test_one_scan_per_case_with_its_masks(source: Path, tmp_path: Path) -> None:
     path = import_slices(source, tmp_path / "out", -1340, 700)
     rows = read_cohort(path).rows
     assert [row.scan_id for row in rows] == [f"case{n:02d}" for n in range(6)]
@@ -41,7 +42,7 @@ def test_one_scan_per_case_with_its_masks(source, tmp_path):
     assert np.load(tmp_path / "prepared" / "case01" / "infection.npy").sum() == 128
 
 
-def test_explicit_splits_and_a_second_import(source, tmp_path):
+def test_explicit_splits_and_a_second_import(source: Path, tmp_path: Path) -> None:
     import_slices(source, tmp_path / "out", -1340, 700)
     named = parse_split("case00=test, case01=val,")
     rows = read_cohort(import_slices(source, tmp_path / "out", -1000, 500, named, site="X")).rows
@@ -49,7 +50,7 @@ def test_explicit_splits_and_a_second_import(source, tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cases", "cohort.csv"]
 
 
-def test_a_table_as_a_german_spreadsheet_and_pandas_save_it(source, tmp_path):
+def test_a_table_as_a_german_spreadsheet_and_pandas_save_it(source: Path, tmp_path: Path) -> None:
     table = (source / "cases.csv").read_text().replace(",", ";").replace(";0\n", ";0,0\n").replace(";1\n", ";1.0\n")
     (source / "cases.csv").write_text(table, encoding="utf-8-sig")
     rows = read_cohort(import_slices(source, tmp_path / "out", -1340, 700)).rows
@@ -59,7 +60,7 @@ def test_a_table_as_a_german_spreadsheet_and_pandas_save_it(source, tmp_path):
         import_slices(source, tmp_path / "out", -1340, 700)
 
 
-def test_folders_of_masks_are_optional(source, tmp_path):
+def test_folders_of_masks_are_optional(source: Path, tmp_path: Path) -> None:
     for file in (source / "covid").iterdir():
         file.unlink()
     (source / "covid").rmdir()
@@ -67,12 +68,12 @@ def test_folders_of_masks_are_optional(source, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["case01", "case01=training", "a=train,a=val"])
-def test_wrong_splits(text):
+def test_wrong_splits(text: str) -> None:
     with pytest.raises(ValueError, match="--split holds"):
         parse_split(text)
 
 
-def test_wrong_folders_are_refused(source, tmp_path):
+def test_wrong_folders_are_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="names 'case99'"):
         import_slices(source, tmp_path / "out", -1340, 700, {"case99": "train"})
     with pytest.raises(ValueError, match="expected the first lower"):
@@ -89,7 +90,7 @@ def test_wrong_folders_are_refused(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_command_line(source, tmp_path, capsys):
+def test_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [f"--folder={source}", f"--out={tmp_path / 'out'}", "--grey-low-hu=-1340", "--grey-high-hu=700"]
     assert main(command) == 0
     assert capsys.readouterr().out.strip().endswith("cohort.csv")
@@ -99,7 +100,7 @@ def test_command_line(source, tmp_path, capsys):
 
 @needs_shared
 @pytest.mark.shared_data
-def test_the_real_folder_makes_six_cases(tmp_path):
+def test_the_real_folder_makes_six_cases(tmp_path: Path) -> None:
     path = import_slices(SHARED_DATA / "covid20_dev", tmp_path / "out", -1340, 700)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))

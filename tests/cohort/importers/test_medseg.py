@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -13,7 +14,7 @@ from ct.files.read import read_mask, read_pattern_mask, read_scan
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     """The published layout with three volumes; volume 2 has no consolidation."""
     folder = tmp_path / "medseg"
     for name in ("1", "2", "10"):
@@ -28,7 +29,7 @@ def source(tmp_path):
     return folder
 
 
-def test_masks_get_the_codes_of_the_paper_on_the_scans_own_grid(source, tmp_path):
+def test_masks_get_the_codes_of_the_paper_on_the_scans_own_grid(source: Path, tmp_path: Path) -> None:
     rows = {row.scan_id: row for row in read_cohort(import_medseg(source, tmp_path / "out")).rows}
     assert sorted(rows) == ["medseg_1", "medseg_10", "medseg_2"]
     assert [rows[f"medseg_{n}"].has_consolidation for n in (1, 2, 10)] == [1, 0, 1]
@@ -45,7 +46,7 @@ def test_masks_get_the_codes_of_the_paper_on_the_scans_own_grid(source, tmp_path
     assert read_mask(row.lung_mask, scan).astype(bool).sum() == 2 * 8 * 5 * 3
 
 
-def test_volumes_stay_where_they_are(source, tmp_path):
+def test_volumes_stay_where_they_are(source: Path, tmp_path: Path) -> None:
     path = import_medseg(source, tmp_path / "out")
     assert sorted(file.name for file in path.parent.iterdir()) == ["cohort.csv", "masks"]
     with path.open(newline="") as file:
@@ -56,7 +57,7 @@ def test_volumes_stay_where_they_are(source, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["l3", "medseg"])
-def test_the_cohort_can_be_prepared(name, source, tmp_path):
+def test_the_cohort_can_be_prepared(name: str, source: Path, tmp_path: Path) -> None:
     # One patient: the guard against leakage knows equal scans.
     (tmp_path / "groups.csv").write_text("name,patient_id\n1,p\n2,p\n10,p\n")
     path = import_medseg(source, tmp_path / "out", tmp_path / "groups.csv")
@@ -69,7 +70,7 @@ def test_the_cohort_can_be_prepared(name, source, tmp_path):
     np.testing.assert_array_equal(np.isin(classes.leaves_of(codes), classes.outside), (codes == 3) & (name == "medseg"))
 
 
-def test_unpacked_in_other_ways(source, tmp_path):
+def test_unpacked_in_other_ways(source: Path, tmp_path: Path) -> None:
     nested = tmp_path / "download" / "Medseg"
     nested.mkdir(parents=True)
     for name in ("rp_im", "rp_lung_msk", "rp_msk"):
@@ -84,7 +85,7 @@ def test_unpacked_in_other_ways(source, tmp_path):
     assert len(read_cohort(import_medseg(tmp_path / "download", tmp_path / "out")).rows) == 3
 
 
-def test_groups_tell_who_is_one_patient(source, tmp_path):
+def test_groups_tell_who_is_one_patient(source: Path, tmp_path: Path) -> None:
     groups = tmp_path / "groups.csv"
     for text in ("name,patient_id\n1,p\n10,p\n", "patient_id;name\np;1\np;10\n"):
         groups.write_text(text)
@@ -99,7 +100,9 @@ def test_groups_tell_who_is_one_patient(source, tmp_path):
         import_medseg(source, tmp_path / "out", tmp_path / "none.csv")
 
 
-def test_a_mask_that_cannot_be_used_leaves_its_scan_out_and_says_so(source, tmp_path, capsys):
+def test_a_mask_that_cannot_be_used_leaves_its_scan_out_and_says_so(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save(np.full(SHAPE, 4, dtype=np.uint8), source / "rp_msk" / "2.nii.gz")
     (source / "rp_msk" / "10.nii.gz").write_bytes(b"broken")
     assert main(["--folder", str(source), "--out", str(tmp_path / "out")]) == 0
@@ -112,7 +115,7 @@ def test_a_mask_that_cannot_be_used_leaves_its_scan_out_and_says_so(source, tmp_
         assert sorted(record["name"] for record in csv.DictReader(file)) == ["medseg_10", "medseg_2"]
 
 
-def test_another_layout_is_refused(source, tmp_path, capsys):
+def test_another_layout_is_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "rp_lung_msk" / "1.nii.gz").unlink()
     with pytest.raises(ValueError, match="no mask for the scan '1'"):
         import_medseg(source, tmp_path / "out")

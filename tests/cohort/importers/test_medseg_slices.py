@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from places import SHARED_DATA
 
@@ -15,7 +18,7 @@ GREYS = (-1100.0, 260.0)
 PALETTE = [0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255]
 
 
-def lying_chest(rows, columns):
+def lying_chest(rows: int, columns: int) -> NDArray[np.uint8]:
     """A chest as Inf-Net shows it: the patient's right at the top, the front to the left."""
     plane = np.full((rows, columns), 15, dtype=np.uint8)
     plane[2:-2, 2:-2] = 214
@@ -25,7 +28,7 @@ def lying_chest(rows, columns):
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     """The layout of Inf-Net's images, each of another size; slice 9 has no consolidation."""
     folder = tmp_path / "slices"
     for part in ("images", "masks"):
@@ -42,7 +45,7 @@ def source(tmp_path):
     return folder
 
 
-def test_each_slice_is_a_scan_with_the_papers_codes(source, tmp_path):
+def test_each_slice_is_a_scan_with_the_papers_codes(source: Path, tmp_path: Path) -> None:
     rows = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS)).rows
     assert [row.scan_id for row in rows] == ["medseg_slice_2", "medseg_slice_9", "medseg_slice_10"]
     assert [row.has_consolidation for row in rows] == [1, 0, 1]
@@ -55,14 +58,14 @@ def test_each_slice_is_a_scan_with_the_papers_codes(source, tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cohort.csv", "masks"]
 
 
-def test_without_lung_masks_every_pixel_can_count(source, tmp_path):
+def test_without_lung_masks_every_pixel_can_count(source: Path, tmp_path: Path) -> None:
     row = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, transpose=True, whole_image=True)).rows[0]
     scan = read_slice_images(row.image, *GREYS)
     assert scan.hu.shape == (1, 48, 60)
     assert (read_mask(row.lung_mask, scan) > 0).all()
 
 
-def test_transposing_sets_image_and_mask_upright(source, tmp_path):
+def test_transposing_sets_image_and_mask_upright(source: Path, tmp_path: Path) -> None:
     row = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, transpose=True)).rows[0]
     scan = read_slice_images(row.image, *GREYS)
     lying = np.asarray(Image.open(source / "images" / "2.jpg"))
@@ -72,7 +75,7 @@ def test_transposing_sets_image_and_mask_upright(source, tmp_path):
     np.testing.assert_array_equal(read_pattern_mask(row.pattern_mask, scan), expected)
 
 
-def test_the_slices_can_be_prepared(source, tmp_path):
+def test_the_slices_can_be_prepared(source: Path, tmp_path: Path) -> None:
     # One patient: the guard against leakage knows near-equal scans.
     (tmp_path / "groups.csv").write_text("name,patient_id\n2,p\n9,p\n10,p\n")
     path = import_medseg_slices(source, tmp_path / "out", *GREYS, tmp_path / "groups.csv", transpose=True)
@@ -81,19 +84,19 @@ def test_the_slices_can_be_prepared(source, tmp_path):
     assert set(np.unique(np.load(tmp_path / "p" / "medseg_slice_10" / "patterns.npy"))) == {0, 5, 10}
 
 
-def test_groups_keep_neighbours_together(source, tmp_path):
+def test_groups_keep_neighbours_together(source: Path, tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("name,patient_id\n2,a\n9,a\n")
     rows = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, tmp_path / "groups.csv")).rows
     assert [row.patient_id for row in rows] == ["a", "a", "medseg_slice_10"]
 
 
-def test_the_names_of_inf_nets_folders_are_known(source, tmp_path):
+def test_the_names_of_inf_nets_folders_are_known(source: Path, tmp_path: Path) -> None:
     (source / "images").rename(source / "Imgs")
     (source / "masks").rename(source / "GT")
     assert len(read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS)).rows) == 3
 
 
-def test_the_two_stacks(tmp_path):
+def test_the_two_stacks(tmp_path: Path) -> None:
     upright = np.zeros((2, 30, 24), dtype=np.float32)
     upright[:] = np.linspace(-1500, 700, 30 * 24).reshape(30, 24)
     upright[1] += 0.4
@@ -113,7 +116,9 @@ def test_the_two_stacks(tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cohort.csv", "images", "masks"]
 
 
-def test_a_mask_that_cannot_be_used_leaves_its_slice_out_and_says_so(source, tmp_path, capsys):
+def test_a_mask_that_cannot_be_used_leaves_its_slice_out_and_says_so(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.fromarray(np.full((40, 50), 7, dtype=np.uint8)).save(source / "masks" / "9.png")
     (source / "masks" / "10.png").write_bytes(b"broken")
     command = ["--folder", str(source), "--out", str(tmp_path / "out"), "--grey-low-hu=-1100", "--grey-high-hu=260"]
@@ -125,8 +130,8 @@ def test_a_mask_that_cannot_be_used_leaves_its_slice_out_and_says_so(source, tmp
     assert shown[2] == "1 scans of 1 patients (sirm 1)"
 
 
-def test_wrong_folders_are_refused(source, tmp_path, capsys):
-    def refused(folder, *options):
+def test_wrong_folders_are_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(folder: Path, *options: str) -> str:
         command = ["--folder", str(folder), "--out", str(tmp_path / "out"), "--grey-low-hu=-1100", *options]
         assert main(command) == 2
         return capsys.readouterr().err
@@ -147,7 +152,7 @@ def test_wrong_folders_are_refused(source, tmp_path, capsys):
 
 @needs_shared
 @pytest.mark.shared_data
-def test_the_real_slices(tmp_path):
+def test_the_real_slices(tmp_path: Path) -> None:
     path = import_medseg_slices(SHARED, tmp_path / "out", *GREYS, transpose=True)
     rows = read_cohort(path).rows
     assert len(rows) == 50

@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ CLASSES = {"study_0001": "CT-0", "study_0255": "CT-1", "study_0256": "CT-1", "st
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path: Path) -> Path:
     folder = tmp_path / "COVID19_1110"
     for name, severity in CLASSES.items():
         save(chest()[0], folder / "studies" / severity / f"{name}.nii.gz")
@@ -24,7 +25,9 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize("level", [".", ".."])
-def test_volumes_and_masks_are_named_where_they_are(source, tmp_path, level, capsys):
+def test_volumes_and_masks_are_named_where_they_are(
+    source: Path, tmp_path: Path, level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--folder", str(source / level), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.startswith("4 scans of 4 patients (mosmed 4)")
     rows = read_cohort(tmp_path / "out" / "cohort.csv").rows
@@ -37,7 +40,7 @@ def test_volumes_and_masks_are_named_where_they_are(source, tmp_path, level, cap
     assert mask.sum() == mask[0, 4:6, 4:7].sum() == 6
 
 
-def test_subjects_tell_severity(source, tmp_path):
+def test_subjects_tell_severity(source: Path, tmp_path: Path) -> None:
     path = import_mosmed(source, tmp_path / "out")
     assert sorted(file.name for file in path.parent.iterdir()) == ["cohort.csv", "subjects.csv"]
     with (path.parent / "subjects.csv").open(newline="") as file:
@@ -46,8 +49,8 @@ def test_subjects_tell_severity(source, tmp_path):
     assert [record["diagnosis"] for record in records] == ["normal"] + 3 * ["viral pneumonia"]
 
 
-def test_another_layout_is_refused(source, tmp_path):
-    def refused(match):
+def test_another_layout_is_refused(source: Path, tmp_path: Path) -> None:
+    def refused(match: str) -> None:
         with pytest.raises(ValueError, match=match):
             import_mosmed(source, tmp_path / "out")
 

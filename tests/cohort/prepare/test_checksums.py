@@ -1,6 +1,8 @@
 import json
 import os
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from cohort.prepare.sources import FORMAT_VERSION
 from datamodules.infection_data import InfectionData
 
 
-def flip(file, at, bit=0):
+def flip(file: Path, at: int, bit: int = 0) -> None:
     """Change one bit and nothing that the file system tells, as a bad disk does."""
     before = file.stat()
     content = bytearray(file.read_bytes())
@@ -22,12 +24,14 @@ def flip(file, at, bit=0):
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("*/*.*")}
 
 
 @pytest.mark.parametrize(("scan", "name", "at"), [("a", "hu", -1), ("a", "patterns", 300), ("b", "lung", 128)])
-def test_a_flipped_bit_is_noticed_said_and_mended(cohort, tmp_path, capsys, scan, name, at):
+def test_a_flipped_bit_is_noticed_said_and_mended(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scan: str, name: str, at: int
+) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     before = contents(out)
@@ -55,7 +59,9 @@ def test_a_flipped_bit_is_noticed_said_and_mended(cohort, tmp_path, capsys, scan
         lambda text: text.replace('"array_crc32"', '"array_crc33"'),
     ],
 )
-def test_a_damaged_scan_json_is_noticed(cohort, tmp_path, capsys, damage):
+def test_a_damaged_scan_json_is_noticed(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[str], str]
+) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     before = contents(out)
@@ -68,7 +74,7 @@ def test_a_damaged_scan_json_is_noticed(cohort, tmp_path, capsys, damage):
     assert contents(out) == before
 
 
-def test_a_lost_array_and_many_damaged_scans_are_listed_briefly(tmp_path):
+def test_a_lost_array_and_many_damaged_scans_are_listed_briefly(tmp_path: Path) -> None:
     for number in range(7):
         folder = tmp_path / f"s{number}"
         folder.mkdir()
@@ -82,7 +88,9 @@ def test_a_lost_array_and_many_damaged_scans_are_listed_briefly(tmp_path):
     assert set(find_damage(tmp_path.iterdir(), 6, jobs=2).values()) == {OTHER_VERSION}
 
 
-def test_what_an_older_version_prepared_is_prepared_again_and_said(cohort, tmp_path, capsys):
+def test_what_an_older_version_prepared_is_prepared_again_and_said(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     before = contents(out)
@@ -98,7 +106,7 @@ def test_what_an_older_version_prepared_is_prepared_again_and_said(cohort, tmp_p
     assert contents(out) == before
 
 
-def test_a_damaged_scan_whose_source_has_turned_bad_is_refused(cohort, tmp_path):
+def test_a_damaged_scan_whose_source_has_turned_bad_is_refused(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     flip(out / "a" / "hu.npy", 1000)
@@ -108,14 +116,14 @@ def test_a_damaged_scan_whose_source_has_turned_bad_is_refused(cohort, tmp_path)
     assert list(index_of(out)) == ["b", "c"]
 
 
-def test_the_checksums_are_those_of_the_files(cohort, tmp_path):
+def test_the_checksums_are_those_of_the_files(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     record = json.loads((out / "a" / "scan.json").read_text())
     assert record["array_crc32"] == {file.stem: zlib.crc32(file.read_bytes()) for file in (out / "a").glob("*.npy")}
 
 
-def test_training_verifies_once(cohort, tmp_path, monkeypatch):
+def test_training_verifies_once(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(prepare, "find_damage", lambda *args: calls.append(args) or {})
     data = InfectionData(str(cohort), str(tmp_path / "prepared"), size=40, num_workers=2)

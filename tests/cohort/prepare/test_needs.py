@@ -1,4 +1,5 @@
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ AFFINE = np.diag([-1.0, -1.0, 2.0, 1.0])
 HU = np.random.default_rng(0).integers(-1000, 100, (20, 30, 40)).astype(np.int16)
 
 
-def written(kind, tmp_path):
+def written(kind: str, tmp_path: Path) -> Path:
     path = tmp_path / kind
     if kind.endswith(".nii.gz"):
         write_scan_nifti(HU, AFFINE, path, "SAR")
@@ -28,7 +29,7 @@ def written(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["a.nii.gz", "a.nrrd", "a.mha", "a.img", "dicom"])
-def test_memory_and_disk_of_every_kind_of_file(kind, tmp_path):
+def test_memory_and_disk_of_every_kind_of_file(kind: str, tmp_path: Path) -> None:
     path = written(kind, tmp_path)
     estimated = estimate([CohortRow("a", "p", "X", path)], size=16)
     assert estimated.largest == 20 * 30 * 40 * 2
@@ -37,7 +38,7 @@ def test_memory_and_disk_of_every_kind_of_file(kind, tmp_path):
     assert estimated.sources == sum(file.stat().st_size for file in files)
 
 
-def test_slice_images_and_masks(tmp_path):
+def test_slice_images_and_masks(tmp_path: Path) -> None:
     (tmp_path / "ct").mkdir()
     for name in "ab":
         Image.fromarray(np.zeros((6, 9), dtype=np.uint8)).save(tmp_path / "ct" / f"{name}.png")
@@ -46,13 +47,13 @@ def test_slice_images_and_masks(tmp_path):
     assert (estimated.scans, estimated.largest, estimated.disk) == (2, 2 * 6 * 9 * 2, 2 * 2 * 100 * 4)
 
 
-def test_a_broken_file_counts_with_its_bytes(tmp_path):
+def test_a_broken_file_counts_with_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(b"not a volume"))
     estimated = estimate([CohortRow("a", "p", "X", tmp_path / "a.nii.gz")], size=10)
     assert estimated.largest == estimated.sources == (tmp_path / "a.nii.gz").stat().st_size
 
 
-def test_it_warns_where_there_is_less_than_needed(tmp_path, monkeypatch):
+def test_it_warns_where_there_is_less_than_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     estimated = needs.Needs(scans=3, sources=7_000_000, largest=157_286_400, disk=2_000_000_000)
     text = estimated.text(tmp_path, jobs=2)
     assert "1.3 GB of memory (2 jobs x 4 x 157.3 MB, the largest scan)" in text
@@ -65,5 +66,5 @@ def test_it_warns_where_there_is_less_than_needed(tmp_path, monkeypatch):
     assert estimated.text(tmp_path, jobs=2).splitlines()[2].startswith("warning: only 1.0 GB of disk are free")
 
 
-def test_available_memory_is_plausible():
+def test_available_memory_is_plausible() -> None:
     assert 10**7 < available_memory() < 10**14

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -10,7 +11,7 @@ from ct.files.read import read_scan
 from datamodules.infection_data import InfectionData
 
 
-def test_a_cohort_of_nifti_dicom_and_images(cohort, tmp_path):
+def test_a_cohort_of_nifti_dicom_and_images(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = prepare_cohort(cohort, out, size=40, jobs=2)
     assert [folder.name for folder in done.folders] == ["a", "b", "c"]
@@ -26,7 +27,7 @@ def test_a_cohort_of_nifti_dicom_and_images(cohort, tmp_path):
     assert np.load(out / "c" / "hu.npy").shape == (2, 40, 40)
 
 
-def test_index_and_scan_json(cohort, tmp_path):
+def test_index_and_scan_json(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40, jobs=1)
     index = index_of(out)
@@ -50,7 +51,7 @@ def test_index_and_scan_json(cohort, tmp_path):
     assert json.loads((out / "c" / "scan.json").read_text())["spacing_known"] is False
 
 
-def test_volumes_are_kept(cohort, tmp_path):
+def test_volumes_are_kept(cohort: Path, tmp_path: Path) -> None:
     prepare_cohort(cohort, tmp_path / "out", size=80, jobs=1)
     _, _, codes = chest()
     patterns = np.load(tmp_path / "out" / "a" / "patterns.npy")
@@ -59,7 +60,9 @@ def test_volumes_are_kept(cohort, tmp_path):
     assert (patterns >= 5).sum() * voxel == pytest.approx((codes >= 5).sum() * np.prod(SPACING), rel=0.04)
 
 
-def test_a_second_run_has_nothing_to_do_and_a_change_is_prepared_again(cohort, tmp_path, capsys):
+def test_a_second_run_has_nothing_to_do_and_a_change_is_prepared_again(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40, jobs=1)
     stamps = {name: (out / name / "hu.npy").stat().st_mtime_ns for name in "abc"}
@@ -80,7 +83,7 @@ def test_a_second_run_has_nothing_to_do_and_a_change_is_prepared_again(cohort, t
     assert np.load(out / "a" / "hu.npy").shape[1:] == (32, 32)
 
 
-def test_it_says_beforehand_what_it_needs(cohort, tmp_path, capsys):
+def test_it_says_beforehand_what_it_needs(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepare_cohort(cohort, tmp_path / "out", size=40)
     line = capsys.readouterr().err.splitlines()[0]
     assert line.startswith("3 scans are new")
@@ -91,7 +94,7 @@ def test_it_says_beforehand_what_it_needs(cohort, tmp_path, capsys):
         prepare_cohort(cohort, tmp_path / "out", jobs=0)
 
 
-def test_leftovers_of_a_killed_run_are_cleared(cohort, tmp_path):
+def test_leftovers_of_a_killed_run_are_cleared(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / ".a.0123456789ab.part").mkdir(parents=True)
     (out / "a").mkdir()
@@ -101,7 +104,7 @@ def test_leftovers_of_a_killed_run_are_cleared(cohort, tmp_path):
     assert np.load(out / "a" / "hu.npy").shape == (10, 40, 40)
 
 
-def test_a_folder_that_a_power_cut_left_incomplete_is_prepared_again(cohort, tmp_path):
+def test_a_folder_that_a_power_cut_left_incomplete_is_prepared_again(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     before = (out / "a" / "hu.npy").read_bytes()
@@ -110,7 +113,7 @@ def test_a_folder_that_a_power_cut_left_incomplete_is_prepared_again(cohort, tmp
     assert (out / "a" / "hu.npy").read_bytes() == before
 
 
-def test_prepare_scan_in_memory_restores_to_the_scan(cohort, tmp_path):
+def test_prepare_scan_in_memory_restores_to_the_scan(cohort: Path, tmp_path: Path) -> None:
     scan = read_scan(tmp_path / "a.nii.gz")
     _, lung, codes = chest()
     prepared = prepare_scan(scan, lung, {"patterns": codes.astype(np.int8)}, size=64)
@@ -121,7 +124,7 @@ def test_prepare_scan_in_memory_restores_to_the_scan(cohort, tmp_path):
         prepare_scan(scan, lung, {"patterns": codes[:3]}, size=64)
 
 
-def test_command_line(cohort, tmp_path, capsys):
+def test_command_line(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--cohort", str(cohort), "--out", str(tmp_path / "out"), "--size", "40", "--jobs", "2"]
     assert main(args) == 0
     shown = capsys.readouterr()
@@ -143,7 +146,9 @@ def test_command_line(cohort, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
-def test_the_default_folder_is_the_one_of_training(cohort, tmp_path, monkeypatch):
+def test_the_default_folder_is_the_one_of_training(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["--cohort", "cohort.csv", "--size", "40"]) == 0
     assert (prepared_folder(cohort, 40) / "index.csv").exists()

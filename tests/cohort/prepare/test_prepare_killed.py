@@ -5,6 +5,9 @@ import random
 import signal
 import threading
 import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +17,13 @@ import cohort.prepare.prepare_scan as prepare_scan_module
 from cohort.prepare.prepare_cohort import prepare_cohort
 from ct.files.read import read_scan
 from ct.files.write import write_scan_nifti
+from ct.scan import Scan
 
 AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
 
 
 @pytest.fixture
-def cohort(tmp_path):
+def cohort(tmp_path: Path) -> Path:
     """A cohort of five scans of differing content, one of them broken, one repaired."""
     lines = ["scan_id,patient_id,site,image,lung_mask,infection_mask,split"]
     for number in range(5):
@@ -36,7 +40,7 @@ def cohort(tmp_path):
     return path
 
 
-def tree(folder):
+def tree(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file below a folder that is not hidden."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     names = {file: file.relative_to(folder) for file in files}
@@ -47,14 +51,14 @@ def tree(folder):
     }
 
 
-def in_own_group(cohort, out):
+def in_own_group(cohort: Path, out: Path) -> None:
     os.setpgid(0, 0)
     # The bars' lock is shared by forks: a process that is killed while it holds it would stop this one for ever.
     tqdm.set_lock(threading.RLock())
     prepare_cohort(cohort, out, size=48, jobs=2)
 
 
-def start(cohort, out):
+def start(cohort: Path, out: Path) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=in_own_group, args=(cohort, out))
     process.start()
     while process.is_alive() and os.getpgid(process.pid) != process.pid:  # it makes its group itself
@@ -62,7 +66,7 @@ def start(cohort, out):
     return process
 
 
-def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(cohort, tmp_path):
+def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(cohort: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     undisturbed = start(cohort, tmp_path / "whole")
     undisturbed.join()
@@ -88,11 +92,13 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(c
     assert prepare_cohort(cohort, tmp_path / "killed", size=48).fresh == 0
 
 
-def test_when_the_parent_alone_is_killed_the_next_run_waits_for_what_still_works(cohort, tmp_path, monkeypatch, capfd):
+def test_when_the_parent_alone_is_killed_the_next_run_waits_for_what_still_works(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     marks, gate = tmp_path / "marks", tmp_path / "gate"
     marks.mkdir()
 
-    def read_when_the_gate_is_open(path, name, *more):
+    def read_when_the_gate_is_open(path: Path, name: str, *more: Any) -> Scan:
         (marks / name).touch()
         while not gate.exists():
             time.sleep(0.01)

@@ -1,4 +1,5 @@
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ SHAPE = (24, 384, 384)
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A chest of thin slices as DICOM and NIfTI, with a mask."""
     folder = tmp_path_factory.mktemp("files")
     z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
@@ -31,7 +32,7 @@ def files(tmp_path_factory):
 
 @pytest.mark.parametrize("image", ["dicom", "hu.nii.gz"])
 @pytest.mark.parametrize("with_masks", [False, True])
-def test_a_worker_holds_at_most_four_times_its_scan(files, tmp_path, image, with_masks):
+def test_a_worker_holds_at_most_four_times_its_scan(files: Path, tmp_path: Path, image: str, with_masks: bool) -> None:
     mask = files / "lung.nii.gz" if with_masks else None
     row = CohortRow("s", "p", "X", files / image, lung_mask=mask, infection_mask=mask)
     tracemalloc.start()

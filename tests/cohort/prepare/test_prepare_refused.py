@@ -4,7 +4,10 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -17,10 +20,11 @@ from cohort.prepare.prepare_cohort import main, prepare_cohort
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from ct.lungs.find import Lungs
+from ct.scan import Scan
 from datamodules.infection_data import InfectionData
 
 
-def test_bad_scans_are_refused_and_the_others_prepared(cohort, tmp_path):
+def test_bad_scans_are_refused_and_the_others_prepared(cohort: Path, tmp_path: Path) -> None:
     break_a_and_b(tmp_path)
     out = tmp_path / "out"
     done = prepare_cohort(cohort, out, size=40)
@@ -41,7 +45,9 @@ def test_bad_scans_are_refused_and_the_others_prepared(cohort, tmp_path):
     assert not list(out.glob(".*.part"))
 
 
-def test_a_scan_that_turns_bad_loses_its_folder_and_comes_back_when_it_is_good_again(cohort, tmp_path):
+def test_a_scan_that_turns_bad_loses_its_folder_and_comes_back_when_it_is_good_again(
+    cohort: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     good = (tmp_path / "a.nii.gz").read_bytes()
@@ -54,7 +60,9 @@ def test_a_scan_that_turns_bad_loses_its_folder_and_comes_back_when_it_is_good_a
     assert list(index_of(out)) == ["a", "b", "c"]
 
 
-def test_no_usable_scan_is_an_error_and_leaves_no_index_of_an_earlier_run(cohort, tmp_path, capsys):
+def test_no_usable_scan_is_an_error_and_leaves_no_index_of_an_earlier_run(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     prepare_cohort(cohort, out, size=40)
     break_a_and_b(tmp_path)
@@ -68,8 +76,10 @@ def test_no_usable_scan_is_an_error_and_leaves_no_index_of_an_earlier_run(cohort
     assert capsys.readouterr().err.count("error: ") == 1
 
 
-def test_repairs_and_warnings_stand_in_the_verdicts_also_when_nothing_was_done(cohort, tmp_path, monkeypatch):
-    def lungs(scan, lung_mask=None):
+def test_repairs_and_warnings_stand_in_the_verdicts_also_when_nothing_was_done(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lungs(scan: Scan, lung_mask: Path | None = None) -> Lungs:
         return Lungs(scan.hu < -700, "classical", ("the lungs are small",) if scan.scan_id == "b" else ())
 
     monkeypatch.setattr(prepare_scan_module, "find_lungs", lungs)
@@ -96,8 +106,8 @@ def test_repairs_and_warnings_stand_in_the_verdicts_also_when_nothing_was_done(c
     ],
 )
 def test_a_scan_that_kills_its_process_is_refused_and_the_others_go_on(
-    cohort, tmp_path, monkeypatch, jobs, how, reason
-):
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, how: Callable[[], object], reason: str
+) -> None:
     monkeypatch.setattr(prepare_scan_module, "read_scan", dies("a", how))
     out = tmp_path / "out"
     assert [folder.name for folder in prepare_cohort(cohort, out, size=40, jobs=jobs).folders] == ["b", "c"]
@@ -105,8 +115,10 @@ def test_a_scan_that_kills_its_process_is_refused_and_the_others_go_on(
     assert str(tmp_path / "a.nii.gz") in verdicts_of(out)["a"]["reasons"]
 
 
-def test_a_bug_refuses_its_scan_and_leaves_a_traceback(cohort, tmp_path, monkeypatch):
-    def read(path, name, *more):
+def test_a_bug_refuses_its_scan_and_leaves_a_traceback(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path, name: str, *more: Any) -> Scan:
         if name == "c":
             return read_scan(path, name, *more)
         return len(None) if name == "b" else np.zeros(3).reshape(2, 2)  # the library's own ValueError
@@ -126,8 +138,8 @@ def test_a_bug_refuses_its_scan_and_leaves_a_traceback(cohort, tmp_path, monkeyp
     assert not (out / "bugs.log").exists()
 
 
-def test_a_full_disk_is_no_verdict_on_a_scan(cohort, tmp_path, monkeypatch):
-    def full(*_):
+def test_a_full_disk_is_no_verdict_on_a_scan(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
@@ -136,7 +148,7 @@ def test_a_full_disk_is_no_verdict_on_a_scan(cohort, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "verdicts.csv").exists()
 
 
-def test_the_same_scan_in_two_splits_is_an_error(cohort, tmp_path):
+def test_the_same_scan_in_two_splits_is_an_error(cohort: Path, tmp_path: Path) -> None:
     text = cohort.read_text()
     cohort.write_text(text + "d,Brown,D,a.nii.gz,a_lung.nii.gz,,,,,train,,\n")
     prepare_cohort(cohort, tmp_path / "out", size=40)
@@ -148,8 +160,10 @@ def test_the_same_scan_in_two_splits_is_an_error(cohort, tmp_path):
     assert not (tmp_path / "out" / "index.csv").exists()
 
 
-def test_a_file_that_cannot_be_opened_refuses_its_scan(cohort, tmp_path, monkeypatch):
-    def forbidden():
+def test_a_file_that_cannot_be_opened_refuses_its_scan(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden() -> None:
         raise PermissionError(13, "Permission denied", str(tmp_path / "b" / "1.dcm"))
 
     monkeypatch.setattr(prepare_scan_module, "read_scan", dies("b", forbidden))
@@ -158,20 +172,20 @@ def test_a_file_that_cannot_be_opened_refuses_its_scan(cohort, tmp_path, monkeyp
     assert reason.startswith(f"{tmp_path / 'b' / '1.dcm'}: cannot be read (Permission denied)")
 
 
-def test_a_scan_may_not_be_called_like_a_file_that_is_written(cohort, tmp_path):
+def test_a_scan_may_not_be_called_like_a_file_that_is_written(cohort: Path, tmp_path: Path) -> None:
     cohort.write_text(cohort.read_text().replace("c,Jones", "Index.csv,Jones"))
     with pytest.raises(ValueError, match=r"scan_id 'Index.csv' is the name of a file"):
         prepare_cohort(cohort, tmp_path / "out")
 
 
-def test_an_unreadable_report_refuses_its_scan(cohort, tmp_path):
+def test_an_unreadable_report_refuses_its_scan(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes(b"\xff\xfeConsolidation")
     prepare_cohort(cohort, tmp_path / "out", size=40)
     assert "not UTF-8" in verdicts_of(tmp_path / "out")["b"]["reasons"]
     assert list(index_of(tmp_path / "out")) == ["a", "c"]
 
 
-def test_a_scan_without_lungs_is_refused(cohort, tmp_path):
+def test_a_scan_without_lungs_is_refused(cohort: Path, tmp_path: Path) -> None:
     hu, lung, _ = chest()
     write_scan_nifti(np.zeros_like(lung), affine(), tmp_path / "a_lung.nii.gz")
     shutil.rmtree(tmp_path / "b")
@@ -184,7 +198,9 @@ def test_a_scan_without_lungs_is_refused(cohort, tmp_path):
     assert verdicts["b"]["reasons"].startswith(f"{tmp_path / 'b'}: no chest")
 
 
-def test_training_goes_on_without_refused_scans_and_says_so_once(cohort, tmp_path, capsys):
+def test_training_goes_on_without_refused_scans_and_says_so_once(
+    cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hu, _, _ = chest()
     write_scan_nifti(hu[::-1], affine(), tmp_path / "d.nii.gz", "RAS")
     cohort.write_text(cohort.read_text() + "d,Brown,D,d.nii.gz,a_lung.nii.gz,,,,,train,,\n")
@@ -205,7 +221,7 @@ def test_training_goes_on_without_refused_scans_and_says_so_once(cohort, tmp_pat
     assert "refused" in copy["verdict"].tolist()
 
 
-def test_a_split_whose_scans_were_all_refused_ends_a_training_before_it_starts(cohort, tmp_path):
+def test_a_split_whose_scans_were_all_refused_ends_a_training_before_it_starts(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "c" / "ct" / "03.png").write_bytes(b"broken")
     data = InfectionData(str(cohort), str(tmp_path / "prepared"), size=40)
     data.prepare_data()

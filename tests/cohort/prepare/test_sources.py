@@ -1,5 +1,7 @@
 import hashlib
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from cohort.table import CohortRow
 
 
 @pytest.fixture
-def row(tmp_path):
+def row(tmp_path: Path) -> CohortRow:
     for name in ("series/1.dcm", "series/sub/2.dcm", "mask.nii"):
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -19,7 +21,7 @@ def row(tmp_path):
     return CohortRow("s", "p", "X", tmp_path / "series", lung_mask=tmp_path / "mask.nii")
 
 
-def test_the_key_follows_bytes_names_roles_and_parameters(row, tmp_path):
+def test_the_key_follows_bytes_names_roles_and_parameters(row: CohortRow, tmp_path: Path) -> None:
     first = hash_content(row, 64)
     assert hash_content(row, 64) == first
     assert hash_content(row, 65).key != first.key
@@ -34,7 +36,7 @@ def test_the_key_follows_bytes_names_roles_and_parameters(row, tmp_path):
     assert changed.image_sha256 != first.image_sha256
 
 
-def test_the_hash_of_the_image_is_that_of_its_bytes_alone(row, tmp_path):
+def test_the_hash_of_the_image_is_that_of_its_bytes_alone(row: CohortRow, tmp_path: Path) -> None:
     first = hash_content(row, 64)
     (tmp_path / "series" / "1.dcm").rename(tmp_path / "series" / "sub" / "z.dcm")
     renamed = hash_content(CohortRow("other", "p", "X", row.image), 65)
@@ -44,7 +46,7 @@ def test_the_hash_of_the_image_is_that_of_its_bytes_alone(row, tmp_path):
     assert hash_content(single, 64).image_sha256 == hashlib.sha256((tmp_path / "mask.nii").read_bytes()).hexdigest()
 
 
-def test_the_voxels_of_an_nrrd_header_in_another_file_count_too(tmp_path):
+def test_the_voxels_of_an_nrrd_header_in_another_file_count_too(tmp_path: Path) -> None:
     image = SimpleITK.GetImageFromArray(np.zeros((2, 3, 4), dtype=np.int16))
     SimpleITK.WriteImage(image, str(tmp_path / "a.nhdr"))
     row = CohortRow("s", "p", "X", tmp_path / "a.nhdr")
@@ -55,7 +57,7 @@ def test_the_voxels_of_an_nrrd_header_in_another_file_count_too(tmp_path):
 
 
 @pytest.mark.parametrize("chosen", ["a.hdr", "a.img", "b.mhd"])
-def test_both_files_of_other_formats_count_too(tmp_path, chosen):
+def test_both_files_of_other_formats_count_too(tmp_path: Path, chosen: str) -> None:
     image = SimpleITK.GetImageFromArray(np.zeros((2, 3, 4), dtype=np.int16))
     for name in ("a.img", "b.mhd"):
         SimpleITK.WriteImage(image, str(tmp_path / name))
@@ -68,7 +70,7 @@ def test_both_files_of_other_formats_count_too(tmp_path, chosen):
 
 
 @pytest.fixture
-def prepared(row, tmp_path, monkeypatch):
+def prepared(row: CohortRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that looks prepared, with its stamp."""
     monkeypatch.setattr(sources, "SETTLED_NS", 0)
     out = tmp_path / "out"
@@ -79,7 +81,9 @@ def prepared(row, tmp_path, monkeypatch):
     return out
 
 
-def test_what_is_unchanged_is_known_without_reading_it(row, prepared, monkeypatch):
+def test_what_is_unchanged_is_known_without_reading_it(
+    row: CohortRow, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "hash_content", None)
     monkeypatch.setattr(hashlib, "file_digest", None)
     assert is_current(row, prepared, 64)
@@ -101,12 +105,14 @@ def test_what_is_unchanged_is_known_without_reading_it(row, prepared, monkeypatc
         lambda row, out: (out / ".stamps" / "s").write_text("cut"),
     ],
 )
-def test_whatever_changed_is_looked_at_again(row, prepared, change):
+def test_whatever_changed_is_looked_at_again(
+    row: CohortRow, prepared: Path, change: Callable[[CohortRow, Path], object]
+) -> None:
     change(row, prepared)
     assert not is_current(row, prepared, 64)
 
 
-def test_a_rewrite_that_keeps_size_and_modification_time_is_seen(row, prepared):
+def test_a_rewrite_that_keeps_size_and_modification_time_is_seen(row: CohortRow, prepared: Path) -> None:
     file = row.image / "1.dcm"
     before = file.stat()
     file.write_bytes(b"x" * before.st_size)
@@ -114,7 +120,9 @@ def test_a_rewrite_that_keeps_size_and_modification_time_is_seen(row, prepared):
     assert not is_current(row, prepared, 64)
 
 
-def test_what_has_only_just_changed_is_not_trusted(row, prepared, monkeypatch):
+def test_what_has_only_just_changed_is_not_trusted(
+    row: CohortRow, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "SETTLED_NS", 3_600_000_000_000)
     remember(row, prepared, stamp_of(row, 64), "K")
     assert not is_current(row, prepared, 64)

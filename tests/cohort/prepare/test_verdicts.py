@@ -1,13 +1,15 @@
 import csv
+from pathlib import Path
 
 from cohort.prepare.verdicts import Verdict, summary, write_verdicts
+from ct.refusal import Sentence
 
 
-def refused(scan_id, reason):
+def refused(scan_id: str, reason: Sentence) -> Verdict:
     return Verdict(scan_id, "X", "train", "refused", (reason,), (), f"images/{scan_id}.nii.gz")
 
 
-def test_the_file_has_a_row_per_scan_and_one_line_per_row(tmp_path):
+def test_the_file_has_a_row_per_scan_and_one_line_per_row(tmp_path: Path) -> None:
     verdicts = [
         Verdict("a", "X", "train", "repaired", ("3 voxels, cut", "turned"), (), "a.nii.gz"),
         Verdict("b", "Ü", "val", "pass", (), ("one lung", "small"), "b"),
@@ -26,7 +28,7 @@ def test_the_file_has_a_row_per_scan_and_one_line_per_row(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["verdicts.csv"]
 
 
-def test_a_thousand_scans_are_summed_up_in_a_few_lines():
+def test_a_thousand_scans_are_summed_up_in_a_few_lines() -> None:
     verdicts = [Verdict(f"p{n}", "X", "train", "pass", (), (), "") for n in range(800)]
     verdicts += [
         refused(f"g{n}", f"data/g{n}.nii.gz: slices lie {n / 7:.2f} mm apart near {-n} mm; expected even steps")
@@ -55,13 +57,13 @@ def test_a_thousand_scans_are_summed_up_in_a_few_lines():
     ]
 
 
-def test_kinds_beyond_the_first_twenty_are_counted():
+def test_kinds_beyond_the_first_twenty_are_counted() -> None:
     text = summary([refused(f"s{n}", f"x: is {chr(97 + n) * 3}") for n in range(23)])
     assert text.splitlines()[-1] == "     3 x 3 other kinds"
     assert len(text.splitlines()) == 23
 
 
-def test_warnings_are_told_of_usable_scans():
+def test_warnings_are_told_of_usable_scans() -> None:
     text = summary([Verdict("a", "X", "train", "pass", (), ("one lung only",), "")])
     assert text.splitlines() == [
         "1 scans: 1 passed, 0 repaired, 0 refused; 1 with warnings",

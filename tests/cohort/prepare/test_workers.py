@@ -1,24 +1,25 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from cohort.prepare.workers import Died, run_each
 
 
-def square(item):
+def square(item: int) -> tuple[int, int]:
     return item * item, os.getpid()
 
 
-def test_every_item_runs_once_in_a_process_of_its_own():
+def test_every_item_runs_once_in_a_process_of_its_own() -> None:
     results = dict(run_each(range(7), square, 3))
     assert {item: value for item, (value, _) in results.items()} == {item: item**2 for item in range(7)}
     assert len({process for _, process in results.values()} | {os.getpid()}) == 8
     assert list(run_each([], square, 2)) == []
 
 
-def test_as_many_run_at_once_as_there_are_jobs():
+def test_as_many_run_at_once_as_there_are_jobs() -> None:
     def work(_):
         began = time.monotonic()
         time.sleep(0.3)
@@ -28,7 +29,7 @@ def test_as_many_run_at_once_as_there_are_jobs():
     assert max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans) == 2
 
 
-def test_the_dead_are_tried_again_alone_after_the_others(tmp_path):
+def test_the_dead_are_tried_again_alone_after_the_others(tmp_path: Path) -> None:
     def work(item):
         with (tmp_path / "log").open("a") as log:
             log.write(item)
@@ -52,11 +53,11 @@ def test_the_dead_are_tried_again_alone_after_the_others(tmp_path):
     assert (tmp_path / "log").read_text()[5:] == "".join(item for item, _ in results[2:])
 
 
-def test_a_result_that_is_larger_than_a_pipe_arrives():
+def test_a_result_that_is_larger_than_a_pipe_arrives() -> None:
     assert next(run_each([10**6], bytes, 1)) == (10**6, bytes(10**6))
 
 
-def test_closing_ends_what_still_runs(tmp_path):
+def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
     def work(item):
         if item:
             (tmp_path / "began").touch()
@@ -70,6 +71,6 @@ def test_closing_ends_what_still_runs(tmp_path):
     assert time.monotonic() - began < 10
 
 
-def test_an_error_in_the_loop_reaches_the_caller():
+def test_an_error_in_the_loop_reaches_the_caller() -> None:
     with pytest.raises(AttributeError):
         list(run_each([1], None.work, 1))

@@ -45,7 +45,7 @@ CUES = {
     ("phrase", "claim"),
     [(cue.strip(), claim) for claim, cues in CUES.items() for cue in re.split(r"[|\n]", cues) if cue.strip()],
 )
-def test_cue(phrase, claim):
+def test_cue(phrase: str, claim: Claim) -> None:
     for spelled in (phrase, phrase.upper()):
         sentence = plain(spelled)
         start = sentence.index("_")
@@ -78,13 +78,13 @@ def test_cue(phrase, claim):
         ("No edema in the right lung" + " and elsewhere" * 40 + ", _.", Claim.STATED),
     ],
 )
-def test_scope(sentence, claim):
+def test_scope(sentence: str, claim: Claim) -> None:
     sentence = plain(sentence)
     start = sentence.index("_")
     assert judge(sentence, start, start + 1) is claim
 
 
-def test_plain():
+def test_plain() -> None:
     assert (
         plain("It isn\u2019t, can\u2019t, cannot: ground\u2010glass\u00a0\u2013 X")
         == "It is not, can not, can not: ground-glass - X"

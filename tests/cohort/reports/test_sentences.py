@@ -34,7 +34,7 @@ from cohort.reports.sentences import ReportSentence, report_sentences, split_sen
         (" \n\n . ; \n", []),
     ],
 )
-def test_split_sentences(text, sentences):
+def test_split_sentences(text: str, sentences: list[str]) -> None:
     assert split_sentences(text) == sentences
 
 
@@ -66,5 +66,5 @@ def test_split_sentences(text, sentences):
         ("Findings: Clear.\r\nImpression: Normal.\r\n", ["Clear.", "+Normal."]),
     ],
 )
-def test_report_sentences(text, sentences):
+def test_report_sentences(text: str, sentences: list[str]) -> None:
     assert report_sentences(text) == [ReportSentence(one.lstrip("+"), one.startswith("+")) for one in sentences]

@@ -226,30 +226,30 @@ def cases(phenomena: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("text", cases(STATED))
-def test_stated(text):
+def test_stated(text: str) -> None:
     assert weak_label(text) == WeakLabel(1, text)
 
 
 @pytest.mark.parametrize("text", cases(DENIED))
-def test_denied(text):
+def test_denied(text: str) -> None:
     assert weak_label(text).value == 0
 
 
 @pytest.mark.parametrize("text", cases(OPEN))
-def test_left_open(text):
+def test_left_open(text: str) -> None:
     label = weak_label(text)
     assert label.value == -1
     assert "onsolidation" in label.sentence
 
 
 @pytest.mark.parametrize("text", cases(SILENT))
-def test_no_vote(text):
+def test_no_vote(text: str) -> None:
     assert weak_label(text).value == -1
     assert weak_label(f"{text} No consolidation.").value == 0
 
 
 @pytest.mark.parametrize("case", OTHER_FINDINGS.strip().splitlines())
-def test_other_findings(case):
+def test_other_findings(case: str) -> None:
     finding, value, text = case.strip().split(" ", 2)
     assert weak_label(text, finding).value == int(value)
 
@@ -268,11 +268,11 @@ def test_other_findings(case):
         ("", -1),
     ],
 )
-def test_precedence(text, value):
+def test_precedence(text: str, value: int) -> None:
     assert weak_label(text).value == value
 
 
-def test_the_deciding_sentence_is_returned():
+def test_the_deciding_sentence_is_returned() -> None:
     label = weak_label("FINDINGS:\nHeart normal. No\nconsolidation is seen. Lungs clear.")
     assert (label.value, label.sentence) == (0, "No consolidation is seen.")
     label = weak_label(
@@ -281,20 +281,20 @@ def test_the_deciding_sentence_is_returned():
     assert (label.value, label.sentence) == (-1, "2. Consolidation can\u2019t be excluded.")
 
 
-def test_the_sentence_that_decided_about_one_class_decides_about_the_whole():
+def test_the_sentence_that_decided_about_one_class_decides_about_the_whole() -> None:
     label = weak_label("No consolidation. Ground-glass opacity cannot be excluded.", "infection")
     assert label == WeakLabel(-1, "Ground-glass opacity cannot be excluded.")
 
 
 @pytest.mark.parametrize("finding", ["fracture", "lungs"])
-def test_a_finding_without_report_terms_is_refused(finding):
+def test_a_finding_without_report_terms_is_refused(finding: str) -> None:
     with pytest.raises(ValueError, match=f"'{finding}'; expected one of .*consolidation.*, emphysema"):
         weak_label("text", finding)
 
 
 @pytest.mark.parametrize("dense", [0, L3.codes_of("consolidation")[0]])
 @pytest.mark.parametrize("fluid", [0, EFFUSION])
-def test_reports_of_the_phantom_are_read_as_written(dense, fluid):
+def test_reports_of_the_phantom_are_read_as_written(dense: int, fluid: int) -> None:
     codes = np.zeros((4, 8, 8), np.int8)
     codes[1, 2, 2], codes[2, 5, 5], codes[3, 5, 5] = dense, fluid, 5
     texts = {report_text(codes, np.random.default_rng(seed)) for seed in range(300)}
@@ -303,11 +303,11 @@ def test_reports_of_the_phantom_are_read_as_written(dense, fluid):
         assert {weak_label(text, finding).value for text in texts} == {int(value)}
 
 
-def test_a_sentence_without_end_is_read_in_a_moment():
+def test_a_sentence_without_end_is_read_in_a_moment() -> None:
     assert weak_label("no effusion and consolidation, " * 300 + "word " * 20_000).value == 0
 
 
-def test_agreement_with_hand_computed_intervals():
+def test_agreement_with_hand_computed_intervals() -> None:
     truth = pd.Series([1] * 8 + [0] * 12, index=list("abcdefghijklmnopqrst"))
     scores = agreement({name: name in "abcdefij" for name in truth.index}, truth)
     assert (scores["n"], scores["tp"], scores["fp"], scores["fn"]) == (20, 6, 2, 2)
@@ -319,7 +319,7 @@ def test_agreement_with_hand_computed_intervals():
 
 @pytest.mark.skipif(not TEXTS.is_dir(), reason=f"the real reports are not at {TEXTS}")
 @pytest.mark.shared_data
-def test_agreement_with_experts_on_real_reports():
+def test_agreement_with_experts_on_real_reports() -> None:
     texts, labels = read_openi(TEXTS)
     assert len(texts) == len(labels) == 1963
     for finding, precision, recall in (("consolidation", 0.75, 0.9), ("effusion", 0.9, 0.85)):

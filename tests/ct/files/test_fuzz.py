@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections import Counter
 from pathlib import Path
+from typing import Any, NoReturn
 
 import nibabel
 import numpy as np
@@ -24,6 +25,7 @@ import pydicom
 import pytest
 import SimpleITK
 from dicom_harness import change_syntax
+from numpy.typing import NDArray
 from places import ROOT
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -43,13 +45,13 @@ class Hang(BaseException):
     """Raised by the alarm; no `except Exception` on the way stops it."""
 
 
-def chest():
+def chest() -> NDArray[np.int16]:
     hu = np.resize(np.array([-1000, -850, -400, -20, -90], dtype=np.int16), (4, 9, 8))
     hu[1, 2, 4] = 60
     return hu
 
 
-def write_sources(folder):
+def write_sources(folder: Path) -> dict[str, tuple[Path, Path]]:
     """Write one sound scan of every kind; return its path and the file to damage, by name."""
     affine = np.diag([-SPACING_MM[0], -SPACING_MM[1], SPACING_MM[2], 1.0])
     nifti = nibabel.Nifti1Image(chest().transpose(2, 1, 0), affine)
@@ -91,14 +93,14 @@ def write_sources(folder):
     }
 
 
-def item(**tags):
+def item(**tags: object) -> Dataset:
     dataset = Dataset()
     for tag, value in tags.items():
         setattr(dataset, tag, value)
     return dataset
 
 
-def write_enhanced(series, path):
+def write_enhanced(series: Path, path: Path) -> None:
     """Make one enhanced multi-frame file of a series of single frames."""
     slices = sorted((pydicom.dcmread(file) for file in series.iterdir()), key=lambda dataset: dataset.InstanceNumber)
     result = slices[0]
@@ -123,7 +125,7 @@ def write_enhanced(series, path):
     result.save_as(path)
 
 
-def damage(raw, rng):
+def damage(raw: bytes, rng: np.random.Generator) -> bytes:
     """Change bytes, cut, lengthen or shift; half of the changes hit the first kilobyte, where headers are."""
     data = bytearray(raw)
     end = len(data) if rng.random() < 0.5 else min(len(data), 1024)
@@ -151,7 +153,7 @@ def damage(raw, rng):
     return bytes(data)
 
 
-def damage_file(path, rng):
+def damage_file(path: Path, rng: np.random.Generator) -> bytes:
     raw = path.read_bytes()
     if path.suffix == ".gz" and rng.random() < 0.5:
         path.write_bytes(gzip.compress(damage(gzip.decompress(raw), rng), 1))
@@ -160,7 +162,7 @@ def damage_file(path, rng):
     return raw
 
 
-def verdict_of(path):
+def verdict_of(path: Path) -> str:
     """Return "scan" or "refused", or what should not have happened."""
     signal.setitimer(signal.ITIMER_REAL, SECONDS_PER_CASE)
     try:
@@ -179,11 +181,11 @@ def verdict_of(path):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def run_cases(folder, seed, cases):
+def run_cases(folder: Path, seed: int, cases: int) -> dict[str, Any]:
     """Damage each kind in turn; return the verdicts by kind, and the cases that went wrong."""
     warnings.simplefilter("ignore")
 
-    def ring(*_):
+    def ring(*_: object) -> NoReturn:
         raise Hang
 
     signal.signal(signal.SIGALRM, ring)
@@ -212,7 +214,7 @@ def run_cases(folder, seed, cases):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited by means of Linux")
-def test_every_damaged_file_gets_a_verdict(tmp_path):
+def test_every_damaged_file_gets_a_verdict(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path / "cases"), "0", "300"],
         capture_output=True,

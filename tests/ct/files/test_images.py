@@ -1,27 +1,31 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from dicom_harness import ct, write_series
+from numpy.typing import NDArray
 from PIL import Image
 
 from ct.files.images import is_slice_image
 from ct.files.read import read_mask, read_pattern_mask, read_scan, read_slice_images
 
 
-def put(folder, name, array, mode=None):
+def put(folder: Path, name: str, array: NDArray[Any], mode: str | None = None) -> None:
     folder.mkdir(exist_ok=True)
     image = Image.fromarray(array)
     (image.convert(mode) if mode else image).save(folder / name)
 
 
 @pytest.fixture
-def slices(tmp_path):
+def slices(tmp_path: Path) -> tuple[Path, NDArray[np.uint8]]:
     grey = np.arange(3 * 5 * 7, dtype=np.uint8).reshape(3, 5, 7)
     for number, name in enumerate(("02.png", "01.png", "10.png")):
         put(tmp_path / "ct", name, grey[number])
     return tmp_path, grey[[1, 0, 2]]
 
 
-def test_a_folder_is_one_scan_sorted_by_name(slices):
+def test_a_folder_is_one_scan_sorted_by_name(slices: tuple[Path, NDArray[np.uint8]]) -> None:
     folder, grey = slices
     scan = read_slice_images(folder / "ct", -1100, 260, site="M")
     np.testing.assert_array_equal(scan.hu, np.rint(-1100 + grey / 255 * 1360))
@@ -31,7 +35,7 @@ def test_a_folder_is_one_scan_sorted_by_name(slices):
     assert "approximation" in scan.repairs[0]
 
 
-def test_masks_pair_by_name_whatever_their_suffix(slices):
+def test_masks_pair_by_name_whatever_their_suffix(slices: tuple[Path, NDArray[np.uint8]]) -> None:
     folder, grey = slices
     scan = read_slice_images(folder / "ct", -1100, 260)
     for name, plane in zip(("01", "02", "10"), grey, strict=True):
@@ -44,7 +48,7 @@ def test_masks_pair_by_name_whatever_their_suffix(slices):
         read_mask(folder / "masks", scan)
 
 
-def test_palette_masks_keep_their_codes_and_255_is_unlabelled(tmp_path):
+def test_palette_masks_keep_their_codes_and_255_is_unlabelled(tmp_path: Path) -> None:
     put(tmp_path, "a.png", np.zeros((2, 3), dtype=np.uint8))
     scan = read_slice_images(tmp_path / "a.png", -1100, 260)
     image = Image.fromarray(np.array([[0, 5, 10], [255, 1, 8]], dtype=np.uint8), mode="P")
@@ -53,12 +57,12 @@ def test_palette_masks_keep_their_codes_and_255_is_unlabelled(tmp_path):
     np.testing.assert_array_equal(read_pattern_mask(tmp_path / "mask.png", scan)[0], [[0, 5, 10], [-1, 1, 8]])
 
 
-def test_grey_stored_as_rgb_is_read(tmp_path):
+def test_grey_stored_as_rgb_is_read(tmp_path: Path) -> None:
     put(tmp_path, "a.png", np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, "RGB")
     assert read_slice_images(tmp_path / "a.png", 0, 255).hu[0, 1, 2] == 200
 
 
-def test_what_is_no_8_bit_grey_is_refused(tmp_path):
+def test_what_is_no_8_bit_grey_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "colour.png", np.random.default_rng(0).integers(0, 255, (4, 4, 3)).astype(np.uint8))
     put(tmp_path, "deep.png", np.full((4, 4), 3000, dtype=np.uint16))
     (tmp_path / "text.png").write_text("no image")
@@ -67,7 +71,7 @@ def test_what_is_no_8_bit_grey_is_refused(tmp_path):
             read_slice_images(tmp_path / f"{name}.png", -1000, 200)
 
 
-def test_sizes_must_agree_and_greys_must_be_declared(slices):
+def test_sizes_must_agree_and_greys_must_be_declared(slices: tuple[Path, NDArray[np.uint8]]) -> None:
     folder, _ = slices
     put(folder / "ct", "99.png", np.zeros((4, 4), dtype=np.uint8))
     with pytest.raises(ValueError, match="different sizes are scans of their own"):
@@ -78,14 +82,14 @@ def test_sizes_must_agree_and_greys_must_be_declared(slices):
         read_slice_images(folder / "ct", 200, -1000)
 
 
-def test_two_images_of_one_name_are_refused(slices):
+def test_two_images_of_one_name_are_refused(slices: tuple[Path, NDArray[np.uint8]]) -> None:
     folder, _ = slices
     put(folder / "ct", "01.jpg", np.zeros((5, 7), dtype=np.uint8))
     with pytest.raises(ValueError, match="two images are named '01'"):
         read_slice_images(folder / "ct", -1000, 200)
 
 
-def test_previews_beside_a_dicom_series_do_not_make_it_slice_images(tmp_path):
+def test_previews_beside_a_dicom_series_do_not_make_it_slice_images(tmp_path: Path) -> None:
     put(write_series(tmp_path / "series"), "preview.png", np.zeros((4, 4), dtype=np.uint8))
     assert not is_slice_image(tmp_path / "series")
     scan = read_scan(tmp_path / "series")

@@ -2,10 +2,13 @@ import gzip
 import itertools
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
+from numpy.typing import DTypeLike
 from places import SHARED_DATA
 from refusing import assert_refused
 from small_ct import ct, sitk_image
@@ -29,7 +32,7 @@ FIELDS = {
 }
 
 
-def put(path, data=None, **changes):
+def put(path: Path, data: bytes | None = None, **changes: object) -> Path:
     """Write a MetaImage file by hand; None takes a field out."""
     fields = {name: value for name, value in (FIELDS | changes).items() if value is not None}
     file = fields.pop("ElementDataFile", None)
@@ -40,7 +43,9 @@ def put(path, data=None, **changes):
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
-def test_files_of_simpleitk_in_any_direction(tmp_path, order, signs):
+def test_files_of_simpleitk_in_any_direction(
+    tmp_path: Path, order: tuple[int, int, int], signs: tuple[int, int, int]
+) -> None:
     turned = sitk_image(np.eye(3)[:, order] * signs)
     for name, packed in (("a.mha", True), ("a.mhd", False), ("b.mhd", True), ("b.mha", False)):
         SimpleITK.WriteImage(turned, str(tmp_path / name), useCompression=packed)
@@ -53,7 +58,7 @@ def test_files_of_simpleitk_in_any_direction(tmp_path, order, signs):
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
-def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path, dtype):
+def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path: Path, dtype: DTypeLike) -> None:
     names = {np.int16: "SHORT", np.int32: "INT", np.int64: "LONG_LONG", np.float32: "FLOAT", np.float64: "DOUBLE"}
     for msb, order in (("False", "<"), ("True", ">")):
         data = ct().astype(np.dtype(dtype).newbyteorder(order)).tobytes()
@@ -63,7 +68,7 @@ def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("pack", [zlib.compress, gzip.compress])
-def test_packed_voxels(tmp_path, pack):
+def test_packed_voxels(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     np.testing.assert_array_equal(
         read_scan(put(tmp_path / "a.mha", pack(ct().tobytes()), CompressedData="True")).hu, ct()
     )
@@ -76,7 +81,7 @@ def test_packed_voxels(tmp_path, pack):
     )
 
 
-def test_a_bomb_takes_no_memory(tmp_path):
+def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     bomb = put(tmp_path / "bomb.mha", zlib.compress(bytes(200_000_000)), CompressedData="True", DimSize="6 5 4")
     tracemalloc.start()
     assert_refused(read_scan, bomb, "more are there")
@@ -85,7 +90,7 @@ def test_a_bomb_takes_no_memory(tmp_path):
     assert peak < 5_000_000
 
 
-def test_skipped_bytes_and_older_names_of_fields(tmp_path):
+def test_skipped_bytes_and_older_names_of_fields(tmp_path: Path) -> None:
     path = put(
         tmp_path / "a.mha",
         b"12345" + ct().tobytes(),
@@ -103,7 +108,7 @@ def test_skipped_bytes_and_older_names_of_fields(tmp_path):
     np.testing.assert_allclose(scan.affine[:3, 3], (-10 + 5 * 1.5, 0, 0))
 
 
-def test_a_header_beside_its_voxels(tmp_path):
+def test_a_header_beside_its_voxels(tmp_path: Path) -> None:
     (tmp_path / "voxels").mkdir()
     path = put(tmp_path / "ct.mhd", b"", ElementDataFile="voxels/ct.raw")
     assert METAIMAGE.voxels_apart(path) == tmp_path / "voxels" / "ct.raw"
@@ -149,17 +154,17 @@ def test_a_header_beside_its_voxels(tmp_path):
         ({"ElementDataFile": None}, "up to ElementDataFile"),
     ],
 )
-def test_refused_with_the_reason(tmp_path, changes, fragment):
+def test_refused_with_the_reason(tmp_path: Path, changes: dict[str, str] | dict[str, None], fragment: str) -> None:
     assert_refused(read_scan, put(tmp_path / "ct.mha", **changes), fragment)
 
 
-def test_other_files(tmp_path):
+def test_other_files(tmp_path: Path) -> None:
     for name, content in (("text", b"no image"), ("noise", bytes(range(256)) * 40), ("endless", b"a = b\n" * 9999)):
         (tmp_path / f"{name}.mhd").write_bytes(content)
         assert_refused(read_scan, tmp_path / f"{name}.mhd", "not a readable MetaImage file")
 
 
-def test_masks_of_a_scan_in_another_format(tmp_path):
+def test_masks_of_a_scan_in_another_format(tmp_path: Path) -> None:
     SimpleITK.WriteImage(sitk_image(), str(tmp_path / "ct.nrrd"))
     scan = read_scan(tmp_path / "ct.nrrd")
     turned = SimpleITK.DICOMOrient(SimpleITK.Cast(sitk_image() == 400, SimpleITK.sitkInt64), "SRA")
@@ -169,7 +174,7 @@ def test_masks_of_a_scan_in_another_format(tmp_path):
 
 @pytest.mark.skipif(not (SHARED_DATA / "elastix_ct").is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 @pytest.mark.shared_data
-def test_real_scans_lie_where_simpleitk_puts_them():
+def test_real_scans_lie_where_simpleitk_puts_them() -> None:
     folder = SHARED_DATA / "elastix_ct"
     scan = read_scan(folder / "3DCT_lung.mha")
     seen = SimpleITK.ReadImage(str(folder / "3DCT_lung.mha"))

@@ -1,14 +1,19 @@
 import gzip
 import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from refusing import assert_refused
 from small_ct import affine, ct
 
 from ct.files.read import read_scan
 from ct.files.write import write_scan_nifti
+from ct.scan import Affine
 
 ORIENTATIONS = [
     "".join(codes) for order in itertools.permutations(("RL", "AP", "SI")) for codes in itertools.product(*order)
@@ -16,11 +21,17 @@ ORIENTATIONS = [
 PIXDIM, OFFSET, SLOPE, UNITS, QFORM, SFORM = 80, 108, 112, 123, 252, 254
 
 
-def stored():
+def stored() -> NDArray[np.int16]:
     return ct().transpose(2, 1, 0)
 
 
-def save(array, path, sform=None, qform=None, kind=nibabel.Nifti1Image):
+def save(
+    array: NDArray[Any],
+    path: Path,
+    sform: Affine | None = None,
+    qform: Affine | None = None,
+    kind: type[nibabel.Nifti1Image] = nibabel.Nifti1Image,
+) -> Path:
     image = kind(array, affine())
     image.set_qform(affine() if qform is None else qform, 1)
     image.set_sform(affine() if sform is None else sform, 1)
@@ -28,7 +39,7 @@ def save(array, path, sform=None, qform=None, kind=nibabel.Nifti1Image):
     return path
 
 
-def overwrite(path, value_at):
+def overwrite(path: Path, value_at: Mapping[int, NDArray[Any] | np.generic]) -> Path:
     """Put values into the stored header, past all checks of a library."""
     raw = bytearray(path.read_bytes())
     for at, value in value_at.items():
@@ -37,7 +48,7 @@ def overwrite(path, value_at):
     return path
 
 
-def rotated(degrees):
+def rotated(degrees: float) -> Affine:
     """The affine, turned about the patient's left-right axis."""
     angle = np.radians(degrees)
     matrix = affine()
@@ -48,7 +59,9 @@ def rotated(degrees):
 @pytest.mark.parametrize("dtype", ["<i2", ">i2", "<i4", ">f4", "<f8", "<i8"])
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
-def test_every_number_type_byte_order_and_version(tmp_path, dtype, kind, suffix):
+def test_every_number_type_byte_order_and_version(
+    tmp_path: Path, dtype: str, kind: type[nibabel.Nifti1Image], suffix: str
+) -> None:
     header = kind.header_class(endianness=dtype[0])
     image = kind(stored().astype(dtype), affine(), header=header, dtype=np.dtype(dtype))
     assert image.header.endianness == dtype[0]
@@ -61,7 +74,7 @@ def test_every_number_type_byte_order_and_version(tmp_path, dtype, kind, suffix)
     assert (scan.hu.dtype, scan.repairs) == (np.int16, ())
 
 
-def test_a_fourth_axis_of_one_and_a_scaling(tmp_path):
+def test_a_fourth_axis_of_one_and_a_scaling(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_scan(save(stored()[..., None], tmp_path / "four.nii")).hu, ct())
     path = save((stored() + 1000).astype(np.int16), tmp_path / "scaled.nii")
     overwrite(path, {SLOPE: np.float32(2), SLOPE + 4: np.float32(-1024)})
@@ -73,7 +86,7 @@ def test_a_fourth_axis_of_one_and_a_scaling(tmp_path):
     assert_refused(read_scan, endless, "intercept inf")
 
 
-def test_left_handed_affines_and_a_lone_qform(tmp_path):
+def test_left_handed_affines_and_a_lone_qform(tmp_path: Path) -> None:
     mirrored = affine()
     mirrored[0] *= -1
     assert np.linalg.det(mirrored[:3, :3]) * np.linalg.det(affine()[:3, :3]) < 0
@@ -91,7 +104,7 @@ def test_left_handed_affines_and_a_lone_qform(tmp_path):
 
 @pytest.mark.parametrize("noise", [1e-6, 1e-4, 1e-3])
 @pytest.mark.parametrize("axcodes", ["LPS", "RAS", "SLP", "AIR"])
-def test_noise_in_direction_cosines_is_kept_and_tolerated(tmp_path, noise, axcodes):
+def test_noise_in_direction_cosines_is_kept_and_tolerated(tmp_path: Path, noise: float, axcodes: str) -> None:
     rng = np.random.default_rng(int(noise * 1e6))
     matrix = affine()
     matrix[:3, :3] += rng.uniform(-noise, noise, (3, 3)) * np.linalg.norm(matrix[:3, :3], axis=0)
@@ -102,11 +115,11 @@ def test_noise_in_direction_cosines_is_kept_and_tolerated(tmp_path, noise, axcod
 
 
 @pytest.mark.parametrize("degrees", [0.5, -0.5, 10, 44, 46])
-def test_oblique_scans_are_refused(tmp_path, degrees):
+def test_oblique_scans_are_refused(tmp_path: Path, degrees: float) -> None:
     assert_refused(read_scan, save(stored(), tmp_path / "ct.nii", rotated(degrees), rotated(degrees)), "oblique")
 
 
-def moved(mm):
+def moved(mm: float) -> Affine:
     matrix = affine()
     matrix[2, 3] += mm
     return matrix
@@ -142,18 +155,18 @@ def moved(mm):
         ("offset", lambda p: overwrite(save(stored(), p), {OFFSET: np.float32(1e9)}), "vox_offset is 1e"),
     ],
 )
-def test_refused_with_the_reason(tmp_path, situation, make, fragment):
+def test_refused_with_the_reason(tmp_path: Path, situation: str, make: Callable[[Path], Path], fragment: str) -> None:
     assert_refused(read_scan, make(tmp_path / f"{situation.replace(' ', '_')}.nii"), fragment)
 
 
-def test_an_sform_may_differ_from_its_qform_by_noise(tmp_path):
+def test_an_sform_may_differ_from_its_qform_by_noise(tmp_path: Path) -> None:
     noisy = affine()
     noisy[0, 1], noisy[:3, 3] = 2.0 * 1e-3, noisy[:3, 3] + 0.4
     scan = read_scan(save(stored(), tmp_path / "ct.nii", noisy))
     np.testing.assert_allclose(scan.affine, noisy, atol=1e-4)
 
 
-def test_other_files_and_damaged_files(tmp_path):
+def test_other_files_and_damaged_files(tmp_path: Path) -> None:
     for name in ("text.nii", "text.nii.gz"):
         (tmp_path / name).write_text("no image")
         assert_refused(read_scan, tmp_path / name, "not a readable NIfTI")
@@ -183,7 +196,9 @@ def test_other_files_and_damaged_files(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_header_that_promises_too_much_is_refused_before_memory_is_taken(tmp_path, suffix, monkeypatch):
+def test_a_header_that_promises_too_much_is_refused_before_memory_is_taken(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = overwrite(save(stored(), tmp_path / "ct.nii"), {42: np.array([32000, 32000, 32000], dtype=np.int16)})
     if suffix == ".nii.gz":
         path = tmp_path / "ct.nii.gz"

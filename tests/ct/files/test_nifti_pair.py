@@ -1,24 +1,28 @@
 import gzip
 import struct
+from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 from dicom_harness import write_series
+from numpy.typing import NDArray
 from refusing import assert_refused
 from small_ct import ct
 
 from ct.files.dicom.volume import read_dicom
 from ct.files.read import read_mask, read_scan
+from ct.scan import Affine
 
 
-def affine():
+def affine() -> Affine:
     matrix = np.diag([1.5, -2.0, 7.0, 1.0])
     matrix[:3, 3] = (101.0, 57.0, -300.0)
     return matrix
 
 
-def save(path, array=None, kind=nibabel.Nifti1Pair):
+def save(path: Path, array: NDArray[Any] | None = None, kind: type[nibabel.AnalyzeImage] = nibabel.Nifti1Pair) -> Path:
     image = kind(ct().transpose(2, 1, 0) if array is None else array, affine())
     if issubclass(kind, nibabel.Nifti1Pair):
         image.set_sform(affine(), 1)
@@ -29,7 +33,7 @@ def save(path, array=None, kind=nibabel.Nifti1Pair):
 
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_either_file_of_a_pair_is_read(tmp_path, kind, suffix):
+def test_either_file_of_a_pair_is_read(tmp_path: Path, kind: type[nibabel.AnalyzeImage], suffix: str) -> None:
     save(tmp_path / f"ct.img{suffix}", kind=kind)
     np.testing.assert_allclose(nibabel.load(tmp_path / f"ct.img{suffix}").affine, affine())
     for name in (f"ct.hdr{suffix}", f"ct.img{suffix}"):
@@ -41,7 +45,7 @@ def test_either_file_of_a_pair_is_read(tmp_path, kind, suffix):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.hdr", scan), (ct() == 400)[:, :, ::-1])
 
 
-def test_names_in_capitals_and_voxels_after_an_offset(tmp_path):
+def test_names_in_capitals_and_voxels_after_an_offset(tmp_path: Path) -> None:
     save(tmp_path / "ct.img")
     header = bytearray((tmp_path / "ct.hdr").read_bytes())
     header[108:112] = struct.pack("<f", 16)
@@ -50,14 +54,14 @@ def test_names_in_capitals_and_voxels_after_an_offset(tmp_path):
     np.testing.assert_array_equal(read_scan(tmp_path / "CT.IMG").hu, ct()[:, :, ::-1])
 
 
-def test_half_a_pair(tmp_path):
+def test_half_a_pair(tmp_path: Path) -> None:
     save(tmp_path / "ct.img")
     (tmp_path / "ct.img").rename(tmp_path / "other.img")
     assert_refused(read_scan, tmp_path / "ct.hdr", "half of a pair: there is no 'ct.img' beside it")
     assert_refused(read_scan, tmp_path / "other.img", "voxels without a header")
 
 
-def test_a_pair_that_is_cut_off_or_promises_too_much(tmp_path):
+def test_a_pair_that_is_cut_off_or_promises_too_much(tmp_path: Path) -> None:
     save(tmp_path / "ct.img")
     whole = (tmp_path / "ct.img").read_bytes()
     (tmp_path / "ct.img").write_bytes(whole[:-1])
@@ -71,7 +75,9 @@ def test_a_pair_that_is_cut_off_or_promises_too_much(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [nibabel.AnalyzeImage, nibabel.Spm99AnalyzeImage])
-def test_analyze_is_refused_since_it_does_not_tell_left_from_right(tmp_path, kind):
+def test_analyze_is_refused_since_it_does_not_tell_left_from_right(
+    tmp_path: Path, kind: type[nibabel.AnalyzeImage]
+) -> None:
     save(tmp_path / "ct.img", kind=kind)
     assert_refused(read_scan, tmp_path / "ct.hdr", "Analyze 7.5, which does not say where left and right are")
     swapped = nibabel.AnalyzeHeader(endianness=">")
@@ -79,7 +85,7 @@ def test_analyze_is_refused_since_it_does_not_tell_left_from_right(tmp_path, kin
     assert_refused(read_scan, tmp_path / "big.img", "Analyze 7.5")
 
 
-def test_other_headers(tmp_path):
+def test_other_headers(tmp_path: Path) -> None:
     (tmp_path / "a.img").write_bytes(bytes(240))
     for content, reason in (
         (b"!INTERFILE :=\n" * 40, "no signature of a NIfTI pair"),
@@ -91,7 +97,7 @@ def test_other_headers(tmp_path):
         assert_refused(read_scan, tmp_path / "a.hdr", reason)
 
 
-def test_dicom_files_may_be_called_img(tmp_path):
+def test_dicom_files_may_be_called_img(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "series")
     for number, file in enumerate(sorted(folder.iterdir())):
         file.rename(folder / f"{number}.img")

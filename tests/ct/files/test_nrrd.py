@@ -1,10 +1,13 @@
 import bz2
 import gzip
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
+from numpy.typing import DTypeLike
 from refusing import assert_refused
 from small_ct import ct, sitk_image
 
@@ -24,7 +27,7 @@ FIELDS = {
 }
 
 
-def put(path, data=None, **changes):
+def put(path: Path, data: bytes | None = None, **changes: object) -> Path:
     """Write an NRRD file by hand; None takes a field out."""
     fields = FIELDS | {name.replace("_", " "): value for name, value in changes.items()}
     lines = ["NRRD0004", "# a comment", *(f"{name}: {value}" for name, value in fields.items() if value is not None)]
@@ -37,7 +40,9 @@ def put(path, data=None, **changes):
 @pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
 @pytest.mark.parametrize("suffix", ["nrrd", "nhdr"])
 @pytest.mark.parametrize("packed", [True, False])
-def test_files_of_simpleitk_in_any_direction(tmp_path, signs, suffix, packed):
+def test_files_of_simpleitk_in_any_direction(
+    tmp_path: Path, signs: tuple[int, int, int], suffix: str, packed: bool
+) -> None:
     SimpleITK.WriteImage(sitk_image(signs), str(tmp_path / f"ct.{suffix}"), useCompression=packed)
     scan = read_scan(tmp_path / f"ct.{suffix}")
     z, y, x = (int(value) for value in np.argwhere(scan.hu == 60)[0])
@@ -47,7 +52,7 @@ def test_files_of_simpleitk_in_any_direction(tmp_path, signs, suffix, packed):
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
-def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path, dtype):
+def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path: Path, dtype: DTypeLike) -> None:
     for endian, order in (("little", "<"), ("big", ">")):
         data = ct().astype(np.dtype(dtype).newbyteorder(order)).tobytes()
         names = {np.int16: "int16_t", np.int32: "signed int", np.float32: "float", np.float64: "double"}
@@ -58,13 +63,13 @@ def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path, dtype):
 
 
 @pytest.mark.parametrize(("encoding", "pack"), [("gz", gzip.compress), ("bzip2", bz2.compress), ("raw", bytes)])
-def test_encodings_and_skipped_bytes(tmp_path, encoding, pack):
+def test_encodings_and_skipped_bytes(tmp_path: Path, encoding: str, pack: Callable[[bytes], bytes]) -> None:
     data = b"line one\nline two\n" + pack(b"12345" + ct().tobytes())
     path = put(tmp_path / "ct.nrrd", data, encoding=encoding, line_skip="2", byteskip="5")
     np.testing.assert_array_equal(read_scan(path).hu, ct())
 
 
-def test_a_header_beside_its_voxels(tmp_path):
+def test_a_header_beside_its_voxels(tmp_path: Path) -> None:
     (tmp_path / "voxels").mkdir()
     path = put(tmp_path / "ct.nhdr", b"", data_file="voxels/ct.raw")
     assert NRRD.voxels_apart(path) == tmp_path / "voxels" / "ct.raw"
@@ -78,7 +83,7 @@ def test_a_header_beside_its_voxels(tmp_path):
         assert_refused(read_scan, put(tmp_path / "several.nhdr", b"", data_file=several), "several files")
 
 
-def test_other_spaces(tmp_path):
+def test_other_spaces(tmp_path: Path) -> None:
     lps = read_scan(put(tmp_path / "lps.nrrd"))
     ras = read_scan(put(tmp_path / "ras.nrrd", space="RAS"))
     las = read_scan(put(tmp_path / "las.nrrd", space="left-anterior-superior"))
@@ -116,11 +121,11 @@ def test_other_spaces(tmp_path):
         ({"sizes": "6 5 1"}, "more are there"),
     ],
 )
-def test_refused_with_the_reason(tmp_path, changes, fragment):
+def test_refused_with_the_reason(tmp_path: Path, changes: dict[str, None] | dict[str, str], fragment: str) -> None:
     assert_refused(read_scan, put(tmp_path / "ct.nrrd", **changes), fragment)
 
 
-def test_other_files_and_damaged_files(tmp_path):
+def test_other_files_and_damaged_files(tmp_path: Path) -> None:
     (tmp_path / "text.nrrd").write_text("no image")
     assert_refused(read_scan, tmp_path / "text.nrrd", "not a readable NRRD")
     put(tmp_path / "cut.nrrd", gzip.compress(np.random.default_rng(0).bytes(240))[:-9], encoding="gzip")

@@ -1,10 +1,12 @@
 import itertools
 import tracemalloc
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from numpy.typing import NDArray
 from PIL import Image
 from places import SHARED_DATA
 from refusing import assert_refused
@@ -19,14 +21,14 @@ ORIENTATIONS = [
 ]
 
 
-def world_centroid(path):
+def world_centroid(path: Path) -> NDArray[np.float64]:
     image = nibabel.load(path)
     index = np.argwhere(np.asarray(image.dataobj) > 0)
     return (index @ image.affine[:3, :3].T + image.affine[:3, 3]).mean(axis=0)
 
 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
-def test_write_and_read_in_every_orientation(tmp_path, axcodes):
+def test_write_and_read_in_every_orientation(tmp_path: Path, axcodes: str) -> None:
     write_scan_nifti(ct(), affine(), tmp_path / "ct.nii.gz", axcodes)
     assert "".join(nibabel.aff2axcodes(nibabel.load(tmp_path / "ct.nii.gz").affine)) == axcodes
     scan = read_scan(tmp_path / "ct.nii.gz")
@@ -43,7 +45,7 @@ def test_write_and_read_in_every_orientation(tmp_path, axcodes):
     )
 
 
-def test_a_scan_owns_its_voxels(tmp_path):
+def test_a_scan_owns_its_voxels(tmp_path: Path) -> None:
     write_scan_nifti(ct(), affine(), tmp_path / "ct.nii", "LPS")
     scan = read_scan(tmp_path / "ct.nii")
     (tmp_path / "ct.nii").write_bytes(b"")
@@ -52,7 +54,7 @@ def test_a_scan_owns_its_voxels(tmp_path):
 
 
 @pytest.mark.parametrize("axcodes", ["LPS", "RAS", "SAR"])
-def test_reading_holds_little_more_than_the_file_and_the_scan(tmp_path, axcodes):
+def test_reading_holds_little_more_than_the_file_and_the_scan(tmp_path: Path, axcodes: str) -> None:
     write_scan_nifti(ct((40, 320, 320)), affine(), tmp_path / "ct.nii", axcodes)
     read_scan(tmp_path / "ct.nii")
     tracemalloc.start()
@@ -64,7 +66,7 @@ def test_reading_holds_little_more_than_the_file_and_the_scan(tmp_path, axcodes)
     assert peak <= 2.5 * scan.hu.nbytes
 
 
-def test_other_files_are_refused_in_one_sentence(tmp_path):
+def test_other_files_are_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "text.dcm").write_text("no image")
     (tmp_path / "empty").mkdir()
     assert_refused(read_scan, tmp_path / "text.dcm", "not a readable DICOM")
@@ -72,7 +74,7 @@ def test_other_files_are_refused_in_one_sentence(tmp_path):
     assert_refused(read_scan, tmp_path / "absent.nii.gz", "no such file")
 
 
-def test_greys_are_declared_for_volumes_and_images_but_not_for_dicom(tmp_path):
+def test_greys_are_declared_for_volumes_and_images_but_not_for_dicom(tmp_path: Path) -> None:
     grey = np.arange(ct().size, dtype=np.uint8).reshape(ct().shape)
     write_scan_nifti(grey, affine(), tmp_path / "grey.nii", "SAR")
     scan = read_scan(tmp_path / "grey.nii", grey_hu=(-1000, 1550))
@@ -91,7 +93,7 @@ def test_greys_are_declared_for_volumes_and_images_but_not_for_dicom(tmp_path):
     assert_refused(read_scan, tmp_path / "one.png", "declare grey_low_hu")
 
 
-def test_masks_are_refused_rather_than_resampled(tmp_path):
+def test_masks_are_refused_rather_than_resampled(tmp_path: Path) -> None:
     write_scan_nifti(ct(), affine(), tmp_path / "ct.nii")
     scan = read_scan(tmp_path / "ct.nii")
     shifted = affine()
@@ -109,7 +111,7 @@ def test_masks_are_refused_rather_than_resampled(tmp_path):
 
 
 @pytest.mark.parametrize("shift_mm", [0.9, -0.9, 1.1])
-def test_an_nrrd_mask_of_a_nifti_scan(tmp_path, shift_mm):
+def test_an_nrrd_mask_of_a_nifti_scan(tmp_path: Path, shift_mm: float) -> None:
     write_scan_nifti(ct(), affine(), tmp_path / "ct.nii", "RSA")
     scan = read_scan(tmp_path / "ct.nii")
     image = SimpleITK.GetImageFromArray((ct()[::-1] == 400).astype(np.uint8))
@@ -124,7 +126,7 @@ def test_an_nrrd_mask_of_a_nifti_scan(tmp_path, shift_mm):
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.nrrd", scan), ct() == 400)
 
 
-def test_a_mask_that_was_saved_with_a_scaling(tmp_path):
+def test_a_mask_that_was_saved_with_a_scaling(tmp_path: Path) -> None:
     write_scan_nifti(ct(), affine(), tmp_path / "ct.nii", "LPS")
     scan = read_scan(tmp_path / "ct.nii")
     image = nibabel.Nifti1Image((ct() > 0).astype(np.float64).transpose(2, 1, 0) * 3, affine())
@@ -134,7 +136,7 @@ def test_a_mask_that_was_saved_with_a_scaling(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii", scan), (ct() > 0) * 3)
 
 
-def test_pattern_masks(tmp_path):
+def test_pattern_masks(tmp_path: Path) -> None:
     write_scan_nifti(ct(), affine(), tmp_path / "ct.nii")
     scan = read_scan(tmp_path / "ct.nii")
     codes = np.zeros(ct().shape, dtype=np.uint8)
@@ -149,7 +151,7 @@ def test_pattern_masks(tmp_path):
 
 @needs_shared
 @pytest.mark.shared_data
-def test_real_nifti_nrrd_and_dicom_scans():
+def test_real_nifti_nrrd_and_dicom_scans() -> None:
     folder = SHARED_DATA / "cip_ct64"
     nrrd, dicom = read_scan(folder / "ct-64.nrrd"), read_scan(folder / "ct-64Dicom")
     assert nrrd.hu.shape == (79, 64, 64)
@@ -166,7 +168,7 @@ def test_real_nifti_nrrd_and_dicom_scans():
 
 @needs_shared
 @pytest.mark.shared_data
-def test_real_compressed_dicom_lies_where_the_volume_made_from_it_lies():
+def test_real_compressed_dicom_lies_where_the_volume_made_from_it_lies() -> None:
     slices = read_scan(SHARED_DATA / "covidctmd_dev" / "P002_dicom")
     volume = read_scan(SHARED_DATA / "covidctmd_dev" / "P002_2x2x4mm.nii.gz")
     assert slices.hu.shape == (20, 512, 512)
@@ -179,7 +181,7 @@ def test_real_compressed_dicom_lies_where_the_volume_made_from_it_lies():
 
 @needs_shared
 @pytest.mark.shared_data
-def test_real_slice_without_modality_gets_one_sentence():
+def test_real_slice_without_modality_gets_one_sentence() -> None:
     assert_refused(
         read_scan, SHARED_DATA / "lungmask_dicom" / "0.dcm", "one slice whose Modality is missing; expected 'CT'"
     )

@@ -11,11 +11,12 @@ import pytest
 import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ct.files.dicom.export import write_dicom_series
 from ct.files.read import read_mask, read_scan
 from ct.files.write import write_mask, write_scan_nifti
-from ct.scan import grid_facing, to_source
+from ct.scan import Affine, grid_facing, to_source
 
 SHAPE = (5, 7, 6)
 LANDMARK_HU = 345
@@ -30,21 +31,23 @@ NOISE = st.sampled_from([0.0, 1e-6, 1e-4, 1e-3])
 CORNERS = st.tuples(*(st.integers(0, count - 2) for count in SHAPE))
 
 
-def chest(corner):
+def chest(corner: tuple[int, int, int]) -> NDArray[np.int16]:
     hu = np.resize(np.array([-1000, -861, -402, -33, -94], dtype=np.int16), SHAPE)
     z, y, x = corner
     hu[z : z + 2, y, x] = hu[z, y : y + 2, x] = hu[z, y, x + 1] = LANDMARK_HU
     return hu
 
 
-def canonical_affine(sizes_mm, origin_mm, noise, seed):
+def canonical_affine(
+    sizes_mm: tuple[float, float, float], origin_mm: tuple[float, float, float], noise: float, seed: int
+) -> Affine:
     affine = np.diag([-sizes_mm[0], -sizes_mm[1], sizes_mm[2], 1.0])
     affine[:3, :3] += np.random.default_rng(seed).uniform(-noise, noise, (3, 3)) * np.array(sizes_mm)
     affine[:3, 3] = origin_mm
     return affine
 
 
-def save_nrrd(hu, affine, path, axcodes):
+def save_nrrd(hu: NDArray[np.int16], affine: Affine, path: Path, axcodes: str) -> None:
     grid = grid_facing(hu.shape, affine, axcodes)
     image = SimpleITK.GetImageFromArray(to_source(hu, grid).transpose(2, 1, 0))
     sizes = np.linalg.norm(grid.affine[:3, :3], axis=0)
@@ -54,19 +57,19 @@ def save_nrrd(hu, affine, path, axcodes):
     SimpleITK.WriteImage(image, str(path), useCompression=True)
 
 
-def nibabel_place(path, value):
+def nibabel_place(path: Path, value: int) -> NDArray[np.float64]:
     image = nibabel.load(path)
     index = np.argwhere(np.asarray(image.dataobj) == value).mean(axis=0)
     return nibabel.affines.apply_affine(image.affine, index)
 
 
-def simpleitk_place(path):
+def simpleitk_place(path: Path) -> NDArray[np.float64]:
     image = SimpleITK.ReadImage(str(path))
     index = np.argwhere(SimpleITK.GetArrayFromImage(image) == LANDMARK_HU).mean(axis=0)[::-1]
     return LPS * image.TransformContinuousIndexToPhysicalPoint(index.tolist())
 
 
-def pydicom_place(folder):
+def pydicom_place(folder: Path) -> NDArray[np.float64]:
     points = []
     for file in folder.iterdir():
         dataset = pydicom.dcmread(file)
@@ -90,7 +93,7 @@ FORMATS = {
 }
 
 
-def voxels_apart(one_mm, other_mm, affine):
+def voxels_apart(one_mm: NDArray[np.float64], other_mm: NDArray[np.float64], affine: Affine) -> NDArray[np.float64]:
     """How far two places are apart along each axis of the grid, in voxels."""
     return np.abs(np.linalg.solve(affine[:3, :3], np.subtract(one_mm, other_mm)))
 
@@ -105,7 +108,15 @@ def voxels_apart(one_mm, other_mm, affine):
     seed=st.integers(0, 1000),
     corner=CORNERS,
 )
-def test_the_same_voxels_at_the_same_place(name, axcodes, sizes_mm, origin_mm, noise, seed, corner):
+def test_the_same_voxels_at_the_same_place(
+    name: str,
+    axcodes: str,
+    sizes_mm: tuple[float, float, float],
+    origin_mm: tuple[float, float, float],
+    noise: float,
+    seed: int,
+    corner: tuple[int, int, int],
+) -> None:
     hu, affine = chest(corner), canonical_affine(sizes_mm, origin_mm, noise, seed)
     write, place = FORMATS[name]
     index = np.argwhere(hu == LANDMARK_HU).mean(axis=0)[::-1]

@@ -2,6 +2,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from places import SHARED_DATA
 
 from ct.classes import L3
@@ -12,11 +13,13 @@ from phantom.patient import make_phantom
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 
 
-def dice(a, b):
+def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-def chest(slices=12, pixels=64, width_mm=340.0):
+def chest(
+    slices: int = 12, pixels: int = 64, width_mm: float = 340.0
+) -> tuple[NDArray[np.int16], NDArray[np.bool_], tuple[float, float, float]]:
     """Return HU, lung truth and voxel size of a body with two lungs, a trachea, a vessel and a plaque at the pleura."""
     mm = width_mm / pixels
     y, x = (grid * mm - width_mm / 2 for grid in np.meshgrid(np.arange(pixels), np.arange(pixels), indexing="ij"))
@@ -37,7 +40,7 @@ def chest(slices=12, pixels=64, width_mm=340.0):
 
 
 @pytest.mark.parametrize("pixels", [64, 111, 300])
-def test_lungs_with_vessel_and_plaque(pixels):
+def test_lungs_with_vessel_and_plaque(pixels: int) -> None:
     hu, truth, spacing_mm = chest(pixels=pixels)
     segmented = classical_lungs(hu, spacing_mm)
     assert segmented.shape == hu.shape
@@ -49,7 +52,7 @@ def test_lungs_with_vessel_and_plaque(pixels):
     assert segmented[opaque & right].mean() >= 0.5, "the plaque at the pleura, but for its outer rim"
 
 
-def test_mediastinum_and_outside_are_not_lung():
+def test_mediastinum_and_outside_are_not_lung() -> None:
     hu, truth, spacing_mm = chest()
     segmented = classical_lungs(hu, spacing_mm)
     middle = hu.shape[2] // 2
@@ -58,28 +61,28 @@ def test_mediastinum_and_outside_are_not_lung():
     assert not segmented[~truth & (hu < -900)].mean() > 0.05
 
 
-def test_lone_slices_without_spacing_in_any_rotation():
+def test_lone_slices_without_spacing_in_any_rotation() -> None:
     hu, truth, _ = chest(slices=4, pixels=200)
     assert dice(classical_lungs(hu, None), truth) > 0.92
     turned = np.rot90(hu, axes=(1, 2))
     assert dice(classical_lungs(turned, None), np.rot90(truth, axes=(1, 2))) > 0.92
 
 
-def test_a_body_without_lungs_gives_an_empty_mask():
+def test_a_body_without_lungs_gives_an_empty_mask() -> None:
     hu = np.full((4, 32, 32), -1000, dtype=np.int16)
     hu[:, 6:26, 6:26] = 40
     assert not classical_lungs(hu, (5.0, 8.0, 8.0)).any()
     assert not classical_lungs(hu, None).any()
 
 
-def test_a_lung_cut_by_the_field_of_view_is_kept():
+def test_a_lung_cut_by_the_field_of_view_is_kept() -> None:
     hu, truth, spacing_mm = chest(pixels=128)
     hu, truth = hu[:, :, 35:], truth[:, :, 35:]
     hu[:, ::127] = 40
     assert dice(classical_lungs(hu, spacing_mm), truth) > 0.9
 
 
-def test_the_trachea_is_not_lung():
+def test_the_trachea_is_not_lung() -> None:
     hu, truth, spacing_mm = chest(pixels=200)
     trachea = (hu < -900) & ~truth
     trachea[:, :, :90] = trachea[:, :, 110:] = False
@@ -88,7 +91,7 @@ def test_the_trachea_is_not_lung():
     assert not classical_lungs(hu, spacing_mm)[trachea].any()
 
 
-def test_gas_in_the_stomach_is_not_a_lung():
+def test_gas_in_the_stomach_is_not_a_lung() -> None:
     hu, truth, spacing_mm = chest(slices=20, pixels=128)
     truth[:10] = False
     hu[:10][hu[:10] < -700] = 40
@@ -106,18 +109,18 @@ def test_gas_in_the_stomach_is_not_a_lung():
 
 
 @pytest.mark.parametrize("site", "ABCD")
-def test_phantom_without_lesions(site):
+def test_phantom_without_lesions(site: str) -> None:
     phantom = make_phantom(5, site, False, 0.0)
     assert dice(classical_lungs(phantom.hu, phantom.spacing_mm), phantom.lungs > 0) >= 0.96
 
 
 @pytest.mark.parametrize(("size", "slices"), [(32, 8), (128, 40)])
-def test_phantom_without_lesions_coarse_and_fine(size, slices):
+def test_phantom_without_lesions_coarse_and_fine(size: int, slices: int) -> None:
     phantom = make_phantom(6, "A", False, 0.0, size, slices)
     assert dice(classical_lungs(phantom.hu, phantom.spacing_mm), phantom.lungs > 0) >= 0.97
 
 
-def test_heavily_consolidated_phantoms():
+def test_heavily_consolidated_phantoms() -> None:
     """15 to 35 % of the lungs consolidated, ground glass around it, effusion in one, finer voxels in another."""
     cases = [(21, "A", 6.0, 64, None), (22, "B", 8.0, 64, None), (50, "A", 6.0, 80, 30)]
     scores = []
@@ -131,7 +134,7 @@ def test_heavily_consolidated_phantoms():
     assert min(scores) >= 0.9
 
 
-def test_memory_on_top_of_the_scan():
+def test_memory_on_top_of_the_scan() -> None:
     hu, truth, spacing_mm = chest(slices=20, pixels=512)
     tracemalloc.start()
     segmented = classical_lungs(hu, spacing_mm)
@@ -143,7 +146,7 @@ def test_memory_on_top_of_the_scan():
 
 @needs_shared
 @pytest.mark.shared_data
-def test_real_lungs():
+def test_real_lungs() -> None:
     scan = read_scan(SHARED_DATA / "cip_ct64" / "ct-64.nrrd")
     truth = read_mask(SHARED_DATA / "cip_ct64" / "wholeLung-64.nrrd", scan) > 0
     assert dice(classical_lungs(scan.hu, scan.spacing_mm), truth) >= 0.95
@@ -154,7 +157,7 @@ def test_real_lungs():
 
 @needs_shared
 @pytest.mark.shared_data
-def test_a_consolidated_lobe_pasted_into_real_lungs():
+def test_a_consolidated_lobe_pasted_into_real_lungs() -> None:
     scan = read_scan(SHARED_DATA / "cip_ct64" / "ct-64.nrrd")
     truth = read_mask(SHARED_DATA / "cip_ct64" / "wholeLung-64.nrrd", scan) > 0
     z, y, x = np.ogrid[tuple(slice(count) for count in truth.shape)]
@@ -169,7 +172,7 @@ def test_a_consolidated_lobe_pasted_into_real_lungs():
 
 @needs_shared
 @pytest.mark.shared_data
-def test_a_field_of_view_that_cuts_real_lungs():
+def test_a_field_of_view_that_cuts_real_lungs() -> None:
     scan = read_scan(SHARED_DATA / "cip_ct64" / "ct-64.nrrd")
     truth = read_mask(SHARED_DATA / "cip_ct64" / "wholeLung-64.nrrd", scan) > 0
     for view in (np.s_[:, :, :32], np.s_[:, :, 32:], np.s_[:, 10:60, 8:56], np.s_[25:60]):
@@ -180,6 +183,6 @@ def test_a_field_of_view_that_cuts_real_lungs():
 @needs_shared
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", ["P002", "normal002"])
-def test_real_volumes_have_a_plausible_lung_volume(name):
+def test_real_volumes_have_a_plausible_lung_volume(name: str) -> None:
     scan = read_scan(SHARED_DATA / "covidctmd_dev" / f"{name}_2x2x4mm.nii.gz")
     assert 3000 < classical_lungs(scan.hu, scan.spacing_mm).sum() * scan.voxel_ml < 6000

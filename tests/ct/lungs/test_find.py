@@ -1,24 +1,27 @@
 import sys
+from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 from urllib.error import URLError
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from numpy.typing import NDArray
 
 from ct.files.images import read_slice_images
 from ct.files.read import read_scan
 from ct.lungs.classical import classical_lungs
 from ct.lungs.find import find_lungs
 from ct.scan import to_source
-from phantom.patient import make_phantom
+from phantom.patient import Phantom, make_phantom
 
 INFERER = "LMInferer"
 
 
 @pytest.fixture(scope="module")
-def chest(tmp_path_factory):
+def chest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Phantom, Path]:
     """A phantom as a NIfTI file whose axes point forward, to the foot and to the right, and its lungs likewise."""
     phantom = make_phantom(4, "A", False, 0.0, 48, 12)
     folder = tmp_path_factory.mktemp("chest")
@@ -32,14 +35,14 @@ def chest(tmp_path_factory):
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(monkeypatch: pytest.MonkeyPatch):
     """A module in lungmask's place: calls the dark pixels lung, 1 in the image's left half and 2 in its right half."""
 
     class FakeInferer:
-        def __init__(self, modelname, tqdm_disable=False):
+        def __init__(self, modelname: str, tqdm_disable: bool = False) -> None:
             FakeInferer.made = (modelname, tqdm_disable)
 
-        def apply(self, image):
+        def apply(self, image: NDArray[np.float64]) -> NDArray[np.uint8]:
             self.seen.append(image)
             label = np.where(np.arange(image.shape[2]) < image.shape[2] / 2, 1, 2)
             body = np.hypot(*np.ogrid[-1 : 1 : image.shape[1] * 1j, -1 : 1 : image.shape[2] * 1j]) < 0.75
@@ -52,7 +55,7 @@ def fake(monkeypatch):
     return FakeInferer
 
 
-def test_a_given_mask(chest):
+def test_a_given_mask(chest: tuple[Phantom, Path]) -> None:
     phantom, folder = chest
     lungs = find_lungs(read_scan(folder / "scan.nii.gz"), folder / "lungs.nii.gz", method="classical")
     assert lungs.source == "file"
@@ -61,7 +64,7 @@ def test_a_given_mask(chest):
     np.testing.assert_array_equal(lungs.mask, phantom.lungs > 0)
 
 
-def test_a_given_mask_that_is_empty_or_odd(chest, tmp_path):
+def test_a_given_mask_that_is_empty_or_odd(chest: tuple[Phantom, Path], tmp_path: Path) -> None:
     _, folder = chest
     scan = read_scan(folder / "scan.nii.gz")
     stored = nibabel.load(folder / "lungs.nii.gz")
@@ -73,7 +76,7 @@ def test_a_given_mask_that_is_empty_or_odd(chest, tmp_path):
     assert len(find_lungs(scan, tmp_path / "full.nii.gz").warnings) >= 2, "a given mask is not refused, but warned of"
 
 
-def test_the_classical_method(chest):
+def test_the_classical_method(chest: tuple[Phantom, Path]) -> None:
     phantom, folder = chest
     scan = read_scan(folder / "scan.nii.gz")
     lungs = find_lungs(scan)
@@ -81,7 +84,7 @@ def test_the_classical_method(chest):
     np.testing.assert_array_equal(lungs.mask, classical_lungs(scan.hu, phantom.spacing_mm))
 
 
-def test_slice_images_are_searched_without_a_scale(tmp_path):
+def test_slice_images_are_searched_without_a_scale(tmp_path: Path) -> None:
     phantom = make_phantom(4, "A", False, 0.0, 48, 12)
     for z in (5, 7):
         grey = np.rint((phantom.hu[z].clip(-1100, 260) + 1100.0) / 1360 * 255).astype(np.uint8)
@@ -94,7 +97,7 @@ def test_slice_images_are_searched_without_a_scale(tmp_path):
     assert lungs.warnings == ()
 
 
-def test_lungmask_gets_axial_slices_as_it_expects_them(chest, fake):
+def test_lungmask_gets_axial_slices_as_it_expects_them(chest: tuple[Phantom, Path], fake) -> None:
     """Against SimpleITK: rows run to the back, columns to the patient's left, slices to the head; label 1 is right."""
     phantom, folder = chest
     scan = read_scan(folder / "scan.nii.gz")
@@ -114,7 +117,7 @@ def test_lungmask_gets_axial_slices_as_it_expects_them(chest, fake):
     assert x_mm.min() > middle
 
 
-def test_lungmask_takes_slice_images_one_by_one(fake, tmp_path):
+def test_lungmask_takes_slice_images_one_by_one(fake, tmp_path: Path) -> None:
     phantom = make_phantom(4, "A", False, 0.0, 48, 12)
     for z in (5, 7, 8):
         grey = np.rint((phantom.hu[z].clip(-1100, 260) + 1100.0) / 1360 * 255).astype(np.uint8)
@@ -124,14 +127,14 @@ def test_lungmask_takes_slice_images_one_by_one(fake, tmp_path):
     assert [image.shape for image in fake.seen] == [(1, 48, 48)] * 3
 
 
-def test_lungmask_is_not_installed(chest, monkeypatch):
+def test_lungmask_is_not_installed(chest: tuple[Phantom, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lungmask", None)
     with pytest.raises(ValueError, match=r"'lungmask' is not installed .*pip install '\.\[lungmask\]'.*lung mask$"):
         find_lungs(read_scan(chest[1] / "scan.nii.gz"), method="lungmask")
 
 
-def test_the_weights_cannot_be_fetched(chest, fake, monkeypatch):
-    def offline(*_, **__):
+def test_the_weights_cannot_be_fetched(chest: tuple[Phantom, Path], fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> NoReturn:
         raise URLError("Name or service not known")
 
     monkeypatch.setattr(fake, "__init__", offline)
@@ -140,6 +143,6 @@ def test_the_weights_cannot_be_fetched(chest, fake, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_method(chest):
+def test_an_unknown_method(chest: tuple[Phantom, Path]) -> None:
     with pytest.raises(ValueError, match="'magic'; expected one of classical, lungmask"):
         find_lungs(read_scan(chest[1] / "scan.nii.gz"), method="magic")

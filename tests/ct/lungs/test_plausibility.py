@@ -1,30 +1,32 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from body_parts import abdomen_ct, head_ct
+from numpy.typing import NDArray
 from places import SHARED_DATA
 
 from ct.files.read import read_scan
 from ct.lungs.find import find_lungs
 from ct.lungs.plausibility import lung_warnings
 from ct.scan import Grid, Scan
-from phantom.patient import make_phantom
+from phantom.patient import Phantom, make_phantom
 
 
-def as_scan(hu, spacing_mm, **fields):
+def as_scan(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float], **fields: Any) -> Scan:
     z_mm, y_mm, x_mm = spacing_mm
     affine = np.diag([-x_mm, -y_mm, z_mm, 1.0])
     return Scan(hu, affine, Grid(hu.shape[::-1], affine), "case", **fields)
 
 
 @pytest.fixture(scope="module")
-def phantom():
+def phantom() -> Phantom:
     return make_phantom(3, "A", False, 0.0)
 
 
 @pytest.fixture(scope="module")
-def scan(phantom):
+def scan(phantom: Phantom) -> Scan:
     return as_scan(phantom.hu, phantom.spacing_mm)
 
 
@@ -39,14 +41,16 @@ def scan(phantom):
     ],
     ids=["head", "abdomen and lung bases", "abdomen", "air", "water"],
 )
-def test_other_body_parts_are_refused(volume, sentences):
+def test_other_body_parts_are_refused(
+    volume: tuple[NDArray[np.int16], tuple[float, float, float]], sentences: tuple[str, ...]
+) -> None:
     with pytest.raises(ValueError, match="no chest") as error:
         find_lungs(as_scan(*volume))
     assert all(sentence in str(error.value) for sentence in sentences), error.value
     assert "\n" not in str(error.value)
 
 
-def test_a_mask_of_gas_is_refused():
+def test_a_mask_of_gas_is_refused() -> None:
     """Two wide pockets of gas with folds in them that look like lungs by size and by their densest tenth."""
     hu = np.full((20, 60, 80), 40, dtype=np.int16)
     hu[:, 0] = hu[:, -1] = hu[:, :, 0] = hu[:, :, -1] = -1000
@@ -57,12 +61,12 @@ def test_a_mask_of_gas_is_refused():
         find_lungs(as_scan(hu, (5.0, 5.0, 5.0)))
 
 
-def test_a_whole_chest_gives_no_warning(phantom, scan):
+def test_a_whole_chest_gives_no_warning(phantom: Phantom, scan: Scan) -> None:
     assert find_lungs(scan).warnings == ()
     assert lung_warnings(scan, phantom.lungs > 0) == ()
 
 
-def test_a_part_of_a_chest_passes_with_a_warning(scan):
+def test_a_part_of_a_chest_passes_with_a_warning(scan: Scan) -> None:
     middle = replace(scan, hu=scan.hu[7:13])
     warnings = find_lungs(middle).warnings
     assert warnings == (
@@ -70,11 +74,11 @@ def test_a_part_of_a_chest_passes_with_a_warning(scan):
     )
 
 
-def warned(scan, mask):
+def warned(scan: Scan, mask: NDArray[np.bool_]) -> str:
     return " | ".join(lung_warnings(scan, mask))
 
 
-def test_size_in_litres(phantom, scan):
+def test_size_in_litres(phantom: Phantom, scan: Scan) -> None:
     small, large = (as_scan(phantom.hu, tuple(mm * f for mm in phantom.spacing_mm)) for f in (0.6, 1.7))
     lungs = phantom.lungs > 0
     litres = lungs.sum() * np.prod(phantom.spacing_mm) / 1e6
@@ -82,7 +86,7 @@ def test_size_in_litres(phantom, scan):
     assert f"the lungs measure {litres * 1.7**3:.2f} litres" in warned(large, lungs)
 
 
-def test_a_lung_is_missing_or_small(phantom, scan):
+def test_a_lung_is_missing_or_small(phantom: Phantom, scan: Scan) -> None:
     left = phantom.lungs == 1
     assert "the right lung has 0% of the left lung's size; expected 20% or more" in warned(scan, left)
     right = np.flatnonzero((phantom.lungs == 2).any(axis=(1, 2)))
@@ -90,19 +94,19 @@ def test_a_lung_is_missing_or_small(phantom, scan):
     assert "the right lung has" in warned(scan, part)
 
 
-def test_a_mask_of_the_background_is_found_out(phantom, scan):
+def test_a_mask_of_the_background_is_found_out(phantom: Phantom, scan: Scan) -> None:
     text = warned(scan, phantom.lungs == 0)
     assert "the lungs touch 4 of the image's 4 sides; expected at most 2" in text
     assert "of the body in their slices; expected 8% to 65%" in text
 
 
-def test_a_mask_elsewhere_is_found_out(scan):
+def test_a_mask_elsewhere_is_found_out(scan: Scan) -> None:
     mask = np.zeros(scan.hu.shape, dtype=bool)
     mask[2:-2, 25:40, 25:40] = True
     assert "the lungs have a median of" in warned(scan, mask)
 
 
-def test_without_spacing_only_what_can_be_judged(phantom):
+def test_without_spacing_only_what_can_be_judged(phantom: Phantom) -> None:
     slices = as_scan(phantom.hu, phantom.spacing_mm, spacing_known=False)
     left = phantom.lungs == 1
     assert lung_warnings(slices, left) == ()
@@ -122,6 +126,6 @@ def test_without_spacing_only_what_can_be_judged(phantom):
         ("ibsi_lung_ct/phantom.nii.gz", "the left lung has 0% of the right lung's size"),
     ],
 )
-def test_real_scans_pass(name, sentence):
+def test_real_scans_pass(name: str, sentence: str | None) -> None:
     warnings = find_lungs(read_scan(SHARED_DATA / name)).warnings
     assert (warnings == ()) if sentence is None else any(sentence in warning for warning in warnings)

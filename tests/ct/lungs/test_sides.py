@@ -4,18 +4,18 @@ from places import SHARED_DATA
 
 from ct.files.read import read_mask, read_scan
 from ct.lungs.sides import LEFT, RIGHT, left_right, sides_of_slices
-from phantom.patient import make_phantom
+from phantom.patient import Phantom, make_phantom
 
 # The phantom's masks say 1 = left, 2 = right; ours are lungmask's: 1 = right, 2 = left.
 SIDE_OF_PHANTOM = np.array([0, LEFT, RIGHT], dtype=np.int8)
 
 
 @pytest.fixture(scope="module")
-def phantom():
+def phantom() -> Phantom:
     return make_phantom(7, "C", False, 0.0)
 
 
-def test_both_lungs_of_the_phantom(phantom):
+def test_both_lungs_of_the_phantom(phantom: Phantom) -> None:
     expected = SIDE_OF_PHANTOM[phantom.lungs]
     labels = left_right(phantom.lungs > 0, phantom.spacing_mm)
     assert labels.dtype == np.int8
@@ -23,7 +23,7 @@ def test_both_lungs_of_the_phantom(phantom):
 
 
 @pytest.mark.parametrize("side", [LEFT, RIGHT])
-def test_a_lung_alone_wherever_it_lies_in_the_image(phantom, side):
+def test_a_lung_alone_wherever_it_lies_in_the_image(phantom: Phantom, side: int) -> None:
     lung = SIDE_OF_PHANTOM[phantom.lungs] == side
     columns = np.flatnonzero(lung.any(axis=(0, 1)))
     cropped = lung[:, :, columns[0] : columns[-1] + 3]
@@ -32,7 +32,7 @@ def test_a_lung_alone_wherever_it_lies_in_the_image(phantom, side):
         assert set(np.unique(labels[mask])) == {side}
 
 
-def test_lungs_that_touch_are_cut_where_they_touch(phantom):
+def test_lungs_that_touch_are_cut_where_they_touch(phantom: Phantom) -> None:
     """A bridge in front of the heart, off the middle, narrowest at a place that moves from slice to slice."""
     expected = SIDE_OF_PHANTOM[phantom.lungs]
     lung = expected > 0
@@ -51,7 +51,7 @@ def test_lungs_that_touch_are_cut_where_they_touch(phantom):
     np.testing.assert_array_equal(labels[~bridge], expected[~bridge])
 
 
-def test_a_lung_that_crosses_the_middle_stays_whole():
+def test_a_lung_that_crosses_the_middle_stays_whole() -> None:
     lung = np.zeros((6, 40, 60), dtype=bool)
     lung[:, 5:35, 4:26] = lung[:, 5:35, 36:56] = True
     lung[:, 5:9, 26:33] = True  # the right lung's front edge reaches beyond the middle
@@ -60,13 +60,15 @@ def test_a_lung_that_crosses_the_middle_stays_whole():
     assert (labels[:, :, 36:][lung[:, :, 36:]] == LEFT).all()
 
 
-def test_nothing_is_no_side():
+def test_nothing_is_no_side() -> None:
     assert not left_right(np.zeros((2, 5, 5), dtype=bool), (5.0, 1.0, 1.0)).any()
     assert not np.any([*sides_of_slices(np.zeros((2, 5, 5), dtype=bool), (5.0, 1.0, 1.0))])
 
 
 @pytest.mark.parametrize("spacing_mm", [(5.0, 2.0, 2.0), (0.75, 0.7, 0.7), (1.25, 0.5, 1.0)])
-def test_slice_by_slice_every_voxel_of_fine_lungs_has_the_side_of_the_whole(phantom, spacing_mm):
+def test_slice_by_slice_every_voxel_of_fine_lungs_has_the_side_of_the_whole(
+    phantom: Phantom, spacing_mm: tuple[float, float, float]
+) -> None:
     coarse = SIDE_OF_PHANTOM[phantom.lungs][:, 20:-20]
     fine = coarse.repeat(2, 0).repeat(3, 1).repeat(3, 2)[1:, 2:-1, 1:]  # sides that groups of voxels do not divide
     labels = np.stack([*sides_of_slices(fine > 0, spacing_mm)])
@@ -76,7 +78,7 @@ def test_slice_by_slice_every_voxel_of_fine_lungs_has_the_side_of_the_whole(phan
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 @pytest.mark.shared_data
-def test_sides_of_a_real_region_map():
+def test_sides_of_a_real_region_map() -> None:
     folder = SHARED_DATA / "cip_ct64"
     scan = read_scan(folder / "ct-64.nrrd")
     region = read_mask(folder / "lm-64.nrrd", scan) % 256  # 9-11: thirds of the left lung, 12-14: of the right

@@ -1,3 +1,6 @@
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -12,7 +15,7 @@ from ct.files.dicom.volume import read_dicom
 SLICES = 6
 
 
-def mixed(folder, *acquisitions, step_mm=5.0):
+def mixed(folder: Path, *acquisitions: Mapping[str, object], step_mm: float = 5.0) -> Path:
     """Write acquisitions of six slices into one series, each shifted by a part of the step; values of tags for each.
 
     A value may be a function of the slice's number, from 0 at the head.
@@ -22,7 +25,7 @@ def mixed(folder, *acquisitions, step_mm=5.0):
         part = write_series(folder / str(number), ct(SLICES, seed=number), **same)
         shift = step_mm * number / len(acquisitions)
 
-        def change(dataset, tags=tags, shift=shift):
+        def change(dataset: Dataset, tags: Mapping[str, object] = tags, shift: float = shift) -> None:
             at = int(dataset.InstanceNumber) - 1
             x, y, z = dataset.ImagePositionPatient
             dataset.ImagePositionPatient = [x, y, float(z) + shift]
@@ -32,7 +35,7 @@ def mixed(folder, *acquisitions, step_mm=5.0):
     return folder
 
 
-def each(tag, *values):
+def each(tag: str, *values: object) -> list[dict[str, object]]:
     return [{tag: value} for value in values]
 
 
@@ -66,14 +69,16 @@ LATER = {
         (RISING, LATER, "AcquisitionNumber, AcquisitionTime, TriggerTime"),
     ],
 )
-def test_two_acquisitions_half_a_step_apart_are_refused_with_the_list(tmp_path, first, second, names):
+def test_two_acquisitions_half_a_step_apart_are_refused_with_the_list(
+    tmp_path: Path, first: dict[str, object], second: dict[str, object], names: str
+) -> None:
     first = {tag: value for tag, value in first.items() if value is not None}
     mixed(tmp_path / "scan", first, second)
     listed = [f"acquisition {n} of 2 by {names} (6 axial CT slices, 5.00 mm apart, for example " for n in (1, 2)]
     assert_refused(read_dicom, tmp_path / "scan", "2 CT volumes of 1 patient could be meant", *listed, "export each")
 
 
-def test_three_acquisitions_and_kernels_within_each_are_taken_apart(tmp_path):
+def test_three_acquisitions_and_kernels_within_each_are_taken_apart(tmp_path: Path) -> None:
     mixed(tmp_path / "three", *each("AcquisitionNumber", 1, 2, 3))
     assert_refused(read_dicom, tmp_path / "three", "3 CT volumes", "acquisition 3 of 3 by AcquisitionNumber")
     crossed = [{"AcquisitionNumber": n, "ConvolutionKernel": k} for n, k in ((1, "A"), (2, "A"), (1, "B"), (2, "B"))]
@@ -81,12 +86,12 @@ def test_three_acquisitions_and_kernels_within_each_are_taken_apart(tmp_path):
     assert_refused(read_dicom, tmp_path / "four", "4 CT volumes", "(6 axial CT slices, 5.00 mm apart")
 
 
-def test_shifts_of_other_than_half_a_step_are_told_apart_too(tmp_path):
+def test_shifts_of_other_than_half_a_step_are_told_apart_too(tmp_path: Path) -> None:
     mixed(tmp_path, *each("AcquisitionNumber", 1, 2), step_mm=1.7)
     assert_refused(read_dicom, tmp_path, "2 CT volumes", "acquisition 2 of 2 by AcquisitionNumber")
 
 
-def test_the_rules_choose_between_acquisitions_as_between_series(tmp_path):
+def test_the_rules_choose_between_acquisitions_as_between_series(tmp_path: Path) -> None:
     kinds = each("ImageType", ["DERIVED", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL"])
     mixed(tmp_path, *kinds)
     voxels, affine, repairs, _ = read_dicom(tmp_path)
@@ -98,13 +103,13 @@ def test_the_rules_choose_between_acquisitions_as_between_series(tmp_path):
     assert "of 2 by ImageType (6 axial CT slices, 5.00 mm apart, for example 0/IM" in left_out
 
 
-def test_two_patients_in_one_series_are_never_chosen_between(tmp_path):
+def test_two_patients_in_one_series_are_never_chosen_between(tmp_path: Path) -> None:
     kinds = (["DERIVED", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL"])
     mixed(tmp_path, *({"PatientID": f"p{n}", "ImageType": kind} for n, kind in enumerate(kinds)))
     assert_refused(read_dicom, tmp_path, "2 CT volumes of 2 patients could be meant")
 
 
-def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_apart(tmp_path):
+def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_apart(tmp_path: Path) -> None:
     mixed(tmp_path, *each("AcquisitionNumber", 1, 2), step_mm=0)
     assert_refused(
         read_dicom, tmp_path, "two slices lie at the same place", "(also in AcquisitionNumber)", named=tmp_path
@@ -133,10 +138,10 @@ def test_two_acquisitions_at_the_same_places_are_refused_with_what_tells_them_ap
         {"SliceThickness": "5", "TriggerTime": lambda at: str(700 + (at // 4) * 900)},
     ],
 )
-def test_what_merely_differs_within_one_acquisition_changes_nothing(tmp_path, tags):
+def test_what_merely_differs_within_one_acquisition_changes_nothing(tmp_path: Path, tags: dict[str, object]) -> None:
     series = write_series(tmp_path, ct(12))
 
-    def change(dataset):
+    def change(dataset: Dataset) -> None:
         at = int(dataset.InstanceNumber) - 1
         values = {tag: value(at) if callable(value) else value for tag, value in tags.items()}
         set_tags(dataset, {tag: value for tag, value in values.items() if value is not None})
@@ -147,7 +152,7 @@ def test_what_merely_differs_within_one_acquisition_changes_nothing(tmp_path, ta
     assert repairs == ()
 
 
-def test_copies_of_slices_do_not_hide_a_mixture(tmp_path):
+def test_copies_of_slices_do_not_hide_a_mixture(tmp_path: Path) -> None:
     mixed(tmp_path, *each("AcquisitionNumber", 1, 2))
     copy = pydicom.dcmread(tmp_path / "1" / "IM0003.dcm")
     copy.save_as(tmp_path / "0" / "another.dcm")
@@ -157,7 +162,7 @@ def test_copies_of_slices_do_not_hide_a_mixture(tmp_path):
 # --- enhanced multi-frame ---------------------------------------------------------------------------------------------
 
 
-def set_in_frames(file, group, tag, value):
+def set_in_frames(file: Path, group: str, tag: str, value: Callable[[int], object]) -> Path:
     """Set a tag in a functional group of every frame; the value is a function of the frame's number."""
     dataset = pydicom.dcmread(file)
     for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
@@ -180,7 +185,9 @@ def set_in_frames(file, group, tag, value):
         ("UnassignedPerFrameConvertedAttributesSequence", "AcquisitionNumber", lambda frame: 1 + frame // SLICES),
     ],
 )
-def test_frames_of_two_acquisitions_are_refused_with_the_list(tmp_path, group, tag, value):
+def test_frames_of_two_acquisitions_are_refused_with_the_list(
+    tmp_path: Path, group: str, tag: str, value: Callable[[int], object]
+) -> None:
     mixed(tmp_path / "single", {}, {})
     files = [*sorted((tmp_path / "single" / "0").iterdir()), *sorted((tmp_path / "single" / "1").iterdir())]
     file = enhance(files, tmp_path / "e.dcm", LegacyConvertedEnhancedCTImageStorage)
@@ -189,7 +196,7 @@ def test_frames_of_two_acquisitions_are_refused_with_the_list(tmp_path, group, t
     assert_refused(read_dicom, file, "2 CT volumes of 1 patient", f"acquisition 2 of 2 by {tag} (6 axial CT slices")
 
 
-def test_frames_of_one_acquisition_are_one_volume(tmp_path):
+def test_frames_of_one_acquisition_are_one_volume(tmp_path: Path) -> None:
     files = sorted(write_series(tmp_path / "single", ct(12)).iterdir())
     file = enhance(files, tmp_path / "e.dcm")
     set_in_frames(file, "FrameContentSequence", "FrameAcquisitionDateTime", lambda frame: f"2026010112{frame:02}00.5")
@@ -197,7 +204,7 @@ def test_frames_of_one_acquisition_are_one_volume(tmp_path):
     np.testing.assert_array_equal(read_dicom(file)[0].transpose(2, 1, 0), ct(12))
 
 
-def test_two_enhanced_files_of_one_series_half_a_step_apart(tmp_path):
+def test_two_enhanced_files_of_one_series_half_a_step_apart(tmp_path: Path) -> None:
     mixed(tmp_path / "single", *each("AcquisitionNumber", 1, 2))
     for number in "01":
         enhance(sorted((tmp_path / "single" / number).iterdir()), tmp_path / "e" / f"{number}.dcm")
@@ -207,11 +214,11 @@ def test_two_enhanced_files_of_one_series_half_a_step_apart(tmp_path):
 # --- the criterion itself ---------------------------------------------------------------------------------------------
 
 
-def mixture(tag, values):
+def mixture(tag: str, values: Iterable[object]):
     return find_mixture([{tag: str(value)} for value in values])
 
 
-def test_chance_hardly_ever_looks_like_a_mixture():
+def test_chance_hardly_ever_looks_like_a_mixture() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         assert mixture("Exposure", rng.integers(100, 103, 40)) is None
@@ -220,7 +227,7 @@ def test_chance_hardly_ever_looks_like_a_mixture():
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 @pytest.mark.parametrize("slices", [20, 21, 22, 23])
-def test_it_finds_how_many_acquisitions_there_are(count, slices):
+def test_it_finds_how_many_acquisitions_there_are(count: int, slices: int) -> None:
     mixed = mixture("AcquisitionTime", [120000 + 100 * (at % count) + at for at in range(slices)])
     assert (mixed.count, mixed.tags) == (count, ("AcquisitionTime",))
     assert mixture("KVP", [80 + at % count for at in range(slices)]).count == count

@@ -1,10 +1,13 @@
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK
 from dicom_harness import SHARED, affine, ct, edit, enhance, read, write_series
+from pydicom.dataset import Dataset
 from pydicom.uid import LegacyConvertedEnhancedCTImageStorage
 from refusing import assert_refused
 
@@ -12,12 +15,14 @@ from ct.files.dicom.volume import read_dicom
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path: Path) -> list[Path]:
     return sorted(write_series(tmp_path / "single").iterdir())
 
 
 @pytest.mark.parametrize("own", [("PlanePositionSequence",), ("PlanePositionSequence", *SHARED)])
-def test_the_geometry_is_that_of_the_frames_not_their_order(tmp_path, files, own):
+def test_the_geometry_is_that_of_the_frames_not_their_order(
+    tmp_path: Path, files: list[Path], own: tuple[str, ...]
+) -> None:
     file = enhance([files[number] for number in (2, 0, 5, 1, 4, 3)], tmp_path / "enhanced", own=own)
     hu, canonical, repairs = read(file)
     np.testing.assert_array_equal(hu, ct())
@@ -25,7 +30,7 @@ def test_the_geometry_is_that_of_the_frames_not_their_order(tmp_path, files, own
     assert repairs == ()
 
 
-def test_simpleitk_sees_the_same_volume(tmp_path, files):
+def test_simpleitk_sees_the_same_volume(tmp_path: Path, files: list[Path]) -> None:
     image = SimpleITK.ReadImage(str(enhance(files[::-1], tmp_path / "enhanced.dcm")))
     hu, canonical, _ = read(tmp_path / "enhanced.dcm")
     np.testing.assert_array_equal(hu, SimpleITK.GetArrayFromImage(image))
@@ -33,21 +38,21 @@ def test_simpleitk_sees_the_same_volume(tmp_path, files):
     np.testing.assert_allclose(np.linalg.norm(canonical[:3, :3], axis=0), image.GetSpacing())
 
 
-def test_several_files_of_one_series_and_the_legacy_class(tmp_path, files):
+def test_several_files_of_one_series_and_the_legacy_class(tmp_path: Path, files: list[Path]) -> None:
     enhance(files[3:], tmp_path / "many" / "a", LegacyConvertedEnhancedCTImageStorage)
     enhance(files[:3], tmp_path / "many" / "b", LegacyConvertedEnhancedCTImageStorage)
     np.testing.assert_array_equal(read(tmp_path / "many")[0], ct())
 
 
-def test_each_frame_has_its_own_rescale(tmp_path, files):
+def test_each_frame_has_its_own_rescale(tmp_path: Path, files: list[Path]) -> None:
     edit(files[0].parent, lambda dataset: setattr(dataset, "RescaleIntercept", "-900"), only=1)
     expected = ct()
     expected[4] += 124
     np.testing.assert_array_equal(read(enhance(files, tmp_path / "enhanced"))[0], expected)
 
 
-def test_localizer_frames_are_left_out_and_said(tmp_path, files):
-    def change(dataset):
+def test_localizer_frames_are_left_out_and_said(tmp_path: Path, files: list[Path]) -> None:
+    def change(dataset: Dataset) -> None:
         frames = dataset.PerFrameFunctionalGroupsSequence
         for number, frame in enumerate(frames):
             inner = pydicom.Dataset()
@@ -61,8 +66,8 @@ def test_localizer_frames_are_left_out_and_said(tmp_path, files):
     assert repairs == ("1 x localizer in the series left out",)
 
 
-def without(group, frame=None):
-    def change(dataset):
+def without(group: str, frame: int | None = None) -> Callable[[Dataset], None]:
+    def change(dataset: Dataset) -> None:
         for number, item in enumerate(dataset.PerFrameFunctionalGroupsSequence):
             if frame in (None, number):
                 delattr(item, group)
@@ -85,13 +90,15 @@ def without(group, frame=None):
         (lambda d: setattr(d, "Rows", 8000), r"pixels need \d+ bytes but the file can hold \d+; it is cut off"),
     ],
 )
-def test_what_is_missing_or_impossible_is_refused(tmp_path, files, change, fragment):
+def test_what_is_missing_or_impossible_is_refused(
+    tmp_path: Path, files: list[Path], change: Callable[[Dataset], object], fragment: str
+) -> None:
     enhance(files, tmp_path / "e" / "enhanced.dcm")
     edit(tmp_path / "e", change)
     assert_refused(read_dicom, tmp_path / "e", fragment)
 
 
-def test_two_phases_in_one_file_are_refused(tmp_path, files):
+def test_two_phases_in_one_file_are_refused(tmp_path: Path, files: list[Path]) -> None:
     late = sorted(write_series(tmp_path / "late", ct(seed=1)).iterdir())
     assert_refused(
         read_dicom,
@@ -100,7 +107,7 @@ def test_two_phases_in_one_file_are_refused(tmp_path, files):
     )
 
 
-def test_one_file_per_slice_and_the_same_as_one_enhanced_file_are_copies(tmp_path, files):
+def test_one_file_per_slice_and_the_same_as_one_enhanced_file_are_copies(tmp_path: Path, files: list[Path]) -> None:
     enhance(files, tmp_path / "both" / "enhanced.dcm")
     for file in files:
         shutil.copy(file, tmp_path / "both" / file.name)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -13,7 +15,7 @@ ORIENTATIONS = ("LPS", "RPS", "LAS", "RAI", "PLS", "LSA", "RIP", "LIA", "PSR", "
 
 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
-def test_every_orientation_comes_back_and_lies_where_simpleitk_sees_it(tmp_path, axcodes):
+def test_every_orientation_comes_back_and_lies_where_simpleitk_sees_it(tmp_path: Path, axcodes: str) -> None:
     hu = ct()
     hu[1, 8, 3] = 3000
     write_dicom_series(hu, affine(), tmp_path, axcodes=axcodes)
@@ -30,7 +32,7 @@ def test_every_orientation_comes_back_and_lies_where_simpleitk_sees_it(tmp_path,
     np.testing.assert_allclose((source @ [*np.argwhere(voxels == 3000)[0], 1])[:3], lps * (-1, -1, 1), atol=1e-6)
 
 
-def test_the_letters_say_where_the_indices_grow_to(tmp_path):
+def test_the_letters_say_where_the_indices_grow_to(tmp_path: Path) -> None:
     write_dicom_series(ct(), affine(), tmp_path, axcodes="PIR")
     first = pydicom.dcmread(tmp_path / "IM0001.dcm")
     # LPS+: the column index grows to the back (+y), the row index to the foot (-z).
@@ -39,7 +41,7 @@ def test_the_letters_say_where_the_indices_grow_to(tmp_path):
     assert len(list(tmp_path.iterdir())) == 10
 
 
-def test_the_same_input_gives_the_same_bytes(tmp_path):
+def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_dicom_series(ct(), affine(), tmp_path / name, patient_id="p1")
     for file in sorted((tmp_path / "one").iterdir()):
@@ -47,13 +49,13 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("hu", [-1025, 31744])
-def test_hu_that_do_not_fit_are_refused(tmp_path, hu):
+def test_hu_that_do_not_fit_are_refused(tmp_path: Path, hu: int) -> None:
     scan = ct()
     scan[0, 0, 0] = hu
     with pytest.raises(ValueError, match=r"expected -1024\.\.31743"):
         write_dicom_series(scan, affine(), tmp_path / "a")
 
 
-def test_an_impossible_orientation_is_refused(tmp_path):
+def test_an_impossible_orientation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'LLS'"):
         write_dicom_series(ct(), affine(), tmp_path / "a", axcodes="LLS")

@@ -1,7 +1,12 @@
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pydicom
 import pytest
 from dicom_harness import change_syntax, ct, edit, enhance, store_signed, write_series
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from refusing import assert_refused
 
 from ct.files.dicom import decoder as dicom_decoder
@@ -21,7 +26,7 @@ GDCM, PYDICOM = list(SYNTAXES)[:4], list(SYNTAXES)[4:]
 
 
 @pytest.mark.parametrize("names", [GDCM, PYDICOM])
-def test_every_coding_gives_the_same_voxels_signed_and_unsigned(tmp_path, names):
+def test_every_coding_gives_the_same_voxels_signed_and_unsigned(tmp_path: Path, names: list[str]) -> None:
     hu = ct(2 * len(names))
     series = write_series(tmp_path / "a", hu)
     for number, file in enumerate(sorted(series.iterdir())):
@@ -37,7 +42,7 @@ def test_every_coding_gives_the_same_voxels_signed_and_unsigned(tmp_path, names)
 
 
 @pytest.mark.parametrize("syntax", ["JPEGLSLossless", "RLELossless"])
-def test_compressed_frames_of_one_enhanced_file(tmp_path, syntax):
+def test_compressed_frames_of_one_enhanced_file(tmp_path: Path, syntax: str) -> None:
     files = sorted(write_series(tmp_path / "a", ct(4)).iterdir())
     for file in files:
         change_syntax(file, syntax)
@@ -47,7 +52,7 @@ def test_compressed_frames_of_one_enhanced_file(tmp_path, syntax):
 
 
 @pytest.mark.parametrize(("place", "byte"), [(14, 0), (4, 255)])
-def test_bytes_that_end_gdcms_process_are_one_sentence(tmp_path, place, byte):
+def test_bytes_that_end_gdcms_process_are_one_sentence(tmp_path: Path, place: int, byte: int) -> None:
     series = write_series(tmp_path / "a", ct(3))
     for file in series.iterdir():
         change_syntax(file, "JPEGLosslessProcess14_1")
@@ -59,7 +64,7 @@ def test_bytes_that_end_gdcms_process_are_one_sentence(tmp_path, place, byte):
     assert_refused(read_dicom, series, "IM0002.dcm: the compressed pixels cannot be decoded")
 
 
-def test_a_decoder_that_does_not_return_is_ended(tmp_path, monkeypatch):
+def test_a_decoder_that_does_not_return_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series = write_series(tmp_path / "a", ct(2))
     for file in series.iterdir():
         change_syntax(file, "JPEG2000Lossless")
@@ -74,10 +79,10 @@ def test_a_decoder_that_does_not_return_is_ended(tmp_path, monkeypatch):
         ("1.2.840.10008.1.2.4.100", r"IM0003.dcm: the pixels \(MPEG2.* cannot be decoded \(NotImplementedError"),
     ],
 )
-def test_what_the_library_says_is_passed_on(tmp_path, syntax, fragment):
+def test_what_the_library_says_is_passed_on(tmp_path: Path, syntax: str, fragment: str) -> None:
     series = write_series(tmp_path / "a", ct(3))
 
-    def change(dataset):
+    def change(dataset: Dataset) -> None:
         dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 broken \xff\xd9"])
         dataset["PixelData"].is_undefined_length = True
         dataset.file_meta.TransferSyntaxUID = syntax
@@ -86,7 +91,7 @@ def test_what_the_library_says_is_passed_on(tmp_path, syntax, fragment):
     assert_refused(read_dicom, series, fragment)
 
 
-def test_rescale_of_each_slice_and_fractions(tmp_path):
+def test_rescale_of_each_slice_and_fractions(tmp_path: Path) -> None:
     series = write_series(tmp_path / "a", ct(3))
     edit(series, lambda dataset: setattr(dataset, "RescaleSlope", "0.5"), only=1)
     voxels, _, repairs, _ = read_dicom(series)
@@ -96,22 +101,24 @@ def test_rescale_of_each_slice_and_fractions(tmp_path):
     assert repairs == (f"{int((hu % 1 != 0).sum())} voxels with fractions of a HU were rounded",)
 
 
-def test_values_above_16_bits_are_kept_for_the_check_of_hu(tmp_path):
+def test_values_above_16_bits_are_kept_for_the_check_of_hu(tmp_path: Path) -> None:
     series = write_series(tmp_path / "a", ct(3), RescaleSlope="30")
     voxels, _, _, _ = read_dicom(series)
     assert voxels.dtype == np.int32
     np.testing.assert_array_equal(voxels.transpose(2, 1, 0), (ct(3).astype(int) + 1024) * 30 - 1024)
 
 
-def test_values_beyond_all_numbers_are_refused(tmp_path):
+def test_values_beyond_all_numbers_are_refused(tmp_path: Path) -> None:
     assert_refused(read_dicom, write_series(tmp_path / "a", ct(3), RescaleSlope="1e300"), r"RescaleSlope 1e\+300")
 
 
-def padded(folder, hu, where, stored, signed, **tags):
+def padded(
+    folder: Path, hu: NDArray[np.int16], where: NDArray[np.bool_], stored: int, signed: bool, **tags: tuple[str, Any]
+) -> Path:
     """Write a series in which `where` (Z, Y, X) is stored as the number `stored`."""
     series = write_series(folder, hu)
 
-    def change(dataset):
+    def change(dataset: Dataset) -> None:
         if signed:
             store_signed(dataset)
         pixels = dataset.pixel_array.copy()
@@ -124,13 +131,13 @@ def padded(folder, hu, where, stored, signed, **tags):
     return series
 
 
-def corners():
+def corners() -> NDArray[np.bool_]:
     where = np.zeros((3, 12, 10), dtype=bool)
     where[:, :2, :3] = where[:, -1, -4:] = where[1, :, 0] = True
     return where
 
 
-def test_the_value_of_padding_inside_the_body_is_left_to_the_check_of_hu(tmp_path):
+def test_the_value_of_padding_inside_the_body_is_left_to_the_check_of_hu(tmp_path: Path) -> None:
     where, hu = corners(), ct(3)
     series = padded(tmp_path / "a", hu, where, -2000, True, PixelPaddingValue=("SS", -2000))
     inside = np.zeros_like(where)
@@ -155,7 +162,9 @@ def test_the_value_of_padding_inside_the_body_is_left_to_the_check_of_hu(tmp_pat
         (False, 63536, {"PixelPaddingValue": ("SS", -2000)}),
     ],
 )
-def test_padding_becomes_air(tmp_path, signed, stored, tags, implicit):
+def test_padding_becomes_air(
+    tmp_path: Path, signed: bool, stored: int, tags: dict[str, tuple[str, int]], implicit: bool
+) -> None:
     where, hu = corners(), ct(3)
     series = padded(tmp_path / "a", hu, where, stored, signed, **tags)
     if implicit:
@@ -168,7 +177,7 @@ def test_padding_becomes_air(tmp_path, signed, stored, tags, implicit):
 
 
 @pytest.mark.parametrize("padding_hu", [0, 40, -900])
-def test_padding_that_could_be_tissue_is_taken_only_from_the_border(tmp_path, padding_hu):
+def test_padding_that_could_be_tissue_is_taken_only_from_the_border(tmp_path: Path, padding_hu: int) -> None:
     where, hu = corners(), ct(3)
     hu[hu == padding_hu] += 1
     hu[:, 5:7, 5] = padding_hu
@@ -178,7 +187,7 @@ def test_padding_that_could_be_tissue_is_taken_only_from_the_border(tmp_path, pa
     assert str(int(where.sum())) in repairs[0]
 
 
-def test_padding_that_is_air_already_is_no_repair(tmp_path):
+def test_padding_that_is_air_already_is_no_repair(tmp_path: Path) -> None:
     hu = np.where(corners(), -1024, ct(3)).astype(np.int16)
     series = padded(tmp_path / "a", hu, corners(), 0, False, PixelPaddingValue=("US", 0))
     voxels, _, repairs, _ = read_dicom(series)
@@ -186,10 +195,10 @@ def test_padding_that_is_air_already_is_no_repair(tmp_path):
     assert repairs == ()
 
 
-def test_overlay_bits_above_the_stored_ones_are_no_hu(tmp_path):
+def test_overlay_bits_above_the_stored_ones_are_no_hu(tmp_path: Path) -> None:
     series = write_series(tmp_path / "a", ct(3), BitsStored=12, HighBit=11)
 
-    def overlay(dataset):
+    def overlay(dataset: Dataset) -> None:
         dataset.PixelData = (dataset.pixel_array | 0x8000).astype("<u2").tobytes()
 
     edit(series, overlay)

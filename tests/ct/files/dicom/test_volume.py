@@ -1,10 +1,12 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 from dicom_harness import affine, ct, edit, read, set_tags, write_series
 from places import SHARED_DATA
+from pydicom.dataset import Dataset
 from refusing import assert_refused
 
 from ct.files.dicom.volume import read_dicom
@@ -14,18 +16,18 @@ needs_shared = pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DAT
 
 
 @pytest.fixture
-def series(tmp_path):
+def series(tmp_path: Path) -> Path:
     return write_series(tmp_path / "series")
 
 
-def test_a_series_goes_there_and_back(series):
+def test_a_series_goes_there_and_back(series: Path) -> None:
     scan = read_scan(series)
     np.testing.assert_array_equal(scan.hu, ct())
     np.testing.assert_allclose(scan.affine, affine())
     assert (scan.scan_id, scan.repairs) == ("series", ())
 
 
-def test_simpleitk_reads_the_same(series):
+def test_simpleitk_reads_the_same(series: Path) -> None:
     image = SimpleITK.ReadImage(SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(series)))
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), read(series)[0])
     np.testing.assert_allclose(np.array(image.GetOrigin()) * (-1, -1, 1), affine()[:3, 3])
@@ -33,7 +35,7 @@ def test_simpleitk_reads_the_same(series):
 
 
 @pytest.mark.parametrize("unit", ["US", "us", "Unspecified"])
-def test_an_unspecified_unit_is_taken_for_hu_and_said(series, unit):
+def test_an_unspecified_unit_is_taken_for_hu_and_said(series: Path, unit: str) -> None:
     edit(series, lambda dataset: set_tags(dataset, {"RescaleType": unit}))
     scan = read_scan(series)
     np.testing.assert_array_equal(scan.hu, ct())
@@ -43,18 +45,18 @@ def test_an_unspecified_unit_is_taken_for_hu_and_said(series, unit):
 
 
 @pytest.mark.parametrize("intercept", ["0", "-200"])
-def test_an_unspecified_unit_of_other_values_is_refused(series, intercept):
+def test_an_unspecified_unit_of_other_values_is_refused(series: Path, intercept: str) -> None:
     edit(series, lambda dataset: set_tags(dataset, {"RescaleType": "US", "RescaleIntercept": intercept}))
     assert_refused(read_scan, series, "without any air; expected HU with air near -1000")
 
 
 @pytest.mark.parametrize("unit", ["hu", "HU ", None])
-def test_hu_in_small_letters_and_a_missing_unit_are_plain_hu(series, unit):
+def test_hu_in_small_letters_and_a_missing_unit_are_plain_hu(series: Path, unit: str | None) -> None:
     edit(series, lambda dataset: set_tags(dataset, {"RescaleType": unit}))
     assert read_scan(series).repairs == ()
 
 
-def test_slope_and_padding_below_air(tmp_path):
+def test_slope_and_padding_below_air(tmp_path: Path) -> None:
     hu = ct() // 2
     hu[:, :, :2] = -1024
     series = write_series(tmp_path / "series", hu, RescaleSlope="2", RescaleIntercept="-2020")
@@ -96,7 +98,7 @@ def test_slope_and_padding_below_air(tmp_path):
         ("PixelData", None, "cannot be decoded"),
     ],
 )
-def test_what_is_no_plain_ct_in_hu_is_refused(series, tag, value, fragment):
+def test_what_is_no_plain_ct_in_hu_is_refused(series: Path, tag: str, value: object, fragment: str) -> None:
     edit(series, lambda dataset: set_tags(dataset, {tag: value}))
     assert_refused(read_dicom, series, fragment)
 
@@ -114,7 +116,7 @@ def test_what_is_no_plain_ct_in_hu_is_refused(series, tag, value, fragment):
         (b"HU", b"\xff\xfe", "RescaleType is"),
     ],
 )
-def test_tags_that_cannot_be_converted_are_one_sentence(series, old, new, fragment):
+def test_tags_that_cannot_be_converted_are_one_sentence(series: Path, old: bytes, new: bytes, fragment: str) -> None:
     content = (series / "IM0003.dcm").read_bytes()
     assert content.count(old) == 1
     (series / "IM0003.dcm").write_bytes(content.replace(old, new))
@@ -135,18 +137,18 @@ def test_tags_that_cannot_be_converted_are_one_sentence(series, old, new, fragme
         ("ImagePositionPatient", [-110, -130.5, -196.25], "shifted sideways"),
     ],
 )
-def test_slices_that_disagree_are_refused(series, tag, value, fragment):
+def test_slices_that_disagree_are_refused(series: Path, tag: str, value: object, fragment: str) -> None:
     edit(series, lambda dataset: setattr(dataset, tag, value), only=2)
     assert_refused(read_dicom, series, fragment)
 
 
-def test_a_missing_slice_is_refused(series):
+def test_a_missing_slice_is_refused(series: Path) -> None:
     (series / "IM0003.dcm").unlink()
     assert_refused(read_dicom, series, r"10\.00 mm apart near .* but 5\.00 mm elsewhere")
 
 
-def test_a_tilted_gantry_is_refused(series):
-    def change(dataset):
+def test_a_tilted_gantry_is_refused(series: Path) -> None:
+    def change(dataset: Dataset) -> None:
         x, y, z = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x, f"{y + 0.1 * z:.3f}", z]
 
@@ -154,7 +156,7 @@ def test_a_tilted_gantry_is_refused(series):
     assert_refused(read_dicom, series, r"5\.71 degrees off")
 
 
-def test_an_identical_copy_is_left_out(series):
+def test_an_identical_copy_is_left_out(series: Path) -> None:
     shutil.copy(series / "IM0003.dcm", series / "copy")
     hu, canonical, repairs = read(series)
     np.testing.assert_array_equal(hu, ct())
@@ -163,8 +165,8 @@ def test_an_identical_copy_is_left_out(series):
 
 
 @pytest.mark.parametrize("change", ["pixels", "place"])
-def test_a_slice_at_the_same_place_that_differs_is_refused(series, change):
-    def differ(dataset):
+def test_a_slice_at_the_same_place_that_differs_is_refused(series: Path, change: str) -> None:
+    def differ(dataset: Dataset) -> None:
         if change == "pixels":
             dataset.PixelData = dataset.PixelData[:-2] + b"\0\0"
         else:
@@ -176,10 +178,10 @@ def test_a_slice_at_the_same_place_that_differs_is_refused(series, change):
 
 
 @pytest.mark.parametrize("noise", [1e-6, 1e-4, 1e-3])
-def test_noise_in_the_orientation_is_tolerated(series, noise):
+def test_noise_in_the_orientation_is_tolerated(series: Path, noise: float) -> None:
     rng = np.random.default_rng(0)
 
-    def change(dataset):
+    def change(dataset: Dataset) -> None:
         dataset.ImageOrientationPatient = list(np.round([1, 0, 0, 0, 1, 0] + noise * rng.choice([-1, 1], 6), 9))
 
     edit(series, change)
@@ -191,10 +193,10 @@ def test_noise_in_the_orientation_is_tolerated(series, noise):
     assert repairs == ()
 
 
-def test_positions_rounded_to_a_tenth_of_a_mm_are_even(tmp_path):
+def test_positions_rounded_to_a_tenth_of_a_mm_are_even(tmp_path: Path) -> None:
     series = write_series(tmp_path / "a", ct(9))
 
-    def change(dataset):
+    def change(dataset: Dataset) -> None:
         dataset.ImagePositionPatient = [-120, -130.5, round(-0.625 * dataset.InstanceNumber, 1)]
 
     edit(series, change)
@@ -205,17 +207,17 @@ def test_positions_rounded_to_a_tenth_of_a_mm_are_even(tmp_path):
     assert_refused(read_dicom, series, "apart near")
 
 
-def test_a_feet_first_series(series):
+def test_a_feet_first_series(series: Path) -> None:
     edit(series, lambda dataset: setattr(dataset, "ImageOrientationPatient", [-1, 0, 0, 0, 1, 0]))
     hu, canonical, _ = read(series)
     np.testing.assert_array_equal(hu, ct()[:, :, ::-1])
     assert (canonical @ [9, 0, 0, 1])[0] == pytest.approx(120.0)
 
 
-def test_an_oblique_series_is_refused(series):
+def test_an_oblique_series_is_refused(series: Path) -> None:
     cos, sin = np.cos(0.1), np.sin(0.1)
 
-    def change(dataset):
+    def change(dataset: Dataset) -> None:
         dataset.ImageOrientationPatient = [1, 0, 0, 0, f"{cos:.9f}", f"{sin:.9f}"]
         along = 5.0 * dataset.InstanceNumber
         dataset.ImagePositionPatient = [0, f"{-sin * along:.9f}", f"{cos * along:.9f}"]
@@ -227,7 +229,7 @@ def test_an_oblique_series_is_refused(series):
 
 @needs_shared
 @pytest.mark.shared_data
-def test_real_dicom_and_nrrd_hold_the_same_voxels():
+def test_real_dicom_and_nrrd_hold_the_same_voxels() -> None:
     folder = SHARED_DATA / "cip_ct64"
     dicom = read(folder / "ct-64Dicom")
     image = SimpleITK.ReadImage(str(folder / "ct-64.nrrd"))
@@ -241,7 +243,7 @@ def test_real_dicom_and_nrrd_hold_the_same_voxels():
 
 @needs_shared
 @pytest.mark.shared_data
-def test_real_jpeg_lossless_slices_are_those_that_gdcm_reads():
+def test_real_jpeg_lossless_slices_are_those_that_gdcm_reads() -> None:
     folder = SHARED_DATA / "covidctmd_dev" / "P002_dicom"
     hu, canonical, repairs = read(folder)
     names = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
@@ -252,7 +254,7 @@ def test_real_jpeg_lossless_slices_are_those_that_gdcm_reads():
 
 @needs_shared
 @pytest.mark.shared_data
-def test_a_real_slice_without_modality_gets_one_sentence():
+def test_a_real_slice_without_modality_gets_one_sentence() -> None:
     assert_refused(
         read_dicom, SHARED_DATA / "lungmask_dicom" / "0.dcm", "holds one slice whose Modality is missing; expected 'CT'"
     )

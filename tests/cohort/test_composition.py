@@ -69,18 +69,18 @@ def test_the_papers_table_comes_out_of_its_scans() -> None:
     table = site_table(scans)
     assert table.index.name == "slices (scans)"
     assert list(table.columns) == ["test", "val", "train", "all splits"]
-    assert table.loc["Iran"].tolist() == ["1852 (52)", "2645 (95)", "12365 (405)", "16862 (552)"]
-    assert table.loc["Italy"].tolist() == ["75 (1)", "0 (0)", "0 (0)", "75 (1)"]
+    assert list(table.loc["Iran"]) == ["1852 (52)", "2645 (95)", "12365 (405)", "16862 (552)"]
+    assert list(table.loc["Italy"]) == ["75 (1)", "0 (0)", "0 (0)", "75 (1)"]
     # The paper prints 16208 and 24975, one slice fewer than its rows add up to.
-    assert table.loc["all sites"].tolist() == ["4902 (84)", "3865 (116)", "16209 (463)", "24976 (663)"]
+    assert list(table.loc["all sites"]) == ["4902 (84)", "3865 (116)", "16209 (463)", "24976 (663)"]
 
 
 def test_scans_of_one_patient_are_several_scans_and_one_patient(scans: pd.DataFrame) -> None:
     counts = site_counts(scans)
-    assert counts.loc[("A", "train")].tolist() == [30, 2, 1]
-    assert counts.loc[("A", "val")].tolist() == [0, 0, 0]
-    assert counts.loc[("all sites", "test")].tolist() == [90, 2, 1]
-    assert counts.loc[("all sites", "all splits")].tolist() == [210, 6, 4]
+    assert list(counts.loc[("A", "train"), :]) == [30, 2, 1]
+    assert list(counts.loc[("A", "val"), :]) == [0, 0, 0]
+    assert list(counts.loc[("all sites", "test"), :]) == [90, 2, 1]
+    assert list(counts.loc[("all sites", "all splits"), :]) == [210, 6, 4]
 
 
 def test_labels_are_counted_by_patient_and_masks_by_scan(scans: pd.DataFrame) -> None:
@@ -88,10 +88,10 @@ def test_labels_are_counted_by_patient_and_masks_by_scan(scans: pd.DataFrame) ->
     assert list(table.index) == ["test", "val", "train", "all splits"]
     assert list(table.columns[:4]) == ["patients", "with consolidation", "without", "unknown"]
     assert list(table.columns[4:]) == ["scans", "scans with infection mask", "scans with pattern mask", "slices"]
-    assert table.loc["test"].tolist() == [1, 0, 1, 0, 2, 1, 0, 90]
-    assert table.loc["val"].tolist() == [1, 0, 0, 1, 1, 0, 0, 60]
-    assert table.loc["train"].tolist() == [2, 1, 1, 0, 3, 2, 1, 60]
-    assert table.loc["all splits"].tolist() == [4, 1, 2, 1, 6, 3, 1, 210]
+    assert list(table.loc["test"]) == [1, 0, 1, 0, 2, 1, 0, 90]
+    assert list(table.loc["val"]) == [1, 0, 0, 1, 1, 0, 0, 60]
+    assert list(table.loc["train"]) == [2, 1, 1, 0, 3, 2, 1, 60]
+    assert list(table.loc["all splits"]) == [4, 1, 2, 1, 6, 3, 1, 210]
 
 
 def test_rows_without_split_and_slices_are_shown_as_such() -> None:
@@ -105,8 +105,8 @@ def test_rows_without_split_and_slices_are_shown_as_such() -> None:
         "test": "0 (0)", "val": "0 (0)", "train": "2 (1)", "unassigned": "1 (1)", "all splits": "3 (2)"
     }  # fmt: skip
     table = label_table(scans)
-    assert table.loc["unassigned"].tolist()[:7] == [1, 0, 0, 1, 1, 1, 0]
-    assert table.loc["train"].tolist()[:7] == [1, 1, 0, 0, 2, 1, 1]
+    assert list(table.loc["unassigned"])[:7] == [1, 0, 0, 1, 1, 1, 0]
+    assert list(table.loc["train"])[:7] == [1, 1, 0, 0, 2, 1, 1]
     assert table["slices"].isna().tolist() == [False, False, True, True, True]
     assert " ".join(composition(rows).splitlines()[1].split()) == "A 0 (0) 0 (0) 2 (1) 1 (1) 3 (2)"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from tiny_chest import chest, save
 
-from cohort.importing import new_cohort
+from cohort.importing import NewCohort, new_cohort
 from cohort.table import CohortRow, read_cohort
 
 
@@ -13,7 +13,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def fill(new, source: Path, *names: str) -> None:
+def fill(new: NewCohort, source: Path, *names: str) -> None:
     for name in names:
         mask = new.folder / "masks" / f"{name}.nii.gz"
         save(chest()[1], mask)

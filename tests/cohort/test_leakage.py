@@ -189,8 +189,8 @@ def test_ten_thousand_scans_are_compared_in_seconds() -> None:
 @pytest.mark.shared_data
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"needs the real scans in {SHARED_DATA}")
 def test_a_real_scan_is_the_same_as_nrrd_and_as_dicom_and_no_other() -> None:
-    names = ("cip_ct64/ct-64.nrrd", "cip_ct64/ct-64Dicom", "ibsi_lung_ct/phantom.nii.gz")
-    names += ("covidctmd_dev/P002_2x2x4mm.nii.gz", "covidctmd_dev/normal002_2x2x4mm.nii.gz")
+    names = ["cip_ct64/ct-64.nrrd", "cip_ct64/ct-64Dicom", "ibsi_lung_ct/phantom.nii.gz"]
+    names += ["covidctmd_dev/P002_2x2x4mm.nii.gz", "covidctmd_dev/normal002_2x2x4mm.nii.gz"]
     hashes = [volume_hash(read_scan(SHARED_DATA / name).hu) for name in names]
     assert hashes[0] == hashes[1]
     assert min(distance(a, b) for a, b in combinations(hashes[1:], 2)) > 3 * NEARLY_SAME

@@ -2,12 +2,12 @@ import hashlib
 import multiprocessing
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import cohort.pseudonyms as pseudonyms
 from cohort.pseudonyms import cohort_salt, pseudonym
 
 
@@ -39,7 +39,7 @@ def test_where_the_cohorts_folder_cannot_be_written_it_lies_in_the_output(
     cohort, out = tmp_path / "cohort", tmp_path / "out"
     cohort.mkdir()
     out.mkdir()
-    mkstemp = pseudonyms.tempfile.mkstemp
+    mkstemp = tempfile.mkstemp
 
     def read_only(
         dir: Path, **more: Any
@@ -48,6 +48,6 @@ def test_where_the_cohorts_folder_cannot_be_written_it_lies_in_the_output(
             raise PermissionError(13, os.strerror(13), str(dir))
         return mkstemp(dir=dir, **more)
 
-    monkeypatch.setattr(pseudonyms.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
     salt = cohort_salt(cohort / "list.csv", out)
     assert cohort_salt(cohort / "list.csv", out) == salt == (out / ".salt").read_text()

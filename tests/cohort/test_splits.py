@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -15,9 +16,9 @@ def rows_of(*patients: str, **split: str) -> list[CohortRow]:
     return [CohortRow(f"s{n}", p, "A", Path("a"), split=split.get(p, "")) for n, p in enumerate(patients)]
 
 
-def split_of(rows: list[CohortRow]) -> dict[str, str]:
+def split_of(rows: Sequence[CohortRow]) -> dict[str, str]:
     """Split of each patient; fails where a patient has two."""
-    splits = {row.patient_id: set() for row in rows}
+    splits: dict[str, set[str]] = {row.patient_id: set() for row in rows}
     for row in rows:
         splits[row.patient_id].add(row.split)
     assert all(len(named) == 1 for named in splits.values())

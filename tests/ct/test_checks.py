@@ -42,7 +42,7 @@ def refusal(values: NDArray[Any], **options: Any) -> str:
 def test_a_chest_in_hu_passes_whatever_its_number_type(dtype: DTypeLike) -> None:
     hu, repairs = check_hu(chest().astype(dtype), "scan.nii")
     np.testing.assert_array_equal(hu, chest())
-    assert (hu.dtype, repairs) == (np.int16, ())
+    assert (hu.dtype, repairs) == (np.dtype(np.int16), ())
     assert hu.flags.writeable
     assert hu.flags.c_contiguous
 

@@ -6,11 +6,12 @@ from scipy import ndimage
 from ct.mask_shapes import close_by_disk, convex_hull, open_by_ball
 
 
-def ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
+def ball(radius_mm: float, spacing_mm: tuple[float, ...]) -> NDArray[np.bool_]:
     """A structuring element: voxels whose centres are within the radius."""
     reach = [int(radius_mm // step) for step in spacing_mm]
     grids = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
-    return sum((grid * step) ** 2 for grid, step in zip(grids, spacing_mm, strict=True)) <= radius_mm**2 + 1e-9
+    squares = ((grid * step) ** 2 for grid, step in zip(grids, spacing_mm, strict=True))
+    return sum(squares, np.zeros(())) <= radius_mm**2 + 1e-9
 
 
 @pytest.mark.parametrize(("radius_mm", "spacing_mm"), [(2.0, (1.0, 1.0, 1.0)), (4.5, (3.0, 2.0, 1.5))])

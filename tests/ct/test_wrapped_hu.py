@@ -121,10 +121,10 @@ def test_noise_in_air_and_air_below_1024_are_air(air_hu: float, noise: float) ->
 
 
 def test_dark_streaks_beside_unwrapped_metal_are_air() -> None:
-    hu = body()
-    hu[:, 55:58, 30:66] = -1600
-    hu[:, 60:66, 44:52] = 6000
-    hu = scanned(hu)
+    drawn = body()
+    drawn[:, 55:58, 30:66] = -1600
+    drawn[:, 60:66, 44:52] = 6000
+    hu = scanned(drawn)
     assert hu.min() < -1200
     unwrapped, _ = check_hu(hu, "scan.nii")
     np.testing.assert_array_equal(unwrapped, np.maximum(hu, -1024))
@@ -134,7 +134,7 @@ REFUSED = r"^scan\.nii: \d+ voxels inside the body lie below -1024 HU \(lowest -
 
 
 def blank(
-    hu: NDArray[Any], value: int, place: tuple[slice, slice, slice] = (slice(1, 5), slice(60, 70), slice(40, 56))
+    hu: NDArray[np.int16], value: int, place: tuple[slice, slice, slice] = (slice(1, 5), slice(60, 70), slice(40, 56))
 ) -> NDArray[np.int16]:
     hu = hu.copy()
     hu[place] = value

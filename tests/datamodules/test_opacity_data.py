@@ -56,11 +56,11 @@ def test_each_class_set_has_borders_of_its_own(data: OpacityData, panel_cohort: 
     own = OpacityData(str(panel_cohort), str(work / "prepared"), 32, 1, 4, prepare_jobs=1, classes=name)
     own.prepare_data()
     assert own.prepared == data.prepared
-    for scan in own.slice_table("test").scans.itertuples():
-        leaves = own.classes.leaves_of(np.load(Path(scan.folder) / "patterns.npy"))
-        spacing_mm = scan.spacing_y_mm, scan.spacing_x_mm
+    for scan in own.slice_table("test").scans.to_dict("records"):
+        leaves = own.classes.leaves_of(np.load(Path(scan["folder"]) / "patterns.npy"))
+        spacing_mm = scan["spacing_y_mm"], scan["spacing_x_mm"]
         expected = np.stack([nearest_border(plane, spacing_mm) for plane in leaves])
-        np.testing.assert_array_equal(np.load(own.borders / f"{scan.scan_id}.npy"), expected)
+        np.testing.assert_array_equal(np.load(own.borders / f"{scan['scan_id']}.npy"), expected)
 
 
 def test_slices_without_a_label_are_not_read(data: OpacityData) -> None:

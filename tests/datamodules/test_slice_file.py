@@ -7,7 +7,7 @@ from datamodules.slice_file import array_shape, read_slice, read_slices
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int8, np.uint8])
-def test_slices_are_those_that_numpy_loads(tmp_path: Path, dtype: type) -> None:
+def test_slices_are_those_that_numpy_loads(tmp_path: Path, dtype: type[np.integer]) -> None:
     array = np.random.default_rng(0).integers(0, 100, (5, 3, 7)).astype(dtype)
     path = tmp_path / "a.npy"
     np.save(path, array)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -34,12 +35,13 @@ def study(slices: int = 12, readers: int = 5, seed: int = 0) -> list[np.ndarray]
     return maps
 
 
-def borders(labels: np.ndarray) -> np.ndarray:
-    return np.stack([nearest_border(reader, (1.0, 1.0)) for reader in labels], 1)
+def borders(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    neighbour, half_mm = np.stack([nearest_border(reader, (1.0, 1.0)) for reader in labels], 1)
+    return neighbour, half_mm
 
 
 def counts_of(maps: list[np.ndarray]) -> np.ndarray:
-    return sum(count_pairs(labels, *borders(labels), 5) for labels in maps)
+    return np.sum([count_pairs(labels, *borders(labels), 5) for labels in maps], axis=0)
 
 
 def test_pairs_are_counted_as_a_loop_counts_them() -> None:
@@ -50,7 +52,7 @@ def test_pairs_are_counted_as_a_loop_counts_them() -> None:
     for r, s in [(r, s) for r in range(3) for s in range(3) if r != s]:
         for y, x in np.ndindex(5, 6):
             if labels[r, y, x] >= 0 and labels[s, y, x] >= 0:
-                expected[labels[r, y, x], places[0, r, y, x], places[1, r, y, x], labels[s, y, x]] += 1
+                expected[labels[r, y, x], places[0][r, y, x], places[1][r, y, x], labels[s, y, x]] += 1
     np.testing.assert_array_equal(count_pairs(labels, *places, 3), expected)
 
 
@@ -78,7 +80,7 @@ def test_one_reader_becomes_closer_to_the_others_than_the_hard_label_and_is_cali
     hard_error, soft_error, shares, expected = 0.0, 0.0, [], []
     for labels in study(slices=80, seed=3):
         place = borders(labels)
-        q = model.mean[labels[0], place[0, 0], place[1, 0]]
+        q = model.mean[labels[0], place[0][0], place[1][0]]
         others = np.stack([(labels[1:] == j).mean(0) for j in range(5)], -1)
         hard_error += ((np.eye(5)[labels[0]] - others) ** 2).sum()
         soft_error += ((q - others) ** 2).sum()
@@ -98,7 +100,7 @@ def test_the_squared_residual_is_q_times_one_minus_q() -> None:
     squares, expected = [], []
     for labels in maps:
         place = borders(labels)
-        q = model.mean[labels[0], place[0, 0], place[1, 0], 2]
+        q = model.mean[labels[0], place[0][0], place[1][0], 2]
         squares.append(((labels[1] == 2) - q) ** 2)
         expected.append(q * (1 - q))
     assert np.mean(squares) == pytest.approx(np.mean(expected), rel=0.15)
@@ -143,7 +145,7 @@ def test_a_saved_model_is_read_back_and_other_files_are_refused(tmp_path: Path) 
 def targets(tmp_path: Path) -> SoftTargets:
     residuals = np.random.default_rng(0).standard_normal((2000, 5))
     residuals -= residuals.mean(1, keepdims=True)
-    fit_noise_model(counts_of(study()), 3.0, np.corrcoef(residuals.T)).save(tmp_path / "noise.npz")
+    fit_noise_model(counts_of(study()), 3.0, np.asarray(np.corrcoef(residuals.T))).save(tmp_path / "noise.npz")
     return SoftTargets(5, str(tmp_path / "noise.npz"))
 
 
@@ -167,7 +169,9 @@ def test_without_a_noise_model_a_label_is_taken_as_certain() -> None:
 
 
 @pytest.mark.parametrize("kind", ["independent", "correlated"])
-def test_draws_are_distributions_around_the_mean_that_can_be_repeated(targets: SoftTargets, kind: str) -> None:
+def test_draws_are_distributions_around_the_mean_that_can_be_repeated(
+    targets: SoftTargets, kind: Literal["independent", "correlated"]
+) -> None:
     mean = torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1]).view(1, 5, 1, 1).expand(2, 5, 48, 48)
     deviation = torch.full_like(mean, 0.05)
     draws = [targets.draw(mean, deviation, kind, 1.5, torch.Generator().manual_seed(7)) for _ in range(2)]

@@ -9,7 +9,8 @@ def study(scans: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     size = rng.uniform(1000, 3000, (scans, 1)) * np.ones(3)
     human = rng.normal(0.7, 0.05, (scans, 1)) + rng.normal(0, 0.02, (scans, 3))
     model = human - 0.1 + rng.normal(0, 0.05, (scans, 1))
-    return tuple(np.stack([size * x, size * x, size], -1).astype(int) for x in (human, model))
+    readers, network = (np.stack([size * x, size * x, size], -1).astype(int) for x in (human, model))
+    return readers, network
 
 
 def test_ceiling_by_hand() -> None:

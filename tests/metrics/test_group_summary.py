@@ -87,7 +87,7 @@ def test_scans_hold_the_counts_of_their_voxels(case: dict[str, np.ndarray]) -> N
     here = case["lung"][2] & (case["truth"][2] >= 0)
     truth, guess = case["truth"][2][here] == 3, case["guess"][2][here] == 3
     counts = scans.set_index("scan_id").loc["b", [f"group_3_{name}" for name in ("tn", "fp", "fn", "tp")]]
-    assert counts.tolist() == confusion_matrix(truth, guess).ravel().tolist()
+    assert list(counts) == confusion_matrix(truth, guess).ravel().tolist()
     assert scans["lung_ml"].tolist() == [case["lung"][i].sum() * 0.5 for i in ([0, 1], [2], [3, 4])]
     assert {"opacity_iou", "group_2_dice", "group_4_tp", "severity_truth", "consolidation_score"} <= set(scans)
 

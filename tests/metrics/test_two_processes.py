@@ -46,7 +46,7 @@ def test_two_ranks_with_unequal_batches_and_a_duplicate_give_the_tables_of_one(t
     # The server imports the slow packages once for both ranks.
     multiprocessing.set_forkserver_preload(["metrics.hu_histogram"])
     arguments = (port, str(tmp_path))
-    start_processes(_rank, arguments, nprocs=2, start_method="forkserver")  # type: ignore[no-untyped-call]
+    start_processes(_rank, arguments, nprocs=2, start_method="forkserver")
     alone = tables([list(range(SLICES))])
     assert all(table.sum((1, 2)).min() > 0 for table in alone)
     for rank in range(2):

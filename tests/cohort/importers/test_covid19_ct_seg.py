@@ -61,6 +61,8 @@ def test_patients_sites_and_masks(source: Path, tmp_path: Path) -> None:
     assert {row.has_consolidation for row in rows} == {None}
     assert rows[0].image.resolve() == (source / "COVID-19-CT-Seg_20cases" / "coronacases_001.nii.gz").resolve()
     scan = read_scan(rows[0].image)
+    assert rows[0].infection_mask is not None
+    assert rows[0].lung_mask is not None
     assert (read_mask(rows[0].infection_mask, scan) != 0).sum() == INFECTION.sum()
     assert (read_mask(rows[0].lung_mask, scan) != 0).sum() == (LUNGS > 0).sum()
 
@@ -68,6 +70,8 @@ def test_patients_sites_and_masks(source: Path, tmp_path: Path) -> None:
 def test_both_kinds_of_values_become_the_same_hu(source: Path, tmp_path: Path) -> None:
     rows = read_cohort(import_covid19_ct_seg(source, tmp_path / "out", -1250, 250)).rows
     plain = read_scan(rows[0].image).hu
+    assert rows[1].grey_low_hu is not None
+    assert rows[1].grey_high_hu is not None
     declared = read_scan(rows[1].image, grey_hu=(rows[1].grey_low_hu, rows[1].grey_high_hu)).hu
     # Half a grey step and the rounding of HU.
     assert np.abs(plain.astype(int) - declared).max() <= 1500 / 255 / 2 + 0.5
@@ -77,6 +81,8 @@ def test_infection_can_be_taken_from_the_common_mask(source: Path, tmp_path: Pat
     (source / "Infection_Mask").rename(source / "elsewhere")
     rows = read_cohort(import_covid19_ct_seg(source, tmp_path / "out", -1250, 250)).rows
     scan = read_scan(rows[0].image)
+    assert rows[0].infection_mask is not None
+    assert rows[0].lung_mask is not None
     assert rows[0].infection_mask.resolve().parent == (tmp_path / "out" / "masks").resolve()
     np.testing.assert_array_equal(
         read_mask(rows[0].infection_mask, scan), read_mask(source / "elsewhere" / f"{NAMES[0]}.nii.gz", scan)

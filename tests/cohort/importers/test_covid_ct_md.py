@@ -27,7 +27,7 @@ def write_series(folder: Path, slices: int, seed: int) -> None:
 
 
 def write_labels(
-    folder: Path, slices: NDArray[np.float64], lobes: NDArray[np.float64], index: Mapping[str, str]
+    folder: Path, slices: NDArray[np.float64], lobes: NDArray[np.float64], index: Mapping[str, int]
 ) -> None:
     np.save(folder / "Slice-level-labels.npy", slices)
     np.save(folder / "Lobe-level-labels.npy", lobes)
@@ -43,13 +43,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
 def source(tmp_path: Path) -> Path:
     """The published layout; P001 (5 slices) and cap001 (4 slices) have labels, in rows 0 and 2 of three."""
     folder = tmp_path / "md"
-    for group, name, slices in (
+    for group, name, count in (
         ("COVID-19 subjects", "P001", 5),
         ("COVID-19 subjects", "P002", 3),
         ("CAP subjects", "cap001", 4),
         ("Normal subjects", "normal001", 4),
     ):
-        write_series(folder / group / name, slices, slices)
+        write_series(folder / group / name, count, count)
     slices, lobes = np.zeros((3, 6)), np.zeros((3, 6, 5))
     slices[0, :2] = 1
     lobes[0, 1, LOBES.index("RML")] = 1

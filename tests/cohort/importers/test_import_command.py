@@ -25,7 +25,12 @@ def test_a_folder_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_its_importer_gets_all_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr(mosmed, "main", lambda options: calls.append(options) or 3)
+
+    def called(options: list[str]) -> int:
+        calls.append(options)
+        return 3
+
+    monkeypatch.setattr(mosmed, "main", called)
     options = ["--folder", "my folder", "--out", str(tmp_path), "--more", "--groups=a b.csv"]
     assert main(["mosmed", *options]) == 3
     assert calls == [options]

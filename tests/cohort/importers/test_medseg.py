@@ -35,12 +35,14 @@ def test_masks_get_the_codes_of_the_paper_on_the_scans_own_grid(source: Path, tm
     assert [rows[f"medseg_{n}"].has_consolidation for n in (1, 2, 10)] == [1, 0, 1]
     row = rows["medseg_1"]
     scan = read_scan(row.image)
+    assert row.pattern_mask is not None
+    assert row.lung_mask is not None
     codes = read_pattern_mask(row.pattern_mask, scan)
     # The file's (i, j, k) run to the back, to the left and down; canonical (z, y, x) up, to the back and to the left.
     expected = np.zeros((3, 14, 18), dtype=int)
     expected[2, 4:8, 4:6], expected[1, 9, 5], expected[0, 5, 11:13] = 5, 3, 10
     np.testing.assert_array_equal(codes, expected)
-    stored = nibabel.load(row.pattern_mask)
+    stored = nibabel.Nifti1Image.from_filename(row.pattern_mask)
     assert stored.get_data_dtype() == np.uint8
     np.testing.assert_allclose(stored.affine, AFFINE)
     assert read_mask(row.lung_mask, scan).astype(bool).sum() == 2 * 8 * 5 * 3

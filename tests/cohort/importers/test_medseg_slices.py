@@ -54,6 +54,7 @@ def test_each_slice_is_a_scan_with_the_papers_codes(source: Path, tmp_path: Path
     scan = read_slice_images(rows[2].image, *GREYS)
     expected = np.zeros((1, 44, 52))
     expected[0, 8:11, 12:20], expected[0, 8, 30] = 5, 10
+    assert rows[2].pattern_mask is not None
     np.testing.assert_array_equal(read_pattern_mask(rows[2].pattern_mask, scan), expected)
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cohort.csv", "masks"]
 
@@ -62,6 +63,7 @@ def test_without_lung_masks_every_pixel_can_count(source: Path, tmp_path: Path) 
     row = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, transpose=True, whole_image=True)).rows[0]
     scan = read_slice_images(row.image, *GREYS)
     assert scan.hu.shape == (1, 48, 60)
+    assert row.lung_mask is not None
     assert (read_mask(row.lung_mask, scan) > 0).all()
 
 
@@ -72,6 +74,7 @@ def test_transposing_sets_image_and_mask_upright(source: Path, tmp_path: Path) -
     np.testing.assert_array_equal(scan.hu[0], np.rint(-1100 + lying.T / 255 * 1360))
     expected = np.zeros((1, 48, 60))
     expected[0, 12:20, 8:11], expected[0, 30, 8] = 5, 10
+    assert row.pattern_mask is not None
     np.testing.assert_array_equal(read_pattern_mask(row.pattern_mask, scan), expected)
 
 
@@ -111,6 +114,7 @@ def test_the_two_stacks(tmp_path: Path) -> None:
     scan = read_slice_images(rows[1].image, -1200, 500)
     # Half a grey step and the rounding of HU.
     assert np.abs(scan.hu[0] - np.clip(upright[1], -1200, 500)).max() <= 1700 / 255 / 2 + 0.5
+    assert rows[1].pattern_mask is not None
     codes = read_mask(rows[1].pattern_mask, scan)
     assert (codes[0, 20, 3], codes[0, 21, 4], codes[0, 22, 5]) == (5, 10, 3)
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cohort.csv", "images", "masks"]
@@ -160,5 +164,6 @@ def test_the_real_slices(tmp_path: Path) -> None:
         name = row.scan_id.removeprefix("medseg_slice_")
         values = np.asarray(Image.open(SHARED / "masks" / f"{name}.png"))
         assert row.has_consolidation == int((values == 2).any())
+        assert row.pattern_mask is not None
         codes = read_pattern_mask(row.pattern_mask, read_slice_images(row.image, *GREYS))
         np.testing.assert_array_equal(codes[0], np.array([0, 5, 10])[values].T)

@@ -35,6 +35,7 @@ def test_volumes_and_masks_are_named_where_they_are(
     assert [row.infection_mask is not None for row in rows] == [False, True, False, False]
     assert {row.has_consolidation for row in rows} == {None}
     scan = read_scan(rows[1].image)
+    assert rows[1].infection_mask is not None
     mask = read_mask(rows[1].infection_mask, scan)
     # The file's slices run down, the scan's up.
     assert mask.sum() == mask[0, 4:6, 4:7].sum() == 6

@@ -124,8 +124,13 @@ def test_the_checksums_are_those_of_the_files(cohort: Path, tmp_path: Path) -> N
 
 
 def test_training_verifies_once(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr(prepare, "find_damage", lambda *args: calls.append(args) or {})
+    calls: list[tuple[object, ...]] = []
+
+    def nothing_found(*args: object) -> dict[Path, str]:
+        calls.append(args)
+        return {}
+
+    monkeypatch.setattr(prepare, "find_damage", nothing_found)
     data = InfectionData(str(cohort), str(tmp_path / "prepared"), size=40, num_workers=2)
     data.prepare_data()
     data.setup("fit")

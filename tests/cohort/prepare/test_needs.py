@@ -1,4 +1,5 @@
 import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_it_warns_where_there_is_less_than_needed(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(needs, "available_memory", lambda: 10**9)
     lines = estimated.text(tmp_path, jobs=2).splitlines()
     assert lines[1:] == ["warning: only 1.0 GB of memory are available; use fewer jobs"]
-    monkeypatch.setattr(needs.shutil, "disk_usage", lambda _: needs.shutil._ntuple_diskusage(10**10, 9 * 10**9, 10**9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**10, 9 * 10**9, 10**9))
     assert estimated.text(tmp_path, jobs=2).splitlines()[2].startswith("warning: only 1.0 GB of disk are free")
 
 

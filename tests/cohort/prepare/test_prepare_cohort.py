@@ -70,7 +70,7 @@ def test_a_second_run_has_nothing_to_do_and_a_change_is_prepared_again(
     capsys.readouterr()
     prepare_cohort(cohort, out, size=40, jobs=1)
     assert "nothing to do: 3 scans" in capsys.readouterr().err
-    image = nibabel.load(tmp_path / "b_infection.nii.gz")
+    image = nibabel.Nifti1Image.from_filename(tmp_path / "b_infection.nii.gz")
     empty = nibabel.Nifti1Image(np.zeros(image.shape, dtype=np.uint8), image.affine)
     empty.set_sform(image.affine, 1)
     empty.to_filename(tmp_path / "b_infection.nii.gz")

@@ -61,6 +61,7 @@ def in_own_group(cohort: Path, out: Path) -> None:
 def start(cohort: Path, out: Path) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=in_own_group, args=(cohort, out))
     process.start()
+    assert process.pid is not None
     while process.is_alive() and os.getpgid(process.pid) != process.pid:  # it makes its group itself
         time.sleep(0.001)
     return process
@@ -79,6 +80,7 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(c
         # On a busy machine one may take far less time than the first: until one was killed, it is early.
         time.sleep(moments.uniform(0.02, 0.9 * duration) if killed else 0.02)
         if process.is_alive():
+            assert process.pid is not None
             os.killpg(process.pid, signal.SIGKILL)
         process.join()
         killed += process.exitcode == -signal.SIGKILL

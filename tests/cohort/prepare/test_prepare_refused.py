@@ -20,6 +20,7 @@ from cohort.prepare.prepare_cohort import main, prepare_cohort
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from ct.lungs.find import Lungs
+from ct.refusal import Sentence
 from ct.scan import Scan
 from datamodules.infection_data import InfectionData
 
@@ -80,7 +81,7 @@ def test_repairs_and_warnings_stand_in_the_verdicts_also_when_nothing_was_done(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lungs(scan: Scan, lung_mask: Path | None = None) -> Lungs:
-        return Lungs(scan.hu < -700, "classical", ("the lungs are small",) if scan.scan_id == "b" else ())
+        return Lungs(scan.hu < -700, "classical", (Sentence("the lungs are small"),) if scan.scan_id == "b" else ())
 
     monkeypatch.setattr(prepare_scan_module, "find_lungs", lungs)
     hu, _, _ = chest()
@@ -118,10 +119,12 @@ def test_a_scan_that_kills_its_process_is_refused_and_the_others_go_on(
 def test_a_bug_refuses_its_scan_and_leaves_a_traceback(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(path: Path, name: str, *more: Any) -> Scan:
+    nothing: Any = None
+
+    def read(path: Path, name: str, *more: Any) -> object:
         if name == "c":
             return read_scan(path, name, *more)
-        return len(None) if name == "b" else np.zeros(3).reshape(2, 2)  # the library's own ValueError
+        return len(nothing) if name == "b" else np.zeros(3).reshape(2, 2)  # the library's own ValueError
 
     monkeypatch.setattr(prepare_scan_module, "read_scan", read)
     out = tmp_path / "out"

@@ -2,10 +2,9 @@ import csv
 from pathlib import Path
 
 from cohort.prepare.verdicts import Verdict, summary, write_verdicts
-from ct.refusal import Sentence
 
 
-def refused(scan_id: str, reason: Sentence) -> Verdict:
+def refused(scan_id: str, reason: str) -> Verdict:
     return Verdict(scan_id, "X", "train", "refused", (reason,), (), f"images/{scan_id}.nii.gz")
 
 

@@ -1,36 +1,48 @@
 import os
 import signal
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from cohort.prepare.workers import Died, run_each
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def square(item: int) -> tuple[int, int]:
     return item * item, os.getpid()
 
 
+def alive(results: Iterable[tuple[Item, Result | Died]]) -> Iterator[tuple[Item, Result]]:
+    """The results, none of which is a death."""
+    for item, result in results:
+        assert not isinstance(result, Died)
+        yield item, result
+
+
 def test_every_item_runs_once_in_a_process_of_its_own() -> None:
-    results = dict(run_each(range(7), square, 3))
+    results = dict(alive(run_each(range(7), square, 3)))
     assert {item: value for item, (value, _) in results.items()} == {item: item**2 for item in range(7)}
     assert len({process for _, process in results.values()} | {os.getpid()}) == 8
     assert list(run_each([], square, 2)) == []
 
 
 def test_as_many_run_at_once_as_there_are_jobs() -> None:
-    def work(_):
+    def work(_: int) -> tuple[float, float]:
         began = time.monotonic()
         time.sleep(0.3)
         return began, time.monotonic()
 
-    spans = [span for _, span in run_each(range(4), work, 2)]
+    spans = [span for _, span in alive(run_each(range(4), work, 2))]
     assert max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans) == 2
 
 
 def test_the_dead_are_tried_again_alone_after_the_others(tmp_path: Path) -> None:
-    def work(item):
+    def work(item: str) -> str:
         with (tmp_path / "log").open("a") as log:
             log.write(item)
         if item == "k":
@@ -58,7 +70,7 @@ def test_a_result_that_is_larger_than_a_pipe_arrives() -> None:
 
 
 def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
-    def work(item):
+    def work(item: int) -> int:
         if item:
             (tmp_path / "began").touch()
             time.sleep(30)
@@ -72,5 +84,6 @@ def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_loop_reaches_the_caller() -> None:
+    nothing: Any = None
     with pytest.raises(AttributeError):
-        list(run_each([1], None.work, 1))
+        list(run_each([1], nothing.work, 1))

@@ -16,6 +16,7 @@ from cohort.prepare.prepare_cohort import prepare_cohort
 from ct.files.read import read_mask, read_pattern_mask, read_scan
 from ct.files.write import write_scan_nifti
 from ct.lungs.find import find_lungs
+from ct.refusal import Sentence
 from ct.scan import Affine, Scan
 
 FIRST = (3, 9, 12)  # z, y, x
@@ -49,8 +50,8 @@ def save(mask: NDArray[np.uint8], path: Path, matrix: Affine, axcodes: str) -> P
     nifti = path.parent / f"{path.name}.nii"
     write_scan_nifti(mask, matrix, nifti, axcodes)
     if path.name.endswith((".img", ".nii.gz")):
-        image = nibabel.load(nifti)
-        kind = nibabel.Nifti1Pair if path.suffix == ".img" else nibabel.Nifti1Image
+        image = nibabel.Nifti1Image.from_filename(nifti)
+        kind: type[nibabel.Nifti1Pair] = nibabel.Nifti1Pair if path.suffix == ".img" else nibabel.Nifti1Image
         nibabel.save(kind(np.asarray(image.dataobj), image.affine), path)
     else:
         SimpleITK.WriteImage(SimpleITK.ReadImage(str(nifti)), str(path), useCompression=True)
@@ -61,7 +62,7 @@ def save(mask: NDArray[np.uint8], path: Path, matrix: Affine, axcodes: str) -> P
 @pytest.mark.parametrize("name", ["m.nrrd", "m.seg.nrrd", "m.nhdr", "m.nii.gz", "m.mha", "m.mhd", "m.img"])
 def test_a_cropped_mask_is_placed_where_voxels_coincide(scan: Scan, tmp_path: Path, axcodes: str, name: str) -> None:
     path = save(whole_mask()[BOX], tmp_path / name, box_affine(), axcodes)
-    repairs = []
+    repairs: list[Sentence] = []
     np.testing.assert_array_equal(read_mask(path, scan, repairs, "infection mask"), whole_mask())
     assert repairs == [
         "the infection mask is stored cropped to (z, y, x) = (19, 47, 67) of the scan's (25, 70, 90) voxels; it was "
@@ -70,7 +71,7 @@ def test_a_cropped_mask_is_placed_where_voxels_coincide(scan: Scan, tmp_path: Pa
 
 
 def test_a_mask_of_the_whole_scan_needs_no_repair(scan: Scan, tmp_path: Path) -> None:
-    repairs = []
+    repairs: list[Sentence] = []
     path = save(whole_mask(), tmp_path / "m.nrrd", affine(), "RAS")
     np.testing.assert_array_equal(read_mask(path, scan, repairs), whole_mask())
     assert repairs == []
@@ -88,7 +89,7 @@ def test_pattern_masks_too(scan: Scan, tmp_path: Path) -> None:
     codes[1, 1, 1] = 255
     expected = np.zeros(chest()[0].shape, dtype=np.int8)
     expected[BOX] = np.where(codes == 255, -1, codes.astype(int))
-    repairs = []
+    repairs: list[Sentence] = []
     path = save(codes, tmp_path / "m.mha", box_affine(), "LPS")
     np.testing.assert_array_equal(read_pattern_mask(path, scan, repairs), expected)
     assert "the pattern mask is stored cropped" in repairs[0]
@@ -105,7 +106,7 @@ def test_pattern_masks_too(scan: Scan, tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_coincide_or_sticks_out_is_refused(
-    scan: Scan, tmp_path: Path, situation: str, first: tuple[float, float, int], spacing: float, fragment: str
+    scan: Scan, tmp_path: Path, situation: str, first: tuple[float, float, float], spacing: float, fragment: str
 ) -> None:
     path = save(whole_mask()[BOX], tmp_path / "m.nrrd", box_affine(first, spacing), "RAS")
     assert_refused(lambda path: read_mask(path, scan), path, fragment, "export it with the scan as reference")

@@ -189,7 +189,7 @@ def run_cases(folder: Path, seed: int, cases: int) -> dict[str, Any]:
         raise Hang
 
     signal.signal(signal.SIGALRM, ring)
-    verdicts = {}
+    verdicts: dict[str, Counter[str]] = {}
     wrong = []
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -4,11 +4,11 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import SimpleITK
-from numpy.typing import DTypeLike
 from places import SHARED_DATA
 from refusing import assert_refused
 from small_ct import ct, sitk_image
@@ -58,9 +58,10 @@ def test_files_of_simpleitk_in_any_direction(
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.float32, np.float64])
-def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path: Path, dtype: DTypeLike) -> None:
+def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path: Path, dtype: type[np.number]) -> None:
     names = {np.int16: "SHORT", np.int32: "INT", np.int64: "LONG_LONG", np.float32: "FLOAT", np.float64: "DOUBLE"}
-    for msb, order in (("False", "<"), ("True", ">")):
+    orders: dict[str, Literal["<", ">"]] = {"False": "<", "True": ">"}
+    for msb, order in orders.items():
         data = ct().astype(np.dtype(dtype).newbyteorder(order)).tobytes()
         path = put(tmp_path / f"{msb}.mha", data, ElementType=f"MET_{names[dtype]}", BinaryDataByteOrderMSB=msb)
         np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))), ct())
@@ -111,11 +112,12 @@ def test_skipped_bytes_and_older_names_of_fields(tmp_path: Path) -> None:
 def test_a_header_beside_its_voxels(tmp_path: Path) -> None:
     (tmp_path / "voxels").mkdir()
     path = put(tmp_path / "ct.mhd", b"", ElementDataFile="voxels/ct.raw")
-    assert METAIMAGE.voxels_apart(path) == tmp_path / "voxels" / "ct.raw"
+    voxels = tmp_path / "voxels" / "ct.raw"
+    assert METAIMAGE.voxels_apart(path) == voxels
     assert_refused(read_scan, path, "which does not exist; keep both files together")
-    METAIMAGE.voxels_apart(path).write_bytes(ct().tobytes())
+    voxels.write_bytes(ct().tobytes())
     np.testing.assert_array_equal(read_scan(path).hu, ct())
-    METAIMAGE.voxels_apart(path).write_bytes(ct().tobytes()[:-1])
+    voxels.write_bytes(ct().tobytes()[:-1])
     assert_refused(read_scan, path, "cannot be read", named=path.parent)
     assert METAIMAGE.voxels_apart(put(tmp_path / "whole.mha")) is None
     for several in ("LIST", "slice%03d.raw 1 4 1"):

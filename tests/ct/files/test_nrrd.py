@@ -3,11 +3,11 @@ import gzip
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import SimpleITK
-from numpy.typing import DTypeLike
 from refusing import assert_refused
 from small_ct import ct, sitk_image
 
@@ -52,8 +52,9 @@ def test_files_of_simpleitk_in_any_direction(
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
-def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path: Path, dtype: DTypeLike) -> None:
-    for endian, order in (("little", "<"), ("big", ">")):
+def test_number_types_and_byte_orders_as_simpleitk_reads_them(tmp_path: Path, dtype: type[np.number]) -> None:
+    orders: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
+    for endian, order in orders.items():
         data = ct().astype(np.dtype(dtype).newbyteorder(order)).tobytes()
         names = {np.int16: "int16_t", np.int32: "signed int", np.float32: "float", np.float64: "double"}
         path = put(tmp_path / f"{endian}.nrrd", data, type=names[dtype], endian=endian)
@@ -72,11 +73,12 @@ def test_encodings_and_skipped_bytes(tmp_path: Path, encoding: str, pack: Callab
 def test_a_header_beside_its_voxels(tmp_path: Path) -> None:
     (tmp_path / "voxels").mkdir()
     path = put(tmp_path / "ct.nhdr", b"", data_file="voxels/ct.raw")
-    assert NRRD.voxels_apart(path) == tmp_path / "voxels" / "ct.raw"
+    voxels = tmp_path / "voxels" / "ct.raw"
+    assert NRRD.voxels_apart(path) == voxels
     assert_refused(read_scan, path, "which does not exist; keep both files together")
-    NRRD.voxels_apart(path).write_bytes(ct().tobytes())
+    voxels.write_bytes(ct().tobytes())
     np.testing.assert_array_equal(read_scan(path).hu, ct())
-    NRRD.voxels_apart(path).write_bytes(ct().tobytes()[:-1])
+    voxels.write_bytes(ct().tobytes()[:-1])
     assert_refused(read_scan, path, "cannot be read", named=path.parent)
     assert NRRD.voxels_apart(put(tmp_path / "whole.nrrd")) is None
     for several in ("LIST", "slice%03d.raw 1 4 1"):

@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -58,7 +59,7 @@ def save_nrrd(hu: NDArray[np.int16], affine: Affine, path: Path, axcodes: str) -
 
 
 def nibabel_place(path: Path, value: int) -> NDArray[np.float64]:
-    image = nibabel.load(path)
+    image = nibabel.Nifti1Image.from_filename(path)
     index = np.argwhere(np.asarray(image.dataobj) == value).mean(axis=0)
     return nibabel.affines.apply_affine(image.affine, index)
 
@@ -81,7 +82,8 @@ def pydicom_place(folder: Path) -> NDArray[np.float64]:
     return LPS * np.mean(points, axis=0)
 
 
-FORMATS = {
+Write = Callable[[NDArray[np.int16], Affine, Path, str], None]
+FORMATS: dict[str, tuple[Write, Callable[[Path], NDArray[np.float64]]]] = {
     "ct.nii": (write_scan_nifti, lambda path: nibabel_place(path, LANDMARK_HU)),
     "ct.nii.gz": (write_scan_nifti, lambda path: nibabel_place(path, LANDMARK_HU)),
     "ct.nrrd": (save_nrrd, simpleitk_place),

@@ -13,7 +13,7 @@ SHAPE = (40, 80, 90)
 Chest = tuple[NDArray[np.int16], NDArray[np.bool_], NDArray[np.int8]]
 
 
-def grids() -> list[NDArray[np.float64]]:
+def grids() -> tuple[NDArray[np.floating], ...]:
     return tuple((np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(SHAPE, SPACING_MM, strict=True))
 
 

@@ -1,7 +1,7 @@
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, ClassVar, NoReturn
 from urllib.error import URLError
 
 import nibabel
@@ -34,20 +34,25 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Phantom, Path]:
     return phantom, folder
 
 
+class FakeInferer:
+    """Calls the dark pixels lung, 1 in the image's left half and 2 in its right half."""
+
+    made: ClassVar[tuple[str | None, bool]]
+    seen: ClassVar[list[NDArray[Any]]]
+
+    def __init__(self, modelname: str | None, tqdm_disable: bool = False) -> None:
+        FakeInferer.made = (modelname, tqdm_disable)
+
+    def apply(self, image: NDArray[Any]) -> NDArray[np.uint8]:
+        self.seen.append(image)
+        label = np.where(np.arange(image.shape[2]) < image.shape[2] / 2, 1, 2)
+        body = np.hypot(*np.ogrid[-1 : 1 : image.shape[1] * 1j, -1 : 1 : image.shape[2] * 1j]) < 0.75
+        return np.where((image < -600) & body, label, 0).astype(np.uint8)
+
+
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch):
-    """A module in lungmask's place: calls the dark pixels lung, 1 in the image's left half and 2 in its right half."""
-
-    class FakeInferer:
-        def __init__(self, modelname: str, tqdm_disable: bool = False) -> None:
-            FakeInferer.made = (modelname, tqdm_disable)
-
-        def apply(self, image: NDArray[np.float64]) -> NDArray[np.uint8]:
-            self.seen.append(image)
-            label = np.where(np.arange(image.shape[2]) < image.shape[2] / 2, 1, 2)
-            body = np.hypot(*np.ogrid[-1 : 1 : image.shape[1] * 1j, -1 : 1 : image.shape[2] * 1j]) < 0.75
-            return np.where((image < -600) & body, label, 0).astype(np.uint8)
-
+def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeInferer]:
+    """A module in lungmask's place, with the class above."""
     FakeInferer.seen = []
     module = ModuleType("lungmask")
     setattr(module, INFERER, FakeInferer)
@@ -67,7 +72,7 @@ def test_a_given_mask(chest: tuple[Phantom, Path]) -> None:
 def test_a_given_mask_that_is_empty_or_odd(chest: tuple[Phantom, Path], tmp_path: Path) -> None:
     _, folder = chest
     scan = read_scan(folder / "scan.nii.gz")
-    stored = nibabel.load(folder / "lungs.nii.gz")
+    stored = nibabel.Nifti1Image.from_filename(folder / "lungs.nii.gz")
     empty = np.zeros(stored.shape, np.uint8)
     nibabel.save(nibabel.Nifti1Image(empty, stored.affine), tmp_path / "empty.nii.gz")
     with pytest.raises(ValueError, match=r"empty\.nii\.gz: no lung voxels"):
@@ -97,7 +102,7 @@ def test_slice_images_are_searched_without_a_scale(tmp_path: Path) -> None:
     assert lungs.warnings == ()
 
 
-def test_lungmask_gets_axial_slices_as_it_expects_them(chest: tuple[Phantom, Path], fake) -> None:
+def test_lungmask_gets_axial_slices_as_it_expects_them(chest: tuple[Phantom, Path], fake: type[FakeInferer]) -> None:
     """Against SimpleITK: rows run to the back, columns to the patient's left, slices to the head; label 1 is right."""
     phantom, folder = chest
     scan = read_scan(folder / "scan.nii.gz")
@@ -111,13 +116,13 @@ def test_lungmask_gets_axial_slices_as_it_expects_them(chest: tuple[Phantom, Pat
     np.testing.assert_array_equal(lungs.mask, labels > 0)
     # NIfTI's world x grows to the patient's right, where label 1 must lie.
     labels = to_source(labels, scan.source)
-    ijk = np.stack([index[labels == 1] for index in np.indices(labels.shape)])
+    ijk = np.stack(np.nonzero(labels == 1))
     x_mm = scan.source.affine[0, :3] @ ijk + scan.source.affine[0, 3]
     middle = scan.source.affine[0, :3] @ (np.array(labels.shape) - 1) / 2 + scan.source.affine[0, 3]
     assert x_mm.min() > middle
 
 
-def test_lungmask_takes_slice_images_one_by_one(fake, tmp_path: Path) -> None:
+def test_lungmask_takes_slice_images_one_by_one(fake: type[FakeInferer], tmp_path: Path) -> None:
     phantom = make_phantom(4, "A", False, 0.0, 48, 12)
     for z in (5, 7, 8):
         grey = np.rint((phantom.hu[z].clip(-1100, 260) + 1100.0) / 1360 * 255).astype(np.uint8)
@@ -133,7 +138,9 @@ def test_lungmask_is_not_installed(chest: tuple[Phantom, Path], monkeypatch: pyt
         find_lungs(read_scan(chest[1] / "scan.nii.gz"), method="lungmask")
 
 
-def test_the_weights_cannot_be_fetched(chest: tuple[Phantom, Path], fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_weights_cannot_be_fetched(
+    chest: tuple[Phantom, Path], fake: type[FakeInferer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def offline(*_: object, **__: object) -> NoReturn:
         raise URLError("Name or service not known")
 

@@ -14,7 +14,7 @@ from ct.scan import Grid, Scan
 from phantom.patient import Phantom, make_phantom
 
 
-def as_scan(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float], **fields: Any) -> Scan:
+def as_scan(hu: NDArray[np.int16], spacing_mm: tuple[float, ...], **fields: Any) -> Scan:
     z_mm, y_mm, x_mm = spacing_mm
     affine = np.diag([-x_mm, -y_mm, z_mm, 1.0])
     return Scan(hu, affine, Grid(hu.shape[::-1], affine), "case", **fields)

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import LegacyConvertedEnhancedCTImageStorage
 from refusing import assert_refused
 
-from ct.files.dicom.acquisitions import find_mixture
+from ct.files.dicom.acquisitions import Mixture, find_mixture
 from ct.files.dicom.volume import read_dicom
 
 SLICES = 6
@@ -214,7 +214,7 @@ def test_two_enhanced_files_of_one_series_half_a_step_apart(tmp_path: Path) -> N
 # --- the criterion itself ---------------------------------------------------------------------------------------------
 
 
-def mixture(tag: str, values: Iterable[object]):
+def mixture(tag: str, values: Iterable[object]) -> Mixture | None:
     return find_mixture([{tag: str(value)} for value in values])
 
 
@@ -229,7 +229,10 @@ def test_chance_hardly_ever_looks_like_a_mixture() -> None:
 @pytest.mark.parametrize("slices", [20, 21, 22, 23])
 def test_it_finds_how_many_acquisitions_there_are(count: int, slices: int) -> None:
     mixed = mixture("AcquisitionTime", [120000 + 100 * (at % count) + at for at in range(slices)])
+    assert mixed is not None
     assert (mixed.count, mixed.tags) == (count, ("AcquisitionTime",))
-    assert mixture("KVP", [80 + at % count for at in range(slices)]).count == count
+    by_voltage = mixture("KVP", [80 + at % count for at in range(slices)])
+    assert by_voltage is not None
+    assert by_voltage.count == count
     assert mixture("KVP", [80 + at % count + at // (slices - 1) * 40 for at in range(slices)]) is None
     assert mixture("AcquisitionTime", [120000 + at // count for at in range(slices)]) is None

@@ -7,6 +7,7 @@ import pytest
 from dicom_harness import change_syntax, ct, edit, enhance, store_signed, write_series
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from refusing import assert_refused
 
 from ct.files.dicom import decoder as dicom_decoder
@@ -38,7 +39,7 @@ def test_every_coding_gives_the_same_voxels_signed_and_unsigned(tmp_path: Path, 
     voxels, _, repairs, _ = read_dicom(series)
     for number in range(len(hu)):  # the files are numbered from head to foot
         np.testing.assert_array_equal(voxels[:, :, -1 - number].T, hu[-1 - number], names[number // 2])
-    assert (voxels.dtype, repairs) == (np.int16, ())
+    assert (voxels.dtype, repairs) == (np.dtype(np.int16), ())
 
 
 @pytest.mark.parametrize("syntax", ["JPEGLSLossless", "RLELossless"])
@@ -85,7 +86,7 @@ def test_what_the_library_says_is_passed_on(tmp_path: Path, syntax: str, fragmen
     def change(dataset: Dataset) -> None:
         dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 broken \xff\xd9"])
         dataset["PixelData"].is_undefined_length = True
-        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.file_meta.TransferSyntaxUID = UID(syntax)
 
     edit(series, change, only=2)
     assert_refused(read_dicom, series, fragment)

@@ -8,7 +8,7 @@ import pytest
 from dicom_harness import affine, ct, edit, set_tags, write_series
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 from refusing import assert_refused
 
 from ct.files.dicom.export import write_dicom_series
@@ -17,7 +17,7 @@ from ct.files.dicom.volume import read_dicom
 from ct.refusal import Sentence
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-DOSE_SR = "1.2.840.10008.5.1.4.1.1.88.67"
+DOSE_SR = UID("1.2.840.10008.5.1.4.1.1.88.67")
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
@@ -208,7 +208,8 @@ def test_localizers_inside_the_series_are_left_out_and_said(series: Path) -> Non
     assert repairs == ("1 x localizer in the series left out",)
 
 
-CHEST, HEAD = {"BodyPartExamined": "CHEST"}, {"BodyPartExamined": "HEAD"}
+CHEST: dict[str, Any] = {"BodyPartExamined": "CHEST"}
+HEAD: dict[str, Any] = {"BodyPartExamined": "HEAD"}
 ORIGINAL, DERIVED = ({"ImageType": [kind, "PRIMARY", "AXIAL"]} for kind in ("ORIGINAL", "DERIVED"))
 
 

@@ -1,12 +1,16 @@
+import errno
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
+from cohort.prepare import workers
 from cohort.prepare.workers import Died, run_each
 
 Item = TypeVar("Item")
@@ -83,7 +87,17 @@ def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
 
 
-def test_an_error_in_the_loop_reaches_the_caller() -> None:
-    nothing: Any = None
-    with pytest.raises(AttributeError):
-        list(run_each([1], nothing.work, 1))
+def test_an_error_in_the_loop_reaches_the_caller_and_ends_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = workers._start
+    started: list[tuple[Connection, BaseProcess]] = []
+
+    def start_one(work: Callable[[float], None], item: float) -> tuple[Connection, BaseProcess]:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        started.append(start(work, item))
+        return started[0]
+
+    monkeypatch.setattr(workers, "_start", start_one)
+    with pytest.raises(BlockingIOError):
+        list(run_each([30.0, 30.0], time.sleep, 2))
+    assert not started[0][1].is_alive()

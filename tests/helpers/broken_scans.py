@@ -1,12 +1,15 @@
 """Broken scans that the gate must refuse, each with a part of the reason."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from body_parts import head_ct
 from dicom_harness import edit
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from ct.files.dicom.export import write_dicom_series
 from ct.files.write import write_scan_nifti
@@ -20,7 +23,9 @@ def phantom_series(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def phantom_nifti(path: Path, change=lambda hu: hu, seed: int = 1) -> Path:
+def phantom_nifti(
+    path: Path, change: Callable[[NDArray[np.int16]], NDArray[np.int16]] = lambda hu: hu, seed: int = 1
+) -> Path:
     phantom = make_phantom(seed, "A", positive=False, size=32, slices=10)
     write_scan_nifti(change(phantom.hu), Frame(phantom.hu.shape, phantom.spacing_mm).affine, path)
     return path
@@ -30,7 +35,7 @@ def broken_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     """Write twelve broken scans; return the path of each, and a part of the reason for refusing it."""
     inputs: dict[str, tuple[Path, str]] = {}
 
-    def series(name: str, change, reason: str, only: int | None = None) -> None:
+    def series(name: str, change: Callable[[Dataset], object], reason: str, only: int | None = None) -> None:
         edit(phantom_series(folder / name), change, only)
         inputs[name] = folder / name, reason
 
@@ -48,7 +53,7 @@ def broken_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     inputs["truncated"] = folder / "cut.nii.gz", "cut"
     grey = phantom_nifti(folder / "grey.nii", lambda hu: ((hu.clip(-1024, 400) + 1024) / 5.6).astype(np.int16))
     inputs["grey"] = grey, "grey_low_hu"
-    nan = nibabel.load(phantom_nifti(folder / "whole.nii"))
+    nan = nibabel.Nifti1Image.from_filename(phantom_nifti(folder / "whole.nii"))
     values = nan.get_fdata()
     values[2, 3, 4] = np.nan
     nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), nan.affine), folder / "nan.nii")
@@ -61,7 +66,7 @@ def broken_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     return inputs
 
 
-def tilted(dataset) -> list[float]:
+def tilted(dataset: Dataset) -> list[float]:
     x, y, z = (float(value) for value in dataset.ImagePositionPatient)
     return [x, y + 0.2 * z, z]
 

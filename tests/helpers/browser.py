@@ -42,8 +42,9 @@ class _Browser:
         hears, self.speaks = os.pipe()
         self.listens, says = os.pipe()
         command = f"exec {shlex.quote(CHROMIUM)} {FLAGS} --user-data-dir={shlex.quote(profile)} 3<&{hears} 4>&{says}"
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(["bash", "-c", command], pass_fds=(hears, says), **quiet)
+        self.process = subprocess.Popen(
+            ["bash", "-c", command], pass_fds=(hears, says), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         os.close(hears)
         os.close(says)
         self.events: list[dict[str, Any]] = []

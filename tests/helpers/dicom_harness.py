@@ -1,19 +1,22 @@
 """DICOM series for tests: a small one, and the ways to change it (tags, transfer syntax, one enhanced file)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import gdcm
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import EnhancedCTImageStorage, generate_uid
+from pydicom.uid import UID, EnhancedCTImageStorage, generate_uid
 
 from ct.files.dicom.export import write_dicom_series
 from ct.files.dicom.volume import read_dicom
-from ct.scan import to_canonical
+from ct.refusal import Sentence
+from ct.scan import Affine, to_canonical
 
 # Tags that enhanced files keep in functional groups, by group.
 PLACE = {"PlanePositionSequence": ["ImagePositionPatient"]}
@@ -24,27 +27,27 @@ SHARED = {
 }
 
 
-def affine(z_mm=5.0):
+def affine(z_mm: float = 5.0) -> Affine:
     matrix = np.diag([-0.75, -0.5, z_mm, 1.0])
     matrix[:3, 3] = (120.0, 130.5, -211.25)
     return matrix
 
 
-def ct(slices=6, seed=0):
+def ct(slices: int = 6, seed: int = 0) -> NDArray[np.int16]:
     """Return int16 HU (slices, 12, 10), different everywhere, with air."""
     hu = np.random.default_rng(seed).integers(-1024, 800, (slices, 12, 10)).astype(np.int16)
     hu[:, 0, 0] = -1000
     return hu
 
 
-def write_series(folder: Path, hu=None, **tags) -> Path:
+def write_series(folder: Path, hu: NDArray[np.int16] | None = None, **tags: object) -> Path:
     """Write a series of a patient, with tags changed in every file."""
     write_dicom_series(ct() if hu is None else hu, affine(), folder, patient_id="p1")
     edit(folder, lambda dataset: set_tags(dataset, tags))
     return folder
 
 
-def set_tags(dataset: Dataset, tags: dict) -> None:
+def set_tags(dataset: Dataset, tags: Mapping[str, object]) -> None:
     """Set tags; None deletes, a callable makes the new value of the dataset."""
     for tag, value in tags.items():
         if value is None:
@@ -62,7 +65,7 @@ def edit(folder: Path, change: Callable[[Dataset], object], only: int | None = N
             dataset.save_as(file)
 
 
-def read(path: Path):
+def read(path: Path) -> tuple[NDArray[Any], Affine, tuple[Sentence, ...]]:
     """Read with `read_dicom`: canonical HU (Z, Y, X), affine and repairs."""
     voxels, source, repairs, _ = read_dicom(path)
     hu, canonical = to_canonical(voxels, source)
@@ -92,7 +95,12 @@ def change_syntax(file: Path, syntax: str) -> None:
     assert writer.Write()
 
 
-def enhance(files: Sequence[Path], target: Path, sop_class=EnhancedCTImageStorage, own=(*PLACE, *SHARED)) -> Path:
+def enhance(
+    files: Sequence[Path],
+    target: Path,
+    sop_class: UID = EnhancedCTImageStorage,
+    own: Sequence[str] = (*PLACE, *SHARED),
+) -> Path:
     """Put single frames into one enhanced multi-frame file.
 
     Args:

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ct.classes import EM
 from ct.scan import Grid, Scan
-from inference.result import Member, ModelCard, Result
+from inference.result import Masks, Member, ModelCard, Result
 
 SHAPE = (9, 40, 48)
 SPACING_MM = (5.0, 2.0, 1.5)
@@ -20,9 +22,9 @@ INFECTION = slice(2, 4), slice(22, 30), slice(30, 40)
 CONSOLIDATION = slice(3, 4), slice(24, 28), slice(32, 38)
 
 
-def make_result(**changes) -> Result:
+def make_result(**changes: Any) -> Result:
     """The result, with fields of `Result` changed; its scan is different in every voxel."""
-    masks = {name: np.zeros(SHAPE, bool) for name in ("lungs", "infection", "consolidation")}
+    masks: Masks = {name: np.zeros(SHAPE, bool) for name in ("lungs", "infection", "consolidation")}
     for lung in LUNGS:
         masks["lungs"][lung] = True
     masks["infection"][INFECTION] = True
@@ -45,14 +47,14 @@ def make_result(**changes) -> Result:
     return replace(result, **changes)
 
 
-def make_scan(hu, **changes) -> Scan:
+def make_scan(hu: NDArray[np.int16], **changes: Any) -> Scan:
     """A scan of the grid above, or of another size."""
     affine = np.diag([-SPACING_MM[2], -SPACING_MM[1], SPACING_MM[0], 1.0])
     scan = Scan(hu, affine, Grid(hu.shape[::-1], affine), "DOE_JANE", "secret site")
     return replace(scan, **changes)
 
 
-def measurements(masks) -> dict[str, float | None]:
+def measurements(masks: Masks) -> dict[str, float | None]:
     """What the masks measure, and an uncertainty that is made up."""
     voxels = {name: int(mask.sum()) for name, mask in masks.items()}
     found = {f"{name}_ml": count * VOXEL_ML for name, count in voxels.items() if name != "lungs"}

@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 import torch
 from offline_run import read_offline_run
+from torch import Tensor
 
+from batch import SliceBatch
 from lightning_modules.base import SegmentationModule
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
@@ -68,9 +70,9 @@ def _arm(what: str, name: str, count: str = "1") -> None:
         for module in (InfectionModule, ConsolidationModule):
             _trap(module, "training_step", lambda self, *args: self.global_step == int(name), 1, number)
     else:
-        for module in (SegmentationModule, ConsolidationModule):
-            if name in vars(module):
-                _trap(module, name, lambda *args: True, int(count))
+        for owner in (SegmentationModule, ConsolidationModule):
+            if name in vars(owner):
+                _trap(owner, name, lambda *args: True, int(count))
 
 
 def _trap(owner: Any, name: str, here: Callable[..., bool], count: int, number: int = signal.SIGKILL) -> None:
@@ -88,11 +90,11 @@ def _trap(owner: Any, name: str, here: Callable[..., bool], count: int, number: 
 def _write_journal(path: Path) -> None:
     original = ConsolidationModule.training_step
 
-    def written(module: Any, batch: Any, batch_idx: int) -> Any:
+    def written(self: ConsolidationModule, batch: SliceBatch, batch_idx: int) -> Tensor:
         labels = hashlib.sha256(batch["target"].numpy().tobytes()).hexdigest()
         with path.open("a") as file:
-            file.write(f"{module.global_step} {batch['slice_index'].tolist()} {labels}\n")
-        return original(module, batch, batch_idx)
+            file.write(f"{self.global_step} {batch['slice_index'].tolist()} {labels}\n")
+        return original(self, batch, batch_idx)
 
     ConsolidationModule.training_step = written  # type: ignore[method-assign]
 

@@ -45,7 +45,7 @@ class OfflineRun:
 def records(file: Path) -> Iterator[Any]:
     """The protocol buffers of a .wandb file."""
     for payload in payloads(file.read_bytes()):
-        record = wandb_internal_pb2.Record()
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]  # made when it is imported
         record.ParseFromString(payload)
         yield record
 

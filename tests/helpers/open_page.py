@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from browser import CHROMIUM
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Request, sync_playwright
 
 
 class Opened(NamedTuple):
@@ -29,13 +29,18 @@ def opened(path: Path, **options: Any) -> Iterator[Opened]:
     address = path.resolve().as_uri()
     messages: list[str] = []
     requests: list[str] = []
+
+    def keep(request: Request) -> None:
+        if not request.url.startswith("data:"):
+            requests.append(request.url)
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         try:
             page = browser.new_context(**options).new_page()
             page.on("console", lambda message: messages.append(message.text))
             page.on("pageerror", lambda error: messages.append(str(error)))
-            page.on("request", lambda request: request.url.startswith("data:") or requests.append(request.url))
+            page.on("request", keep)
             page.goto(address)
             requests.remove(address)
             yield Opened(page, messages, requests)

@@ -1,22 +1,27 @@
 """Three small scans to prepare: NIfTI, DICOM and slice images, one file of each kind of mask, and a report."""
 
 import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
+from ct.scan import Affine, Scan
 
 SPACING = (2.0, 1.5, 1.5)
 
 
-def affine():
+def affine() -> Affine:
     return np.diag([-SPACING[2], -SPACING[1], SPACING[0], 1.0])
 
 
-def chest(shape=(25, 70, 90)):
+def chest(shape: tuple[int, int, int] = (25, 70, 90)) -> tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.uint8]]:
     """Return HU and masks: a body with two lungs and a ball of infection with a denser core."""
     z, y, x = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     hu = np.full(shape, -1000, dtype=np.int16)
@@ -30,7 +35,7 @@ def chest(shape=(25, 70, 90)):
     return hu, lung, codes
 
 
-def write_scans(folder):
+def write_scans(folder: Path) -> Path:
     """Write the scans a, b and c and their cohort.csv."""
     hu, lung, codes = chest()
     write_scan_nifti(hu, affine(), folder / "a.nii.gz", "RAS")
@@ -58,29 +63,29 @@ def write_scans(folder):
     return path
 
 
-def index_of(out):
+def index_of(out: Path) -> dict[str, dict[str, str]]:
     with (out / "index.csv").open(encoding="utf-8", newline="") as file:
         return {row["scan_id"]: row for row in csv.DictReader(file)}
 
 
-def verdicts_of(out):
+def verdicts_of(out: Path) -> dict[str, dict[str, str]]:
     with (out / "verdicts.csv").open(encoding="utf-8", newline="") as file:
         return {row["scan_id"]: row for row in csv.DictReader(file)}
 
 
-def break_a_and_b(tmp_path):
+def break_a_and_b(tmp_path: Path) -> None:
     """Make the lung mask of scan a unreadable and move the infection mask of scan b."""
     (tmp_path / "a_lung.nii.gz").write_bytes(b"broken")
-    image = nibabel.load(tmp_path / "b_infection.nii.gz")
+    image = nibabel.Nifti1Image.from_filename(tmp_path / "b_infection.nii.gz")
     moved = image.affine.copy()
     moved[0, 3] += 40
     nibabel.Nifti1Image(np.asarray(image.dataobj), moved).to_filename(tmp_path / "b_infection.nii.gz")
 
 
-def dies(scan_id, how):
+def dies(scan_id: str, how: Callable[[], object]) -> Callable[..., Scan]:
     """Return a `read_scan` that ends its process when it comes to a scan."""
 
-    def read(path, name, *more):
+    def read(path: Path, name: str, *more: Any) -> Scan:
         if name == scan_id:
             how()
         return read_scan(path, name, *more)

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -54,7 +55,7 @@ def run_ranks(world_size: int, commands: list[Command], first_ends_with: int = 0
             process.kill()
 
 
-def _all_end(ranks: list[BaseProcess], codes: list[int]) -> None:
+def _all_end(ranks: Sequence[BaseProcess], codes: list[int]) -> None:
     for rank, (process, code) in enumerate(zip(ranks, codes, strict=True)):
         process.join(TIMEOUT_S)
         assert process.exitcode == code, f"rank {rank}: {process.exitcode} (None: it hangs)"
@@ -64,7 +65,7 @@ def _rank(rank: int, port: int, commands: list[Command], more: list[str]) -> Non
     from train import main  # the tests import this module, the server imports train
 
     torch.set_num_threads(1)
-    rank_zero_only.rank = rank
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]  # Lightning keeps it on the function
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     for command in commands:

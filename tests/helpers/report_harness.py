@@ -127,12 +127,12 @@ def _tables(arrays: dict[str, np.ndarray], task: str, hu: np.ndarray) -> dict[st
 
 def data_section(prepared: Path, size: int) -> dict[str, Any]:
     """The data of a configuration by which a run finds the scans in a folder."""
-    data = {"cohort": "cohorts/four/cohort.csv", "size": size, "prepared": str(prepared.parent / "places")}
-    place = prepared_folder(data["cohort"], size, data["prepared"])
+    cohort, places = "cohorts/four/cohort.csv", str(prepared.parent / "places")
+    place = prepared_folder(cohort, size, places)
     place.parent.mkdir(exist_ok=True)
     if not place.is_symlink():
         place.symlink_to(prepared)
-    return data
+    return {"cohort": cohort, "size": size, "prepared": places}
 
 
 def make_run(
@@ -149,7 +149,7 @@ def make_run(
     tables: list[dict[str, np.ndarray]] = []
     for scan_id in scans:
         hu = np.load(prepared / scan_id / "hu.npy")
-        arrays = _arrays(scan_id, task, seed, hu)
+        arrays: dict[str, Any] = _arrays(scan_id, task, seed, hu)
         if task == "consolidation":
             arrays["consolidation"] &= arrays["infection"]
         np.savez_compressed(folder / "masks" / f"{scan_id}.npz", **arrays)

@@ -1,18 +1,19 @@
 """Segmented scans for tests of outputs: drawn masks on a scan that was read from a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ct.classes import EM, L3
 from ct.files.read import read_scan
-from inference.result import Member, ModelCard, Result
+from inference.result import Masks, Member, ModelCard, Result
 
 MEMBER = Member(76, 70, 3, {"consolidation": 0.65}, {"consolidation": 6})
 CARD = ModelCard("consolidation", "unet_em", ("ab" * 32,), 1, 256, "0.1.0", (MEMBER,))
 
 
-def draw(shape, task):
+def draw(shape: tuple[int, ...], task: str) -> Masks:
     """Return masks of a task, lopsided in every axis, so that any flip or swap moves their centres."""
     draws = np.random.default_rng(0)
     z, y, x = np.indices(shape)
@@ -22,11 +23,11 @@ def draw(shape, task):
     if task == "opacity":
         groups = np.where(infection, 2 + (x > 5) + (y > 5), lungs).astype(np.uint8)
         return {"lungs": lungs, "infection": infection, "groups": groups}
-    masks = {"lungs": lungs, "infection": infection}
+    masks: Masks = {"lungs": lungs, "infection": infection}
     return masks | ({"consolidation": infection & (z >= 3) & (y > 4)} if task == "consolidation" else {})
 
 
-def result_of(source: Path, task="consolidation", flags=()) -> Result:
+def result_of(source: Path, task: str = "consolidation", flags: Sequence[str] = ()) -> Result:
     """Read a scan and give it masks and the measurements that follow from them."""
     scan = read_scan(source, "scan-1")
     masks = draw(scan.hu.shape, task)

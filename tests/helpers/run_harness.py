@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,7 @@ def write_run(root: Path, arrays: dict[str, dict[str, np.ndarray]] | None = None
         prepared = root / "prepared" / scan_id
         prepared.mkdir(parents=True)
         np.save(prepared / "hu.npy", of_scan["hu"])
-        masks = {name: array for name, array in of_scan.items() if name != "hu"}
+        masks: dict[str, Any] = {name: array for name, array in of_scan.items() if name != "hu"}
         np.savez_compressed(folder / "masks" / f"{scan_id}.npz", **masks)
         rows.append({"scan_id": scan_id, "site": SITES[scan_id], **counts_of(of_scan)})
         spacing = SPACING_MM if SOURCE_MM[scan_id] else (None,) * 3

@@ -16,7 +16,9 @@ from viewer.upload import Limits, receive
 SMALL = Limits(upload_bytes=200_000, unpacked_bytes=1_000_000, files=10, ratio=100, harmless_bytes=10_000)
 
 
-def packed(files: Mapping[str | zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+def packed(
+    files: Mapping[str, bytes] | Mapping[str | zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_DEFLATED
+) -> bytes:
     """Zip files: name or ZipInfo -> bytes."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", method) as archive:
@@ -26,9 +28,8 @@ def packed(files: Mapping[str | zipfile.ZipInfo, bytes], method: int = zipfile.Z
 
 
 def series_zip(folder: Path, **extra: bytes) -> bytes:
-    files: dict[str | zipfile.ZipInfo, bytes]
     files = {f"study/series/{file.name}": file.read_bytes() for file in sorted(write_series(folder).iterdir())}
-    return packed({**files, **extra})
+    return packed(files | extra)
 
 
 def assert_upload_refused(
@@ -99,7 +100,8 @@ def test_links_and_devices(tmp_path: Path, kind: int) -> None:
     entry = zipfile.ZipInfo("link.dcm")
     entry.create_system = 3
     entry.external_attr = (kind | 0o777) << 16
-    assert_upload_refused(tmp_path, packed({"good": b"x", entry: b"/etc/passwd"}), "link or a device", "'link.dcm'")
+    files: dict[str | zipfile.ZipInfo, bytes] = {"good": b"x", entry: b"/etc/passwd"}
+    assert_upload_refused(tmp_path, packed(files), "link or a device", "'link.dcm'")
 
 
 @pytest.mark.parametrize(

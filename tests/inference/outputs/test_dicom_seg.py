@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -174,7 +175,7 @@ def test_several_enhanced_files_of_one_series(tmp_path: Path) -> None:
 
 
 def test_what_the_source_lacks_or_says_wrongly_is_left_empty(tmp_path: Path) -> None:
-    odd = {
+    odd: dict[str, Any] = {
         "PatientName": "Müller^Jörg", "SpecificCharacterSet": "ISO_IR 100", "PatientSex": "X", "StudyDate": "2020",
         "StudyTime": "noon", "FrameOfReferenceUID": None, "StudyInstanceUID": None, "AccessionNumber": "7",
     }  # fmt: skip
@@ -245,7 +246,7 @@ def test_uids_with_leading_zeros_or_odd_padding_stay_those_of_the_archive(
     tmp_path: Path, written: Callable[[str], str]
 ) -> None:
     numbers = itertools.count(1)
-    odd = {tag: written(uid) for tag, uid in ZEROS.items()}
+    odd: dict[str, Any] = {tag: written(uid) for tag, uid in ZEROS.items()}
     instances = [f"1.2.0034.8.{number}" for number in range(1, 7)]
     series = write_series(tmp_path / "s", **odd, SOPInstanceUID=lambda _: written(f"1.2.0034.8.{next(numbers)}"))
     assert b"0034.8.6" in (series / "IM0006.dcm").read_bytes()
@@ -269,7 +270,8 @@ def test_uids_with_leading_zeros_or_odd_padding_stay_those_of_the_archive(
 @pytest.mark.parametrize("uid", [TOO_LONG, "ANON-7", "1..2", "1.2. 3", None])
 @pytest.mark.parametrize("tag", ["StudyInstanceUID", "SOPInstanceUID"])
 def test_uids_that_cannot_be_passed_on_are_said_in_the_outputs(tmp_path: Path, tag: str, uid: str | None) -> None:
-    series = write_series(tmp_path / "s", **{tag: uid})
+    tags: dict[str, Any] = {tag: uid}
+    series = write_series(tmp_path / "s", **tags)
     if uid is None:
         edit(series, lambda dataset: dataset.file_meta.__delattr__("MediaStorageSOPInstanceUID"))
     out = tmp_path / "out"
@@ -285,7 +287,8 @@ def test_uids_that_cannot_be_passed_on_are_said_in_the_outputs(tmp_path: Path, t
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_invalid_uids_of_the_source_become_valid_ones_that_agree(tmp_path: Path) -> None:
-    odd = {tag: "896911bf-1143-4c8d" for tag in ("StudyInstanceUID", "SeriesInstanceUID")} | {"SOPInstanceUID": ""}
+    odd: dict[str, Any] = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID"), "896911bf-1143-4c8d")
+    odd |= {"SOPInstanceUID": ""}
     result = result_of(write_series(tmp_path / "series", **odd))
     studies = set()
     for name in ("one.dcm", "two.dcm"):

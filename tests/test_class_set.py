@@ -46,7 +46,7 @@ def ild_cohort(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with cohort.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["pattern_mask"]]
     for row in rows:
-        stored = nibabel.load(cohort.parent / row["pattern_mask"])
+        stored = nibabel.Nifti1Image.from_filename(cohort.parent / row["pattern_mask"])
         mask = folder / f"{row['scan_id']}.nii.gz"
         nibabel.save(nibabel.Nifti1Image(with_effusion(np.asarray(stored.dataobj)), stored.affine), mask)
         row |= {"pattern_mask": mask.name, "infection_mask": "", "readers": "", "report": ""}
@@ -146,7 +146,7 @@ def test_the_viewer_s_layers_and_truth(run: Path, cohort: Path, ild_cohort: Path
         "normal lung",
         *(ILD.leaves[index].name for index in ILD.foreground),
     ]
-    counted = sum(overlay.mask.astype(int) for overlay in overlays[1:])
+    counted = np.sum([overlay.mask for overlay in overlays[1:]], axis=0)
     assert counted.max() == 1, "overlays share voxels"
     truth = read_truth(result.scan, ild_cohort.with_name("B007.nii.gz"), None, result.masks, ILD)
     for finding in findings_of(truth, ILD):

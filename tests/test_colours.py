@@ -1,12 +1,16 @@
 """One colour for one thing: what the outputs draw is read back, and seen as people with other colour vision see it."""
 
 import re
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from places import ROOT
 
 from callbacks.log_slices import draw_panels, draw_slices, shown_in
@@ -88,7 +92,7 @@ def test_the_docs_name_the_colours_that_are_drawn() -> None:
 def test_no_other_file_names_a_colour_of_a_thing() -> None:
     allowed = {"ct/colours.py", "pages/page.css"}  # the second: a page's own ink and paper
     pattern = re.compile(r"\"tab:\w+\"|\"(red|green|blue|orange|purple|brown|yellow|cyan)\"|#[0-9a-fA-F]{6}\b")
-    named = {}
+    named: dict[str, list[str]] = {}
     for room in ("callbacks", "ct", "evaluation", "inference", "pages", "viewer"):
         files = [path for kind in ("py", "js", "css", "html") for path in (ROOT / room).rglob(f"*.{kind}")]
         for path in sorted(files):
@@ -171,5 +175,5 @@ def test_pages_explain_the_colours_that_they_draw() -> None:
         assert re.findall(r"background: (#\w+)", legend(masks_of, classes)) == [COLOUR_OF[thing] for thing in things]
 
 
-def _entries(legend):  # type: ignore[no-untyped-def]
+def _entries(legend: Legend) -> Iterator[tuple[Text, Line2D]]:
     return zip(legend.get_texts(), legend.get_lines(), strict=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from harness import ROOT, experiment_args
+from harness import experiment_args
 from offline_run import read_offline_run
+from places import ROOT
 
 pytestmark = pytest.mark.slow
 

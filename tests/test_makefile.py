@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import ROOT
+from places import ROOT
 
 # Every target that takes a path, with the variables that hold one.
 TARGETS = {

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -78,7 +79,8 @@ def test_both_stages_and_a_new_scan(
     assert arguments["prior"] == {"class_path": f"{MODULE}.Phi3", "init_args": {"above": 8.0}}
     module = load_module(best, [MODULE])
     assert type(module.network).__name__ == type(module.infection_network).__name__ == "Flat"
-    assert module.network.body.weight.shape[:2] == (3, 7)
+    network: Any = module.network
+    assert network.body.weight.shape[:2] == (3, 7)
 
     scan = cohort.parent / "images" / "B007"
     asked = [f"--ckpt={best}", f"--scan={scan}", f"--out={tmp_path / 'out'}"]
@@ -97,8 +99,8 @@ def test_both_stages_and_a_new_scan(
 
 def test_the_multi_class_task(panel_cohort: Path, work: Path, tmp_path: Path) -> None:
     best = train("smoke_opacity", panel_cohort, work, tmp_path, network=NETWORK, labels="hard")
-    module = load_module(best, [MODULE])
-    assert module.network.head.weight.shape[:2] == (5, 3)
+    network: Any = load_module(best, [MODULE]).network
+    assert network.head.weight.shape[:2] == (5, 3)
 
 
 def test_a_network_that_breaks_the_contract_is_refused_before_training(

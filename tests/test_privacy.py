@@ -11,14 +11,17 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import pandas as pd
 import pydicom
 import pytest
 from broken_scans import broken_inputs
-from harness import ROOT, experiment_args, train_in_process
+from harness import experiment_args, train_in_process
+from nibabel.arrayproxy import ArrayProxy
 from offline_run import payloads
+from places import ROOT
 from predict_harness import predict
 
 from evaluation.report.write_reports import main as report
@@ -59,8 +62,9 @@ def plant(cohort: Path, to: Path) -> Path:
 
 def plant_in_image(image: Path) -> None:
     if not image.is_dir():
-        volume = nibabel.load(image)
+        volume = nibabel.Nifti1Image.from_filename(image)
         volume.header["descrip"], volume.header["db_name"] = f"Zelda {NAME} {BIRTH_DATE}".encode(), PATIENT_ID.encode()
+        assert isinstance(volume.dataobj, ArrayProxy)
         nibabel.save(volume.__class__(volume.dataobj.get_unscaled(), volume.affine, volume.header), image)
         return
     for path in image.iterdir():
@@ -136,14 +140,15 @@ def series(planted: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("series") / f"{NAME} Zelda"
     shutil.copytree(scan, folder)
     (folder / f"{NAME}.txt").write_text(f"Zelda {NAME}, {BIRTH_DATE}")
-    for name, changes in {
+    changed: dict[str, dict[str, Any]] = {
         "localizer": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
         "other": {
             "SeriesInstanceUID": f"{UID}.9",
             "Modality": NAME.upper(),
             "SeriesDescription": f"{NAME}, {PATIENT_ID}",
         },
-    }.items():
+    }
+    for name, changes in changed.items():
         file = pydicom.dcmread(min(scan.iterdir()))
         file.SOPInstanceUID = f"{UID}.{len(name)}"
         for tag, value in changes.items():

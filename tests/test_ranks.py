@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -34,7 +35,7 @@ TASKS = ("smoke_infection", "smoke", "smoke_opacity")
 SCANS = (("A", "train", 2, 2, 0), ("A", "val", 1, 0, 0), ("B", "test", 1, 1, 0), ("C", "test", 0, 1, 0))
 SLICES = {"B006": 12, "B007": 7}
 TO_CROP = ("A005", "C008")
-FLOATS = {"rel": 1e-6, "abs": 1e-6, "nan_ok": True}
+FLOATS: dict[str, Any] = {"rel": 1e-6, "abs": 1e-6, "nan_ok": True}
 
 
 def awkward_plans(_: object, size: int, slices: int, readers: int) -> Iterator[ScanPlan]:
@@ -147,7 +148,7 @@ def test_figures_do_not_depend_on_the_number_of_processes(
         exact = isinstance(value, int) or value is None
         assert figures[key] == (value if exact else pytest.approx(value, **FLOATS)), key
     scans = [pd.read_csv(run / "scans.csv") for run in (one, several)]
-    counts = [name for name in scans[0] if name.endswith(("_tp", "_fp", "_fn", "_tn"))] + ["scan_id", "slices"]
+    counts = [name for name in scans[0].columns if name.endswith(("_tp", "_fp", "_fn", "_tn"))] + ["scan_id", "slices"]
     assert len(counts) >= 6
     pd.testing.assert_frame_equal(scans[0][counts], scans[1][counts])
     pd.testing.assert_frame_equal(scans[0], scans[1], rtol=1e-6, atol=1e-6)

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from fault_harness import OF_A_PROCESS, assert_same_run, only_run, train
-from harness import ROOT, experiment_args
+from harness import experiment_args
 from offline_run import read_offline_run
+from places import ROOT
 
 from train import main
 from training.checkpoint_file import load_checkpoint_file

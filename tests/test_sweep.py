@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def file(tmp_path: Path) -> Path:
     return write(tmp_path / "small.yaml", {"x": {"values": [1, 2]}})
 
 
-def write(path: Path, parameters: dict[str, object], **others: object) -> Path:
+def write(path: Path, parameters: Mapping[str, object], **others: object) -> Path:
     content = {
         "program": str(path.parent / "program.py"),
         "method": "grid",

@@ -13,13 +13,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from harness import EXPERIMENTS, ROOT, errors_of, experiment_args, refused
+from harness import EXPERIMENTS, errors_of, experiment_args, refused
+from places import ROOT
 from pytorch_lightning.accelerators import CUDAAccelerator
 from sklearn.metrics import f1_score, recall_score
 
 from datamodules.infection_data import InfectionData
 from evaluation.run_data import read_run
 from inference.load import load_module
+from lightning_modules.consolidation import ConsolidationModule
 from phantom.write_phantom import write_cohort
 from train import main
 
@@ -42,6 +44,7 @@ def test_figures_agree_with_an_independent_calculation(cohort: Path, work: Path,
     metrics = json.loads((em_run / "metrics.json").read_text())
     scans = pd.read_csv(em_run / "scans.csv", index_col="scan_id")
     module = load_module(em_run / "best.ckpt")
+    assert isinstance(module, ConsolidationModule)
     data = InfectionData(str(cohort), str(work / "prepared"), size=32)
     table = data.slice_table("test")
     truth: dict[str, list[np.ndarray]] = {}

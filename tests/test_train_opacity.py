@@ -145,7 +145,9 @@ def test_weights_of_another_task_are_refused(
     assert "holds a model for 'infection'" in refused(capsys, ["fit", *args, "--model.labels=hard"])
 
 
-def test_noise_model_command_draws_its_curves(panel_cohort: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_noise_model_command_draws_its_curves(
+    panel_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "noise.npz"
     args = ["--cohort", str(panel_cohort), "--size", "32", "--jobs", "1", "--out"]

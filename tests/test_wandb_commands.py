@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from harness import ROOT, experiment_args, train_in_process
+from harness import experiment_args, train_in_process
+from places import ROOT
 from sweep_server import SWEEP, SweepServer, ranks_of, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/environ").is_file(), reason="needs /proc")]

@@ -25,14 +25,14 @@ class Probe(Callback):
     """Compares what training sees with labels computed slice by slice from the current weights."""
 
     def __init__(self) -> None:
-        self.batches: list[SliceBatch] = []
+        self.batches: list[tuple[int, SliceBatch]] = []  # each with its epoch
         self.expected: dict[tuple[int, int], torch.Tensor] = {}
         # Pixels on the very edge of a decision, where another batch's rounding may tip them.
         self.doubtful: dict[tuple[int, int], torch.Tensor] = {}
 
     @torch.no_grad()
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        data = trainer.datamodule
+        data = pl_module.data
         pl_module.eval()
         for row in sorted(set(data.train_indices(trainer.current_epoch).tolist())):
             batch = next(data.batches("train", np.array([row]), 1))
@@ -47,7 +47,7 @@ class Probe(Callback):
         pl_module.train()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
-        self.batches.append({"epoch": trainer.current_epoch, **batch})  # type: ignore[arg-type]
+        self.batches.append((trainer.current_epoch, batch.copy()))
 
 
 def fit(cohort: Path, work: Path, weights: Path, probe: Callback, relabel: Relabel, workers: int) -> Any:
@@ -72,14 +72,14 @@ def test_every_batch_carries_the_labels_of_this_epochs_e_step(
     probe = Probe()
     # Probe runs after Relabel, before the first batch, on the same weights.
     fit(cohort, work, infection_run / "best.ckpt", probe, Relabel(), workers)
-    assert {batch["epoch"] for batch in probe.batches} == {0, 1, 2}
+    assert {epoch for epoch, _ in probe.batches} == {0, 1, 2}
     changed = 0
-    for batch in probe.batches:
+    for epoch, batch in probe.batches:
         for row, target in zip(batch["slice_index"].tolist(), batch["target"], strict=True):
-            doubtful = probe.doubtful[batch["epoch"], row][0]
-            assert ((target == probe.expected[batch["epoch"], row][0]) | doubtful).all()
+            doubtful = probe.doubtful[epoch, row][0]
+            assert ((target == probe.expected[epoch, row][0]) | doubtful).all()
             assert doubtful.float().mean() < 0.05
-            before = probe.expected.get((batch["epoch"] - 1, row))
+            before = probe.expected.get((epoch - 1, row))
             changed += int(before is not None and bool((target != before[0]).any()))
     assert changed > 0, "labels that never change cannot show that they are fresh"
 
@@ -87,8 +87,8 @@ def test_every_batch_carries_the_labels_of_this_epochs_e_step(
 def test_slices_without_consolidation_are_never_labelled(cohort: Path, work: Path, infection_run: Path) -> None:
     probe = Probe()
     module = fit(cohort, work, infection_run / "best.ckpt", probe, Relabel(), 0)
-    negative = [b["target"][b["weak_label"] == 0] for b in probe.batches]
-    positive = [b["target"][b["weak_label"] == 1] for b in probe.batches]
+    negative = [b["target"][b["weak_label"] == 0] for _, b in probe.batches]
+    positive = [b["target"][b["weak_label"] == 1] for _, b in probe.batches]
     assert sum(len(t) for t in negative) == sum(len(t) for t in positive) > 0
     assert not any(t.any() for t in negative)
     assert any(t.any() for t in positive)
@@ -122,7 +122,8 @@ def test_a_collapse_of_em_is_warned_of(
     total = torch.tensor([labelled, 10, 1000])
     here = (total * own).long()
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda counts: counts.add_(total - here))
-    relabel, logged = Relabel(), {}
+    logged: dict[str, object] = {}
+    relabel = Relabel()
     monkeypatch.setattr(relabel, "relabel_own", lambda *_: here.clone())
     monkeypatch.setattr(relabel, "exchange", lambda *_: None)
     module = SimpleNamespace(log=logged.__setitem__, log_dict=logged.update)

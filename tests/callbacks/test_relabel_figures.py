@@ -72,6 +72,7 @@ def test_figures_count_the_labels(
     labels = labels_of_rank(module, data, 0, 1)
     rows = torch.arange(len(data.slice_table("train")))
     first = course(runs["plain", world_size], "labelled", "changed", "share").iloc[0]
+    assert module.located is not None
     labelled, infected = (float(store.get(rows).sum()) for store in (labels, module.located))
     assert labelled > 0
     assert first.tolist() == pytest.approx([labelled, labelled, labelled / infected])

@@ -175,12 +175,12 @@ def test_such_a_checkpoint_segments_nothing(
     scan = cohort.parent / "images" / "B006.nii.gz"
     with pytest.raises(ValueError, match="holds weights that are not finite"):
         viewer.segment_page.segment(path, False, scan, out, "a scan", lambda doing, share: None)
-    for command in (
-        [inference.predict, "--ckpt", path, "--scan", scan, "--out", out],
-        [inference.calibrate, "--ckpt", path, "--cohort", cohort],
+    for command, *arguments in (
+        (inference.predict.main, "--ckpt", path, "--scan", scan, "--out", out),
+        (inference.calibrate.main, "--ckpt", path, "--cohort", cohort),
     ):
         with pytest.raises(SystemExit) as stop:
-            command[0].main([str(argument) for argument in command[1:]])
+            command([str(argument) for argument in arguments])
         assert stop.value.code == 2
         assert "holds weights that are not finite" in capsys.readouterr().err
     assert not out.exists()

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def test_pairs_count_what_scans_csv_counts(folder: Path) -> None:
     for row in run.scans.to_dict("records"):
         for finding in run.findings:
             truth, prediction = run.pair(row["scan_id"], finding)
-            assert (truth.dtype, prediction.dtype, truth.shape) == (np.int8, np.bool_, SHAPE)
+            assert (truth.dtype, prediction.dtype, truth.shape) == (np.dtype(np.int8), np.dtype(np.bool_), SHAPE)
             for name, true, called in (("tp", 1, True), ("fp", 0, True), ("fn", 1, False), ("tn", 0, False)):
                 assert ((truth == true) & (prediction == called)).sum() == row[f"{finding}_{name}"]
     lung = random_arrays("a")["lung"] > 0
@@ -42,7 +43,12 @@ def test_pairs_count_what_scans_csv_counts(folder: Path) -> None:
 def test_groups_are_judged_one_against_the_rest(tmp_path: Path) -> None:
     groups = np.array([-1, 0, 1, 2, 3, 4, 4], np.int8).reshape(1, 1, 7)
     predicted = np.array([4, 2, 3, 2, 4, 4, 0], np.int8).reshape(1, 1, 7)
-    arrays = {"z": np.array([2]), "lung": np.ones_like(groups), "truth_groups": groups, "groups": predicted}
+    arrays: dict[str, Any] = {
+        "z": np.array([2]),
+        "lung": np.ones_like(groups),
+        "truth_groups": groups,
+        "groups": predicted,
+    }
     arrays["lung"][0, 0, 6] = 0
     arrays["opacity"] = (predicted >= 2).astype(np.int8)
     masks = tmp_path / "masks"
@@ -65,7 +71,8 @@ def test_masks_that_are_written_again_are_read_again(folder: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
         before[:] = 0
     changed = random_arrays("a") | {"infection": 1 - before}
-    np.savez_compressed(folder / "masks" / "a.npz", **{k: v for k, v in changed.items() if k != "hu"})
+    masks: dict[str, Any] = {name: array for name, array in changed.items() if name != "hu"}
+    np.savez_compressed(folder / "masks" / "a.npz", **masks)
     np.testing.assert_array_equal(run.arrays("a")["infection"], 1 - before)
 
 

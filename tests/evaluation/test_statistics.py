@@ -1,9 +1,13 @@
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from run_harness import write_run
 from scipy import stats
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
@@ -19,7 +23,7 @@ from evaluation.statistics import (
     pearson_interval,
     per_site_table,
 )
-from metrics.overlap import POOLED, table_of_counts
+from metrics.overlap import POOLED, Figure, Table, table_of_counts
 
 NAN = float("nan")
 
@@ -91,7 +95,12 @@ def test_patients_with_more_scans_weigh_more() -> None:
     # Two patients, 1 and 3 scans: a draw is (1, 1), (2, 0) or (0, 2), with means 3/4, 0 and 1.
     values, patients = np.array([0.0, 1, 1, 1]), ["a", "b", "b", "b"]
     seen: set[float] = set()
-    clustered_bootstrap(values, patients, lambda rows: seen.add(mean(rows)) or mean(rows))
+
+    def observed(rows: NDArray[Any]) -> float:
+        seen.add(mean(rows))
+        return mean(rows)
+
+    clustered_bootstrap(values, patients, observed)
     assert seen == {0.0, 0.75, 1.0}
 
 
@@ -196,7 +205,7 @@ def test_values_agree_with_scikit_learn(folder: Path, table: pd.DataFrame) -> No
                 (truth[truth >= 0], prediction[truth >= 0]) for truth, prediction in pairs if (truth >= 0).any()
             ]
             truth, prediction = (np.concatenate(part) for part in zip(*labelled, strict=True))
-            values = table.loc[(site, finding), "value"]
+            values = table["value"].loc[site, finding]
             assert values["dice_mean"] == pytest.approx(np.mean([f1_score(*pair) for pair in labelled]))
             assert values["dice_pooled"] == pytest.approx(f1_score(truth, prediction))
             assert values["iou_pooled"] == pytest.approx(jaccard_score(truth, prediction))
@@ -214,17 +223,22 @@ def test_n_counts_the_scans_and_patients_behind_each_figure(table: pd.DataFrame)
     assert n["A", "threshold", "fpr"] == (1, 1)
 
 
+def pooled(figure: Callable[[Table], Figure], counts: NDArray[Any]) -> float:
+    return float(figure(table_of_counts(counts.sum(0))))
+
+
 def test_intervals_are_those_of_the_bootstrap_by_patient(folder: Path, table: pd.DataFrame) -> None:
     run = read_run(folder)
     counts = run.scans[[f"infection_{name}" for name in ("tp", "fp", "fn", "tn")]].to_numpy()
     for name, figure in POOLED.items():
-        result = clustered_bootstrap(counts, run.patients, lambda rows, f=figure: f(table_of_counts(rows.sum(0))))
-        row = table.loc[("all", "infection", name)]
+        result = clustered_bootstrap(counts, run.patients, partial(pooled, figure))
+        row = table.xs(("all", "infection", name))
         assert (row["value"], row["low"], row["high"]) == pytest.approx(result[:3])
         assert row["low"] < row["value"] < row["high"]
     result = clustered_bootstrap(run.scans["infection_dice"].to_numpy(), run.patients, mean)
-    assert tuple(table.loc[("all", "infection", "dice_mean"), ["value", "low", "high"]]) == pytest.approx(result[:3])
-    assert table.loc["A", ["low", "high"]].isna().all(axis=None)  # one patient
+    row = table.xs(("all", "infection", "dice_mean"))
+    assert (row["value"], row["low"], row["high"]) == pytest.approx(result[:3])
+    assert table.loc["A", ["low", "high"]].isna().to_numpy().all()  # one patient
 
 
 def test_a_finding_that_no_scan_has_is_nan(folder: Path, tmp_path: Path) -> None:
@@ -233,7 +247,7 @@ def test_a_finding_that_no_scan_has_is_nan(folder: Path, tmp_path: Path) -> None
     scans[["infection_tp", "infection_fn"]] = 0
     scans.assign(infection_dice=np.nan).to_csv(tmp_path / "run" / "scans.csv", index=False)
     table = per_site_table(read_run(tmp_path / "run")).set_index(["site", "finding", "figure"]).sort_index()
-    rows = table.loc[("all", "infection")]
-    assert rows.drop("fpr")[["value", "low", "high"]].isna().all(axis=None)
+    rows = table.loc[("all", "infection"), :]
+    assert rows.drop("fpr")[["value", "low", "high"]].isna().to_numpy().all()
     assert (rows.loc["dice_mean", "scans"], rows.loc["tpr", "scans"]) == (0, 4)
-    assert 0 < rows.loc["fpr", "low"] < rows.loc["fpr", "value"]
+    assert 0 < rows["low"]["fpr"] < rows["value"]["fpr"]

@@ -16,7 +16,12 @@ from train import ExperimentCLI, main
 
 FILES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if path.stem != "base")
 # The rate in each of three epochs and after them, as a share of the first: half a cosine, and the papers' steps.
-RATES = {"CosineAnnealingLR": [1, 0.75, 0.25, 0], "StepsLR": [1, 0.1, 0.01, 0.01], None: [1, 1, 1, 1]}
+RATES: dict[str | None, list[float]]
+RATES = {
+    "CosineAnnealingLR": [1, 0.75, 0.25, 0],
+    "StepsLR": [1, 0.1, 0.01, 0.01],
+    None: [1, 1, 1, 1],
+}
 
 
 class Parsed(ExperimentCLI):

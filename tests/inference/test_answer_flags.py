@@ -161,7 +161,11 @@ def test_an_undecided_model_is_flagged(entropy: float, flagged: bool) -> None:
 
 def test_what_is_not_a_number_is_flagged() -> None:
     scan, lung = chest()
-    measured = {"severity_score": math.nan, "entropy_in_lungs_bits": math.nan, "lung_mean_hu": math.nan}
+    measured: dict[str, float | None] = {
+        "severity_score": math.nan,
+        "entropy_in_lungs_bits": math.nan,
+        "lung_mean_hu": math.nan,
+    }
     measured |= {"infection_mean_hu": math.nan, "consolidation_mean_hu": None, "consolidation_score": 0.0}
     flags = answer_flags(scan, {"lungs": lung, "infection": lung}, EM, measured, {"infection": [math.nan]})
     assert any("nan% of the lungs" in flag for flag in flags)

@@ -7,17 +7,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
-from harness import ROOT
+from places import ROOT
 
-from inference import many_scans as batch
 from inference.load import load_module
 from inference.outputs import write_outputs as outputs
 from inference.predict import main
 from inference.scan_list import Source, name_sources
 from inference.segmenter import Segmenter
+
+EMPTY: dict[str, object] = {}  # a look into it is a bug
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_where_nothing_can_be_written_is_one_line(
 def test_an_ensemble_of_different_sizes_is_refused(
     em_run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = batch.Segmenter([em_run / "best.ckpt"]).modules[0]
+    module = Segmenter([em_run / "best.ckpt"]).modules[0]
     sizes = iter([module.size, 2 * module.size])
 
     def resized(*_: object) -> object:
@@ -82,8 +84,8 @@ def test_a_bug_that_one_scan_brings_out_is_listed_and_the_rest_goes_on(
 ) -> None:
     segment = Segmenter.segment
 
-    def buggy(self: Segmenter, source: Source, *more: object) -> object:
-        return segment(self, source, *more) if source.name != "scan-0001" else {}["no such key"]  # type: ignore[arg-type]
+    def buggy(self: Segmenter, source: Source, *more: Any) -> object:
+        return segment(self, source, *more) if source.name != "scan-0001" else EMPTY["no such key"]
 
     monkeypatch.setattr(Segmenter, "segment", buggy)
     with pytest.raises(SystemExit) as stop:
@@ -106,7 +108,7 @@ def test_what_a_killed_run_left_is_taken_away(
     segmenter.predict(Source("out", folder / "0.nii.gz"), tmp_path / "out")
     assert not left.exists()
     assert not (tmp_path / "out" / "stale.nii.gz").exists()
-    monkeypatch.setattr(outputs, "numbers", lambda _: {}["a bug"])
+    monkeypatch.setattr(outputs, "numbers", lambda _: EMPTY["a bug"])
     with pytest.raises(KeyError):
         segmenter.predict(Source("more", folder / "0.nii.gz"), tmp_path / "more")
     assert not [path for path in tmp_path.iterdir() if "more" in path.name]

@@ -104,13 +104,17 @@ def test_the_command_line_holds_volumes_against_the_readers(checkpoint: Path, si
         result = segmenter.segment(Source("x", image))
         # The sixth of six scores is asked for, which allows for all.
         volumes = result.measurements
-        masks = [nibabel.load(six_patients.parent / str(getattr(row, name))) for name in ("infection_mask", "lung_mask")
-                 if isinstance(getattr(row, name), str)]  # fmt: skip
+        names = [getattr(row, name) for name in ("infection_mask", "lung_mask")]
+        files = [six_patients.parent / name for name in names if isinstance(name, str)]
+        masks = [nibabel.Nifti1Image.from_filename(file) for file in files]
         inside = np.all([np.asarray(mask.dataobj) > 0 for mask in masks], axis=0)
         truth = inside.sum() * result.scan.voxel_ml
         low, ml, high = (volumes[f"infection_ml{end}"] for end in ("_low", "", "_high"))
         lung_ml = volumes["lung_ml"]
-        assert None not in (low, ml, high, lung_ml)
+        assert low is not None
+        assert ml is not None
+        assert high is not None
+        assert lung_ml is not None
         assert low - 1e-6 <= truth <= high + 1e-6
         worst = max(worst, abs(truth - ml) / (ml + 0.01 * lung_ml))
     assert calibration["error"]["infection"] == pytest.approx(worst)

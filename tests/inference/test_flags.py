@@ -115,7 +115,7 @@ def test_a_checkpoint_without_a_description_says_so_in_a_warning(em_run: Path, c
 def test_a_scan_in_other_units_of_contrast_is_flagged(infection_run: Path, cohort: Path, tmp_path: Path) -> None:
     import nibabel
 
-    stored = nibabel.load(cohort.parent / "images" / "A001.nii.gz")
+    stored = nibabel.Nifti1Image.from_filename(cohort.parent / "images" / "A001.nii.gz")
     mask = cohort.parent / "masks" / "A001_lungs.nii.gz"
     hu = np.asarray(stored.dataobj)
     lighter = hu + np.where(hu < -400, 250, 0).astype(hu.dtype)

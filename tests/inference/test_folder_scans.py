@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_a_batch_of_them_says_what_was_left_out_and_shared_files_do_not(
             content = path.read_bytes()
             assert not [name for name in (b"SMITH", b"JONES", b"MILLER", b"DOE") if name in content], path
     # The series, the same as one file and the same in a zip are one patient's, and give the same answer.
-    names = [private.loc[str(mixed / name), "name"] for name in ("a_series", "b.dcm", "c.zip")]
+    names = [private["name"][str(mixed / name)] for name in ("a_series", "b.dcm", "c.zip")]
     volumes = [json.loads((out / name / "measurements.json").read_text())["infection_ml"] for name in names]
     assert volumes == [volumes[0]] * 3
     assert (out / names[2] / "segmentation.dcm").is_file()
@@ -101,18 +102,19 @@ def test_which_folders_are_batches(series: Path, tmp_path: Path) -> None:
     def folder(name: str, *content: str) -> Path:
         made = tmp_path / name
         made.mkdir()
+        add: dict[str, Callable[[], object]] = {
+            "slices": lambda: [shutil.copy(file, made) for file in series.iterdir()],
+            "folder": lambda: shutil.copytree(series, made / "inner"),
+            "frames": lambda: enhance(sorted(series.iterdir()), made / "frames.dcm"),
+            "zip": lambda: zip_of(series, made / "x.zip"),
+            "volume": lambda: (made / "x.nii.gz").write_bytes(b"volume"),
+            "metaimage": lambda: (made / "x.mhd").write_bytes(b"volume"),
+            "image": lambda: (made / "x.png").write_bytes(b"image"),
+            "text": lambda: (made / "x.txt").write_bytes(b"text"),
+            "index": lambda: shutil.copy(next(iter(series.iterdir())), made / "DICOMDIR"),
+        }
         for each in content:
-            {
-                "slices": lambda: [shutil.copy(file, made) for file in series.iterdir()],
-                "folder": lambda: shutil.copytree(series, made / "inner"),
-                "frames": lambda: enhance(sorted(series.iterdir()), made / "frames.dcm"),
-                "zip": lambda: zip_of(series, made / "x.zip"),
-                "volume": lambda: (made / "x.nii.gz").write_bytes(b"volume"),
-                "metaimage": lambda: (made / "x.mhd").write_bytes(b"volume"),
-                "image": lambda: (made / "x.png").write_bytes(b"image"),
-                "text": lambda: (made / "x.txt").write_bytes(b"text"),
-                "index": lambda: shutil.copy(next(iter(series.iterdir())), made / "DICOMDIR"),
-            }[each]()
+            add[each]()
         return made
 
     batches = [

@@ -10,9 +10,9 @@ import pandas as pd
 import pydicom
 import pytest
 
-from inference import many_scans as batch
 from inference.predict import main
 from inference.scan_list import PRIVATE
+from inference.segmenter import Segmenter
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_results_of_another_model_are_not_mixed(em_run: Path, folder: Path, tmp_
 def test_a_bug_in_one_output_leaves_no_half_written_folder(
     em_run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch.Segmenter, "segment", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+    monkeypatch.setattr(Segmenter, "segment", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
     assert start(em_run, folder, tmp_path / "out") == 1
     assert [path for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
 

@@ -6,6 +6,7 @@ import pytest
 from ct.classes import EM, L3
 from ct.scan import Grid, Scan
 from inference.measure import measure, spread
+from inference.result import Masks
 
 
 def chest(seed: int = 0) -> tuple[Scan, dict[str, np.ndarray]]:
@@ -79,7 +80,7 @@ def test_without_spacing_and_without_findings_there_are_no_ml_and_no_density() -
 
 def test_one_lung_alone_leaves_the_other_undefined() -> None:
     scan, masks = chest()
-    one = {name: mask & (np.arange(40) < 20) for name, mask in masks.items()}
+    one: Masks = {name: mask & (np.arange(40) < 20) for name, mask in masks.items()}
     measured = measure(scan, one, EM)
     assert None in (measured["left_infection_share"], measured["right_infection_share"])
 

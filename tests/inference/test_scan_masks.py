@@ -22,7 +22,7 @@ def test_masks_lie_on_the_scans_own_grid(cohort: Path, em_run: Path, tmp_path: P
     path = cohort.parent / "images" / name
     out = predict(em_run / "best.ckpt", path, tmp_path / "out")
     scan = read_scan(path)
-    masks = {p.name.removesuffix(".nii.gz"): nibabel.load(p) for p in out.glob("*.nii.gz")}
+    masks = {p.name.removesuffix(".nii.gz"): nibabel.Nifti1Image.from_filename(p) for p in out.glob("*.nii.gz")}
     assert set(masks) == {"lungs", "infection", "consolidation"}
     for image in masks.values():
         assert image.shape == scan.source.shape
@@ -50,7 +50,7 @@ def test_prediction_on_the_own_grid_is_that_of_the_evaluation(cohort: Path, em_r
 
 
 def test_what_is_odd_about_a_given_mask_is_told(cohort: Path, em_run: Path, tmp_path: Path) -> None:
-    stored = nibabel.load(cohort.parent / "masks" / "B007_lungs.nii.gz")
+    stored = nibabel.Nifti1Image.from_filename(cohort.parent / "masks" / "B007_lungs.nii.gz")
     one_lung = (np.asarray(stored.dataobj) == 1).astype(np.uint8)
     nibabel.save(nibabel.Nifti1Image(one_lung, stored.affine), tmp_path / "left.nii.gz")
     scan = cohort.parent / "images" / "B007"

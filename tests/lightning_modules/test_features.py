@@ -30,6 +30,7 @@ def test_features_of_a_unet_are_the_mean_of_its_lowest_level() -> None:
     x = torch.randn(2, 3, 48, 32)
     features = module.features(x)
     level = x
+    assert isinstance(module.network, UNet)
     with torch.no_grad():
         for down in module.network.down:
             level = down.eval()(level)

@@ -98,7 +98,7 @@ def test_one_positive_slice_of_one_scan_is_enough(prepared: Path, caplog: pytest
 
 
 def test_labels_of_slices_that_training_leaves_out(prepared: Path) -> None:
-    masks = {"has_pattern_mask": [1, 0, 1, 0], "weak_label": [-1, 1, -1, 0]}
+    masks: dict[str, Any] = {"has_pattern_mask": [1, 0, 1, 0], "weak_label": [-1, 1, -1, 0]}
     require_labels(SUPERVISED, data_of(prepared, **masks))
     with pytest.raises(
         ValueError, match=r"2 of 4 training scans have a pattern mask.*patients whose weak label is unkn"

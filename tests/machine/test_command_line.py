@@ -5,6 +5,7 @@ import ipaddress
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 from places import ROOT
@@ -27,8 +28,9 @@ run_command(main)
 """
 
 
-def start(code: str, *arguments: str, **streams: int) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=ROOT, text=True, **streams)
+def start(code: str, *arguments: str, stdout: int | IO[str], stderr: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=stdout, stderr=stderr)
 
 
 @pytest.mark.parametrize("streams", [("stdout",), ("stdout", "stderr")])

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import wandb
-from harness import ROOT, experiment_args
+from harness import experiment_args
 from offline_run import read_offline_run
+from places import ROOT
 from sweep_server import SweepServer
 
 from machine.network import bounds, finish, started, unhindered

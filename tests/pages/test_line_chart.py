@@ -13,14 +13,14 @@ def drawing(lines: list[Line], **options: bool) -> ElementTree.Element:
 
 def ticks(root: ElementTree.Element) -> tuple[list[str], list[str]]:
     texts = [text for text in root.iter("text") if re.fullmatch(r"-?[\d.e+]+", text.text or "")]
-    upright = [text.text for text in texts if text.get("text-anchor") == "end"]
-    return [text.text for text in texts if text.get("text-anchor") == "middle"], upright
+    upright = [text.text or "" for text in texts if text.get("text-anchor") == "end"]
+    return [text.text or "" for text in texts if text.get("text-anchor") == "middle"], upright
 
 
 def test_points_stand_where_their_values_are() -> None:
     line = Line("a & b", "#ff0000", [0, 5, 10], [0, 40, np.nan])
     root = drawing([line], points=True, here=True)
-    circles = [(float(point.get("cx")), float(point.get("cy"))) for point in root.iter("circle")]
+    circles = [(float(point.attrib["cx"]), float(point.attrib["cy"])) for point in root.iter("circle")]
     assert circles == [(LEFT, HEIGHT - BOTTOM), (pytest.approx((LEFT + WIDTH - RIGHT) / 2, abs=0.1), TOP)]
     assert ticks(root) == (["0", "5", "10"], ["0", "10", "20", "30", "40"])
     assert "a & b" in "".join(root.itertext())
@@ -30,7 +30,7 @@ def test_points_stand_where_their_values_are() -> None:
 def test_a_line_breaks_where_nothing_is_known() -> None:
     root = drawing([Line("a", "#000000", range(5), [1, 2, np.nan, 3, 4])])
     (path,) = root.iter("path")
-    assert re.sub(r"[^ML]", "", path.get("d")) == "MLML"
+    assert re.sub(r"[^ML]", "", path.attrib["d"]) == "MLML"
 
 
 @pytest.mark.parametrize(

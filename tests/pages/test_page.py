@@ -9,12 +9,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from evaluation.report.report_folder import ReportFolder
-from pages.page import Alarm, Drawing, Note, Picture, Section, Table, cell, page
+from pages.page import Alarm, Drawing, Item, Note, Picture, Section, Table, cell, page
 
 
 def test_text_is_escaped_and_pictures_are_inside(tmp_path: Path) -> None:
     Image.new("RGB", (300, 20)).save(tmp_path / "a.png")
-    items = [Picture(tmp_path / "a.png", 'a "b" <c>', "1 < 2 & 3"), Note("<script>alert(1)</script>")]
+    items: list[Item] = [Picture(tmp_path / "a.png", 'a "b" <c>', "1 < 2 & 3"), Note("<script>alert(1)</script>")]
     html = page("<t>", "s", {"k<": "v>"}, [Section("one & two", items), Section("empty", [])], "end")
     assert "<script>" not in html
     assert "&lt;script&gt;alert(1)" in html
@@ -56,7 +56,7 @@ def test_a_sortable_table_keeps_all_digits_and_brings_its_script() -> None:
 
 
 def test_what_is_on_top_stands_before_the_contents() -> None:
-    top = [Alarm("Look <here>", ["a < b"]), Drawing(Markup("<svg></svg>"), "A <title>", "c & d")]
+    top: list[Item] = [Alarm("Look <here>", ["a < b"]), Drawing(Markup("<svg></svg>"), "A <title>", "c & d")]
     html = page("t", "", {}, [Section("s", [Note("n")])], "", top)
     assert (
         html.index("Look &lt;here&gt;</b><ul><li>a &lt; b</li></ul>") < html.index("<svg></svg>") < html.index("<nav>")

@@ -156,7 +156,7 @@ def test_the_same_slices_are_drawn_every_epoch(infection_run: Path) -> None:
         for row in drawn
     ]
     for of_epoch in pictures:
-        colours = {colour for path in of_epoch for _, colour in Image.open(path).getcolors(1 << 24)}
+        colours = {colour for path in of_epoch for _, colour in Image.open(path).getcolors(1 << 24) or []}
         assert rgb_of(COLOUR_OF["infection"]) in colours
     drawn_once = {tuple(path.read_bytes() for path in of_epoch) for of_epoch in pictures}
     assert len(drawn_once) > 1, "the model's outlines must change"

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,6 +27,9 @@ from ct.files.read import read_scan
 from ct.scan import Scan
 from inference.predict import main as predict
 from viewer.examples import draw_example
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 pytest.importorskip("streamlit", reason="the viewer is not installed: pip install -e '.[viewer]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright to drive a browser with")
@@ -88,7 +91,7 @@ def outputs(viewer: Viewer) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
+def browser() -> Iterator["Browser"]:
     playwright.expect.set_options(timeout=MILLISECONDS)
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -97,7 +100,7 @@ def browser() -> Iterator["playwright.Browser"]:
 
 
 @contextmanager
-def visit(browser: "playwright.Browser", viewer: Viewer, **settings: Any) -> Iterator["playwright.Page"]:
+def visit(browser: "Browser", viewer: Viewer, **settings: Any) -> Iterator["Page"]:
     """A fresh visit; it fails if the browser complained or asked for anything elsewhere."""
     wrong: list[str] = []
     page = browser.new_page(**({"viewport": DESKTOP} | settings))
@@ -113,14 +116,14 @@ def visit(browser: "playwright.Browser", viewer: Viewer, **settings: Any) -> Ite
 
 
 @pytest.fixture
-def page(browser: "playwright.Browser", viewer: Viewer) -> Iterator["playwright.Page"]:
+def page(browser: "Browser", viewer: Viewer) -> Iterator["Page"]:
     """A visit from a desktop."""
     with visit(browser, viewer) as page:
         yield page
 
 
 @pytest.fixture(scope="module")
-def segmented(browser: "playwright.Browser", viewer: Viewer, em_run: Path) -> Iterator["playwright.Page"]:
+def segmented(browser: "Browser", viewer: Viewer, em_run: Path) -> Iterator["Page"]:
     """A visit with a phantom that is segmented; tests look at it one after the other."""
     with visit(browser, viewer) as page:
         segment_phantom(page, em_run)
@@ -128,7 +131,7 @@ def segmented(browser: "playwright.Browser", viewer: Viewer, em_run: Path) -> It
 
 
 @pytest.fixture
-def planes(segmented: "playwright.Page") -> "playwright.Page":
+def planes(segmented: "Page") -> "Page":
     """The same with three planes."""
     segmented.get_by_role("radio", name="three planes").check()
     return segmented
@@ -138,13 +141,13 @@ def is_elsewhere(url: str, viewer: Viewer) -> bool:
     return not url.startswith((viewer.address, "data:", f"blob:{viewer.address}"))
 
 
-def pick_model(page: "playwright.Page", run: Path) -> None:
+def pick_model(page: "Page", run: Path) -> None:
     """Not what is offered first: that is the newest run, and another test may have trained one since."""
     page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name=re.compile(rf"^{run.parent.name}, run of ")).click()
 
 
-def upload(page: "playwright.Page", path: Path) -> None:
+def upload(page: "Page", path: Path) -> None:
     # What is given to a page that is still being made is lost.
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.locator("input[type=file]").set_input_files(path)
@@ -152,7 +155,7 @@ def upload(page: "playwright.Page", path: Path) -> None:
     page.get_by_role("button", name="Segment").click()
 
 
-def segment_phantom(page: "playwright.Page", run: Path) -> None:
+def segment_phantom(page: "Page", run: Path) -> None:
     pick_model(page, run)
     page.get_by_text("Phantom example").click()
     page.get_by_role("combobox", name="Phantom").click()
@@ -161,26 +164,26 @@ def segment_phantom(page: "playwright.Page", run: Path) -> None:
     page.locator(".readout").wait_for()
 
 
-def wait_until_drawn(page: "playwright.Page") -> None:
+def wait_until_drawn(page: "Page") -> None:
     """Wait for the animation frame in which the pictures are drawn, and for the next one."""
     page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def pixel(page: "playwright.Page", row: int, column: int) -> list[int]:
+def pixel(page: "Page", row: int, column: int) -> list[int]:
     """Return red, green and blue of a pixel of the first picture."""
     wait_until_drawn(page)
     script = f"canvas => [...canvas.getContext('2d').getImageData({column}, {row}, 1, 1).data]"
     return page.locator("canvas").first.evaluate(script)[:3]
 
 
-def colours(page: "playwright.Page") -> "np.ndarray":
+def colours(page: "Page") -> "np.ndarray":
     """Return red, green, blue and opacity of all pixels of the first picture: (N, 4)."""
     wait_until_drawn(page)
     script = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
     return np.array(page.locator("canvas").first.evaluate(script)).reshape(-1, 4)
 
 
-def metric(page: "playwright.Page", label: str) -> float:
+def metric(page: "Page", label: str) -> float:
     card = page.locator(".tile").filter(has=page.get_by_text(label, exact=True))
     return float(card.locator("b").inner_text().split()[0].replace(",", ""))
 
@@ -192,7 +195,7 @@ def series(cohort: Path) -> Path:
 
 
 def test_an_uploaded_series_gets_the_numbers_of_the_command_line(
-    page: "playwright.Page", viewer: Viewer, series: Path, em_run: Path, tmp_path: Path
+    page: "Page", viewer: Viewer, series: Path, em_run: Path, tmp_path: Path
 ) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "series"), "zip", series))
     pick_model(page, em_run)
@@ -215,7 +218,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Scan:
     return scan
 
 
-def test_windows_and_places_change_the_picture_at_once(planes: "playwright.Page", drawn: Scan) -> None:
+def test_windows_and_places_change_the_picture_at_once(planes: "Page", drawn: Scan) -> None:
     page = planes
     page.get_by_role("slider", name="Axial slice").fill("3")
     # The corner, outside the lungs, where no mask lies; then the middle of the body.
@@ -232,7 +235,7 @@ def test_windows_and_places_change_the_picture_at_once(planes: "playwright.Page"
     assert pixel(page, 80, 80) == pytest.approx([grey] * 3, abs=1)
 
 
-def test_keys_alone_reach_everything(planes: "playwright.Page", drawn: Scan) -> None:
+def test_keys_alone_reach_everything(planes: "Page", drawn: Scan) -> None:
     page = planes
     page.get_by_role("slider", name="Axial slice").focus()
     page.keyboard.press("Home")
@@ -246,11 +249,12 @@ def test_keys_alone_reach_everything(planes: "playwright.Page", drawn: Scan) -> 
     playwright.expect(page.get_by_label("level")).to_have_value("400")
 
 
-def test_the_readout_is_of_the_place_that_was_clicked(planes: "playwright.Page", drawn: Scan) -> None:
+def test_the_readout_is_of_the_place_that_was_clicked(planes: "Page", drawn: Scan) -> None:
     page = planes
     page.get_by_role("slider", name="Axial slice").fill("20")
     picture = page.locator("canvas").first
     box = picture.bounding_box()
+    assert box is not None
     row, column = 100, 30
     picture.click(position={"x": (column + 0.5) * box["width"] / 160, "y": (row + 0.5) * box["height"] / 160})
     wait_until_drawn(page)
@@ -261,7 +265,7 @@ def test_the_readout_is_of_the_place_that_was_clicked(planes: "playwright.Page",
     assert text.endswith(f"{' '.join(letters)} mm")
 
 
-def test_masks_are_painted_as_strong_as_is_asked(planes: "playwright.Page", drawn: Scan) -> None:
+def test_masks_are_painted_as_strong_as_is_asked(planes: "Page", drawn: Scan) -> None:
     page = planes
     red = np.array(rgb_of(COLOUR_OF["lungs"]))
     assert not (np.abs(colours(page)[:, :3] - red) <= 1).all(1).any()
@@ -273,7 +277,7 @@ def test_masks_are_painted_as_strong_as_is_asked(planes: "playwright.Page", draw
     assert page.get_by_text("Agreement with the reader (Dice): infection").count() == 1
 
 
-def test_the_solids_are_lungs_and_findings_alone(planes: "playwright.Page") -> None:
+def test_the_solids_are_lungs_and_findings_alone(planes: "Page") -> None:
     page = planes
     page.get_by_role("radio", name="3-D").check()
     page.locator(".solid").wait_for()
@@ -286,7 +290,7 @@ def test_the_solids_are_lungs_and_findings_alone(planes: "playwright.Page") -> N
     assert not np.array_equal(colours(page), seen)
 
 
-def test_report_and_files_are_a_click_away(planes: "playwright.Page") -> None:
+def test_report_and_files_are_a_click_away(planes: "Page") -> None:
     page = planes
     page.get_by_role("tab", name="Report").click()
     page.frame_locator("iframe").get_by_role("heading", name="Chest CT").wait_for()
@@ -297,7 +301,7 @@ def test_report_and_files_are_a_click_away(planes: "playwright.Page") -> None:
     assert {"lungs.nii.gz", "infection.nii.gz", "consolidation.nii.gz", "measurements.json"} <= set(names.split())
 
 
-def test_no_key_of_a_file_is_shown(planes: "playwright.Page") -> None:
+def test_no_key_of_a_file_is_shown(planes: "Page") -> None:
     page = planes
     for tab, content in (("Numbers", "All is measured on the grid"), ("About this result", "checkpoint (SHA-256)")):
         page.get_by_role("tab", name=tab).click()
@@ -306,13 +310,14 @@ def test_no_key_of_a_file_is_shown(planes: "playwright.Page") -> None:
         assert not re.search(r"\w_(ml|hu|share|score|percent|bits)\b", text)
 
 
-def test_a_phone_shows_picture_and_numbers_at_once(browser: "playwright.Browser", viewer: Viewer, em_run: Path) -> None:
+def test_a_phone_shows_picture_and_numbers_at_once(browser: "Browser", viewer: Viewer, em_run: Path) -> None:
     with visit(browser, viewer, viewport=PHONE, is_mobile=True, has_touch=True) as page:
         segment_phantom(page, em_run)
         page.locator(".tile").first.wait_for()
         page.wait_for_timeout(500)
         for part in (".tile >> nth=-1", "canvas"):
             box = page.locator(part).first.bounding_box()
+            assert box is not None
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= PHONE["width"]
             assert box["y"] + box["height"] <= PHONE["height"], f"{part} is below the first screen"
@@ -322,7 +327,7 @@ def test_a_phone_shows_picture_and_numbers_at_once(browser: "playwright.Browser"
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
-def test_dark_mode_is_dark_and_legible(browser: "playwright.Browser", viewer: Viewer, em_run: Path) -> None:
+def test_dark_mode_is_dark_and_legible(browser: "Browser", viewer: Viewer, em_run: Path) -> None:
     with visit(browser, viewer, color_scheme="dark") as page:
         segment_phantom(page, em_run)
         brightness = "e => getComputedStyle(e).{}.match(/[0-9.]+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0) / 3"
@@ -331,7 +336,7 @@ def test_dark_mode_is_dark_and_legible(browser: "playwright.Browser", viewer: Vi
             assert page.locator(part).first.evaluate(brightness.format("color")) > 180
 
 
-def test_the_first_paint_says_what_this_is_without_any_script(browser: "playwright.Browser", viewer: Viewer) -> None:
+def test_the_first_paint_says_what_this_is_without_any_script(browser: "Browser", viewer: Viewer) -> None:
     page = browser.new_context(java_script_enabled=False).new_page()
     page.goto(viewer.address)
     assert page.title() == "Ground Glass"
@@ -340,12 +345,12 @@ def test_the_first_paint_says_what_this_is_without_any_script(browser: "playwrig
     page.context.close()
 
 
-def test_the_first_screen_gives_way_to_the_page(page: "playwright.Page") -> None:
+def test_the_first_screen_gives_way_to_the_page(page: "Page") -> None:
     assert not page.locator("#first-screen").is_visible()
 
 
 def test_a_bad_upload_gets_the_sentence_and_leaves_nothing(
-    page: "playwright.Page", viewer: Viewer, series: Path, tmp_path: Path
+    page: "Page", viewer: Viewer, series: Path, tmp_path: Path
 ) -> None:
     bad = tmp_path / "Doe_![John](http:x.org).nii.gz"
     bad.write_bytes(b"no image")
@@ -361,7 +366,7 @@ def test_a_bad_upload_gets_the_sentence_and_leaves_nothing(
 
 
 def test_what_was_uploaded_is_gone_after_the_visit(
-    browser: "playwright.Browser", viewer: Viewer, series: Path, tmp_path: Path
+    browser: "Browser", viewer: Viewer, series: Path, tmp_path: Path
 ) -> None:
     others = set(visits(viewer.temporary))
     with visit(browser, viewer) as page:
@@ -383,7 +388,7 @@ def test_only_this_machine_can_connect(viewer: Viewer) -> None:
     assert f":{viewer.port:04X} 0" not in six.replace("00000000000000000000000000000000:0000 0A", "0A 0")
 
 
-def test_runs_are_compared(page: "playwright.Page", em_run: Path) -> None:
+def test_runs_are_compared(page: "Page", em_run: Path) -> None:
     page.get_by_role("link", name="Compare runs").click()
     page.get_by_role("combobox", name="Test scans").click()
     page.get_by_role("option", name=re.compile("^Consolidation, ")).click()

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +140,10 @@ def test_the_model_lies_among_the_readers(prepared: Path, masks: Path) -> None:
         (jaccard_score(first, model) + jaccard_score(second, model)) / 2
     )
     assert figures["readers/model_ceiling_iou"] == pytest.approx(jaccard_score(first, second))
-    difference = figures["readers/model_iou"] - figures["readers/model_ceiling_iou"]
-    assert figures["readers/model_minus_ceiling"] == pytest.approx(difference)
+    iou, ceiling = figures["readers/model_iou"], figures["readers/model_ceiling_iou"]
+    assert iou is not None
+    assert ceiling is not None
+    assert figures["readers/model_minus_ceiling"] == pytest.approx(iou - ceiling)
     assert figures["readers/model_minus_ceiling_n"] == 1
     assert figures["readers/model_minus_ceiling_low"] is None, "one scan has no interval"
     row = readers_table(scans).iloc[-1]
@@ -257,11 +260,18 @@ def test_a_cohort_is_prepared_first(
     class Done:
         refused, verdicts_csv = 2, "verdicts.csv"
 
+    def recorded(answer: object) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            calls.append(args)
+            return answer
+
+        return call
+
     monkeypatch.setattr(
         "evaluation.readers.study_report.prepared_folder", lambda cohort, size: tmp_path / f"{cohort}-{size}"
     )
-    monkeypatch.setattr("evaluation.readers.study_report.prepare_cohort", lambda *args: calls.append(args) or Done())
-    monkeypatch.setattr("evaluation.readers.study_report.write_study", lambda *args: calls.append(args) or "table")
+    monkeypatch.setattr("evaluation.readers.study_report.prepare_cohort", recorded(Done()))
+    monkeypatch.setattr("evaluation.readers.study_report.write_study", recorded("table"))
     main(["--cohort", "c.csv", "--size", "32", "--out", "out"])
     folder = tmp_path / "c.csv-32"
     assert calls == [(Path("c.csv"), folder, 32), (folder, Path("out"), None)]

@@ -178,7 +178,7 @@ def test_figure_6_counts_as_a_walk_over_the_voxels_does(run: Run) -> None:
                     near = truth[z, max(y - dilation, 0) : y + dilation + 1, max(x - dilation, 0) : x + dilation + 1]
                     if truth[z, y, x] == 0 and not (near == 1).any():
                         outside += 1
-                        wrong += prediction[z, y, x]
+                        wrong += int(prediction[z, y, x])
             expected = wrong / outside if outside else np.nan
             assert table.loc[(method, dilation), "fpr"] == pytest.approx(expected, nan_ok=True)
     assert table["scans"].unique().tolist() == [4]

@@ -13,10 +13,10 @@ def test_scans_fall_into_strata_by_their_source(tmp_path: Path) -> None:
     table = by_spacing(run).set_index(["stratum", "finding"])
     dice = run.scans.set_index("scan_id")["infection_dice"]
     for scan_id, stratum in zip("abcd", STRATA, strict=True):  # 1, 5, 8 mm and unknown
-        row = table.loc[(stratum, "infection")]
+        row = table.xs((stratum, "infection"))
         assert row["value"] == pytest.approx(dice[scan_id])
         assert (row["n"], row["patients"]) == (1, 1)
-    unlabelled = table.loc[("unknown", "consolidation")]
+    unlabelled = table.xs(("unknown", "consolidation"))
     assert np.isnan(unlabelled["value"])
     assert unlabelled["n"] == 0
 
@@ -26,7 +26,7 @@ def test_the_ends_of_a_stratum_and_its_patients(tmp_path: Path) -> None:
     run.scans["source_spacing_z_mm"] = [2.5, 7.4, 7.4, 2.49]
     table = by_spacing(run).set_index(["stratum", "finding"])
     assert set(table.index.get_level_values(0)) == {"1 mm (< 2.5)", "5 mm (2.5-7.5)"}
-    row = table.loc[("5 mm (2.5-7.5)", "infection")]
+    row = table.xs(("5 mm (2.5-7.5)", "infection"))
     assert (row["n"], row["patients"]) == (3, 2)
     assert row["value"] == pytest.approx(run.scans["infection_dice"][:3].mean())
     # Two patients: the ends are their means, of one scan and of two.
@@ -75,12 +75,12 @@ def test_recall_is_of_voxels_and_touched_of_lesions(tmp_path: Path) -> None:
     scans = {"a": one_lesion(10, 4), "b": one_lesion(5, 0), "c": one_lesion(50, 30), "d": one_lesion(50, 1)}
     table = by_lesion_size(read_run(write_run(tmp_path, scans))).set_index(["finding", "size"])
     columns = ["lesions", "voxels", "recall", "touched"]
-    assert table.loc[("infection", "< 0.1 ml"), columns].tolist() == pytest.approx([2, 15, 4 / 15, 1 / 2])
-    assert table.loc[("infection", "0.1-1 ml"), columns].tolist() == pytest.approx([1, 50, 30 / 50, 1])
-    assert table.loc[("infection", "10-100 px"), columns].tolist() == pytest.approx([1, 50, 1 / 50, 1])
-    assert table.loc[("infection", "> 10 ml"), ["lesions", "voxels"]].tolist() == [0, 0]
-    assert np.isnan(table.loc[("infection", "> 10 ml"), "recall"])
-    assert table.loc["consolidation", "lesions"].sum() == 0
+    assert list(table.xs(("infection", "< 0.1 ml"))[columns]) == pytest.approx([2, 15, 4 / 15, 1 / 2])
+    assert list(table.xs(("infection", "0.1-1 ml"))[columns]) == pytest.approx([1, 50, 30 / 50, 1])
+    assert list(table.xs(("infection", "10-100 px"))[columns]) == pytest.approx([1, 50, 1 / 50, 1])
+    assert list(table.xs(("infection", "> 10 ml"))[["lesions", "voxels"]]) == [0, 0]
+    assert np.isnan(table["recall"]["infection", "> 10 ml"])
+    assert table["lesions"]["consolidation"].sum() == 0
 
 
 def test_sizes_in_pixels_are_left_out_where_all_spacings_are_known(tmp_path: Path) -> None:

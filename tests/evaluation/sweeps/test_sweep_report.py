@@ -63,7 +63,7 @@ def test_the_command_writes_figures_3_and_4(
     assert set(drawn) == {"prior_dice", "tpr_fpr"}
     phi1 = run_with_phi1(read_trials(sweep), sweep.parents[1])
     assert phi1 is not None
-    ceiling = ceiling_table(phi1).set_index(["site", "finding", "figure"]).loc[("all", "consolidation", "dice_mean")]
+    ceiling = ceiling_table(phi1).set_index(["site", "finding", "figure"]).xs(("all", "consolidation", "dice_mean"))
     labels = [line.get_label() for line in drawn["prior_dice"].axes[0].get_lines()]
     assert f"human ceiling: {ceiling['reader']:.3f} (2 scans)" in labels
     table = pd.read_csv(sweep / "report" / "tables" / "trials.csv")
@@ -77,11 +77,12 @@ def test_the_command_writes_figures_3_and_4(
 def test_the_report_says_which_trial_validation_chose_and_how_it_did_on_test(sweep: Path) -> None:
     trials = read_trials(sweep)
     assert "No trial was chosen by validation" in choice_sentence(trials)  # a table of an earlier version
-    trials = trials.assign(**{"val/dice": [0.5, 0.71, 0.6, None], "consolidation/dice_mean": [0.9, 0.4, 0.5, None]})
-    by_validation = trials.assign(best_by=[None, "val/dice", None, None])
+    figures: dict[str, Any] = {"val/dice": [0.5, 0.71, 0.6, None], "consolidation/dice_mean": [0.9, 0.4, 0.5, None]}
+    trials = trials.assign(**figures)
+    by_validation = trials.assign(best_by=pd.Series([None, "val/dice", None, None]))
     assert choice_sentence(by_validation) == (
         "Chosen by validation: best by val/dice: model.prior.b2 8.0, model.prior.k2 1.0 (0.7100); "
         "its Dice on test scans is 0.400."
     )
-    by_test = trials.assign(best_by=["test/consolidation/dice_mean", None, None, None])
+    by_test = trials.assign(best_by=pd.Series(["test/consolidation/dice_mean", None, None, None]))
     assert "No trial was chosen by validation" in choice_sentence(by_test)

@@ -1,6 +1,10 @@
 import itertools
 import json
 import random
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
@@ -10,6 +14,7 @@ import SimpleITK
 from dicom_harness import affine, ct, edit, enhance, set_tags, write_series
 from dicom_validator import validate
 from highdicom.color import CIELabColor
+from numpy.typing import NDArray
 from refusing import assert_refused
 from result_harness import result_of
 
@@ -26,28 +31,28 @@ ORIENTATIONS = sorted(
 TASKS = ("infection", "consolidation", "opacity")
 
 
-def shuffle(folder):
+def shuffle(folder: Path) -> None:
     """Rename and number the files of a series by chance."""
     files = sorted(folder.iterdir())
     numbers = random.Random(3).sample(range(len(files)), len(files))
     for file, number in zip(files, numbers, strict=True):
         file.rename(folder / f"shuffled{number}.dcm")
-        edit(folder, lambda dataset, number=number: setattr(dataset, "InstanceNumber", number + 1), only=number)
+        edit(folder, partial(set_tags, tags={"InstanceNumber": number + 1}), only=number)
 
 
-def expected_centre(mask):
+def expected_centre(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Centre of a canonical mask in LPS+ mm, by the affine that the scan was written with."""
     z, y, x = (axis.mean() for axis in np.nonzero(mask))
     return LPS * (affine() @ [x, y, z, 1])[:3]
 
 
-def centres(path, pixels):
+def centres(path: Path, pixels: Iterable[NDArray[np.uint8]]) -> dict[int, NDArray[np.float64]]:
     """Centre of every segment in LPS+ mm, from the tags of its frames."""
     dataset = pydicom.dcmread(path)
     shared = dataset.SharedFunctionalGroupsSequence[0]
     row, column = np.reshape(shared.PlaneOrientationSequence[0].ImageOrientationPatient, (2, 3)).astype(float)
     down_mm, across_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
-    points = {}
+    points: dict[int, list[NDArray[np.float64]]] = {}
     for frame, marked in zip(dataset.PerFrameFunctionalGroupsSequence, pixels, strict=True):
         number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
@@ -58,14 +63,14 @@ def centres(path, pixels):
     return {number: np.concatenate(coordinates).mean(axis=0) for number, coordinates in points.items()}
 
 
-def by_highdicom(path, number):
+def by_highdicom(path: Path, number: int) -> NDArray[np.float64]:
     volume = highdicom.seg.segread(path).get_volume(segment_numbers=[number], combine_segments=False)
     index = [axis.mean() for axis in np.nonzero(volume.array[..., 0])]
     return (volume.affine @ [*index, 1])[:3]
 
 
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
-def test_every_segment_stays_in_its_place(tmp_path, axcodes):
+def test_every_segment_stays_in_its_place(tmp_path: Path, axcodes: str) -> None:
     write_dicom_series(ct(), affine(), tmp_path / "series", "p1", axcodes=axcodes)
     shuffle(tmp_path / "series")
     result = result_of(tmp_path / "series")
@@ -80,7 +85,7 @@ def test_every_segment_stays_in_its_place(tmp_path, axcodes):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_it_is_valid_and_holds_the_masks(tmp_path, task):
+def test_it_is_valid_and_holds_the_masks(tmp_path: Path, task: str) -> None:
     result = result_of(write_series(tmp_path / "series", PatientName="Doe^Jane"), task)
     write_segmentation(result, tmp_path / "seg.dcm")
     errors, _ = validate(tmp_path / "seg.dcm")
@@ -96,7 +101,7 @@ def test_it_is_valid_and_holds_the_masks(tmp_path, task):
     np.testing.assert_array_equal(np.sum([segment.mask for segment in segments[1:]], axis=0), infected)
 
 
-def test_codes_are_those_of_the_groups(tmp_path):
+def test_codes_are_those_of_the_groups(tmp_path: Path) -> None:
     result = result_of(write_series(tmp_path / "series"), "opacity")
     write_segmentation(result, tmp_path / "seg.dcm")
     items = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
@@ -114,7 +119,7 @@ def test_codes_are_those_of_the_groups(tmp_path):
         ("opacity", ["lungs", "group_2", "group_3", "group_4"]),
     ],
 )
-def test_segments_ask_to_be_shown_in_the_colours_of_all_outputs(tmp_path, task, things):
+def test_segments_ask_to_be_shown_in_the_colours_of_all_outputs(tmp_path: Path, task: str, things: list[str]) -> None:
     write_segmentation(result_of(write_series(tmp_path / "series"), task), tmp_path / "seg.dcm")
     items = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
     for item, thing in zip(items, things, strict=True):
@@ -122,7 +127,7 @@ def test_segments_ask_to_be_shown_in_the_colours_of_all_outputs(tmp_path, task, 
         np.testing.assert_allclose(rgb, rgb_of(COLOUR_OF[thing]), atol=1)  # Lab is stored in 16 bits
 
 
-def test_each_frame_names_the_slice_it_was_made_from(tmp_path):
+def test_each_frame_names_the_slice_it_was_made_from(tmp_path: Path) -> None:
     result = result_of(write_series(tmp_path / "series"))
     write_segmentation(result, tmp_path / "seg.dcm")
     place = {d.SOPInstanceUID: d.ImagePositionPatient for d in map(pydicom.dcmread, (tmp_path / "series").iterdir())}
@@ -139,7 +144,7 @@ def test_each_frame_names_the_slice_it_was_made_from(tmp_path):
 
 
 @pytest.mark.parametrize("own", [("PlanePositionSequence",), ("PlanePositionSequence", "PlaneOrientationSequence")])
-def test_enhanced_frames_are_named_by_number(tmp_path, own):
+def test_enhanced_frames_are_named_by_number(tmp_path: Path, own: tuple[str, ...]) -> None:
     files = sorted(write_series(tmp_path / "single").iterdir())
     order = [2, 0, 5, 1, 4, 3]
     source = enhance([files[n] for n in order], tmp_path / "e" / "enhanced.dcm", own=own)
@@ -161,7 +166,7 @@ def test_enhanced_frames_are_named_by_number(tmp_path, own):
     assert validate(tmp_path / "seg.dcm")[0] == []
 
 
-def test_several_enhanced_files_of_one_series(tmp_path):
+def test_several_enhanced_files_of_one_series(tmp_path: Path) -> None:
     files = sorted(write_series(tmp_path / "single").iterdir())
     sources = [enhance(part, tmp_path / "e" / f"{n}.dcm") for n, part in enumerate((files[3:], files[:3]))]
     write_segmentation(result_of(tmp_path / "e"), tmp_path / "seg.dcm")
@@ -169,8 +174,8 @@ def test_several_enhanced_files_of_one_series(tmp_path):
     assert {item.ReferencedSOPInstanceUID for item in named} == {pydicom.dcmread(s).SOPInstanceUID for s in sources}
 
 
-def test_what_the_source_lacks_or_says_wrongly_is_left_empty(tmp_path):
-    odd = {
+def test_what_the_source_lacks_or_says_wrongly_is_left_empty(tmp_path: Path) -> None:
+    odd: dict[str, Any] = {
         "PatientName": "Müller^Jörg", "SpecificCharacterSet": "ISO_IR 100", "PatientSex": "X", "StudyDate": "2020",
         "StudyTime": "noon", "FrameOfReferenceUID": None, "StudyInstanceUID": None, "AccessionNumber": "7",
     }  # fmt: skip
@@ -181,7 +186,7 @@ def test_what_the_source_lacks_or_says_wrongly_is_left_empty(tmp_path):
     assert [dataset.PatientSex, dataset.StudyDate, dataset.StudyTime, dataset.AccessionNumber] == ["", "", "", "7"]
 
 
-def test_noise_in_directions_and_copies_of_slices_change_nothing(tmp_path):
+def test_noise_in_directions_and_copies_of_slices_change_nothing(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "series")
     edit(folder, lambda d: set_tags(d, {"ImageOrientationPatient": [1, 0.0008, 0, -0.0008, 1, 0]}), only=2)
     copy = pydicom.dcmread(folder / "IM0004.dcm")
@@ -194,7 +199,7 @@ def test_noise_in_directions_and_copies_of_slices_change_nothing(tmp_path):
         np.testing.assert_allclose(by_highdicom(tmp_path / "seg.dcm", number), expected_centre(segment.mask), atol=0.02)
 
 
-def test_an_empty_finding_keeps_its_segment(tmp_path):
+def test_an_empty_finding_keeps_its_segment(tmp_path: Path) -> None:
     result = result_of(write_series(tmp_path / "series"))
     result.masks["consolidation"][:] = False
     write_segmentation(result, tmp_path / "seg.dcm")
@@ -202,7 +207,7 @@ def test_an_empty_finding_keeps_its_segment(tmp_path):
     assert validate(tmp_path / "seg.dcm")[0] == []
 
 
-def test_flags_are_said(tmp_path):
+def test_flags_are_said(tmp_path: Path) -> None:
     flags = ("Only 210 ml of lung were found.", "Part of the lung is cut off.")
     write_segmentation(result_of(write_series(tmp_path / "series"), flags=flags), tmp_path / "seg.dcm")
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")
@@ -211,7 +216,7 @@ def test_flags_are_said(tmp_path):
     assert "FLAGGED" in dataset.ContentDescription
 
 
-def test_how_good_the_model_is_stands_in_the_comments_and_beside_the_algorithm(tmp_path):
+def test_how_good_the_model_is_stands_in_the_comments_and_beside_the_algorithm(tmp_path: Path) -> None:
     write_segmentation(result_of(write_series(tmp_path / "series")), tmp_path / "seg.dcm")
     dataset = pydicom.dcmread(tmp_path / "seg.dcm")
     line = "trained on 76 scans of 3 sites; validation: consolidation Dice 0.65 over 6 scans"
@@ -221,7 +226,7 @@ def test_how_good_the_model_is_stands_in_the_comments_and_beside_the_algorithm(t
     assert validate(tmp_path / "seg.dcm")[0] == []
 
 
-def test_a_source_that_has_changed_is_refused(tmp_path):
+def test_a_source_that_has_changed_is_refused(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "series")
     result = result_of(folder)
     (folder / "IM0001.dcm").unlink()
@@ -237,9 +242,11 @@ TOO_LONG = "1.2." + "3" * 61
 @pytest.mark.parametrize(
     "written", [str, " {}".format, "{} ".format, "{}\0\0".format], ids=["", "before", "after", "zeros"]
 )
-def test_uids_with_leading_zeros_or_odd_padding_stay_those_of_the_archive(tmp_path, written):
+def test_uids_with_leading_zeros_or_odd_padding_stay_those_of_the_archive(
+    tmp_path: Path, written: Callable[[str], str]
+) -> None:
     numbers = itertools.count(1)
-    odd = {tag: written(uid) for tag, uid in ZEROS.items()}
+    odd: dict[str, Any] = {tag: written(uid) for tag, uid in ZEROS.items()}
     instances = [f"1.2.0034.8.{number}" for number in range(1, 7)]
     series = write_series(tmp_path / "s", **odd, SOPInstanceUID=lambda _: written(f"1.2.0034.8.{next(numbers)}"))
     assert b"0034.8.6" in (series / "IM0006.dcm").read_bytes()
@@ -262,8 +269,9 @@ def test_uids_with_leading_zeros_or_odd_padding_stay_those_of_the_archive(tmp_pa
 @pytest.mark.filterwarnings("ignore:.*for VR UI", "ignore:.*value length")
 @pytest.mark.parametrize("uid", [TOO_LONG, "ANON-7", "1..2", "1.2. 3", None])
 @pytest.mark.parametrize("tag", ["StudyInstanceUID", "SOPInstanceUID"])
-def test_uids_that_cannot_be_passed_on_are_said_in_the_outputs(tmp_path, tag, uid):
-    series = write_series(tmp_path / "s", **{tag: uid})
+def test_uids_that_cannot_be_passed_on_are_said_in_the_outputs(tmp_path: Path, tag: str, uid: str | None) -> None:
+    tags: dict[str, Any] = {tag: uid}
+    series = write_series(tmp_path / "s", **tags)
     if uid is None:
         edit(series, lambda dataset: dataset.file_meta.__delattr__("MediaStorageSOPInstanceUID"))
     out = tmp_path / "out"
@@ -278,8 +286,9 @@ def test_uids_that_cannot_be_passed_on_are_said_in_the_outputs(tmp_path, tag, ui
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
-def test_invalid_uids_of_the_source_become_valid_ones_that_agree(tmp_path):
-    odd = {tag: "896911bf-1143-4c8d" for tag in ("StudyInstanceUID", "SeriesInstanceUID")} | {"SOPInstanceUID": ""}
+def test_invalid_uids_of_the_source_become_valid_ones_that_agree(tmp_path: Path) -> None:
+    odd: dict[str, Any] = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID"), "896911bf-1143-4c8d")
+    odd |= {"SOPInstanceUID": ""}
     result = result_of(write_series(tmp_path / "series", **odd))
     studies = set()
     for name in ("one.dcm", "two.dcm"):

@@ -211,7 +211,8 @@ def _make_noise_model(cohort: Path, settings: Settings) -> Path:
             return False
         if source.is_file():
             return source.read_text().strip() == digest
-        return path.stat().st_mtime >= cohort.stat().st_mtime  # made by hand, so there is nothing but the clock
+        # Made by hand, so there is nothing but the clock; a cohort that is not there is for train.py to refuse.
+        return not cohort.is_file() or path.stat().st_mtime >= cohort.stat().st_mtime
 
     def make(lock: FileLock) -> None:
         _run(command, lock, failure)

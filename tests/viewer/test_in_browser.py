@@ -241,12 +241,15 @@ def test_keys_alone_reach_everything(planes: "Page", drawn: Scan) -> None:
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.get_by_text(f"2 of {len(drawn.hu)}", exact=True).wait_for()
+    assert page.get_by_text(f"2 of {len(drawn.hu)}", exact=True).count() == 1
     page.get_by_role("radio", name="three planes").focus()
     page.keyboard.press("ArrowRight")
     playwright.expect(page.locator("canvas")).to_have_count(1)
+    assert page.locator("canvas").count() == 1
     page.get_by_role("button", name="bone").focus()
     page.keyboard.press("Enter")
     playwright.expect(page.get_by_label("level")).to_have_value("400")
+    assert page.get_by_label("level").input_value() == "400"
 
 
 def test_the_readout_is_of_the_place_that_was_clicked(planes: "Page", drawn: Scan) -> None:
@@ -274,6 +277,7 @@ def test_masks_are_painted_as_strong_as_is_asked(planes: "Page", drawn: Scan) ->
     assert painted.sum() > 50  # most of the lungs are infected for a model of a few steps
     page.get_by_role("radio", name="model beside reader").check()
     playwright.expect(page.locator("canvas")).to_have_count(2)
+    assert page.locator("canvas").count() == 2
     assert page.get_by_text("Agreement with the reader (Dice): infection").count() == 1
 
 

@@ -1,4 +1,4 @@
-"""Flags of implausible answers: findings whose density, extent or shape is not that of what they are called.
+"""Flags of implausible answers: findings whose density, extent or shape does not fit their name.
 
 The figures behind the limits are of `unet_em` on 28 phantoms of four sites and five scans of patients (good answers),
 of stage 1 after 3 epochs and stage 2 after 2 (poor ones), and of readers' masks of COVID-19 (50 of MosMedData, whole

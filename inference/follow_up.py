@@ -17,7 +17,7 @@ DATES = ("AcquisitionDate", "SeriesDate", "ContentDate", "StudyDate")
 def follow_up(sources: Sequence[Source], rows: pd.DataFrame) -> pd.DataFrame:
     """Return the scans of patients that have several, in order of time.
 
-    Patient and date come from the DICOM headers; a cohort's patient_id takes precedence. Neither is published: patients
+    Patient and date come from the DICOM headers; a cohort's patient_id takes precedence. Neither is written: patients
     are numbered, and dates become days since the first scan. Scans without a date keep the order of the batch.
 
     Args:

@@ -71,7 +71,7 @@ def _times(count: Any, ml: float | None) -> float | None:
 
 
 def _outside(scan: Scan, masks: Masks, classes: ClassSet, ml: float | None) -> Measurements:
-    """Return volume, mean HU and mass of each sought leaf outside the lungs."""
+    """Return volume, mean HU and mass of each foreground leaf outside the lungs."""
     measured: Measurements = {}
     for index in classes.outside if "groups" in masks else ():
         hu = scan.hu[masks["groups"] == index].astype(np.float64)
@@ -97,7 +97,7 @@ def _scores(
 
 
 def consolidation_key(classes: ClassSet, multi_class: bool) -> str:
-    """Return the key under which consolidation is measured: its finding or leaf; "" where it is not sought."""
+    """Return the key under which consolidation is measured: its finding or leaf; "" where the set has none."""
     if not classes.has(CONSOLIDATION):
         return ""
     return classes.finding(CONSOLIDATION).leaves[0] if multi_class else CONSOLIDATION
@@ -130,7 +130,7 @@ def _tables(
     """Return voxels, sums of HU and sums of HU above air, each (2 sides, 3 thirds, codes)."""
     codes = max(max(of_finding) for of_finding in _codes_of_findings(masks, classes).values()) + 1
     lungs = masks["lungs"].astype(np.bool_, copy=False)
-    by_slice = np.zeros((3, len(lungs), len(SIDES), codes))
+    by_slice = np.zeros((3, len(lungs), len(SIDES), codes))  # slice by slice, to need no memory of a scan's size
     for z, (inside, sides) in enumerate(zip(lungs, sides_of_slices(lungs, scan.spacing_mm), strict=True)):
         pixels = np.flatnonzero(inside)  # `take` is faster than a mask as an index
         row = (sides.take(pixels) == LEFT).astype(np.intp)  # in the order of `SIDES`

@@ -17,7 +17,7 @@ OUTLINE = 1  # label of the lungs' outline; 0 is transparent, overlays follow
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """Voxels that outputs paint in one colour; overlays of a result share no voxel.
+    """Voxels that outputs paint in one colour; apart from the lungs, which lie below, overlays share no voxel.
 
     Attributes:
         name: Its name in legends.
@@ -60,7 +60,7 @@ def mask_of(masks: Masks, classes: ClassSet, key: str) -> NDArray[np.bool_]:
 
 
 def overlays_of(masks: Masks, classes: ClassSet) -> list[Overlay]:
-    """Return an overlay of each sought leaf, or of each finding without the next one nested inside it.
+    """Return an overlay of each foreground leaf, or of each finding without the next one nested inside it.
 
     Args:
         masks: As for `findings_of`, or one plane of each.

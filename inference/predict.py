@@ -1,4 +1,4 @@
-"""Prediction on new scans: one scan, a folder of scans, or a cohort, to masks, measurements and reports.
+"""Masks, measurements and reports of new scans: of one, of a folder of them, or of a cohort.
 
 python -m inference.predict --ckpt runs/unet_em/latest/best.ckpt --scan <scan | folder | cohort.csv> --out <folder>
 """

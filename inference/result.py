@@ -108,7 +108,8 @@ class Result:
             inside the one before; for the multi-class task its unions, and uint8 `groups`, indices of leaves.
         measurements: By name, with units in names; None where undefined or without a known spacing.
         lung_source: "file", "classical" or "lungmask".
-        warnings: Sentences on odd lungs and on what is unknown about the model.
+        warnings: Sentences on what is odd about the scan, its lungs or its source, and on what is unknown about the
+            model or its calibration.
         flags: Sentences on why the result may be wrong although nothing failed; every output shows them.
         model: The model.
         classes: The model's class set.

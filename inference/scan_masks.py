@@ -24,7 +24,7 @@ NO_FLIP: tuple[int, ...] = ()
 FLIPS: tuple[tuple[int, ...], ...] = (NO_FLIP, (-1,), (-2,), (-2, -1))  # axes of (B, C, H, W) that are reversed
 
 Maps = dict[str, NDArray[np.float32]]
-Progress = Callable[[float], None]
+ShareDone = Callable[[float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def segment_scan(
     lung: NDArray[np.bool_],
     modules: Sequence[SegmentationModule],
     flips: bool = False,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> Segmentation:
     """Segment a scan on its canonical grid.
 
@@ -83,7 +83,7 @@ def segment_scan(
     return Segmentation(_masks(prepared, mean, lung, classes), entropy, shares, histogram, features)
 
 
-def _part(progress: Progress | None, start: float, parts: int) -> Progress:
+def _part(progress: ShareDone | None, start: float, parts: int) -> ShareDone:
     return lambda share: progress(start + share / parts) if progress else None
 
 
@@ -97,7 +97,7 @@ def _add(mean: Maps, answer: Maps, weight: float) -> None:
 
 
 def _probabilities(
-    prepared: PreparedScan, module: SegmentationModule, flip: tuple[int, ...], progress: Progress
+    prepared: PreparedScan, module: SegmentationModule, flip: tuple[int, ...], progress: ShareDone
 ) -> Maps:
     """Return float32 (Z', size, size) by name on the prepared grid; slices that are not computed stay 0."""
     maps: Maps = {}
@@ -111,7 +111,7 @@ def _probabilities(
 
 
 def _inputs(
-    prepared: PreparedScan, module: SegmentationModule, progress: Progress
+    prepared: PreparedScan, module: SegmentationModule, progress: ShareDone
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield rows of slices that can hold a finding, batch by batch, with the network's input."""
     context = module.hparams["context"]
@@ -151,7 +151,7 @@ def _masks(prepared: PreparedScan, mean: Maps, lung: NDArray[np.bool_], classes:
 
 
 def _allowed(classes: ClassSet, index: int, lung: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return where a leaf can lie: inside the lungs or outside; background also outside, if a leaf is sought there."""
+    """Return where a leaf can lie: inside the lungs or outside; background also outside, if another leaf is."""
     if index == 0:
         return np.ones_like(lung) if classes.outside else lung
     return lung if classes.leaves[index].in_lungs else ~lung & (index in classes.outside)

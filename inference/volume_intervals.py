@@ -74,7 +74,7 @@ def unit_ml(ml: float, lung_ml: float) -> float:
 
 
 def conformal_quantile(scores: Sequence[float], coverage: float) -> float:
-    """Return the score that a new patient's exceeds with probability 1 - coverage at most.
+    """Return the bound that a new patient's score exceeds with probability at most 1 - coverage.
 
     Args:
         scores: Scores of the validation patients, exchangeable with the new one.

@@ -139,7 +139,7 @@ def test_the_page_names_what_is_looked_for(outputs: Path) -> None:
     assert "group_" not in html
 
 
-def test_the_viewer_s_layers_and_truth(run: Path, cohort: Path, ild_cohort: Path) -> None:
+def test_the_viewer_s_overlays_and_truth(run: Path, cohort: Path, ild_cohort: Path) -> None:
     result = Segmenter([run / "best.ckpt"]).segment(Source("B007", cohort.parent / "images" / "B007"))
     overlays = all_overlays(result.masks, result.classes)
     assert [overlay.name for overlay in overlays] == [

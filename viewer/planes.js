@@ -1,5 +1,5 @@
-// Planes of a scan with its masks painted over them. All is drawn here in the browser, so that windows, masks and places
-// change at once: nothing is asked of the server.
+// Planes of a scan with its masks painted over them. All is drawn here in the browser, so that windows, masks and
+// places change at once: nothing is asked of the server.
 
 const PLANES = {
   // Array axes (z, y, x) that stay, run down and run across; `up` where the picture's top is the axis's far end.

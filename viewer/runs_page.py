@@ -85,8 +85,7 @@ def part_title(part: Runs) -> str:
 
 def _show_part(part: Runs) -> None:
     first = next(iter(part.values()))
-    tables = {name: _intervals(run, *_changed_ns(run)) for name, run in part.items()}
-    intervals = {name: table for name, table in tables.items() if table is not None}
+    intervals = {name: table for name, run in part.items() if (table := _intervals(run)) is not None}
     st.table(runs_table(part, intervals).map(plain), hide_index=True)
     st.caption(f"{CAPTION} {INTERVALS}{_missing_intervals(part, intervals)}")
     left, right = st.columns(2)
@@ -113,18 +112,31 @@ def with_patients(run: Run) -> Run | None:
     return None if scans["patient"].isna().any() else replace(run, scans=scans)
 
 
+class UnknownPatientsError(Exception):
+    """The patients of a run's scans are not known."""
+
+
+def _intervals(run: Run) -> pd.DataFrame | None:
+    """Return the intervals of a run; None where the patients of its scans are not known."""
+    cohort = Path(run.config["data"]["init_args"]["cohort"])
+    cohort_changed_ns = cohort.stat().st_mtime_ns if cohort.exists() else 0
+    try:
+        return _cached_intervals(run, run.folder.stat().st_mtime_ns, cohort_changed_ns)
+    except UnknownPatientsError:
+        return None
+
+
 @st.cache_data(show_spinner=False, hash_funcs={Run: lambda run: str(run.folder)})
-def _intervals(run: Run, changed_ns: int, cohort_changed_ns: int) -> pd.DataFrame | None:
-    """Return the intervals of a run, cached until its folder or cohort changes; None without known patients."""
+def _cached_intervals(run: Run, changed_ns: int, cohort_changed_ns: int) -> pd.DataFrame:
+    """Return the intervals of a run, kept until its folder or its cohort changes.
+
+    Raises:
+        UnknownPatientsError: It is not kept that patients are unknown: files of a cohort may come back.
+    """
     complete = with_patients(run)
-    return None if complete is None else per_site_table(complete)
-
-
-def _changed_ns(run: Run) -> tuple[int, int]:
-    """Return when the folder of a run and its cohort.csv changed last; 0 for one that is gone."""
-    paths = run.folder, Path(run.config["data"]["init_args"]["cohort"])
-    run_ns, cohort_ns = (path.stat().st_mtime_ns if path.exists() else 0 for path in paths)
-    return run_ns, cohort_ns
+    if complete is None:
+        raise UnknownPatientsError
+    return per_site_table(complete)
 
 
 def _missing_intervals(part: Runs, intervals: Mapping[str, pd.DataFrame]) -> str:

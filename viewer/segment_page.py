@@ -96,8 +96,8 @@ def _ask(question: Question, modules: Sequence[str]) -> Answer:
 
 
 def _segment(question: Question, work: Path, out: Path, progress: Progress, modules: Sequence[str]) -> Segmented:
-    example, (model, _, flips) = question.scan.write(work), question
-    result = segment(model.checkpoint, flips, example.source, out, example.name, progress, modules)
+    example = question.scan.write(work)
+    result = segment(question.model.checkpoint, question.flips, example.source, out, example.name, progress, modules)
     truth = read_truth(result.scan, example.patterns, example.infection, result.masks, result.classes)
     return Segmented(result, truth, out)
 

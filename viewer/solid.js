@@ -1,5 +1,5 @@
-// 3-D view of the lungs as glass with the findings in them: points of the surfaces, shaded by their normals. It needs no
-// graphics card, and turns at the frame rate of the screen.
+// 3-D view of the lungs as glass with the findings in them: points of the surfaces, shaded by their normals. It needs
+// no graphics card, and turns at the frame rate of the screen.
 
 const CELLS = 112; // of the longest edge: points are 2 to 3 mm apart
 const REACH = 2; // cells around a point that its normal is made from

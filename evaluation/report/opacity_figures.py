@@ -18,7 +18,7 @@ from evaluation.run_data import REAL_SCANS, Run
 from evaluation.statistics import pearson_interval
 from metrics.group_summary import shares_of_truth
 
-# Of the sought leaves in their order, so that they differ in black and white.
+# Of the foreground leaves in their order, so that they differ in black and white.
 LEAF_HATCHES = ("", "////", "....", "||||", "oo", "++")
 UNLABELLED_HATCH = "xx"
 
@@ -105,7 +105,7 @@ def draw_wal(scans: pd.DataFrame) -> Any:
 
 
 def choose_places(run: Run) -> list[Place]:
-    """Choose slices as in Figure 5: where each sought leaf is largest, and where most voxels are wrong.
+    """Choose slices as in Figure 5: where each foreground leaf is largest, and where most voxels are wrong.
 
     No scan is shown twice while others are left; a leaf that no scan has gets no slice.
     """
@@ -122,11 +122,11 @@ def choose_places(run: Run) -> list[Place]:
 
 
 def _sizes(run: Run, scan_id: str) -> NDArray[np.int64]:
-    """Count the label's voxels of each sought leaf, and wrong voxels, per slice inside the lungs: int64 (n + 1, Z)."""
-    arrays, sought = run.arrays(scan_id), run.classes.foreground
+    """Count the label's voxels of each foreground leaf, and wrong voxels, per slice in the lungs: int64 (n + 1, Z)."""
+    arrays, foreground = run.arrays(scan_id), run.classes.foreground
     truth, lung = arrays["truth_groups"], arrays["lung"] > 0
-    sizes = [((truth == index) & lung).sum((1, 2)) for index in sought]
-    shown = [np.where(np.isin(leaves, sought), leaves, 0) for leaves in (truth, arrays["groups"])]
+    sizes = [((truth == index) & lung).sum((1, 2)) for index in foreground]
+    shown = [np.where(np.isin(leaves, foreground), leaves, 0) for leaves in (truth, arrays["groups"])]
     return np.stack([*sizes, ((shown[0] != shown[1]) & (truth != UNLABELLED) & lung).sum((1, 2))])
 
 
@@ -164,7 +164,7 @@ def _styles(classes: ClassSet) -> list[tuple[int, str, str, str, float]]:
 
 
 def _paint(axis: Any, leaves: NDArray[np.int8], classes: ClassSet) -> None:
-    """Fill the sought leaves, each with a hatch for black and white."""
+    """Fill the foreground leaves, each with a hatch for black and white."""
     for index, _, colour, hatch, alpha in _styles(classes):
         mask = leaves == index
         if mask.any():

@@ -1,4 +1,4 @@
-"""A segmented scan to files, one module a format."""
+"""Output formats of a segmented scan, one module each."""
 
 from pathlib import Path
 

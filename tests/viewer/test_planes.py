@@ -58,6 +58,8 @@ def test_a_small_scan_comes_whole(overlays: list[Overlay]) -> None:
         ("infection", [0, 255, 0]),
     ]
     assert not header["reader"]
+    windows = {window["name"]: (window["level"], window["width"]) for window in header["windows"]}
+    assert windows == {"lung": (-600, 1500), "mediastinum": (40, 400), "bone": (400, 1800)}
 
 
 def test_a_large_scan_comes_thinned_and_stays_in_its_place() -> None:

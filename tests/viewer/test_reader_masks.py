@@ -1,4 +1,4 @@
-"""Layers of a result, and a reader's masks in the same classes."""
+"""Overlays of a result, and a reader's masks in the same classes."""
 
 from dataclasses import replace
 from pathlib import Path

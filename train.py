@@ -141,7 +141,7 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
     history, folder = History(run.folder), run.folder
     # What is saved is what was logged so far; W&B's run begins with the description.
     first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
-    last = [LogSlices(folder), WriteResults(folder), KeepVerdicts(folder)]
+    last = [LogSlices(folder), WriteResults(folder, alone=True), KeepVerdicts(folder)]
     loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
     ends = [StopOnSignal(folder), StopOnDivergence(folder)]
     return {"logger": loggers, "callbacks": [*first, *ends, *chosen, WaitingShare(), DescribeTraining(), *last]}
@@ -149,7 +149,8 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
 
 def around_test(folder: Path, chosen: list[Callback]) -> dict[str, Any]:
     """Return `logger` and `callbacks` of a test or validation of weights in a run folder."""
-    return {"logger": False, "callbacks": [StopOnSignal(folder), *chosen, LogSlices(folder), WriteResults(folder)]}
+    last = [LogSlices(folder), WriteResults(folder, alone=False)]
+    return {"logger": False, "callbacks": [StopOnSignal(folder), *chosen, *last]}
 
 
 def ignore_known_warnings() -> None:

@@ -17,17 +17,18 @@ class WriteResults(Callback):
 
     Args:
         folder: The run folder.
+        alone: No other process writes into it, as in the training that it is of; several may test its weights.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, alone: bool) -> None:
+        self.folder, self.alone = folder, alone
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         pl_module.test_scans.to_csv(self.folder / "scans.csv", index=False)
-        write_json(pl_module.test_metrics, self.folder / "metrics.json", alone=True)
-        write_json(pl_module.classes.plain(), self.folder / "classes.json", alone=True)
+        write_json(pl_module.test_metrics, self.folder / "metrics.json", self.alone)
+        write_json(pl_module.classes.plain(), self.folder / "classes.json", self.alone)
         figures = {f"test/{key}": value for key, value in pl_module.test_metrics.items() if value is not None}
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):  # metrics.csv holds the course of training, metrics.json these

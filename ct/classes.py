@@ -146,8 +146,8 @@ class ClassSet:
 
     @property
     def digest(self) -> str:
-        """Hash of the whole set: what is derived from its leaves is kept under this name."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+        """Hash of the codes of the leaves in their order: the name for what is derived from maps of leaves."""
+        return hashlib.sha256(repr([sorted(leaf.codes) for leaf in self.leaves]).encode()).hexdigest()[:8]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -313,7 +313,11 @@ def _with_colour(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _with_terms(leaf: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    return {**leaf, "reported_as": [asdict(read_report_term(term, path)) for term in leaf.get("reported_as", [])]}
+    terms = leaf.get("reported_as", [])
+    if not isinstance(terms, list):
+        text = "{file}: reported_as is {terms}; expected a list of report terms, such as [ground_glass]"
+        raise Refusal(text, file=path, terms=str(terms))
+    return {**leaf, "reported_as": [asdict(read_report_term(term, path)) for term in terms]}
 
 
 def _check(classes: ClassSet, path: Path) -> None:

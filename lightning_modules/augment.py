@@ -83,10 +83,10 @@ def warp(images: Tensor, grid: Tensor, mode: str) -> Tensor:
         mode: bilinear or nearest.
 
     Returns:
-        float (B, C, H, W), `channels_last`, as the networks compute.
+        float (B, C, H, W); what is interpolated is laid out `channels_last`, as the networks compute.
     """
     moved = F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
-    return moved.contiguous(memory_format=torch.channels_last)
+    return moved if mode == "nearest" else moved.contiguous(memory_format=torch.channels_last)
 
 
 def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:

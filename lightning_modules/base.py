@@ -109,8 +109,9 @@ class SegmentationModule(LightningModule):
         return network_units(hu).mul_(lung)
 
     def to_input(self, batch: SliceBatch) -> SliceBatch:
-        """Add `x`."""
-        batch["x"] = self.network_input(batch["image"], batch["lung"])
+        """Add `x`, laid out as the networks compute."""
+        x = self.network_input(batch["image"], batch["lung"])
+        batch["x"] = x.contiguous(memory_format=torch.channels_last)
         return batch
 
     def augment(self, batch: SliceBatch) -> SliceBatch:

@@ -87,10 +87,10 @@ def count_pairs(
         (C, C, 256, C): [c, k, d, j] = pixels that a reader labels c, with k across a border d away, and another j.
     """
     counts = np.zeros(classes * classes * HALF_MM_BINS * classes, dtype=np.int64)
+    places = (labels.astype(np.int64) * classes + neighbour) * HALF_MM_BINS + half_mm
     for reader, other in permutations(range(len(labels)), 2):
-        place = (labels[reader].astype(np.int64) * classes + neighbour[reader]) * HALF_MM_BINS + half_mm[reader]
         both = (labels[reader] >= 0) & (labels[other] >= 0)
-        counts += np.bincount(place[both] * classes + labels[other][both], minlength=len(counts))
+        counts += np.bincount(places[reader][both] * classes + labels[other][both], minlength=len(counts))
     return counts.reshape(classes, classes, HALF_MM_BINS, classes)
 
 

@@ -8,24 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.scan_confusion import count_per_image
+
 THRESHOLDS_HU: NDArray[np.float64] = np.arange(-1000.0, 201.0, 25.0)  # candidates; "HU > threshold" is consolidation
-
-
-def count_per_image(code: Tensor, where: Tensor, codes: int) -> Tensor:
-    """Count each code in each image, in one scatter and without a host sync (CUDA's bincount has one).
-
-    Args:
-        code: (B, ...) integers in 0 .. codes - 1 wherever `where` holds.
-        where: (B, ...) bool, pixels that count.
-        codes: Number of codes.
-
-    Returns:
-        (B, codes) int64.
-    """
-    # Pixels that do not count go to an extra bin, which is dropped.
-    index = torch.where(where, code.long(), codes).flatten(1)
-    counts = index.new_zeros(len(index), codes + 1)
-    return counts.scatter_add_(1, index, index.new_ones(()).expand_as(index))[:, :codes]
 
 
 class HuHistogram(Metric):

@@ -20,9 +20,12 @@ def main(args: Sequence[str] | None = None) -> int:
     name, *options = list(sys.argv[1:] if args is None else args) or [""]
     importers = heads()
     if name not in importers:
-        print("error: name a data set: make import FROM=<one of these> FOLDER=<folder>", file=sys.stderr)
-        print(*(f"  {name:<16} {head}" for name, head in importers.items()), sep="\n", file=sys.stderr)
-        return 2
+        wants_help = name in ("-h", "--help")
+        stream = sys.stdout if wants_help else sys.stderr
+        start = "usage: " if wants_help else "error: name a data set: "
+        print(f"{start}make import FROM=<one of these> FOLDER=<folder>", file=stream)
+        print(*(f"  {name:<16} {head}" for name, head in importers.items()), sep="\n", file=stream)
+        return 0 if wants_help else 2
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--folder", default="?")
     if not parser.parse_known_args(options)[0].folder:

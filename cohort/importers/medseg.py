@@ -11,14 +11,13 @@ the files do not say so, a groups file can. Effusion (code 3) counts as no infec
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cohort.dataset_files import check_pairs, find_folder, read_groups, recode_mask, volumes_in
-from cohort.importing import new_cohort, run_importer
+from cohort.importing import importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.classes import L3
 from machine.command_line import run_command
@@ -73,9 +72,8 @@ def import_medseg(folder: str | Path, out_dir: str | Path, groups: str | Path | 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m cohort.importers.medseg", description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", required=True, type=Path, help="holds rp_im/, rp_lung_msk/ and rp_msk/")
-    parser.add_argument("--out", required=True, type=Path, help="where masks/ and cohort.csv go")
+    folder, out = "holds rp_im/, rp_lung_msk/ and rp_msk/", "where masks/ and cohort.csv go"
+    parser = importer_options(__file__, __doc__, folder, out)
     parser.add_argument("--groups", type=Path, help="CSV file (name, patient_id) of volumes that show one patient")
     options = parser.parse_args(args)
     return run_importer(lambda: import_medseg(options.folder, options.out, options.groups))

@@ -18,7 +18,6 @@ consolidation of Inf-Net's training half); since the images are cut close to the
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from tqdm import tqdm
 
 from cohort.dataset_files import check_pairs, find_folder, is_visible, look_for_folder, read_groups, recode
 from cohort.importers.medseg import CODE_OF_VALUE
-from cohort.importing import new_cohort, run_importer
+from cohort.importing import importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.classes import L3
 from ct.files.formats import NIFTI_SUFFIXES
@@ -173,13 +172,8 @@ def _transposed(source: Path, target: Path) -> Path:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cohort.importers.medseg_slices", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument(
-        "--folder", required=True, type=Path, help="holds images/ and masks/, or the stacks tr_*.nii.gz"
-    )
-    parser.add_argument("--out", required=True, type=Path, help="where masks/, images/ and cohort.csv go")
+    folder, out = "holds images/ and masks/, or the stacks tr_*.nii.gz", "where masks/, images/ and cohort.csv go"
+    parser = importer_options(__file__, __doc__, folder, out)
     parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")
     parser.add_argument("--grey-high-hu", required=True, type=float, help="declared HU of grey 255")
     parser.add_argument("--groups", type=Path, help="CSV file (name, patient_id) of slices that show one patient")

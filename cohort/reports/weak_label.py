@@ -52,7 +52,8 @@ def weak_label(text: str, finding: str = "consolidation") -> WeakLabel:
     Args:
         text: The report.
         finding: A term of `ct.report_terms` (consolidation, crazy_paving, effusion, ground_glass), or the key of a
-            finding or leaf of a class set of experiments/classes; where several have it, of `CLASS_SETS`' first.
+            finding or leaf of a class set of experiments/classes. A term wins over a key of the same name, and of
+            several sets the first of `CLASS_SETS`.
 
     Returns:
         The label and the sentence that decided it.

@@ -37,7 +37,6 @@ MODULES = sorted(
     for room in ROOMS
     for path in (ROOT / room).rglob("*.py")
     if ends_as_commands_do(path)
-    and path.parent.name + path.name != "importers__main__.py"  # it lists what can be imported
 )
 COMMANDS = [["train.py"], ["sweep.py"], ["-m", "viewer"], *(["-m", module] for module in MODULES)]
 

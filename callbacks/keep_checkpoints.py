@@ -42,7 +42,7 @@ class KeepCheckpoints(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         resumed = Path(trainer.ckpt_path or "")
         self._last_is_whole = resumed.name != "previous.ckpt"
-        # Early stopping, for one, would not know that it had ended this training, and go on with it.
+        # Early stopping, for one, would not know that it had ended this training, and would go on.
         trainer.should_stop = self._ended and resumed.parent == self.folder
         self._ended = False
 

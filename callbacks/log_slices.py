@@ -86,7 +86,7 @@ class LogSlices(Callback):
     ) -> None:
         # W&B draws masks in colours of its own choice, so the outlines are part of the pictures.
         pictures = list(draw_panels(hu, truth, prediction, shown))
-        colours = ", ".join(f"{name_of(finding.colour)}: {finding.name}" for finding in shown.values())
+        colours = ", ".join(f"{name_of(region.colour)}: {region.name}" for region in shown.values())
         captions = [
             f"{place}; CT, reader, model; {colours}"
             for place in captions_of(trainer.datamodule.slice_table(split), self.rows[split])
@@ -190,6 +190,6 @@ def draw_slices(
                     axis.contour(mask[column], levels=[0.5], colors=shown[name].colour, linewidths=1)
     for axis, label in zip(axes[:, 0], ("CT", "reader", "model"), strict=True):
         axis.set_ylabel(label)
-    handles = [Line2D([], [], color=finding.colour, label=finding.name) for finding in shown.values()]
+    handles = [Line2D([], [], color=region.colour, label=region.name) for region in shown.values()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     return figure

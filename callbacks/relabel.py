@@ -120,7 +120,7 @@ class Relabel(Callback):
         module.latent.exchange(*(torch.from_numpy(array).to(module.device) for array in (rows, is_own)))
 
     def _batches(self, trainer: Any, module: Any, indices: NDArray[np.int64], title: str, hidden: bool) -> Any:
-        """Yield batches of one shape, and how many of their slices count: the last is filled up with the first ones.
+        """Yield batches of one shape, and how many of their slices count: the last is filled up with the first slices.
 
         In another shape numbers round otherwise, and a pixel on the edge would depend on how many slices a rank has.
         """

@@ -1,4 +1,4 @@
-"""The clean end of every rank on SIGTERM (preemption, a time limit, a sweep's early stop), from where it can go on."""
+"""The clean end of every rank on SIGTERM (preemption, a time limit, a sweep's early stop), so that it can go on."""
 
 import os
 import signal

@@ -55,7 +55,7 @@ def close_by_disk(plane: BoolArray, radius_px: tuple[float, float]) -> BoolArray
         radius_px: Radius along y and x in pixels.
 
     Returns:
-        bool (Y, X); no pixel is added outside the box around the plane's pixels.
+        bool (Y, X); no pixel is added outside the bounding box of the True pixels.
     """
     closed = np.zeros_like(plane)
     if not plane.any():

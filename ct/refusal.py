@@ -87,7 +87,7 @@ class Sentence(str):
         return Sentence.in_wordings, (str(self), self.public)
 
 
-class Refusal(ValueError):  # noqa: N818
+class Refusal(ValueError):  # noqa: N818  # no failure of the program
     """Error for users in one sentence: what was got, where, what was expected, what to do.
 
     Args:

@@ -263,12 +263,12 @@ class SegmentationModule(LightningModule):
         return {name: (p > 0.5)[:, 0] & batch["lung"][:, 0] for name, p in self.segment(batch["x"]).items()}
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
-        """Return probabilities (B, 1, H, W) by name, outermost region first, for x (B, context, H, W)."""
+        """Return probabilities (B, 1, H, W) by name, outermost region first, for x as `network_input` makes it."""
         raise AssertionError(f"{type(self).__name__} must define segment")
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
-        """Return the network's deepest features, the mean over each slice, (B, C), for x (B, context, H, W)."""
+        """Return the network's deepest features, the mean over each slice, (B, C), for x of `network_input`."""
         self.network.eval()
         with pooled_features(self.network) as features:
             self.network(x)

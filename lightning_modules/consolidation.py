@@ -87,7 +87,7 @@ class ConsolidationModule(SegmentationModule):
         return self.hparams["supervision"] == "em" or bool((target[1] > 0).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return f, the probability of consolidation, float32 (B, 1, H, W), for x (B, context, H, W)."""
+        """Return f, the probability of consolidation, float32 (B, 1, H, W), for x (B, context, H, W), network units."""
         return self.network(x).float().sigmoid()
 
     def infected(self, batch: SliceBatch) -> Tensor:

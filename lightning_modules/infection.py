@@ -55,7 +55,7 @@ class InfectionModule(SegmentationModule):
         return bool((target[0] > 0).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the probability of infection, float32 (B, 1, H, W), for x (B, context, H, W)."""
+        """Return the probability of infection, float32 (B, 1, H, W), for x (B, context, H, W) in network units."""
         return self.network(x).float().sigmoid()
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:

@@ -134,7 +134,7 @@ class OpacityModule(SegmentationModule):
     def moved(  # type: ignore[override]  # of a batch with other targets
         self, hu: Tensor, lung: Tensor, target: Tensor, border: Tensor, votes: Tensor, theta: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return x, lung, target and the label's moments moved by theta. Air enters, no lung, and it is unlabelled."""
+        """Return x, lung, target and the label's moments moved by theta. What enters is air, no lung, unlabelled."""
         grid = affine_grid(theta, hu.shape)
         # Filled on the device: a number that is copied there makes the host wait.
         air = self.network_input(torch.full((), AIR_HU, device=hu.device), lung)

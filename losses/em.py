@@ -68,7 +68,7 @@ class Phi2(Prior):
     """HU-based prior of equation 13: min(1, sigmoid(k2 (x - b2)) + 1/2) where z = 1, 0 where z = 0.
 
     Attributes:
-        b2: Grey value x above which a pixel must be consolidation (paper: 9, which is -34 HU).
+        b2: Grey value x from which on a pixel must be consolidation (paper: 9, which is -34 HU).
         k2: Steepness per unit of x, which is 110 HU (paper: 0.5).
 
     Raises:

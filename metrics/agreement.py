@@ -147,7 +147,7 @@ def deviation_map(votes: NDArray[np.uint8], finding: Collection[int] = L3.opacit
 
 
 def entropy_map(votes: NDArray[np.uint8]) -> Figures:
-    """Return float64 (...): Shannon entropy in nats of the readers' groups; NaN with fewer than two readers."""
+    """Return float64 (...): Shannon entropy in nats of the readers' groups; NaN where fewer than two read."""
     share = np.stack([mean_map(votes, (group,)) for group in L3.indices])
     # 0 * log(0) is 0; shares of NaN stay NaN.
     entropy: Figures = -(share * np.log(np.where(share == 0, 1, share))).sum(0)

@@ -124,7 +124,7 @@ def _chest_wall(frame: Frame, build: _Build) -> Volume:
 def _lung_fractions(
     rng: np.random.Generator, frame: Frame, build: _Build, wall_mm: Volume, soft: float
 ) -> tuple[Volume, Volume]:
-    """Shape the left and right lung: inside the chest wall, beside mediastinum and spine, above the diaphragm."""
+    """Shape the left and right lung: inside the chest wall, beside heart and spine, above the diaphragm."""
     x, y, z, height = frame.x_mm, frame.y_mm, frame.z_mm, frame.height_mm
     heart_z, heart_y, heart_x = build.heart
     heart = np.sqrt(((z - 0.26 * height) / heart_z) ** 2 + ((y + 30) / heart_y) ** 2 + ((x - 16) / heart_x) ** 2)

@@ -179,7 +179,7 @@ def _panel_masks(
 
 
 def _partly_labelled(codes: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int8]:
-    """Remove the labels of some slices, and of all but a quarter of some others."""
+    """Remove the labels of some slices, and of a quarter of some others."""
     codes = codes.copy()
     for plane in codes:
         if rng.random() > LABELLED_SLICES:

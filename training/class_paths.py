@@ -115,7 +115,7 @@ def class_of(description: Any, base: type[T], modules: Sequence[str], path: Path
 
 
 def _checked(description: Any, path: Path) -> tuple[str, dict[str, Any]]:
-    """Return class_path and init_args, or refuse what is neither."""
+    """Return class_path and init_args; refuse them where they are not a name and plain arguments."""
     fields = description if isinstance(description, Mapping) else {}
     class_path, arguments = fields.get("class_path"), fields.get("init_args", {})
     if (

@@ -1,4 +1,4 @@
-"""The allocator's settings: freed memory stays with the process, for the next step or scan, instead of the system."""
+"""The allocator's settings: freed memory stays with the process, for the next step or scan."""
 
 import ctypes
 import sys

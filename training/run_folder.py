@@ -182,7 +182,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _number(folder: Path) -> int:
-    """Return the number of a run among those of its experiment, which rises; 0 for runs that are older than it."""
+    """Return the number of a run among those of its experiment, which rises; 0 for a run of before there was one."""
     return int(_state(folder).get("number", 0))
 
 

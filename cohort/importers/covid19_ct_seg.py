@@ -10,7 +10,7 @@ Traps: only coronacases_* are in HU. radiopaedia_* are a display window, 0..255,
 they come in when the HU of 0 and 255 are declared, and are listed as left out otherwise. radiopaedia_10_85902_1 and
 _3 are one patient, as are radiopaedia_29_86490_1 and radiopaedia_29_86491_1: the first number names the patient's
 case. MedSeg's volumes are Radiopaedia's too (see `cohort.importers.medseg`). The infection is one class: whether it is
-consolidated is not told.
+consolidated is not stated.
 """
 
 from __future__ import annotations

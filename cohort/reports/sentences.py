@@ -99,7 +99,10 @@ def _kind(heading: re.Match[str]) -> str:
 
 
 def _after_aside(part: str, following: str) -> list[str]:
-    """Return the sentences that count after such a section: from its second paragraph, or its second sentence, on."""
+    """Return the sentences of an aside that count again: those after its first paragraph.
+
+    Where it is one paragraph, before a summary or the end those after its first sentence; none before a body.
+    """
     if following == "body":
         return []
     paragraphs = re.split(r"\n\s*\n", part.strip(), maxsplit=1)

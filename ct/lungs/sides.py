@@ -17,7 +17,7 @@ RIGHT, LEFT = 1, 2
 CUT_RANGE_MM = 40.0
 # Two lungs have a valley in their profile: a column between them with less than this share of the lower peak.
 VALLEY_SHARE = 0.5
-# Voxels on which sides are told slice by slice: lungs that are less than this apart count as touching.
+# Size of the voxels on which sides are found slice by slice: lungs that are less than this apart count as touching.
 COARSE_MM = 1.5
 # A part that lies to this share on one side of the cut belongs to that side as a whole (a lung may cross the middle).
 ONE_SIDED = 0.85

@@ -237,7 +237,7 @@ def count_overlaps(groups: Groups, model: Bools | None) -> Overlaps:
     return Overlaps(
         pairs,
         average,
-        np.stack([overlap_counts(model, own, known) for own, known in zip(*calls, strict=True)]),
+        np.stack([overlap_counts(model, own, labelled) for own, labelled in zip(*calls, strict=True)]),
         np.stack([average_counts(calls, with_self, model) for with_self in (True, False)]),
     )
 

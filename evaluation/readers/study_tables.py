@@ -27,7 +27,7 @@ def stacked(tables: Sequence[Counts]) -> Counts:
 
 
 def pairwise_iou(scans: Sequence[ScanCounts], finding: str = "opacity") -> Figures:
-    """Return the IOU of every two readers (R, R), NaN on the diagonal and where both read no common scan."""
+    """Return the IOU of every two readers (R, R), NaN on the diagonal and where they read no scan in common."""
     figures = iou(stacked([scan.overlaps.pairs[FINDINGS.index(finding)] for scan in scans]).sum(0))
     np.fill_diagonal(figures, np.nan)
     return figures

@@ -31,7 +31,7 @@ FINDING_MARKER: dict[str, str] = {
 
 
 def marker_of(finding: str) -> str:
-    """Return the marker of a finding; one of another class set than the papers' gets any of MARKERS."""
+    """Return the marker of a finding; of another class set than the papers', one of MARKERS by its name."""
     return FINDING_MARKER.get(finding) or MARKERS[sum(map(ord, finding)) % len(MARKERS)]
 
 

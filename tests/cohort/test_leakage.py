@@ -154,9 +154,8 @@ def test_what_is_unknown_is_the_same_as_nothing() -> None:
     assert find_leaks([record("A", "train", volume_hash="ab" * 160), record("B", "test", volume_hash="ab" * 32)]) == []
 
 
-@pytest.mark.parametrize(
-    ("size", "share_of_ones"), [(256, 0.5), (1280, 0.5), (1280, 0.1)]
-)  # of 0.1, the first words alone tell no pair apart
+# With a tenth of ones the first words rule no pair out, so the whole hashes are compared.
+@pytest.mark.parametrize(("size", "share_of_ones"), [(256, 0.5), (256, 0.1), (1280, 0.5), (1280, 0.1)])
 def test_near_pairs_are_those_of_a_comparison_bit_by_bit(size: int, share_of_ones: float) -> None:
     random = np.random.default_rng(0)
     splits = random.choice(["train", "val", "test"], 700, p=[0.8, 0.1, 0.1])

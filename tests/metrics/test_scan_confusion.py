@@ -55,8 +55,8 @@ def test_duplicates_change_nothing_and_unseen_slices_are_0() -> None:
     for order in ([4, 1, 1], [1, 6], [4]):
         i = torch.tensor(order)
         metric.update(prediction[i], target[i], where[i], i)
-    table, wanted = metric.compute().numpy(), reference(prediction, target, where, 2)
-    assert np.array_equal(table[[1, 4, 6]], wanted[[1, 4, 6]])
+    table, expected = metric.compute().numpy(), reference(prediction, target, where, 2)
+    assert np.array_equal(table[[1, 4, 6]], expected[[1, 4, 6]])
     assert not table[[0, 2, 3, 5]].any()
 
 

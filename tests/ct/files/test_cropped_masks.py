@@ -132,7 +132,7 @@ def test_lungs_from_a_cropped_mask(tmp_path: Path) -> None:
     assert "the lung mask is stored cropped to (z, y, x) = (25, 40, 66)" in lungs.repairs[0]
 
 
-def test_preparing_says_which_masks_were_laid_in_and_prepares_the_same(tmp_path: Path) -> None:
+def test_preparing_says_which_masks_were_placed_and_prepares_the_same(tmp_path: Path) -> None:
     cohort = write_scans(tmp_path)
     _, lung, codes = chest()
     prepare_cohort(cohort, tmp_path / "whole", size=32, jobs=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from harness import train_in_process
+from places import ROOT
 
 from phantom.plan import STUDY_SCANS
 from phantom.write_phantom import write_cohort
@@ -17,8 +18,9 @@ def _quiet() -> None:
     # Other work on a shared machine makes several threads wait for each other; the tensors here are small anyway.
     torch.set_num_threads(1)
     os.environ["WANDB_MODE"] = "offline"
-    # What `make test ARGS=...` was given is not for the targets that tests make.
-    for name in re.findall(r"(\w+)=", os.environ.pop("MAKEFLAGS", "")):
+    # What `make test ARGS=...` was given, and exports, is not for the targets that tests make.
+    os.environ.pop("MAKEFLAGS", None)
+    for name in re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE):
         os.environ.pop(name, None)
 
 

@@ -195,6 +195,10 @@ def test_the_noise_model_lies_beside_its_cohort_and_follows_it(box: Path) -> Non
     (box / "my data" / "noise_model.sha256").unlink()  # as if `make noise-model` had made it
     end(start(box, more))
     assert len([call for call in calls(box) if "made" in call]) == 2
+    os.utime(box / "my data" / "noise_model.npz", (0, 0))
+    os.utime(cohort, (1, 1))
+    end(start(box, more))
+    assert len([call for call in calls(box) if "made" in call]) == 3, "a cohort that is newer than it"
 
 
 def test_a_stage_1_that_fails_ends_the_trial_with_its_reason(box: Path) -> None:

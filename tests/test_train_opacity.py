@@ -21,6 +21,8 @@ from inference.load import load_module
 from lightning_modules.opacity import OpacityModule
 from train import main
 
+OPACITY_LOSSES = [0.464223, 0.380342, 0.364784]
+
 
 @pytest.fixture(scope="module")
 def noise_model(panel_cohort: Path, work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,6 +52,15 @@ def test_run_folder_holds_figures_per_group(run: Path) -> None:
     assert course["val/iou"].dropna().tolist() == course["val/opacity_iou"].dropna().tolist()
     assert {"val/opacity_iou", "val/loss", "val/relative_volume", "val/group_4_iou"} <= set(course)
     assert np.isfinite(course["train/loss"].dropna()).all()
+
+
+def test_first_losses_stay_the_same(panel_cohort: Path, work: Path, noise_model: Path, tmp_path: Path) -> None:
+    # A refactoring of training code must not move these; a change that is meant to says so where it changes them.
+    steps = ["--trainer.max_steps=3", "--trainer.log_every_n_steps=1", "--trainer.precision=32-true"]
+    options = [*steps, f"--runs={tmp_path}", f"--model.noise_model={noise_model}"]
+    main(["fit", *experiment_args("smoke_opacity", panel_cohort, work, *options)])
+    course = pd.read_csv(tmp_path / "smoke_opacity" / "latest" / "metrics.csv")
+    assert course["train/loss"].dropna().tolist() == pytest.approx(OPACITY_LOSSES, rel=1e-3)
 
 
 def test_best_weights_are_those_of_the_best_opacity_iou(run: Path) -> None:

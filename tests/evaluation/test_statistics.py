@@ -18,12 +18,16 @@ from evaluation.statistics import (
     clustered_bootstrap,
     fit_gamma,
     mann_whitney,
-    mean,
     paired_comparison,
     pearson_interval,
     per_site_table,
 )
 from metrics.overlap import POOLED, Figure, Table, table_of_counts
+
+
+def mean(values: NDArray[Any]) -> float:
+    return float(values.mean())
+
 
 NAN = float("nan")
 

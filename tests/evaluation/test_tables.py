@@ -27,20 +27,20 @@ def write(folder: Path, figures: Metrics) -> Path:
 
 
 def test_a_run_has_a_row_for_each_finding() -> None:
-    rows = {row.label: [text(*figure) for figure in row.figures.items()] for row in finding_rows(metrics())}
-    assert rows == {
-        "infection": ["0.700", "0.500", "1.250", "0.625", "0.0123", "9"],
-        "consolidation": ["0.600", "0.500", "1.250", "0.625", "0.0123", "9"],
-        "threshold": ["0.500", "0.500", "1.250", "0.625", "0.0123", "9"],
-        "best threshold (-350 HU)": ["0.400", "0.500", "1.250", "-", "0.0123", "9"],
-    }
+    rows = [[row.label, *(text(*figure) for figure in row.figures.items())] for row in finding_rows(metrics())]
+    assert rows == [
+        ["infection", "0.700", "0.500", "1.250", "0.625", "0.0123", "9"],
+        ["consolidation", "0.600", "0.500", "1.250", "0.625", "0.0123", "9"],
+        ["threshold", "0.500", "0.500", "1.250", "0.625", "0.0123", "9"],
+        ["best threshold (-350 HU)", "0.400", "0.500", "1.250", "-", "0.0123", "9"],
+    ]
 
 
 @pytest.mark.parametrize("undefined", [None, math.nan, math.inf])
 def test_what_is_undefined_is_a_dash_in_every_table(undefined: float | None) -> None:
     assert [text(column, undefined) for column in ("Dice", "FPR", "n", "dice")] == ["-"] * 4
     healthy = metrics() | {"consolidation/dice_mean": None, "consolidation/dice_mean_n": 0}
-    row = next(row for row in finding_rows(healthy) if row.label == "consolidation")
+    (row,) = [row for row in finding_rows(healthy) if row.label == "consolidation"]
     assert [text(*figure) for figure in row.figures.items()] == ["-", "0.500", "1.250", "0.625", "0.0123", "0"]
     assert "A dash: undefined" in CAPTION
 

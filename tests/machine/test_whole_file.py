@@ -48,7 +48,8 @@ def test_what_a_killed_process_left_of_a_file_of_its_own_is_overwritten(tmp_path
             temporary.write_text(content)
             left = temporary
     left.write_text("half of a third, longer than the second")
-    write_text("fourth", path, alone=True)
+    with whole_file(path, alone=True) as temporary, temporary.open("r+") as file:
+        file.write("fourth")
     assert path.read_text() == "fourth"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -91,7 +91,7 @@ def test_wrong_folders_are_refused(source: Path, tmp_path: Path) -> None:
 
 
 def test_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [f"--folder={source}", f"--out={tmp_path / 'out'}", "--grey-low-hu=-1340", "--grey-high-hu=700"]
+    command = [f"--folder={source}", f"--out={tmp_path / 'out'}", "--grey-low-hu", "-1340", "--grey-high-hu=700"]
     assert main(command) == 0
     assert capsys.readouterr().out.strip().endswith("cohort.csv")
     assert main([*command, "--split", "case00=none"]) == 2

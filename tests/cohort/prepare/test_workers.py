@@ -2,15 +2,13 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterable, Iterator
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from cohort.prepare import workers
 from cohort.prepare.workers import Died, run_each
 
 Item = TypeVar("Item")
@@ -22,7 +20,7 @@ def square(item: int) -> tuple[int, int]:
 
 
 def alive(results: Iterable[tuple[Item, Result | Died]]) -> Iterator[tuple[Item, Result]]:
-    """The results, none of which is a death."""
+    """Yield the results; assert that no process died."""
     for item, result in results:
         assert not isinstance(result, Died)
         yield item, result
@@ -88,16 +86,16 @@ def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
 
 
 def test_an_error_in_the_loop_reaches_the_caller_and_ends_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = workers._start
-    started: list[tuple[Connection, BaseProcess]] = []
+    start = ForkProcess.start
+    started: list[ForkProcess] = []
 
-    def start_one(work: Callable[[float], None], item: float) -> tuple[Connection, BaseProcess]:
+    def start_one(process: ForkProcess) -> None:
         if started:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        started.append(start(work, item))
-        return started[0]
+        started.append(process)
+        start(process)
 
-    monkeypatch.setattr(workers, "_start", start_one)
+    monkeypatch.setattr(ForkProcess, "start", start_one)
     with pytest.raises(BlockingIOError):
         list(run_each([30.0, 30.0], time.sleep, 2))
-    assert not started[0][1].is_alive()
+    assert not started[0].is_alive()

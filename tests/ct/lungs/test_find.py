@@ -37,7 +37,7 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Phantom, Path]:
 class FakeInferer:
     """Calls the dark pixels lung, 1 in the image's left half and 2 in its right half."""
 
-    made: ClassVar[tuple[str | None, bool]]
+    made: ClassVar[tuple[str | None, bool] | None] = None
     seen: ClassVar[list[NDArray[Any]]]
 
     def __init__(self, modelname: str | None, tqdm_disable: bool = False) -> None:
@@ -53,7 +53,7 @@ class FakeInferer:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeInferer]:
     """A module in lungmask's place, with the class above."""
-    FakeInferer.seen = []
+    FakeInferer.seen, FakeInferer.made = [], None
     module = ModuleType("lungmask")
     setattr(module, INFERER, FakeInferer)
     monkeypatch.setitem(sys.modules, "lungmask", module)

@@ -225,6 +225,14 @@ def test_the_maps_show_the_slices_with_most_disagreement(prepared: Path) -> None
     assert entropy[places[0].scan][places[0].z] == max(map(max, entropy))
     figure = draw_maps(scans, places)
     parts = figure.subfigs
+    titles = [axis.get_title().replace("\n", " ") for axis in parts[0].axes]
+    assert titles[1:5] == [
+        "opacity, mean",
+        "pure ground glass, mean",
+        "ground glass with septal lines, mean",
+        "consolidation, mean",
+    ]
+    assert titles[5:] == ["entropy", *["deviation"] * 4]
     scan = scans[places[0].scan]
     expected = f"{scan.row['scan_id']}, slice {places[0].z + 1} of {len(scan.slices)}, n = {scan.readers} readers"
     assert parts[0].get_suptitle() == expected

@@ -10,6 +10,7 @@ from run_harness import PATIENTS, SHAPE, random_arrays, write_run
 from scipy import stats
 
 from ct.classes import COLOUR_OF
+from evaluation.report.drawing import save
 from evaluation.report.em_figures import (
     choose_places,
     draw_fpr_by_dilation,
@@ -46,7 +47,7 @@ def points_of(axis: Any) -> list[list[float]]:
     return sorted(point for drawn in axis.collections for point in np.asarray(drawn.get_offsets()).tolist())
 
 
-def test_figure_2_shows_every_scan_and_the_identity() -> None:
+def test_figure_2_shows_every_scan_and_the_identity(tmp_path: Path) -> None:
     truth, predicted = [0.05, 0.2, 0.09, 0.3, np.nan], [0.06, 0.15, 0.2, 0.35, 0.1]
     run = of_scans(site=["A", "B", "A", "C", "C"], severity_truth=truth, severity_predicted=predicted)
     figure = severity_scatter(run)
@@ -61,7 +62,9 @@ def test_figure_2_shows_every_scan_and_the_identity() -> None:
     assert zoom.get_xlim()[1] == pytest.approx(0.1, abs=0.003)
     labels = [text.get_text() for text in whole.get_legend().get_texts()]
     assert labels == ["prediction = label", "site A (n = 2)", "site B (n = 1)", "site C (n = 1)"]
-    plt.close(figure)
+    assert "share of the lungs" in whole.get_xlabel()
+    save(figure, tmp_path / "severity")
+    assert (tmp_path / "severity.png").stat().st_size > 10_000
 
 
 def test_figure_4_fits_the_points_of_phi2_alone() -> None:
@@ -80,6 +83,7 @@ def test_figure_4_fits_the_points_of_phi2_alone() -> None:
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[:2] == ["b2 = 9 (n = 3)", "phi1"]
     assert axis.get_title() == "n = 4 points (1 undefined)"
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("false positive rate", "true positive rate")
     plt.close(figure)
 
 
@@ -88,6 +92,7 @@ def test_figure_4_has_no_curve_without_phi2_or_through_one_point(group: str) -> 
     rows = [{"label": "unet_em", "group": group, "tpr": 0.6, "fpr": 0.01}]
     figure = tpr_fpr(pd.DataFrame([*rows, {"label": "threshold", "group": "threshold", "tpr": 0.5, "fpr": 0.02}]))
     assert len(figure.axes[0].get_lines()) == 0
+    assert figure.axes[0].get_title() == "n = 2 points"
     colour = figure.axes[0].collections[1].get_edgecolor()[0]
     assert to_hex(colour).upper() == COLOUR_OF["threshold"]
     plt.close(figure)
@@ -134,6 +139,7 @@ def test_figure_5_outlines_ground_glass_and_consolidation_where_they_are(tmp_pat
     run = read_run(tmp_path / "runs" / "unet_em" / "latest")
     figure = overlays({"mine": run}, [("a", 6)])
     ct, label, mine, threshold = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["CT", "label", "mine", "threshold\n(-200 HU)"]
     assert outlines(ct) == []
     # In mm: 1 a column, 2 a row; an outline runs through the pixels' borders, so from the centres half a pixel out.
     assert outlines(label) == [pytest.approx((2, 8, 4, 12), abs=0.01), pytest.approx((10, 17, 20, 28), abs=0.01)]
@@ -143,7 +149,12 @@ def test_figure_5_outlines_ground_glass_and_consolidation_where_they_are(tmp_pat
     assert outlines(threshold)[1] == pytest.approx((2, 4, 4, 8), abs=0.01)
     assert ct.get_xlabel() == "right → left (mm)"
     assert ct.get_ylabel() == "a, slice 7\nfront → back (mm)"
-    plt.close(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "infection without consolidation",
+        "consolidation",
+    ]
+    save(figure, tmp_path / "overlays")
+    assert (tmp_path / "overlays.png").stat().st_size > 10_000
 
 
 def test_places_are_neither_the_best_nor_the_worst(tmp_path: Path) -> None:
@@ -201,6 +212,7 @@ def test_figure_6_falls_to_nothing_where_errors_touch_the_label(tmp_path: Path) 
     axis = figure.axes[0]
     assert {line.get_label() for line in axis.get_lines()} == {"threshold (-200 HU)", "supervised"}
     assert len({line.get_linestyle() for line in axis.get_lines()}) == 2
+    assert axis.get_xlabel() == "dilation of the label (pixels)"
     assert axis.get_title() == "n = 1 scan"
     plt.close(figure)
 
@@ -222,6 +234,7 @@ def test_figure_7_states_the_medians_and_the_test() -> None:
         "no consolidation\nn = 3 scans, median 0.0020",
     ]
     assert sorted(y for _, y in points_of(axis)) == sorted(SCORES)
+    assert "share of the lungs" in axis.get_ylabel()
     plt.close(figure)
 
 

@@ -38,6 +38,7 @@ def test_forest_has_a_row_per_finding_and_site_and_the_human_ceiling() -> None:
         "infection, site B (n = 5 scans, 4 patients)",
         "threshold, all sites (n = 5 scans, 4 patients)",
     ]
+    assert dice.get_xlabel() == "Dice, mean over scans"
     drawn = [(line.get_xdata().tolist(), float(line.get_ydata()[0])) for line in dice.lines]
     for expected in [([0.4, 0.7], 0), ([0.5], 0), ([0.6, 0.9], 1), ([0.5, 0.8], 2)]:
         assert any(x == pytest.approx(expected[0]) and y == expected[1] for x, y in drawn)
@@ -56,6 +57,7 @@ def test_bland_altman_draws_bias_and_limits() -> None:
     points = np.concatenate([part.get_offsets() for part in axis.collections if len(part.get_offsets())])
     assert sorted(points.tolist()) == [[1.5, 1.0], [2.0, 0.0], [4.0, 2.0]]
     assert "n = 3 scans" in axis.get_title()
+    assert axis.get_ylabel() == "prediction - truth (ml)"
 
 
 def test_bland_altman_of_one_scan_has_no_interval() -> None:
@@ -84,6 +86,7 @@ def test_bars_by_spacing_have_their_value_interval_n_and_ceiling() -> None:
     assert [text.get_text() for text in axis.texts] == ["n = 9", "n = 1", "n = 7", "n = 0"]
     assert len({bar.get_hatch() for bar in axis.patches}) == 2
     assert sum(line.get_ydata().tolist() == [0.93, 0.93] for line in axis.lines) == 2
+    assert "distance between slices" in axis.get_xlabel()
 
 
 def test_lesion_sizes_keep_their_order_and_their_numbers() -> None:

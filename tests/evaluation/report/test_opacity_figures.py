@@ -54,6 +54,7 @@ def test_well_aerated_lung_states_r_and_its_interval(run: Run) -> None:
     )
     points = np.concatenate([part.get_offsets() for part in axis.collections])
     assert sorted(points[:, 0].tolist()) == pytest.approx(sorted(run.scans["wal_truth"]))
+    assert axis.get_xlabel() == "well-aerated lung, label (%)"
     plt.close("all")
 
 
@@ -68,6 +69,7 @@ def test_places_show_every_group_where_it_is_largest(run: Run) -> None:
 
 def test_groups_are_painted_in_their_colours(run: Run) -> None:
     figure = draw_groups(run, choose_places(run)[:1])
+    assert [axis.get_title() for axis in figure.axes] == ["CT", "label", "prediction"]
     painted = [len(axis.collections) for axis in figure.axes]
     assert painted[0] == 0
     assert min(painted[1:]) >= 2

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -5,6 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from evaluation.report.drawing import save
 from evaluation.sweeps.sweep_figures import draw_parameters, prior_dice
 
 B2, K2 = (8.0, 9.0), (0.25, 0.5, 1.25)
@@ -27,7 +29,7 @@ def lines_of(figure: Any) -> dict[str, tuple[list[float], list[float]]]:
     return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in lines}
 
 
-def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFrame) -> None:
+def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFrame, tmp_path: Path) -> None:
     figure = prior_dice(trials, 0.4, 0.53, (0.8, 6))
     lines = lines_of(figure)
     x, y = lines["$b_2$ = 8 (-144 HU)"]
@@ -43,7 +45,9 @@ def test_figure_3_has_a_line_for_each_b2_and_both_references(trials: pd.DataFram
     assert len({(line.get_color(), line.get_linestyle()) for line in drawn}) == len(drawn) == 5
     assert all(line.get_markerfacecolor() == "white" for line in drawn[:2])  # hollow points
     assert figure.get_suptitle() == "n = 5 trials (1 failed or undefined), each tested on n = 12 scans"
-    plt.close(figure)
+    assert figure.axes[0].get_xlabel() == "steepness $k_2$ (per 110 HU)"
+    save(figure, tmp_path / "prior")
+    assert (tmp_path / "prior.png").stat().st_size > 10_000
 
 
 def test_figure_3_does_without_references(trials: pd.DataFrame) -> None:

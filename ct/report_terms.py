@@ -115,6 +115,8 @@ def read_report_term(entry: str | Mapping[str, Any], file: Path) -> ReportTerm:
 
 def _are_regular_expressions(patterns: object) -> bool:
     try:
-        return isinstance(patterns, list) and all(re.compile(pattern).pattern for pattern in patterns)
+        return (
+            isinstance(patterns, list) and bool(patterns) and all(re.compile(pattern).pattern for pattern in patterns)
+        )
     except (re.error, TypeError):
         return False

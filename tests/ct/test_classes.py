@@ -76,6 +76,8 @@ GOOD = yaml.safe_load((FOLDER / "em.yaml").read_text())
         (lambda content: content["leaves"][2].update(reported_as=["haze"]), "haze is no term of ct/report_terms.py"),
         (lambda content: content["leaves"][2].update(reported_as=[{"name": "haze"}]), "no class set ("),
         (lambda content: own_term(content, patterns="haze"), "patterns of a report term is haze"),
+        (lambda content: own_term(content, patterns=["(a", "b)"]), "patterns of a report term is ['(a', 'b)']"),
+        (lambda content: content["leaves"][2].update(reported_as="ground_glass"), "reported_as is ground_glass"),
         (lambda content: own_term(content, patterns=["haz(e"]), "patterns of a report term is ['haz(e']"),
         (lambda content: own_term(content, patterns=["haze"], unless=[]), "unless of a report term is []"),
     ],

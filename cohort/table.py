@@ -48,8 +48,8 @@ class CohortRow:
     grey_high_hu: float | None = None
 
 
-REQUIRED_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is MISSING)
-OPTIONAL_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is not MISSING)
+REQUIRED_COLUMNS = tuple(c.name for c in fields(CohortRow) if c.default is c.default_factory is MISSING)
+OPTIONAL_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.name not in REQUIRED_COLUMNS)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,11 @@ def lungs_overlay(masks: Masks, classes: ClassSet) -> Overlay:
     return _overlay(classes.leaves[classes.indices_of(LUNGS)[0]], masks["lungs"] > 0)
 
 
+def all_overlays(masks: Masks, classes: ClassSet) -> list[Overlay]:
+    """Return the lungs, where masks have them, and `overlays_of` the masks."""
+    return [*([lungs_overlay(masks, classes)] if LUNGS in masks else []), *overlays_of(masks, classes)]
+
+
 def label_map(masks: Masks, classes: ClassSet, plane: tuple[Any, ...]) -> NDArray[np.uint8]:
     """Return the label map of one plane of a scan: 0 is transparent, 1 the outline of the lungs, 2.. the overlays.
 

@@ -16,11 +16,11 @@ from ct.files.read import read_mask, read_scan
 from evaluation.report.write_reports import report_run
 from evaluation.run_data import read_run
 from evaluation.tables import finding_rows
-from inference.overlays import findings_of, mask_of
+from inference.overlays import all_overlays, findings_of, mask_of
 from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from training.checkpoint_file import load_checkpoint_file
-from viewer.reader_masks import all_overlays, read_truth
+from viewer.reader_masks import read_truth
 
 ILD = read_class_set("ild")
 # Codes of the phantom's masks as codes of this set.

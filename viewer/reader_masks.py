@@ -7,17 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.classes import LUNGS, ClassSet
+from ct.classes import ClassSet
 from ct.files.read import read_mask, read_pattern_mask
 from ct.scan import Scan
 from inference.outputs.scan_numbers import shown_ml
-from inference.overlays import Overlay, lungs_overlay, overlays_of
 from inference.result import Masks
-
-
-def all_overlays(masks: Masks, classes: ClassSet) -> list[Overlay]:
-    """Return the lungs, where a truth has them, and the overlays of `inference.overlays`."""
-    return [*([lungs_overlay(masks, classes)] if LUNGS in masks else []), *overlays_of(masks, classes)]
 
 
 def read_truth(scan: Scan, patterns: Path | None, infection: Path | None, like: Masks, classes: ClassSet) -> Masks:

@@ -15,11 +15,11 @@ from ct.scan import Scan
 from inference.outputs.scan_numbers import tiles
 from inference.outputs.scan_page import LUNG_SOURCES
 from inference.outputs.write_outputs import PAGE
-from inference.overlays import Overlay, findings_of, mask_of
+from inference.overlays import Overlay, all_overlays, findings_of, mask_of
 from inference.result import Masks, Result
 from viewer.measured import ABOUT, region_table, scores_table, volumes_table
 from viewer.planes import pack, show_planes, step_of
-from viewer.reader_masks import agreement, all_overlays
+from viewer.reader_masks import agreement
 from viewer.visit import plain
 
 REPORT_PIXELS_HIGH = 900

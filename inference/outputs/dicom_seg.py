@@ -23,7 +23,7 @@ from ct.files.dicom.tags import keyword
 from ct.refusal import Sentence
 from ct.scan import to_source
 from inference.outputs.dicom_source import SourceSlice, source_slices
-from inference.overlays import lungs_overlay, overlays_of
+from inference.overlays import all_overlays
 from inference.result import Masks, ModelCard, Result
 
 PRODUCT = "Ground Glass"
@@ -67,7 +67,7 @@ def find_segments(masks: Masks, classes: ClassSet) -> list[Segment]:
     outside = {classes.leaves[index].key for index in classes.outside}
     return [
         Segment(each.name, _code(each.concept), each.colour, each.mask, each.key not in outside)
-        for each in (lungs_overlay(masks, classes), *overlays_of(masks, classes))
+        for each in all_overlays(masks, classes)
     ]
 
 

@@ -9,7 +9,8 @@ import pytest
 from ct.classes import COLOUR_OF, EM, L3
 from ct.files.write import write_mask
 from ct.scan import Grid, Scan
-from viewer.reader_masks import agreement, all_overlays, read_truth
+from inference.overlays import all_overlays
+from viewer.reader_masks import agreement, read_truth
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from inference.segmenter import Segmenter
 from training.checkpoint_file import load_checkpoint_file
 from viewer.reader_masks import read_truth
 
+pytestmark = pytest.mark.slow
+
 ILD = read_class_set("ild")
 # Codes of the phantom's masks as codes of this set.
 ILD_CODE = {0: 0, 1: 1, 2: 1, 3: 7, 4: 0, 5: 2, 6: 3, 7: 4, 8: 5, 9: 6, 10: 6, 255: 255}

@@ -160,6 +160,7 @@ def test_blanks_in_every_path(box: Path) -> None:
     assert (box / "my runs" / "stage2" / "latest" / "best.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_stage_1_of_another_cohort_is_trained_again(box: Path) -> None:
     end(start(box))
     (box / "mine.csv").write_text("mine")
@@ -175,6 +176,7 @@ def test_weights_that_the_user_names_are_used_as_they_are(box: Path) -> None:
     assert calls(box)[-1]["model.init_weights"] == "best.ckpt"
 
 
+@pytest.mark.slow
 def test_the_noise_model_lies_beside_its_cohort_and_follows_it(box: Path) -> None:
     config = STAGE_2 | {"model": {"init_args": {"noise_model": "elsewhere/noise_model.npz"}}}
     config |= {"data": {"init_args": {"cohort": "my data/cohort.csv", "size": 48}}}
@@ -245,6 +247,7 @@ def test_a_killed_launcher_leaves_the_lock_to_what_it_started(box: Path) -> None
     first.communicate()
 
 
+@pytest.mark.slow
 def test_nothing_is_trained_where_the_experiment_has_a_finished_run(box: Path) -> None:
     once = ["--unless_finished=true", "--trainer.max_epochs=1"]
     end(start(box, *once))

@@ -68,6 +68,7 @@ def train(name: str, cohort: Path, work: Path, folder: Path, **model: object) ->
     return (folder / name / "latest" / "best.ckpt").resolve()
 
 
+@pytest.mark.slow
 def test_both_stages_and_a_new_scan(
     cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_both_stages_and_a_new_scan(
     assert result.model.task == "consolidation"
 
 
+@pytest.mark.slow
 def test_the_multi_class_task(panel_cohort: Path, work: Path, tmp_path: Path) -> None:
     best = train("smoke_opacity", panel_cohort, work, tmp_path, network=NETWORK, labels="hard")
     network: Any = load_module(best, [MODULE]).network

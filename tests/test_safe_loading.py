@@ -40,6 +40,7 @@ def come_in(way: str, checkpoint: Path, cohort: Path, work: Path, tmp_path: Path
         main([way, *experiment_args("smoke_infection", cohort, work, f"--ckpt_path={checkpoint}", runs)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["fit", "validate", "test", "init_weights", "predict"])
 def test_a_bomb_is_refused(
     cohort: Path, work: Path, tmp_path: Path, bomb: Path, way: str, capsys: pytest.CaptureFixture[str]
@@ -91,6 +92,7 @@ TRAPS: list[tuple[str, Any, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "described", "message"), TRAPS)
 def test_a_checkpoint_imports_nothing_of_its_own_choice(
     cohort: Path,

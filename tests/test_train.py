@@ -148,6 +148,7 @@ def test_first_losses_stay_the_same(cohort: Path, work: Path, tmp_path: Path) ->
     assert first_losses(cohort, work, tmp_path, "smoke_infection") == pytest.approx(INFECTION_LOSSES, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights(cohort: Path, work: Path, infection_run: Path, tmp_path: Path) -> None:
     os.environ.pop("GROUND_GLASS_RUN", None)
     main(["fit", *experiment_args("smoke_infection", cohort, work, f"--runs={tmp_path}")])
@@ -207,6 +208,7 @@ def test_missing_stage_1(cohort: Path, work: Path, tmp_path: Path, capsys: pytes
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_checkpoint_of_the_wrong_kind(
     cohort: Path, work: Path, em_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -250,6 +252,7 @@ def test_a_wrong_prior_is_one_line(
     assert refused(capsys, ["fit", *args]) == f"error: {expected}"
 
 
+@pytest.mark.slow
 def test_missing_file_in_cohort(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cohort = write_cohort(tmp_path / "cohort", 0, True, None, 1)
     (cohort.parent / "images" / "A002.nii.gz").unlink()
@@ -321,6 +324,7 @@ def test_a_wrong_option_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OF_THE_TRAINER)
 def test_what_the_trainer_refuses_is_one_line(
     option: str,

@@ -92,6 +92,7 @@ def test_figures_agree_with_an_independent_calculation(panel_cohort: Path, work:
     assert 0 < wrong < 1
 
 
+@pytest.mark.slow
 def test_evaluate_saves_masks_from_which_the_figures_follow(
     panel_cohort: Path, work: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +141,7 @@ def test_predict_writes_groups_on_the_scans_own_grid(panel_cohort: Path, run: Pa
     assert found == pytest.approx(row["severity_predicted"], rel=0.01)
 
 
+@pytest.mark.slow
 def test_hard_labels_and_fine_tuning_start_from_the_given_weights(panel_cohort: Path, work: Path, run: Path) -> None:
     few = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--model.labels=hard", "--optimizer.lr=0.0")
     tuned = train_in_process("smoke_opacity", panel_cohort, work, f"--model.pretrained={run / 'best.ckpt'}", *few)
@@ -156,6 +158,7 @@ def test_weights_of_another_task_are_refused(
     assert "holds a model for 'infection'" in refused(capsys, ["fit", *args, "--model.labels=hard"])
 
 
+@pytest.mark.slow
 def test_noise_model_command_draws_its_curves(
     panel_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,11 +1,13 @@
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from callbacks.compile_network import CompileNetwork
 from networks.unet import UNet
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_the_same_network() -> None:
     torch.manual_seed(0)
     network, x = UNet(3, 1, 4).eval(), torch.randn(2, 3, 32, 32)

@@ -65,6 +65,7 @@ def fit(cohort: Path, work: Path, weights: Path, probe: Callback, relabel: Relab
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_every_batch_carries_the_labels_of_this_epochs_e_step(
     cohort: Path, work: Path, infection_run: Path, workers: int
@@ -84,6 +85,7 @@ def test_every_batch_carries_the_labels_of_this_epochs_e_step(
     assert changed > 0, "labels that never change cannot show that they are fresh"
 
 
+@pytest.mark.slow
 def test_slices_without_consolidation_are_never_labelled(cohort: Path, work: Path, infection_run: Path) -> None:
     probe = Probe()
     module = fit(cohort, work, infection_run / "best.ckpt", probe, Relabel(), 0)

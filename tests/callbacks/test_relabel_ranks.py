@@ -10,6 +10,7 @@ from datamodules.infection_data import InfectionData
 from inference.load import load_module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("world_size", "batch_size", "workers"), [(1, 5, 0), (1, 1, 2), (2, 32, 2), (3, 32, 0), (3, 7, 2)]
 )

@@ -101,6 +101,7 @@ def test_an_undefined_figure_never_chooses_a_checkpoint(scores: list[float | Non
 # -- the whole command -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges(cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["--optimizer.lr=1e12", "--optimizer=SGD", "--trainer.max_epochs=3", f"--runs={tmp_path}"]
     args = ["fit", *experiment_args("smoke_infection", cohort, work, *more)]
@@ -121,6 +122,7 @@ def test_a_training_that_diverges(cohort: Path, work: Path, tmp_path: Path, caps
     assert (tmp_path / "smoke_infection" / "latest" / "metrics.json").is_file(), "other settings do, too"
 
 
+@pytest.mark.slow
 def test_what_was_good_before_is_kept(
     cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +155,7 @@ def ruined(infection_run: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_such_a_checkpoint_is_refused_wherever_one_is_read(
     ruined: Path, cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -155,6 +155,7 @@ def test_what_is_unknown_is_the_same_as_nothing() -> None:
 
 
 # With a tenth of ones the first words rule no pair out, so the whole hashes are compared.
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "share_of_ones"), [(256, 0.5), (256, 0.1), (1280, 0.5), (1280, 0.1)])
 def test_near_pairs_are_those_of_a_comparison_bit_by_bit(size: int, share_of_ones: float) -> None:
     random = np.random.default_rng(0)

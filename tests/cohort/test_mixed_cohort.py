@@ -61,6 +61,7 @@ def check(
     assert f"{len(broken)} refused" in shown.out + shown.err
 
 
+@pytest.mark.slow
 def test_good_phantoms_come_in_and_broken_ones_are_refused_for_their_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

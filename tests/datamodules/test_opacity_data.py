@@ -36,6 +36,7 @@ def test_batches_hold_groups_borders_and_votes(data: OpacityData) -> None:
         assert batch["votes"][number].sum(0).unique().tolist() == [3]
 
 
+@pytest.mark.slow
 def test_borders_follow_their_label_map_whatever_the_clock_says(panel_cohort: Path, tmp_path: Path) -> None:
     data = OpacityData(str(panel_cohort), str(tmp_path), size=32, batch_size=4, prepare_jobs=1)
     data.prepare_data()

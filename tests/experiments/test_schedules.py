@@ -54,6 +54,7 @@ def rates(config: Any) -> list[float]:
     return [value / config["optimizer"]["init_args"]["lr"] for value in values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_every_experiment_can_be_shortened(name: str) -> None:
     config = parsed(name, "--trainer.max_epochs=3")
@@ -68,6 +69,7 @@ def test_the_papers_epochs_at_the_papers_length(name: str, falls: list[int]) -> 
     assert [epoch for epoch in range(1, len(course)) if course[epoch] < course[epoch - 1] * 0.99] == falls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_the_first_epoch_has_the_rate_that_was_asked_for(epochs: int) -> None:
     for name in ("unet_em", "unet_infection_paper"):
@@ -82,6 +84,7 @@ def test_a_schedule_without_a_number_of_epochs_is_refused(capsys: pytest.Capture
     assert "trainer.max_epochs is -1, but the learning rate follows a schedule" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_shortened_training_ends_at_a_low_rate(
     cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

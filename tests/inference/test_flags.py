@@ -70,6 +70,7 @@ def test_a_lone_slice_without_spacing_has_no_size_to_judge() -> None:
     assert flags_of(one, lung[30:31]) == ()
 
 
+@pytest.mark.slow
 def test_consolidation_that_a_mask_leaves_out_is_flagged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scans = (("B", "test", 3, 0, 1), ("D", "test", 2, 1, 0))
     monkeypatch.setattr(phantom, "plan_cohort", lambda _, *rest: plan_cohort(scans, *rest))

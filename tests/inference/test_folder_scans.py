@@ -68,6 +68,7 @@ def test_every_file_is_taken_up_or_left_out_with_the_reason(mixed: Path) -> None
     assert is_batch(mixed)
 
 
+@pytest.mark.slow
 def test_a_batch_of_them_says_what_was_left_out_and_shared_files_do_not(
     em_run: Path, mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

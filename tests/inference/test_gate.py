@@ -26,6 +26,7 @@ def sentence_of(path: Path) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_predict_ends_with_the_gates_sentence(
     broken: dict[str, tuple[Path, str]], em_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +60,7 @@ def upload(files: list[Path], checkpoint: Path, folder: Path, out: Path) -> None
     segment(checkpoint, False, scan, out, "scan", lambda *_: None)
 
 
+@pytest.mark.slow
 def test_an_upload_ends_with_the_gates_sentence(
     broken: dict[str, tuple[Path, str]], em_run: Path, tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def start(em_run: Path, scan: Path, out: Path, *more: str) -> int:
     return 0
 
 
+@pytest.mark.slow
 def test_a_batch_lists_what_fails_and_goes_on(
     em_run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_batch_lists_what_fails_and_goes_on(
     assert again["scan-0003"] == again["scan-0004"] == rows["infection_ml"][2]
 
 
+@pytest.mark.slow
 def test_outputs_bear_no_name_date_or_path(em_run: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     start(em_run, folder, out)
@@ -112,6 +114,7 @@ def test_a_bug_in_one_output_leaves_no_half_written_folder(
     assert [path for path in (tmp_path / "out").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_an_ensemble_and_flips_average_and_say_how_much_they_differ(em_run: Path, cohort: Path, tmp_path: Path) -> None:
     scan, best = cohort.parent / "images" / "B007", str(em_run / "best.ckpt")
     main(["--ckpt", best, "--scan", str(scan), "--out", str(tmp_path / "one")])

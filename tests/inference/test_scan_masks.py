@@ -17,6 +17,7 @@ from inference.scan_masks import segment_scan
 REAL = ROOT.parent / "shared" / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["B007", "C008.nii.gz"])  # a DICOM series; a NIfTI with flipped axes
 def test_masks_lie_on_the_scans_own_grid(cohort: Path, em_run: Path, tmp_path: Path, name: str) -> None:
     path = cohort.parent / "images" / name
@@ -95,6 +96,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs the real scans in ../shared/data")
 @pytest.mark.parametrize("name", ["cip_ct64/ct-64Dicom", "covidctmd_dev/normal002_2x2x4mm.nii.gz"])
 def test_real_scans_go_through(em_run: Path, tmp_path: Path, name: str) -> None:

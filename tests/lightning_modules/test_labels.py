@@ -106,6 +106,7 @@ def test_labels_of_slices_that_training_leaves_out(prepared: Path) -> None:
         require_labels(SUPERVISED, data_of(prepared, weakly_labelled=True, **masks))
 
 
+@pytest.mark.slow
 def test_the_command_ends_before_training(
     cohort: Path, work: Path, infection_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

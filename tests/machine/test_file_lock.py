@@ -48,6 +48,7 @@ def holder(path: Path, before: str = "", after: str = "") -> subprocess.Popen[st
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [0, *REFUSALS])
 def test_it_keeps_another_process_out_until_that_ends(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

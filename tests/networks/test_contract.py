@@ -12,6 +12,7 @@ from networks.unet import UNet
 NETWORKS = [UNet, DeepLabV3Plus, PSPNet]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", NETWORKS)
 @pytest.mark.parametrize(("channels", "height", "width"), [(1, 64, 64), (3, 45, 71)])
 def test_logits_have_the_size_of_the_input(build: NetworkFactory, channels: int, height: int, width: int) -> None:

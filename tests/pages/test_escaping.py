@@ -89,6 +89,7 @@ def test_an_index_shows_hostile_texts_as_they_are(tmp_path: Path) -> None:
     assert read.tags.count("script") == 1
 
 
+@pytest.mark.slow
 def test_a_report_shows_hostile_texts_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_small(figure: Any, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -96,6 +96,7 @@ def test_reports_say_what_the_mask_says(tiny: Path) -> None:
     assert all("left lower lobe" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_cohort_bytes_do_not_depend_on_the_number_of_processes(tiny: Path, tmp_path: Path) -> None:
     write_cohort(tmp_path / "other", seed=3, tiny=True, jobs=2)
     assert hashes(tmp_path / "other") == hashes(tiny)
@@ -155,6 +156,7 @@ def test_a_panel_shares_the_cohort_and_labels_some_scans_together() -> None:
     assert {"consolidated", "ground_glass"} <= {plan.kind for plan in study if plan.split == "train"}
 
 
+@pytest.mark.slow
 def test_panel_masks_are_partly_labelled_and_their_readers_disagree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

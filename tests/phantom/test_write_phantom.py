@@ -76,6 +76,7 @@ def test_occupancies_are_fractions_that_share_a_voxel(patients: list[Phantom]) -
         assert scan.vessels.max() <= 1
 
 
+@pytest.mark.slow
 def test_every_pattern_occurs_and_only_positive_patients_consolidate() -> None:
     scans = [make_phantom((11, number), "A", number % 2 == 0, size=32, slices=12) for number in range(24)]
     for code in (3, 4, *L3.codes_of("infection")):
@@ -118,6 +119,7 @@ def test_reader_draws_the_truth_and_does_not_spare_vessels(patients: list[Phanto
     assert inside > 20
 
 
+@pytest.mark.slow
 def test_a_panel_is_as_far_apart_as_the_readers_of_paper_l3(patients: list[Phantom]) -> None:
     together, either = 0, 0
     for scan in patients:
@@ -129,6 +131,7 @@ def test_a_panel_is_as_far_apart_as_the_readers_of_paper_l3(patients: list[Phant
     assert 0.6 < together / either < 0.75
 
 
+@pytest.mark.slow
 def test_readers_disagree_in_border_and_in_class(patients: list[Phantom]) -> None:
     same_class, both_infected = 0, 0
     for scan in patients:

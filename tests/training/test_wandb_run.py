@@ -44,6 +44,7 @@ def finished(folder: Path) -> OfflineRun:
     raise AssertionError("the run never ended")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [p for p in sorted(EXPERIMENTS.glob("*.yaml")) if p.stem != "base"], ids=lambda p: p.stem
 )
@@ -172,6 +173,7 @@ def test_sites_are_a_table(infection_run: Path) -> None:
     assert dice_of_site == {site: metrics[f"site/{site}/infection/dice_mean"] for site in "BC"}
 
 
+@pytest.mark.slow
 def test_a_model_is_kept_in_wandb_only_where_it_is_asked_for(cohort: Path, work: Path, infection_run: Path) -> None:
     assert not models(finished(infection_run))
     more = ["--trainer.max_epochs=1", "--trainer.callbacks+=callbacks.keep_model.KeepModel"]

@@ -154,6 +154,7 @@ def test_wrong_folders_are_refused(source: Path, tmp_path: Path, capsys: pytest.
     assert sorted(file.name for file in tmp_path.iterdir()) == ["slices", "stacks"]
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.shared_data
 def test_the_real_slices(tmp_path: Path) -> None:

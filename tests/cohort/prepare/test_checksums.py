@@ -28,6 +28,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("*/*.*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scan", "name", "at"), [("a", "hu", -1), ("a", "patterns", 300), ("b", "lung", 128)])
 def test_a_flipped_bit_is_noticed_said_and_mended(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scan: str, name: str, at: int
@@ -49,6 +50,7 @@ def test_a_flipped_bit_is_noticed_said_and_mended(
     assert "prepared again" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [

@@ -67,6 +67,7 @@ def start(cohort: Path, out: Path) -> BaseProcess:
     return process
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(cohort: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     undisturbed = start(cohort, tmp_path / "whole")
@@ -94,6 +95,7 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_undisturbed_run(c
     assert prepare_cohort(cohort, tmp_path / "killed", size=48).fresh == 0
 
 
+@pytest.mark.slow
 def test_when_the_parent_alone_is_killed_the_next_run_waits_for_what_still_works(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

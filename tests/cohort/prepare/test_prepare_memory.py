@@ -30,6 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", ["dicom", "hu.nii.gz"])
 @pytest.mark.parametrize("with_masks", [False, True])
 def test_a_worker_holds_at_most_four_times_its_scan(files: Path, tmp_path: Path, image: str, with_masks: bool) -> None:

@@ -61,6 +61,7 @@ def test_a_scan_that_turns_bad_loses_its_folder_and_comes_back_when_it_is_good_a
     assert list(index_of(out)) == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_no_usable_scan_is_an_error_and_leaves_no_index_of_an_earlier_run(
     cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,6 +132,7 @@ def test_lungs_from_a_cropped_mask(tmp_path: Path) -> None:
     assert "the lung mask is stored cropped to (z, y, x) = (25, 40, 66)" in lungs.repairs[0]
 
 
+@pytest.mark.slow
 def test_preparing_says_which_masks_were_placed_and_prepares_the_same(tmp_path: Path) -> None:
     cohort = write_scans(tmp_path)
     _, lung, codes = chest()

@@ -213,6 +213,7 @@ def run_cases(folder: Path, seed: int, cases: int) -> dict[str, Any]:
     return {"verdicts": verdicts, "wrong": wrong}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited by means of Linux")
 def test_every_damaged_file_gets_a_verdict(tmp_path: Path) -> None:
     done = subprocess.run(

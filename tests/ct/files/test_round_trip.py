@@ -100,6 +100,7 @@ def voxels_apart(one_mm: NDArray[np.float64], other_mm: NDArray[np.float64], aff
     return np.abs(np.linalg.solve(affine[:3, :3], np.subtract(one_mm, other_mm)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(

@@ -108,18 +108,21 @@ def test_gas_in_the_stomach_is_not_a_lung() -> None:
     assert dice(segmented, right) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", "ABCD")
 def test_phantom_without_lesions(site: str) -> None:
     phantom = make_phantom(5, site, False, 0.0)
     assert dice(classical_lungs(phantom.hu, phantom.spacing_mm), phantom.lungs > 0) >= 0.96
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "slices"), [(32, 8), (128, 40)])
 def test_phantom_without_lesions_coarse_and_fine(size: int, slices: int) -> None:
     phantom = make_phantom(6, "A", False, 0.0, size, slices)
     assert dice(classical_lungs(phantom.hu, phantom.spacing_mm), phantom.lungs > 0) >= 0.97
 
 
+@pytest.mark.slow
 def test_heavily_consolidated_phantoms() -> None:
     """15 to 35 % of the lungs consolidated, ground glass around it, effusion in one, finer voxels in another."""
     cases = [(21, "A", 6.0, 64, None), (22, "B", 8.0, 64, None), (50, "A", 6.0, 80, 30)]
@@ -181,6 +184,7 @@ def test_a_field_of_view_that_cuts_real_lungs() -> None:
         assert dice(classical_lungs(cut, scan.spacing_mm), truth[view]) > 0.95
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.shared_data
 @pytest.mark.parametrize("name", ["P002", "normal002"])

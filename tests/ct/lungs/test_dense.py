@@ -69,6 +69,7 @@ def test_bones_are_large_and_dense() -> None:
     np.testing.assert_array_equal(bones, hu == 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [40, -200])
 @pytest.mark.parametrize("radius_mm", [30, 45])
 def test_consolidation_at_the_ribs_is_lung(chest: Chest, radius_mm: int, value: int) -> None:

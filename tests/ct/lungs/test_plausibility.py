@@ -115,6 +115,7 @@ def test_without_spacing_only_what_can_be_judged(phantom: Phantom) -> None:
     assert "median" in warned(slices, mask)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 @pytest.mark.shared_data
 @pytest.mark.parametrize(

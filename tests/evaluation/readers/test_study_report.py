@@ -173,6 +173,7 @@ def test_scans_are_padded_with_nothing() -> None:
     assert stack.tolist() == [[[1, 1, 1], [0, 0, 0]], [[1, 1, 1], [1, 1, 1]]]
 
 
+@pytest.mark.slow
 def test_everything_is_written(
     prepared: Path,
     masks: Path,

@@ -19,6 +19,8 @@ from evaluation.report.em_sections import results_table
 from evaluation.report.write_reports import main
 from evaluation.run_data import read_run
 
+pytestmark = pytest.mark.slow
+
 EVERY_RUN = {"sites", "per_site", "human_ceiling", "volumes", "surface", "surface_scans", "calibration", "by_spacing"}
 EVERY_RUN |= {"by_lesion_size", "worst_scans", "composition", "labels", "key_figures"}
 GENERAL = {"curves", "per_site", "bland_altman", "calibration", "by_spacing", "by_lesion_size", "worst_scans"}

@@ -84,6 +84,7 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
     assert sorted(p["x"] for p in points) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_draws_follow_the_distribution(tmp_path: Path) -> None:
     space = {
         "log": {"distribution": "log_uniform_values", "min": 1e-4, "max": 1.0},

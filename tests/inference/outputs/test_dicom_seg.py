@@ -69,6 +69,7 @@ def by_highdicom(path: Path, number: int) -> NDArray[np.float64]:
     return (volume.affine @ [*index, 1])[:3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axcodes", ORIENTATIONS)
 def test_every_segment_stays_in_its_place(tmp_path: Path, axcodes: str) -> None:
     write_dicom_series(ct(), affine(), tmp_path / "series", "p1", axcodes=axcodes)
@@ -166,6 +167,7 @@ def test_enhanced_frames_are_named_by_number(tmp_path: Path, own: tuple[str, ...
     assert validate(tmp_path / "seg.dcm")[0] == []
 
 
+@pytest.mark.slow
 def test_several_enhanced_files_of_one_series(tmp_path: Path) -> None:
     files = sorted(write_series(tmp_path / "single").iterdir())
     sources = [enhance(part, tmp_path / "e" / f"{n}.dcm") for n, part in enumerate((files[3:], files[:3]))]
@@ -238,6 +240,7 @@ ZEROS = {"StudyInstanceUID": "1.2.826.0.1.0034.5", "SeriesInstanceUID": "1.2.003
 TOO_LONG = "1.2." + "3" * 61
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*for VR UI", "ignore:.*value length")
 @pytest.mark.parametrize(
     "written", [str, " {}".format, "{} ".format, "{}\0\0".format], ids=["", "before", "after", "zeros"]
@@ -266,6 +269,7 @@ def test_uids_with_leading_zeros_or_odd_padding_stay_those_of_the_archive(
     assert sorted(item.ReferencedSOPInstanceUID for item in sources) == instances
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*for VR UI", "ignore:.*value length")
 @pytest.mark.parametrize("uid", [TOO_LONG, "ANON-7", "1..2", "1.2. 3", None])
 @pytest.mark.parametrize("tag", ["StudyInstanceUID", "SOPInstanceUID"])

@@ -25,6 +25,7 @@ def rows() -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium to open the page")
 def test_columns_sort_as_numbers_and_what_is_undefined_stays_last(tmp_path: Path) -> None:
     index = write_index(tmp_path, rows(), NOBODY, EM)

@@ -42,6 +42,7 @@ def count(overlay: np.ndarray, colour: tuple[int, ...]) -> int:
     return int(((overlay[..., :3] == colour).all(axis=2) & (overlay[..., 3] > 0)).sum())
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_the_slider_shows_every_slice_of_the_lungs_as_it_is(tmp_path: Path) -> None:
     result = make_result()
@@ -74,6 +75,7 @@ def test_the_slider_shows_every_slice_of_the_lungs_as_it_is(tmp_path: Path) -> N
     assert "infection 12 %" in shown[1][2]  # 80 of 672 pixels
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_the_overlay_comes_off_everywhere_and_the_policy_runs_no_other_script(tmp_path: Path) -> None:
     with opened(written(tmp_path)) as (page, messages, _):
@@ -97,6 +99,7 @@ def test_without_scripts_there_is_still_a_picture(tmp_path: Path) -> None:
         assert count(picture(source), INFECTED) == 80  # the fullest slice, of which nothing is consolidated
 
 
+@pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize("width", [360, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])

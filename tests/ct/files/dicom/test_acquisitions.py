@@ -51,6 +51,7 @@ LATER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "second", "names"),
     [

@@ -52,6 +52,7 @@ def test_compressed_frames_of_one_enhanced_file(tmp_path: Path, syntax: str) -> 
     np.testing.assert_array_equal(read_dicom(file)[0].transpose(2, 1, 0), ct(4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "byte"), [(14, 0), (4, 255)])
 def test_bytes_that_end_gdcms_process_are_one_sentence(tmp_path: Path, place: int, byte: int) -> None:
     series = write_series(tmp_path / "a", ct(3))

@@ -241,6 +241,7 @@ def test_real_dicom_and_nrrd_hold_the_same_voxels() -> None:
     assert beside[2] == ("left out what is no DICOM image: 7 files, for example LICENSE.txt",)
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.shared_data
 def test_real_jpeg_lossless_slices_are_those_that_gdcm_reads() -> None:

@@ -152,11 +152,15 @@ def draw(curves: Sequence[Curve], path: Path, title: str = "") -> None:
     figure, axis = plt.subplots(figsize=(7.2, 5.4), layout="constrained")
     for curve in curves:
         place = list(LABELS).index(curve.method)
-        style = {"color": LINE_COLOURS[place % len(LINE_COLOURS)], "linestyle": STYLES[curve.method]}
+        style: dict[str, Any] = {"color": LINE_COLOURS[place % len(LINE_COLOURS)], "linestyle": STYLES[curve.method]}
         for seconds, dice in zip(curve.cpu_s, curve.dice, strict=True):
             axis.plot(seconds, dice, linewidth=0.7, alpha=0.6, **style)
         budgets = [other.budget_s for other in curves if other.method == curve.method]
-        end = {"marker": MARKERS[budgets.index(curve.budget_s) % len(MARKERS)], "markevery": [-1], "markersize": 7}
+        end: dict[str, Any] = {
+            "marker": MARKERS[budgets.index(curve.budget_s) % len(MARKERS)],
+            "markevery": [-1],
+            "markersize": 7,
+        }
         axis.plot(curve.mean_cpu_s, curve.mean_dice, linewidth=2.4, label=curve.label, **style, **end)
     if peer := best_peer(curves):
         axis.axhline(peer[1], color="0.4", linewidth=0.8, label=f"best of a peer: {peer[1]:.3f}")

@@ -18,7 +18,7 @@ from training.precision import fastest_precision
 
 CHECKPOINTS = 20  # evaluations of a training, in equal steps of its budget
 POINTS = "points.jsonl"
-Save = Callable[[Path], None]
+Save = Callable[[Path], Any]
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def ours(checkpoint: Path, scan: Path, folder: Path) -> None:
 
 def slice_by_slice(checkpoint: Path, scan: Path, folder: Path) -> dict[str, float]:
     """Segment one slice after the other; return ml."""
-    image = nibabel.load(scan)
+    image: Any = nibabel.load(scan)
     hu = np.ascontiguousarray(np.asarray(image.dataobj).T)
     lung = classical_lungs(hu, SPACING_MM[::-1])
     module = load_module(checkpoint).to(DEVICE)

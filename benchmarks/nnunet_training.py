@@ -61,8 +61,8 @@ def write_dataset(fold: Fold, number: int, raw: Path) -> str:
 def planned(fold: Fold, number: int, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the plans and the description of a fold's data set; plan and preprocess it unless that is done."""
     folders = {name: out / "nnunet" / name for name in ("raw", "preprocessed", "results")}
-    # No workers: all its work is in this process, as that of the others.
-    os.environ |= {f"nnUNet_{name}": str(folder) for name, folder in folders.items()} | {"nnUNet_n_proc_DA": "0"}
+    # Its planner takes the number of its workers for that of threads, and needs one.
+    os.environ |= {f"nnUNet_{name}": str(folder) for name, folder in folders.items()} | {"nnUNet_n_proc_DA": "1"}
     from nnunetv2.experiment_planning import plan_and_preprocess_api as planner
 
     name = write_dataset(fold, number, folders["raw"])
@@ -91,6 +91,8 @@ class NnUNet:
         from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
         device = torch.device("cpu")
+        # No workers: all the work of a training is in this process, as that of the others.
+        os.environ |= {"nnUNet_n_proc_DA": "0"}
         trainer = nnUNetTrainer(plans | {"continue_training": False}, "2d", "all", description, device)
         trainer.initialize()
         trainer.dataloader_train, _ = trainer.get_dataloaders()
@@ -104,7 +106,7 @@ class NnUNet:
             trainer.network,
             trainer.plans_manager,
             trainer.configuration_manager,
-            None,
+            [trainer.network.state_dict()],  # shares its memory, so always the weights as they are
             description,
             "nnUNetTrainer",
             None,

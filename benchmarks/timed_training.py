@@ -9,13 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import monai.networks.nets
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from monai import transforms
-from monai.losses import DiceCELoss
-from monai.utils import convert_to_tensor
+from monai.losses.dice import DiceCELoss
+from monai.networks.nets.basic_unet import BasicUNet
+from monai.networks.nets.dynunet import DynUNet
+from monai.transforms.compose import Compose
+from monai.transforms.intensity.dictionary import (
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+)
+from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
+from monai.utils.type_conversion import convert_to_tensor
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -118,7 +126,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 def train_ours(recorder: Recorder, experiment: Experiment) -> None:
     """Train the experiment with its own trainer, callbacks, logger and datamodule."""
-    trainer = experiment.trainer
+    trainer: Any = experiment.trainer
     trainer.callbacks.append(WithinBudget(recorder))
     trainer.fit(experiment.model, experiment.datamodule, ckpt_path=recorder.state)
 
@@ -153,7 +161,7 @@ def poly(share: float) -> float:
 def dynunet(channels: int) -> nn.Module:
     """Make DynUNet with the kernels and strides that MONAI's tutorial computes for slices of 128 to 256 pixels."""
     levels = 6
-    return monai.networks.nets.DynUNet(
+    return DynUNet(
         spatial_dims=2,
         in_channels=channels,
         out_channels=1,
@@ -166,7 +174,7 @@ def dynunet(channels: int) -> nn.Module:
 
 PEERS = {
     "basic_unet": Peer(
-        lambda channels: monai.networks.nets.BasicUNet(spatial_dims=2, in_channels=channels, out_channels=1),
+        lambda channels: BasicUNet(spatial_dims=2, in_channels=channels, out_channels=1),
         lambda parameters: torch.optim.Adam(parameters, 1e-3),
         cosine,
         ("monai",),
@@ -186,14 +194,14 @@ PEERS = {
 }
 
 
-def augmentation() -> transforms.Compose:
+def augmentation() -> Compose:
     """Return MONAI's usual augmentation of slices: flips, rotation, zoom, shift, brightness, contrast, noise, blur."""
     both, image = ("image", "mask"), ("image",)
-    return transforms.Compose(
+    return Compose(
         [
-            transforms.RandFlipd(both, prob=0.5, spatial_axis=0),
-            transforms.RandFlipd(both, prob=0.5, spatial_axis=1),
-            transforms.RandAffined(
+            RandFlipd(both, prob=0.5, spatial_axis=0),
+            RandFlipd(both, prob=0.5, spatial_axis=1),
+            RandAffined(
                 both,
                 prob=0.8,
                 rotate_range=math.pi / 6,
@@ -201,10 +209,10 @@ def augmentation() -> transforms.Compose:
                 mode=("bilinear", "nearest"),
                 padding_mode="zeros",
             ),
-            transforms.RandScaleIntensityd(image, factors=0.1, prob=0.5),
-            transforms.RandShiftIntensityd(image, offsets=0.4, prob=0.5),
-            transforms.RandGaussianNoised(image, prob=0.3, std=0.4),
-            transforms.RandGaussianSmoothd(image, prob=0.2, sigma_x=(0.25, 0.8), sigma_y=(0.25, 0.8)),
+            RandScaleIntensityd(image, factors=0.1, prob=0.5),
+            RandShiftIntensityd(image, offsets=0.4, prob=0.5),
+            RandGaussianNoised(image, prob=0.3, std=0.4),
+            RandGaussianSmoothd(image, prob=0.2, sigma_x=(0.25, 0.8), sigma_y=(0.25, 0.8)),
         ]
     )
 

@@ -104,7 +104,7 @@ def test_the_peers_learn_from_the_same_slices_in_the_same_order(fold: Fold) -> N
     for epoch in (0, 1):  # of 16 slices in batches of 4
         rows = np.concatenate([data.rows(step) for step in range(4 * epoch, 4 * epoch + 4)])
         np.testing.assert_array_equal(rows, fold.data.train_indices(epoch))
-    data.transform = lambda pair: pair  # type: ignore[assignment]
+    cast(Any, data).transform = lambda pair: pair
     image, target = data.batch(5)
     batch = fold.data.dataset(fold.data.slice_table("train")).__getitems__(data.rows(5).tolist())
     torch.testing.assert_close(image, (batch["image"] + 1024) / 110 * batch["lung"])

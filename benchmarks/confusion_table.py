@@ -1,10 +1,11 @@
 """Seconds to count a batch into the confusion table, beside torchmetrics' own IOU and Dice, as one JSON line.
 
-The claim: three times faster than torchmetrics, and at most 2 % of a training step. Ours is `ScanConfusion.update`: a
-table per slice, inside the lungs, with unknown truth apart, from which every figure follows. The others only give one
-IOU and one Dice over all: BinaryJaccardIndex with BinaryF1Score (which is Dice), without their checks of the values, on
-masks that are cut to the lungs first, or with `ignore_index` outside of them; and MeanIoU with DiceScore of
-torchmetrics.segmentation. The best of them counts. Two sizes; the headline is 16 x 256 x 256.
+The aim: three times faster than torchmetrics, which one scatter for all devices misses on a CPU (docs/performance.md),
+and at most 2 % of a training step. Ours is `ScanConfusion.update`: a table per slice, inside the lungs, with unknown
+truth apart, from which every figure follows. The others only give one IOU and one Dice over all: BinaryJaccardIndex
+with BinaryF1Score (which is Dice), without their checks of the values, on masks that are cut to the lungs first, or
+with `ignore_index` outside of them; and MeanIoU with DiceScore of torchmetrics.segmentation. The best of them counts.
+Two sizes; the headline is 16 x 256 x 256.
 
     python -m benchmarks.confusion_table
 """

@@ -44,6 +44,7 @@ def example(folder: Path, scans: int, size: int) -> InfectionData:
 
 def located(data: InfectionData, module: ConsolidationModule) -> torch.Tensor:
     """Enter the positive, infected slices as located, as after the first epoch, and return their rows."""
+    assert module.located is not None, "prepare_latent makes it"
     rows = data.own_train_indices(0)
     rows = rows[data.slice_table("train").weak_label[rows] == 1]
     for batch in data.batches("train", rows, BATCH_SIZE):

@@ -68,6 +68,14 @@ def write_module(path: Path) -> None:
     write_checkpoint({"ground_glass": description, "state_dict": module.state_dict()}, path)
 
 
+def write_both(folder: Path) -> tuple[Path, Path]:
+    """Write a checkpoint and a scan; return their paths."""
+    checkpoint, scan = folder / "best.ckpt", folder / "scan.nii.gz"
+    write_module(checkpoint)
+    write_scan(scan)
+    return checkpoint, scan
+
+
 def ours(checkpoint: Path, scan: Path, folder: Path) -> None:
     """Do `make predict` without the page."""
     result = Segmenter([checkpoint]).segment(Source("scan", scan))
@@ -77,7 +85,7 @@ def ours(checkpoint: Path, scan: Path, folder: Path) -> None:
 
 def slice_by_slice(checkpoint: Path, scan: Path, folder: Path) -> dict[str, float]:
     """Segment one slice after the other; return ml."""
-    image = nibabel.load(scan)
+    image: Any = nibabel.load(scan)
     hu = np.ascontiguousarray(np.asarray(image.dataobj).T)
     lung = classical_lungs(hu, SPACING_MM[::-1])
     module = load_module(checkpoint).to(DEVICE)
@@ -171,9 +179,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        checkpoint, scan = folder / "best.ckpt", folder / "scan.nii.gz"
-        write_module(checkpoint)
-        write_scan(scan)
+        checkpoint, scan = write_both(folder)
         others, missing = peers(checkpoint, scan, folder)
         if not options.own_network:
             others.pop("lungmask, own network", None)

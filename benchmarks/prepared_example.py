@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,6 @@ def write_prepared(out: Path, scans: int, slices: int = 24, size: int = 256) -> 
     index = pd.DataFrame({"scan_id": [f"S{scan:04d}" for scan in range(scans)]})
     index["folder"], index["patient_id"] = index["scan_id"], index["scan_id"]
     spacing = dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), phantom.spacing_mm, strict=True))
-    same = {"site": "A", "split": "train", "weak_label": 1, "slices": slices, "readers": 0} | spacing
+    same: dict[str, Any] = {"site": "A", "split": "train", "weak_label": 1, "slices": slices, "readers": 0} | spacing
     index.assign(**same, has_infection_mask=1, has_pattern_mask=1).to_csv(out / "index.csv", index=False)
     return out

@@ -71,8 +71,20 @@ class Clock(Callback):
         return float(self.times[WARM_UP + self.steps] - self.times[WARM_UP])
 
 
-def fit(folder: Path, size: int, channels: int, augmentation: Augmentation, steps: int, num_workers: int) -> float:
-    """Train stage 1 as train.py does; return the seconds of `steps` steps."""
+def fit(
+    folder: Path, size: int, channels: int, augmentation: Augmentation, steps: int, num_workers: int, **options: Any
+) -> float:
+    """Train stage 1 as train.py does; return the seconds of `steps` steps.
+
+    Args:
+        folder: The prepared scans.
+        size: Pixels of a side.
+        channels: Of the network's first convolution.
+        augmentation: Of the batches.
+        steps: Counted steps.
+        num_workers: Loader processes.
+        options: Further options of the trainer.
+    """
     clock = Clock(steps)
     trainer = Trainer(
         max_steps=WARM_UP + steps + 1,
@@ -90,6 +102,7 @@ def fit(folder: Path, size: int, channels: int, augmentation: Augmentation, step
             TQDMProgressBar(refresh_rate=10),
             clock,
         ],
+        **options,
     )
     module = InfectionModule(partial(UNet, channels=channels), augmentation=augmentation)
     module.configure_optimizers = lambda: torch.optim.Adam(module.parameters(), 1e-3)  # type: ignore[method-assign]
@@ -125,13 +138,17 @@ class BareLoop:
             torch.cuda.synchronize()
 
 
+def scans_of(steps: int) -> int:
+    """Return how many scans give slices for `steps` steps and those that are not counted, within an epoch."""
+    return -(-(WARM_UP + steps + 2) * BATCH_SIZE // 16)
+
+
 def compare(
     size: int, channels: int, augmentation: Augmentation, steps: int, repeats: int, num_workers: int
 ) -> dict[str, float]:
     """Measure samples per second of the fit and of the bare loop."""
     with tempfile.TemporaryDirectory() as folder:
-        needed = (WARM_UP + steps + 2) * BATCH_SIZE
-        prepared = write_prepared(Path(folder) / "prepared", scans=-(-needed // 16), size=size)
+        prepared = write_prepared(Path(folder) / "prepared", scans=scans_of(steps), size=size)
         bare = BareLoop(prepared, size, channels)
         fits: list[float] = []
         seconds = interleaved(

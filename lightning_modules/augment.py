@@ -24,6 +24,9 @@ class Augmentation:
         offset_hu: Standard deviation of a constant added per slice stack.
         noise_hu: Largest standard deviation of white noise.
         blur_px: Largest standard deviation of an in-plane Gaussian blur.
+        gain: Largest relative change of contrast, about the input's zero.
+        alone: Share of the slices whose neighbours in the input are replaced by the slice itself: a single image comes
+            without neighbours, and thin slices hardly differ from theirs.
     """
 
     rotation_deg: float = 90.0
@@ -33,6 +36,8 @@ class Augmentation:
     offset_hu: float = 0.0
     noise_hu: float = 0.0
     blur_px: float = 0.0
+    gain: float = 0.0
+    alone: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every amount.
@@ -40,8 +45,8 @@ class Augmentation:
         Raises:
             ValueError: An amount is negative or no number, or images would be enlarged without end.
         """
-        for name in ("rotation_deg", "shift", "zoom", "offset_hu", "noise_hu", "blur_px"):
-            amount, limit = getattr(self, name), 1 if name == "zoom" else math.inf
+        for name in ("rotation_deg", "shift", "zoom", "offset_hu", "noise_hu", "blur_px", "gain", "alone"):
+            amount, limit = getattr(self, name), 1 if name in ("zoom", "gain", "alone") else math.inf
             if not 0 <= amount < limit:
                 raise ValueError(f"model.augmentation.{name} is {amount}; expected a number from 0 on, below {limit}")
 
@@ -113,13 +118,21 @@ def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
 def vary_acquisition(
     x: Tensor, hu_per_unit: float | Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> Tensor:
-    """Give x (B, context, H, W), in network units, another scanner's blur, noise and calibration."""
+    """Give x (B, context, H, W), in network units, another scanner's blur, noise and calibration, or no neighbours."""
     batch = len(x)
+    # Apart, so that the draws of experiments that do not name these stay as they were.
+    further = torch.Generator(generator.device).manual_seed(generator.initial_seed() + 1)
+    if augmentation.alone:
+        alone = torch.rand(batch, generator=further, device=generator.device) < augmentation.alone
+        x = torch.where(alone.view(-1, 1, 1, 1), x[:, x.shape[1] // 2, None], x)
     strength = torch.rand(batch, 2, generator=generator, device=generator.device)
     if augmentation.blur_px:
         x = gaussian_blur(x, strength[:, 0] * augmentation.blur_px)
     if augmentation.noise_hu:
         noise = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
         x = x + noise * (strength[:, 1, None, None, None] * augmentation.noise_hu / hu_per_unit)
+    if augmentation.gain:
+        change = torch.rand(batch, 1, 1, 1, generator=further, device=generator.device).to(x) * 2 - 1
+        x = x * (1 + change * augmentation.gain)
     offset = torch.randn(batch, 1, 1, 1, generator=generator, device=generator.device).to(x)
     return x + offset * (augmentation.offset_hu / hu_per_unit)

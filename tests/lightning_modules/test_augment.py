@@ -96,3 +96,21 @@ def test_acquisition_varies_as_stated() -> None:
     noisy = vary_acquisition(torch.zeros(50, 1, 64, 64), 110, Augmentation(noise_hu=110), generator())
     assert 0.9 < noisy.flatten(1).std(1).max() <= 1.02
     torch.testing.assert_close(vary_acquisition(x, 110, NONE, generator()), x)
+
+
+def test_contrast_and_neighbours_vary_as_stated() -> None:
+    x = torch.rand(2000, 3, 1, 1) + 1
+    changed = (vary_acquisition(x, 110, Augmentation(gain=0.2), generator()) / x)[:, :, 0, 0]
+    assert changed.min().item() == pytest.approx(0.8, abs=0.01)
+    assert changed.max().item() == pytest.approx(1.2, abs=0.01)
+    torch.testing.assert_close(changed[:, 0], changed[:, 2])  # one change for a slice and its neighbours
+    seen = vary_acquisition(x, 110, Augmentation(alone=0.25), generator())
+    alone = (seen == x[:, 1:2]).all(1).flatten()
+    assert 0.2 < alone.float().mean() < 0.3
+    torch.testing.assert_close(seen[~alone], x[~alone])
+
+
+def test_what_older_experiments_do_not_name_changes_no_draw() -> None:
+    x, old = torch.rand(8, 3, 16, 16), Augmentation(offset_hu=20, noise_hu=60, blur_px=0.6)
+    new = Augmentation(offset_hu=20, noise_hu=60, blur_px=0.6, gain=1e-7)
+    torch.testing.assert_close(vary_acquisition(x, 110, new, generator()), vary_acquisition(x, 110, old, generator()))

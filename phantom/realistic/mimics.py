@@ -43,8 +43,8 @@ def add_mimics(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thora
     if fluid.any():  # compresses the lung before it
         beside = rise(thorax.lung_mm, 3) * _near(fluid, grid, 8.0)
         add(np.maximum(hu, rng.uniform(-250, 20)), beside * (1 - fluid))
-    if rng.random() < 0.55:
-        add(hu + rng.uniform(60, 330), _dependent(rng, grid, build, thorax))
+    if rng.random() < 0.45:
+        add(hu + rng.uniform(50, 260), _dependent(rng, grid, build, thorax))
     for _ in range(int(rng.poisson(1.3))):
         add(rng.uniform(-450, 0), _band(rng, grid, thorax))
     for _ in range(int(rng.poisson(1.0))):
@@ -80,7 +80,7 @@ def _effusion(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thorax
 
 def _dependent(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thorax) -> Volume:
     """Draw dependent density: a smooth crescent along the back wall, mostly low down and on both sides."""
-    thick = rng.uniform(2, 16) * (1 + 0.3 * noise(rng, grid, 30))
+    thick = rng.uniform(1.5, 10) * (1 + 0.3 * noise(rng, grid, 30))
     crescent = rise(thick - thorax.wall_mm, rng.uniform(3, 10)) * rise(grid.y - 0.25 * build.depth_mm, 25)
     crescent = crescent * (0.15 + rise(rng.uniform(0.2, 0.8) * build.height_mm - grid.z, 60))
     if rng.random() < 0.25:

@@ -179,6 +179,8 @@ def _drawn_lungs(
     if rng.random() < 0.3:
         return inside.copy()
     error = rng.uniform(-1.5, 2.0) + rng.uniform(0, 1.5) * noise(rng, grid, 25)
+    if rng.random() < 0.3:  # bulges into the chest wall, the mediastinum or the liver
+        error = error + rng.uniform(5, 15) * np.maximum(noise(rng, grid, 45) - rng.uniform(0.8, 1.6), 0)
     drawn = lung_mm + error > 0
     if rng.random() < 0.35:
         below = rng.uniform(2, 14) * rise(noise(rng, grid, 40) - rng.uniform(-0.3, 1.0), 0.5)

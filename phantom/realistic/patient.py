@@ -87,8 +87,8 @@ def make_realistic(
     mimics = add_mimics(draw("mimics"), grid, build, thorax, lung_hu)
     volumes = lesion_volumes(draw("volumes"), kind == "severe") if kind != "clear" else np.zeros(0)
     infection = infect(draw("lesions"), grid, build, thorax, mimics.content_hu, volumes)
-    air, hu = _composed(draw, grid, build, thorax, mimics, infection)
-    return _scanned(draw, grid, build, scanner, thorax, mimics, infection, air, hu)
+    share, hu = _composed(draw, grid, build, thorax, mimics, infection)
+    return _scanned(draw, grid, build, scanner, thorax, mimics, infection, share, hu)
 
 
 class _Draw:

@@ -19,7 +19,7 @@ class Mimics:
 
     Attributes:
         content_hu: Contents of the lungs without vessels and airways, (Z, Y, X).
-        fluid: Share of each voxel in pleural effusion, which is no lung.
+        fluid: Share of each voxel's lung that pleural effusion takes.
         occupancy: Share of each voxel in a look-alike; what infection displaces is no longer one.
         bronchiectasis: Lobes with widened airways.
     """
@@ -39,10 +39,10 @@ def add_mimics(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thora
         occupancy = occupancy * (thorax.lung_mm > -3)
         hu, marked = paint(hu, value, occupancy), np.maximum(marked, occupancy)
 
-    fluid = _effusion(rng, grid, build, thorax) if rng.random() < 0.12 else np.zeros(grid.shape, np.float32)
-    if fluid.any():  # compresses the lung before it
-        beside = rise(thorax.lung_mm, 3) * _near(fluid, grid, 8.0)
-        add(np.maximum(hu, rng.uniform(-250, 20)), beside * (1 - fluid))
+    fluid = np.zeros(grid.shape, np.float32)
+    if rng.random() < 0.12:
+        fluid, compressed = _effusion(rng, grid, build, thorax)
+        add(np.maximum(hu, rng.uniform(-250, 20)), compressed)
     if rng.random() < 0.45:
         add(hu + rng.uniform(50, 260), _dependent(rng, grid, build, thorax))
     for _ in range(int(rng.poisson(1.3))):
@@ -59,23 +59,14 @@ def add_mimics(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thora
     return Mimics(hu, fluid, marked, lobes)
 
 
-def _near(mask: Volume, grid: Grid, reach_mm: float) -> Volume:
-    """Return a haze in front of a region, reach_mm deep (towards smaller y)."""
-    steps = max(1, round(reach_mm / grid.spacing_mm[1]))
-    shifted = np.zeros_like(mask)
-    for step in range(1, steps + 1):
-        shifted[:, :-step] = np.maximum(shifted[:, :-step], mask[:, step:] * (1 - (step - 1) / steps))
-    return shifted
-
-
-def _effusion(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thorax) -> Volume:
-    """Draw fluid behind one lung, thinner upwards."""
+def _effusion(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thorax) -> tuple[Volume, Volume]:
+    """Draw fluid behind one lung, thinner upwards, and the lung beside it that it compresses."""
     up = np.clip(1 - grid.z / (rng.uniform(0.3, 0.8) * build.height_mm), 0, 1)
-    crescent = rng.uniform(8, 40) * up * rise(grid.y - 5, 60)
-    side = thorax.left if rng.random() < 0.5 else ~thorax.left
-    inward = np.minimum(thorax.wall_mm, thorax.floor_mm + 6)
-    layer = rise(crescent - inward - 1, 2) * (crescent > 1) * side * (thorax.lung_mm > -2)
-    return layer.astype(np.float32)
+    depth = rng.uniform(8, 40) * up * rise(grid.y - 5, 60) - np.minimum(thorax.wall_mm, thorax.floor_mm + 6)
+    side = (thorax.left if rng.random() < 0.5 else ~thorax.left) * (up > 0.05)
+    fluid = rise(depth - 1, 2) * side
+    reach = rng.uniform(3, 12)
+    return fluid, np.maximum(rise(depth + 0.5 * reach, reach) * side - fluid, 0)
 
 
 def _dependent(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thorax) -> Volume:

@@ -118,13 +118,14 @@ def _composed(
     """Put lungs, vessels, airways, fluid and body together; return the share of lung in each voxel, and HU."""
     trees = grow_trees(draw("trees"), grid, build, thorax)
     pixel = grid.spacing_mm[2]
-    share = np.clip(thorax.lung_mm / pixel + 0.5, 0, 1).astype(np.float32) * (1 - mimics.fluid)
+    chest = np.clip(thorax.lung_mm / pixel + 0.5, 0, 1).astype(np.float32)
+    share = chest * (1 - mimics.fluid)
     engorged = 1 + 0.8 * (infection.occupancy - infection.dense)
     vessels = vessel_share(grid, trees.vessels, engorged) * (1 - 0.7 * infection.dense)
     outer, lumen = airway_shares(draw("airways"), grid, trees.airways, mimics.bronchiectasis)
     content = paint(infection.content_hu, build.blood_hu, vessels)
     hu = paint_body(draw("body"), grid, build, thorax)
-    hu = paint(hu, WATER_HU, mimics.fluid)
+    hu = paint(hu, WATER_HU, chest * mimics.fluid)
     # Vessels and walls of airways run on into the mediastinum: they are painted over both.
     hu = paint(hu, content, share)
     wall = np.clip(outer - lumen, 0, 1) * (1 - 0.5 * infection.dense)

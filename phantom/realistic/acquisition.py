@@ -53,14 +53,14 @@ def draw_scanner(rng: np.random.Generator, build: Build, slice_mm: float | None 
     slice_mm = float(rng.choice(SLICES_MM)) if slice_mm is None else slice_mm
     sections = int(np.ceil(slice_mm / SECTION_MM))
     sharp = rng.random() < 0.4
-    noise_hu = float(np.exp(rng.uniform(np.log(3), np.log(22))) * (1.5 if sharp else 1))
+    noise_hu = float(np.exp(rng.uniform(np.log(2.5), np.log(17))) * (1.5 if sharp else 1))
     return Scanner(
         slice_mm=slice_mm,
         sections=sections,
         averaged=int(rng.integers(1, sections + 1)),
         field_mm=float(max(build.width_mm * rng.uniform(1.12, 1.6), 1.1 * build.depth_mm)),
         off_mm=(float(rng.uniform(-12, 12)), float(rng.uniform(-8, 8))),
-        blur_px=float(rng.uniform(0.1, 0.5) if sharp else rng.uniform(0.35, 0.9)),
+        blur_px=float(rng.uniform(0.1, 0.5) if sharp else rng.uniform(0.25, 0.75)),
         sharpening=float(rng.uniform(0.3, 1.2) if sharp else 0),
         noise_hu=noise_hu,
         grain_px=float(rng.uniform(0.2, 0.5) if sharp else rng.uniform(0.4, 0.9)),

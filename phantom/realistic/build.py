@@ -73,5 +73,5 @@ def draw_build(rng: np.random.Generator) -> Build:
         breast_mm=float(rng.uniform(15, 45) * (rng.random() < 0.4)),
         arms_down=bool(rng.random() < 0.15),
         blood_hu=float(rng.uniform(110, 330) if contrast else rng.uniform(30, 55)),
-        lung_hu=float(np.clip(-868 - 14 * tall + rng.normal(0, 24), -945, -760)),
+        lung_hu=float(np.clip(-892 - 14 * tall + rng.normal(0, 26), -965, -780)),
     )

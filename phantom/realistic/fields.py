@@ -95,7 +95,7 @@ def _spline_weights(count: int, step: float, phase: float) -> Volume:
     return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
 
 
-def rise(distance: Volume, width_mm: float) -> Volume:
+def rise(distance: NDArray[np.floating], width_mm: float) -> Volume:
     """Return a soft step from 0 (negative distance) to 1 (positive), width_mm wide."""
     step = np.clip(distance / np.float32(width_mm) + np.float32(0.5), 0, 1)
     return (step * step * (3 - 2 * step)).astype(np.float32, copy=False)
@@ -144,10 +144,10 @@ def _distance_to(grid: Grid, start: Points, end: Points) -> Volume:
     """Return the distance in mm from a straight line between two points."""
     way = end - start
     offset = [axis - np.float32(c) for axis, c in zip((grid.z, grid.y, grid.x), start, strict=True)]
-    along = sum(part * np.float32(w) for part, w in zip(offset, way, strict=True)) / np.float32(max(way @ way, 1e-6))
+    (z, y, x), (dz, dy, dx) = offset, (np.float32(w) for w in way)
+    along = (z * dz + y * dy + x * dx) / np.float32(max(float(way @ way), 1e-6))
     along = np.clip(along, 0, 1)
-    squares = sum((part - along * np.float32(w)) ** 2 for part, w in zip(offset, way, strict=True))
-    return np.sqrt(squares).astype(np.float32, copy=False)
+    return np.sqrt((z - along * dz) ** 2 + (y - along * dy) ** 2 + (x - along * dx) ** 2)
 
 
 def _thin_tubes(grid: Grid, starts: Points, ends: Points, radii_mm: NDArray[np.float64]) -> Volume:
@@ -192,5 +192,7 @@ def _splat(grid: Grid, points_mm: Points, weight: NDArray[np.float64]) -> NDArra
         z, y, x = (part[:, axis] if one else 1 - part[:, axis] for axis, one in enumerate(corner))
         shares.append(z * y * x * weight)
         voxels.append(((low[:, 0] + corner[0]) * padded[1] + low[:, 1] + corner[1]) * padded[2] + low[:, 2] + corner[2])
-    total = np.bincount(np.concatenate(voxels), np.concatenate(shares), minlength=int(padded.prod()))
+    total: NDArray[np.float64] = np.bincount(  # type: ignore[assignment]  # with weights the sums are float64
+        np.concatenate(voxels), np.concatenate(shares), minlength=int(padded.prod())
+    )
     return total.reshape(padded)[1:-1, 1:-1, 1:-1]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -84,7 +84,7 @@ def _recipe_hash() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def _check_folder(out: Path, recipe: dict[str, object]) -> None:
+def _check_folder(out: Path, recipe: Mapping[str, object]) -> None:
     """Begin the folder, or make sure that it holds a part of this cohort."""
     note = out / RECIPE
     stored = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None

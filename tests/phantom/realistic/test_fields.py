@@ -9,9 +9,9 @@ GRID = Grid((30, 40, 50), (3.0, 2.0, 1.5), (-40.0, -35.0, -30.0))
 
 
 def test_points_and_indices_are_inverse() -> None:
-    index = np.array([[0, 0, 0], [3, 4, 5]])
-    np.testing.assert_allclose(GRID.point_of(index), [[-40, -35, -30], [-31, -27, -22.5]])
-    np.testing.assert_allclose(GRID.index_of(GRID.point_of(index)), index)
+    index = np.array([[0, 0, 0], [3, 4, 5]], dtype=np.int64)
+    np.testing.assert_allclose(GRID.point_of(index), np.array([[-40, -35, -30], [-31, -27, -22.5]]))
+    np.testing.assert_allclose(GRID.index_of(GRID.point_of(index)), index.astype(np.float64))
 
 
 def test_a_window_is_a_part_of_the_grid() -> None:

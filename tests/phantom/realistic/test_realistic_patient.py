@@ -11,16 +11,18 @@ from phantom.realistic.lesions import infect, lesion_volumes
 from phantom.realistic.patient import RealisticPhantom, make_realistic
 from phantom.realistic.thorax import shape_thorax
 
-COARSE = {"size": 48, "slice_mm": 10.0}
+
+def coarse(seed: int, kind: str) -> RealisticPhantom:
+    return make_realistic((3, seed), kind, size=48, slice_mm=10.0)
 
 
 @pytest.fixture(scope="module")
 def patients() -> dict[str, RealisticPhantom]:
-    return {kind: make_realistic((3, 1), kind, **COARSE) for kind in ("clear", "infected", "severe")}
+    return {kind: coarse(1, kind) for kind in ("clear", "infected", "severe")}
 
 
 def test_a_seed_gives_the_same_patient_and_another_seed_another(patients: dict[str, RealisticPhantom]) -> None:
-    again, other = make_realistic((3, 1), "infected", **COARSE), make_realistic((3, 2), "infected", **COARSE)
+    again, other = coarse(1, "infected"), coarse(2, "infected")
     first = patients["infected"]
     for name in ("hu", "lungs", "drawn_lungs", "patterns", "mimics"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))

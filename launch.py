@@ -43,6 +43,8 @@ COHORTS = {
     "tiny_panel": ["phantom", "--tiny", "--readers=3"],
     # For paper L3: pixels fine enough for crazy paving, and a panel of six readers.
     "opacity": ["phantom", "--size=128", "--readers=6"],
+    # For the default model: patients like those of no hospital.
+    "realistic": ["phantom.realistic"],
     "medseg": [
         *("cohort.importers.medseg_slices", "--folder", "$MEDSEG", "--grey-low-hu=-1100", "--grey-high-hu=260"),
         *("--groups=cohort/importers/medseg_neighbours.csv", "--transpose", "--whole-image"),

@@ -24,6 +24,10 @@ class Augmentation:
         offset_hu: Standard deviation of a constant added per slice stack.
         noise_hu: Largest standard deviation of white noise.
         blur_px: Largest standard deviation of an in-plane Gaussian blur.
+        contrast: How much local contrast is changed at most: 1.0 halves to doubles how far a pixel lies from the mean
+            of the lung around it, as enhanced or narrow display windows do.
+        alone: Share of the slices whose neighbours in the input are replaced by the slice itself: a single image comes
+            without neighbours, and thin slices hardly differ from theirs.
     """
 
     rotation_deg: float = 90.0
@@ -33,6 +37,8 @@ class Augmentation:
     offset_hu: float = 0.0
     noise_hu: float = 0.0
     blur_px: float = 0.0
+    contrast: float = 0.0
+    alone: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every amount.
@@ -40,8 +46,8 @@ class Augmentation:
         Raises:
             ValueError: An amount is negative or no number, or images would be enlarged without end.
         """
-        for name in ("rotation_deg", "shift", "zoom", "offset_hu", "noise_hu", "blur_px"):
-            amount, limit = getattr(self, name), 1 if name == "zoom" else math.inf
+        for name in ("rotation_deg", "shift", "zoom", "offset_hu", "noise_hu", "blur_px", "contrast", "alone"):
+            amount, limit = getattr(self, name), 1 if name in ("zoom", "alone") else math.inf
             if not 0 <= amount < limit:
                 raise ValueError(f"model.augmentation.{name} is {amount}; expected a number from 0 on, below {limit}")
 
@@ -110,16 +116,33 @@ def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
     return flat.view_as(images)
 
 
+def mean_around(x: Tensor, cell: int = 8) -> Tensor:
+    """Return the mean of what is not 0 around each pixel of x (B, C, H, W), over about five cells, coarsely."""
+    both = F.avg_pool2d(torch.cat([x, (x != 0).to(x)], 1), cell, ceil_mode=True)
+    both = F.avg_pool2d(both, 5, stride=1, padding=2)
+    total, count = F.interpolate(both, size=x.shape[-2:], mode="bilinear").chunk(2, 1)
+    return total / count.clamp(min=1e-3)
+
+
 def vary_acquisition(
     x: Tensor, hu_per_unit: float | Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> Tensor:
-    """Give x (B, context, H, W), in network units, another scanner's blur, noise and calibration."""
+    """Give x (B, context, H, W), in network units, another scanner's blur, noise and calibration, or no neighbours."""
     batch = len(x)
+    # Apart, so that the draws of experiments that do not name these stay as they were.
+    further = torch.Generator(generator.device).manual_seed(generator.initial_seed() + 1)
+    around = mean_around(x) if augmentation.contrast else x
     strength = torch.rand(batch, 2, generator=generator, device=generator.device)
     if augmentation.blur_px:
         x = gaussian_blur(x, strength[:, 0] * augmentation.blur_px)
     if augmentation.noise_hu:
         noise = torch.randn(x.shape, generator=generator, device=generator.device).to(x)
         x = x + noise * (strength[:, 1, None, None, None] * augmentation.noise_hu / hu_per_unit)
+    if augmentation.contrast:
+        power = torch.rand(batch, 1, 1, 1, generator=further, device=generator.device).to(x) * 2 - 1
+        x = around + (x - around) * (1 + augmentation.contrast) ** power
+    if augmentation.alone:  # with the same noise
+        alone = torch.rand(batch, generator=further, device=generator.device) < augmentation.alone
+        x = torch.where(alone.view(-1, 1, 1, 1), x[:, x.shape[1] // 2, None], x)
     offset = torch.randn(batch, 1, 1, 1, generator=generator, device=generator.device).to(x)
     return x + offset * (augmentation.offset_hu / hu_per_unit)

@@ -27,7 +27,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 ALLOWED_KEYS = re.compile(
     r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
     |model\.(class_path|classes|context|supervision|dice_over|labels|target|weighting|window_hu|mean_hu|std_hu|augmentation
-        |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px))
+        |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone))
     |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|num_workers|prepare_jobs)
     |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches
         |(min|max)_(epochs|steps)|limit_(train|val|test)_batches|overfit_batches|fast_dev_run|val_check_interval

@@ -4,7 +4,15 @@ import torch
 from scipy.ndimage import affine_transform, gaussian_filter
 from torch.nn import functional as F
 
-from lightning_modules.augment import Augmentation, affine_grid, draw_affine, gaussian_blur, vary_acquisition, warp
+from lightning_modules.augment import (
+    Augmentation,
+    affine_grid,
+    draw_affine,
+    gaussian_blur,
+    mean_around,
+    vary_acquisition,
+    warp,
+)
 
 NONE = Augmentation(rotation_deg=0, shift=0, zoom=0, flip=False)
 
@@ -96,3 +104,35 @@ def test_acquisition_varies_as_stated() -> None:
     noisy = vary_acquisition(torch.zeros(50, 1, 64, 64), 110, Augmentation(noise_hu=110), generator())
     assert 0.9 < noisy.flatten(1).std(1).max() <= 1.02
     torch.testing.assert_close(vary_acquisition(x, 110, NONE, generator()), x)
+
+
+def test_contrast_is_changed_about_the_mean_of_the_lung_around() -> None:
+    x = torch.full((2000, 1, 16, 16), 2.0)
+    x[:, :, ::2] = 3.0  # the mean of any two rows is 2.5
+    changed = vary_acquisition(x, 110, Augmentation(contrast=1.0), generator())[:, 0]
+    factor = (changed[:, 8, 8] - 2.5) / 0.5
+    assert factor.min().item() == pytest.approx(0.5, abs=0.01)
+    assert factor.max().item() == pytest.approx(2.0, abs=0.02)
+    torch.testing.assert_close(changed[:, 9, 3] + changed[:, 8, 3], torch.full((2000,), 5.0))
+
+
+def test_the_mean_around_leaves_out_what_is_no_lung() -> None:
+    x = torch.zeros(1, 2, 40, 56)
+    x[0, 0, 8:24, 16:40], x[0, 1, 8:24, 16:40] = 4.0, 6.0
+    around = mean_around(x)
+    torch.testing.assert_close(around[0, 0, 8:24, 16:40], torch.full((16, 24), 4.0))
+    torch.testing.assert_close(around[0, 1, 8:24, 16:40], torch.full((16, 24), 6.0))
+
+
+def test_neighbours_are_replaced_as_often_as_stated() -> None:
+    x = torch.rand(2000, 3, 1, 1) + 1
+    seen = vary_acquisition(x, 110, Augmentation(alone=0.25), generator())
+    alone = (seen == x[:, 1:2]).all(1).flatten()
+    assert 0.2 < alone.float().mean() < 0.3
+    torch.testing.assert_close(seen[~alone], x[~alone])
+
+
+def test_what_older_experiments_do_not_name_changes_no_draw() -> None:
+    x, old = torch.rand(8, 3, 16, 16), Augmentation(offset_hu=20, noise_hu=60, blur_px=0.6)
+    new = Augmentation(offset_hu=20, noise_hu=60, blur_px=0.6, contrast=1e-7)
+    torch.testing.assert_close(vary_acquisition(x, 110, new, generator()), vary_acquisition(x, 110, old, generator()))

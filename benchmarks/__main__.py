@@ -12,7 +12,7 @@ from machine.command_line import run_command
 from machine.latest import through_latest
 
 OF_A_MODEL = "phantom_hardness"
-OF_THE_USER = ("real_slices", "report_labels")  # they need data that only the user has
+OF_THE_USER = ("grey_windows", "real_slices", "report_labels")  # they need data that only the user has
 
 
 def benchmarks() -> list[str]:

@@ -46,10 +46,10 @@ COHORTS = {
     # For the default model: patients like those of no hospital.
     "realistic": ["phantom.realistic"],
     "medseg": [
-        *("cohort.importers.medseg_slices", "--folder", "$MEDSEG", "--grey-low-hu=-1100", "--grey-high-hu=260"),
+        *("cohort.importers.medseg_slices", "--folder", "$MEDSEG"),
         *("--groups=cohort/importers/medseg_neighbours.csv", "--transpose", "--whole-image"),
     ],
-    # Grey to HU is an approximation.
+    # Their contrast was enhanced place by place, so that no window fits; a common one is at least steady.
     "covid20": ["cohort.importers.grey_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
 }
 FOLDERS = {"MEDSEG": "<folder with images/ and masks/>", "COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cohort.table import CohortRow, read_cohort, write_cohort
+from ct.grey_window import AUTO, GreyLimit, Greys
 
 # Everything that an importer may write beside cohort.csv; what an earlier import left there is taken away.
 OUTPUTS = ("cases", "images", "lungs", "masks", "slices.csv", "subjects.csv", "left_out.csv")
@@ -91,6 +92,40 @@ def importer_options(file: str, doc: str, folder: str, out: str) -> argparse.Arg
     parser.add_argument("--folder", required=True, type=Path, help=folder)
     parser.add_argument("--out", required=True, type=Path, help=out)
     return parser
+
+
+def add_grey_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add the two options for what grey values stand for.
+
+    Args:
+        parser: The importer's.
+        default: What happens without them.
+    """
+    parser.add_argument("--grey-low-hu", type=_grey_limit, help=f"HU of grey 0, or auto: estimated ({default})")
+    parser.add_argument("--grey-high-hu", type=_grey_limit, help=f"HU of grey 255, or auto: estimated ({default})")
+
+
+def _grey_limit(text: str) -> GreyLimit:
+    return AUTO if text == AUTO else float(text)
+
+
+def grey_limits(low: GreyLimit | None, high: GreyLimit | None) -> Greys | None:
+    """Return what grey 0 and grey 255 stand for; None where neither is given.
+
+    Raises:
+        ValueError: Only one is given or `AUTO`, or the first is not below the second.
+    """
+    if low is None and high is None:
+        return None
+    if low is None or high is None:
+        raise ValueError(f"found grey_low_hu {low} and grey_high_hu {high}; expected both or neither")
+    if low == AUTO or high == AUTO:
+        if low != high:
+            raise ValueError(f"grey 0 = {low} and grey 255 = {high}; expected both auto, or two numbers of HU")
+        return AUTO
+    if not low < high:
+        raise ValueError(f"grey 0 = {low} HU and grey 255 = {high} HU; expected the first lower")
+    return low, high
 
 
 def run_importer(make: Callable[[], Path]) -> int:

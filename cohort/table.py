@@ -15,6 +15,7 @@ import numpy as np
 from cohort.csv_table import CsvTable, is_missing, parse_number, parse_whole_number, read_csv_table
 from cohort.reports.weak_label import weak_label
 from ct.files.images import is_slice_image
+from ct.grey_window import AUTO, GreyLimit, Greys
 from ct.refusal import Refusal, Sentence, Word
 from machine.whole_file import whole_file
 
@@ -29,8 +30,9 @@ class CohortRow:
     Attributes:
         split: train, val, test, or empty until `cohort.splits.assign_splits`.
         has_consolidation: 0, 1 (1.0 and the like are read, too), or None where the column is blank.
-        grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU.
-        grey_high_hu: Declared HU of grey 255, for the same.
+        grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU; or `AUTO`, to have
+            it estimated.
+        grey_high_hu: Declared HU of grey 255, for the same; `AUTO` if and only if the other one is.
     """
 
     scan_id: str
@@ -44,8 +46,17 @@ class CohortRow:
     report: Path | None = None
     has_consolidation: int | None = None
     split: str = ""
-    grey_low_hu: float | None = None
-    grey_high_hu: float | None = None
+    grey_low_hu: GreyLimit | None = None
+    grey_high_hu: GreyLimit | None = None
+
+    @property
+    def grey_hu(self) -> Greys | None:
+        """What grey 0 and grey 255 stand for; None where the image holds HU."""
+        if self.grey_low_hu == AUTO or self.grey_high_hu == AUTO:
+            return AUTO
+        if self.grey_low_hu is None or self.grey_high_hu is None:
+            return None
+        return self.grey_low_hu, self.grey_high_hu
 
 
 REQUIRED_COLUMNS = tuple(c.name for c in fields(CohortRow) if c.default is c.default_factory is MISSING)
@@ -236,17 +247,25 @@ def _parse_row(
 
 def _parse_greys(
     text: Callable[[str], str], wrong: Callable[[str, str, str], None], separator: str, is_image: bool
-) -> tuple[float | None, float | None]:
+) -> tuple[GreyLimit | None, GreyLimit | None]:
     columns = ("grey_low_hu", "grey_high_hu")
+    is_auto = [text(column).lower() == AUTO for column in columns]
+    if all(is_auto):
+        return AUTO, AUTO
+    if any(is_auto):
+        declared = columns[is_auto.index(False)]
+        cell = repr(text(declared)) if text(declared) else "a blank cell"
+        wrong(declared, cell, "auto, because the other one is auto")
+        return None, None
     reason = "the image is an 8-bit slice image" if is_image else "the other one is declared"
     values: list[float | None] = []
     for column in columns:
         value = parse_number(text(column), separator) if text(column) else None
         if value is not None and not np.isfinite(value):
-            wrong(column, repr(text(column)), "a number of HU without separators of thousands")
+            wrong(column, repr(text(column)), "a number of HU without separators of thousands, or auto in both")
             value = None
         elif value is None and (is_image or any(map(text, columns))):
-            wrong(column, "a blank cell", f"the HU of this grey value, because {reason}")
+            wrong(column, "a blank cell", f"the HU of this grey value, because {reason}, or auto in both")
         values.append(value)
     low, high = values
     if low is not None and high is not None and low >= high:

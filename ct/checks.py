@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ct.files.volume_file import row_blocks, to_numbers
+from ct.grey_window import GreyWindow, check_greys, describe_windows
 from ct.refusal import Refusal, Sentence, Word
 from ct.wrapped_hu import MODULUS, LowParts, find_low_parts, may_hold_more_than_air
 
@@ -63,7 +64,7 @@ def check_hu(
     values: npt.NDArray[Any],
     where: str,
     scaling: tuple[float, float] = (1.0, 0.0),
-    grey_hu: tuple[float, float] | None = None,
+    greys: GreyWindow | None = None,
 ) -> tuple[npt.NDArray[np.int16], tuple[Sentence, ...]]:
     """Check that values are Hounsfield units of a chest and make them int16.
 
@@ -74,7 +75,7 @@ def check_hu(
         values: (Z, Y, X) real numbers.
         where: The file, for the error.
         scaling: Slope and intercept that turn them into what the file means.
-        grey_hu: The declared HU of values 0 and 255, if the file does not hold HU.
+        greys: The window of its grey values, if the file does not hold HU.
 
     Returns:
         int16 HU (Z, Y, X), not below -1024, and a sentence for each repair.
@@ -82,8 +83,8 @@ def check_hu(
     Raises:
         ValueError: NaN or infinite values, one value everywhere, or values that cannot be HU of a chest.
     """
-    if grey_hu is not None:
-        check_greys(grey_hu, where)
+    if greys is not None:
+        check_greys((greys.low_hu, greys.high_hu), where)
     hu = np.empty(values.shape, dtype=np.int16)
     census = _Census()
     suspects = []
@@ -97,16 +98,16 @@ def check_hu(
                 continue
             low, high = float(numbers.min()), float(numbers.max())
             census.low, census.high = min(census.low, low), max(census.high, high)
-            if grey_hu is not None:
-                numbers = grey_hu[0] + numbers * ((grey_hu[1] - grey_hu[0]) / 255)
+            if greys is not None:
+                numbers = greys.low_hu + numbers * ((greys.high_hu - greys.low_hu) / 255)
             rounded = census.add(numbers)
             suspect |= high > MAX_HU or (low < AIR_HU and may_hold_more_than_air(rounded, AIR_HU))
             np.clip(rounded, AIR_HU, MAX_HU, out=target, casting="unsafe")
         suspects += [index] if suspect else []
-    _check_numbers(census, where, grey_hu)
-    unwrapped = _unwrap(values, hu, suspects, census, where, scaling) if grey_hu is None else ()
-    _check_chest(census, where, grey_hu)
-    return hu, unwrapped + _repairs(census, grey_hu)
+    _check_numbers(census, where, greys)
+    unwrapped = _unwrap(values, hu, suspects, census, where, scaling) if greys is None else ()
+    _check_chest(census, where, greys)
+    return hu, unwrapped + _repairs(census, greys)
 
 
 def _unwrap(
@@ -176,27 +177,7 @@ def _raise_metal(metal: list[LowParts], census: _Census, where: str) -> Sentence
     )
 
 
-def check_greys(grey_hu: tuple[float, float], where: str) -> None:
-    """Check that a declared mapping of greys rises.
-
-    Args:
-        grey_hu: The declared HU of grey 0 and grey 255.
-        where: The file, for the error.
-
-    Raises:
-        ValueError: The first is not below the second.
-    """
-    low, high = grey_hu
-    if not low < high:
-        raise Refusal(
-            "{where}: grey 0 = {low} HU and grey 255 = {high} HU; expected the first lower",
-            where=where,
-            low=low,
-            high=high,
-        )
-
-
-def _check_numbers(census: _Census, where: str, grey_hu: tuple[float, float] | None) -> None:
+def _check_numbers(census: _Census, where: str, greys: GreyWindow | None) -> None:
     if census.not_finite:
         text = "{where}: {count} voxels are NaN or infinite; expected finite HU; export the scan again"
         raise Refusal(text, where=where, count=census.not_finite)
@@ -204,7 +185,7 @@ def _check_numbers(census: _Census, where: str, grey_hu: tuple[float, float] | N
         raise Refusal(
             "{where}: all voxels are {low:g}; expected an image; export the scan again", where=where, low=census.low
         )
-    if grey_hu is not None and census.low < 0:
+    if greys is not None and census.low < 0:
         raise Refusal(
             "{where}: values go down to {low:g} although grey_low_hu and grey_high_hu declare greys from 0 "
             "on; leave both blank if the file holds HU",
@@ -213,7 +194,7 @@ def _check_numbers(census: _Census, where: str, grey_hu: tuple[float, float] | N
         )
 
 
-def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | None) -> None:
+def _check_chest(census: _Census, where: str, greys: GreyWindow | None) -> None:
     """Refuse values without the air and soft tissue of a chest, or with more dense voxels than bone and metal make."""
     total = max(1, census.between(AIR_HU + 1, _HIGHEST_BIN))
     air = census.between(*AIR_RANGE_HU)
@@ -222,7 +203,7 @@ def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | Non
         # A single value at the bottom may be a border of padding around anything.
         air -= census.between(lowest, lowest)
     if air < LEAST_AIR * total:
-        raise Refusal("{where}: {values}", where=where, values=_without_air(census, lowest, grey_hu))
+        raise Refusal("{where}: {values}", where=where, values=_without_air(census, lowest, greys))
     dense = census.between(DENSE_HU + 1, _HIGHEST_BIN) / total
     if dense > MOST_DENSE:
         raise Refusal(
@@ -246,7 +227,7 @@ def _check_chest(census: _Census, where: str, grey_hu: tuple[float, float] | Non
         )
 
 
-def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | None) -> Sentence:
+def _without_air(census: _Census, lowest: int, greys: GreyWindow | None) -> Sentence:
     """Describe values without air, and what to do about them."""
     total = int(census.counts.sum())
     for modulus in (4096, 65536):
@@ -261,15 +242,17 @@ def _without_air(census: _Census, lowest: int, grey_hu: tuple[float, float] | No
                 modulus=modulus,
             )
     rest = census.present(AIR_RANGE_HU[1])
-    low, high = (census.low, census.high) if grey_hu is None else (lowest, census.present()[-1])
+    low, high = (census.low, census.high) if greys is None else (lowest, census.present()[-1])
     extent = Sentence("values run from {low:g} to {high:g}", low=low, high=high)
     if census.low < AIR_RANGE_HU[1] and len(rest):
         text = "but for padding (down to {low:g}), values run from {first} to {high:g}"
         extent = Sentence(text, low=low, first=rest[0], high=high)
     advice = Sentence("export the scan in Hounsfield units")
-    if grey_hu is not None:
-        text = "with grey 0 = {low:g} HU and grey 255 = {high:g} HU as declared; correct grey_low_hu and grey_high_hu"
-        advice = Sentence(text, low=grey_hu[0], high=grey_hu[1])
+    if greys is not None:
+        text = "with grey 0 = {low:g} HU and grey 255 = {high:g} HU as {source}; {correct} grey_low_hu and grey_high_hu"
+        source = Word("estimated" if greys.estimated else "declared")
+        correct = Word("declare" if greys.estimated else "correct")
+        advice = Sentence(text, low=greys.low_hu, high=greys.high_hu, source=source, correct=correct)
     elif census.low >= 0:
         advice = Sentence(
             "{advice}, or, for a volume file, declare grey_low_hu and grey_high_hu (the HU of values 0 and 255) in "
@@ -290,23 +273,25 @@ def _is_shifted(census: _Census) -> bool:
     return air >= LEAST_AIR * total and soft >= LEAST_SOFT * total and dense <= MOST_DENSE * total
 
 
-def _repairs(census: _Census, grey_hu: tuple[float, float] | None) -> tuple[Sentence, ...]:
+def _repairs(census: _Census, greys: GreyWindow | None) -> tuple[Sentence, ...]:
     repairs = []
     present = census.present()
-    if grey_hu is not None:
+    if greys is not None and greys.estimated:
+        repairs.append(describe_windows([greys]))
+    elif greys is not None:
         text = "values were turned into HU as declared: 0 is {low:g} HU and 255 is {high:g} HU"
-        repairs.append(Sentence(text, low=grey_hu[0], high=grey_hu[1]))
+        repairs.append(Sentence(text, low=greys.low_hu, high=greys.high_hu))
     elif census.fractions:
         repairs.append(Sentence("fractions of a HU were rounded"))
     if present[0] < AIR_HU:
-        kind = Word("" if grey_hu is not None else "; padding or noise")
-        bottom = census.low if present[0] == _LOWEST_BIN and grey_hu is None else present[0]
+        kind = Word("" if greys is not None else "; padding or noise")
+        bottom = census.low if present[0] == _LOWEST_BIN and greys is None else present[0]
         count = census.between(_LOWEST_BIN, AIR_HU - 1)
         text = "{count} voxels below {air} HU (lowest {lowest:g}{kind}) were set to {air}"
         repairs.append(Sentence(text, count=count, air=AIR_HU, lowest=bottom, kind=kind))
     if present[-1] > MAX_HU:
         count = census.between(MAX_HU + 1, _HIGHEST_BIN)
-        highest = census.high if grey_hu is None else present[-1]
+        highest = census.high if greys is None else present[-1]
         text = "{count} voxels above {most} HU (up to {highest:g}) were cut to {most}"
         repairs.append(Sentence(text, count=count, most=MAX_HU, highest=highest))
     return tuple(repairs)

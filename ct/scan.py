@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ct.grey_window import GreyWindow
 from ct.refusal import Refusal, Sentence
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Scan:
         repairs: One sentence for each thing that was changed while reading.
         spacing_known: False for slice images, whose pixels have no size in mm.
         slice_names: For slice images, the file name without suffix of each slice.
-        grey_hu: The HU of grey 0 and grey 255 where they were declared: slice images, and volumes of grey values.
+        grey_windows: For slice images and volumes of grey values, what these stand for in each slice, as declared or as
+            estimated; empty where the file holds HU.
         frames: For DICOM, the frame behind each slice, in the order of the last axis of `source`.
     """
 
@@ -61,7 +63,7 @@ class Scan:
     repairs: tuple[Sentence, ...] = ()
     spacing_known: bool = True
     slice_names: tuple[str, ...] = field(default=())
-    grey_hu: tuple[float, float] | None = None
+    grey_windows: tuple[GreyWindow, ...] = field(default=())
     frames: tuple[Frame, ...] = field(default=(), repr=False)
 
     @property

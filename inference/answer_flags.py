@@ -22,6 +22,7 @@ from inference.measure import consolidation_key
 from inference.result import Masks
 
 DECLARED_GREYS = Sentence("HU are declared greys, so the density of the findings was not judged")
+ESTIMATED_GREYS = Sentence("HU are estimated from grey values, so the density of the findings was not judged")
 
 Measured = Mapping[str, float | None]
 
@@ -59,7 +60,7 @@ def answer_flags(
         scan: The scan.
         masks: Its masks, as in `inference.result.Result`.
         classes: The model's class set.
-        measured: Its measurements, with the entropy. Mean HU are not judged where HU are declared greys.
+        measured: Its measurements, with the entropy. Mean HU are not judged where HU come from grey values.
         shares: By finding, the share of the lungs in every single answer that was averaged.
 
     Returns:
@@ -69,7 +70,7 @@ def answer_flags(
     """
     densities = (
         ()
-        if scan.grey_hu
+        if scan.grey_windows
         else (
             *_infection_hu(measured, classes),
             *_consolidation_hu(measured, consolidation_key(classes, "groups" in masks)),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ct.grey_window import unusual_windows
 from ct.lungs.classical import COARSE_MM
 from ct.lungs.dense import dense_lung
 from ct.lungs.plausibility import HEIGHT_MM, LITRES
@@ -15,6 +16,11 @@ from ct.scan import Scan
 from training.training_set import TrainingSet
 
 BoolArray = NDArray[np.bool_]
+
+UNASKED = Sentence(
+    "the HU are an estimate: a slice image has grey values only, and nobody declared what they stand for; "
+    "a cohort.csv can, in grey_low_hu and grey_high_hu"
+)
 
 NO_TRAINING_SET = Sentence(
     "the checkpoint does not say what it was trained on, so nobody knows whether this scan is unlike that; "
@@ -59,6 +65,17 @@ def find_flags(
     """
     sizes = [*_unusual_size(scan, lung), *_left_out(scan, lung)] if scan.spacing_known else []
     return (*sizes, *_cut(lung), *_far(histogram, features, training))
+
+
+def grey_flags(scan: Scan, asked: bool) -> tuple[str, ...]:
+    """Flag HU that were estimated without anybody asking for it, and unusual estimates.
+
+    Args:
+        scan: The scan.
+        asked: Whether the user declared what its grey values are, be it by `auto`.
+    """
+    estimated = bool(scan.grey_windows) and scan.grey_windows[0].estimated
+    return ((UNASKED,) if estimated and not asked else ()) + unusual_windows(scan.grey_windows)
 
 
 def _unusual_size(scan: Scan, lung: BoolArray) -> Iterator[str]:

@@ -12,7 +12,7 @@ from ct.files.unzip import RESOURCE_FORKS
 ZIP = (".zip",)
 SYSTEM_FILES = (RESOURCE_FORKS, "Thumbs.db", "desktop.ini")
 HIDDEN = "hidden, or what an operating system put there"
-SLICE_IMAGE = "an 8-bit slice image has no HU; name it in a cohort.csv that declares grey_low_hu and grey_high_hu"
+SLICE_IMAGE = "a slice image beside scans; give it alone, put it into a folder of its own, or name it in a cohort.csv"
 LONE_DICOM = "DICOM files of one image or none; put the files of a series into a folder of their own"
 SPLIT_SERIES = "one series in several files; put them into a folder of their own"
 OTHER = f"no scan; expected {VOLUME} or DICOM files, zips or folders of them"

@@ -144,6 +144,6 @@ def _row(folder: Path) -> dict[str, object]:
     """Return a row of measurements.csv; lists become one text."""
     numbers = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
     model = numbers.pop("model")
-    texts = {key: "; ".join(value) for key, value in numbers.items() if isinstance(value, list)}
+    texts = {key: "; ".join(map(str, value)) for key, value in numbers.items() if isinstance(value, list)}
     card = {"model": model.get("card", NO_CARD), "checkpoints_sha256": " ".join(model["checkpoints_sha256"])}
     return numbers | texts | card | {"version": model["version"]}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cohort.table import CohortRow, read_cohort
+from ct.grey_window import Greys
 from ct.refusal import Refusal
 from inference.folder_scans import holds_scans, scans_in
 from machine.whole_file import whole_file
@@ -25,14 +26,14 @@ class Source:
         path: File or folder to read; private.
         patient: The cohort's patient_id, "" outside of cohorts; private.
         lung_mask: Its lung mask, if there is one.
-        grey_hu: The declared HU of grey 0 and 255, if it is made of grey values.
+        grey_hu: What grey 0 and 255 stand for, where a cohort says that it is made of grey values; or `AUTO`.
     """
 
     name: str
     path: Path
     patient: str = ""
     lung_mask: Path | None = None
-    grey_hu: tuple[float, float] | None = None
+    grey_hu: Greys | None = None
 
 
 def is_batch(path: Path) -> bool:
@@ -56,9 +57,7 @@ def scans_of(path: Path) -> tuple[list[Source], dict[Path, str]]:
 
 def source_of(row: CohortRow) -> Source:
     """Return the source of a cohort's row."""
-    low, high = row.grey_low_hu, row.grey_high_hu
-    grey_hu = None if low is None or high is None else (low, high)
-    return Source(row.scan_id, row.image, row.patient_id, row.lung_mask, grey_hu)
+    return Source(row.scan_id, row.image, row.patient_id, row.lung_mask, row.grey_hu)
 
 
 def name_sources(sources: Sequence[Source], out: Path) -> list[Source]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 
+from ct.files.images import is_slice_image
 from ct.files.read import read_scan
+from ct.grey_window import AUTO
 from ct.lungs.find import find_lungs
 from ct.refusal import Refusal
-from inference.answer_flags import DECLARED_GREYS, answer_flags
-from inference.flags import NO_TRAINING_SET, find_flags
+from inference.answer_flags import DECLARED_GREYS, ESTIMATED_GREYS, answer_flags
+from inference.flags import NO_TRAINING_SET, find_flags, grey_flags
 from inference.load import member_of, module_of, training_set_of
 from inference.measure import measure, spread
 from inference.model_flags import model_flags, model_warnings
@@ -114,7 +116,9 @@ class Segmenter:
             ValueError: The scan or its lungs cannot be used.
         """
         progress("read", 0.0)
-        scan = read_scan(source.path, grey_hu=source.grey_hu)
+        # A slice image that nobody declared is answered all the same, with a flag.
+        grey_hu = AUTO if source.grey_hu is None and is_slice_image(source.path) else source.grey_hu
+        scan = read_scan(source.path, grey_hu=grey_hu)
         progress("find the lungs", 0.1)
         lungs = find_lungs(scan, source.lung_mask, self.lung_method)
         scan = replace(scan, repairs=scan.repairs + lungs.repairs)
@@ -126,7 +130,8 @@ class Segmenter:
         measured = measure(scan, masks, self.classes)
         measured |= {"entropy_in_lungs_bits": segmentation.entropy_bits}
         measured |= spread(segmentation.shares, measured["lung_ml"])
-        warnings = [*lungs.warnings, *([DECLARED_GREYS] if scan.grey_hu else []), *model_warnings(self.card)]
+        grey_warnings = [ESTIMATED_GREYS if each.estimated else DECLARED_GREYS for each in scan.grey_windows[:1]]
+        warnings = [*lungs.warnings, *grey_warnings, *model_warnings(self.card)]
         if not self.training:
             warnings.append(NO_TRAINING_SET)
         if self.calibration and self.calibration.fits(self.card, lungs.source):
@@ -143,6 +148,7 @@ class Segmenter:
             warnings=tuple(warnings),
             flags=(
                 *answer_flags(scan, masks, self.classes, measured, segmentation.shares),
+                *grey_flags(scan, asked=source.grey_hu is not None),
                 *find_flags(scan, lungs.mask, segmentation.lung_histogram, segmentation.features, self.training),
                 *model_flags(self.card),
             ),

@@ -7,10 +7,10 @@ Lung_and_Infection_Mask/ (1 left, 2 right, 3 infection) in their place; the name
 coronacases_org_001.nii) fit.
 
 Traps: only coronacases_* are in HU. radiopaedia_* are a display window, 0..255, whose HU the publishers do not give;
-they come in when the HU of 0 and 255 are declared, and are listed as left out otherwise. radiopaedia_10_85902_1 and
-_3 are one patient, as are radiopaedia_29_86490_1 and radiopaedia_29_86491_1: the first number names the patient's
-case. MedSeg's volumes are Radiopaedia's too (see `cohort.importers.medseg`). The infection is one class: whether it is
-consolidated is not stated.
+they come in when the HU of 0 and 255 are declared or auto, and are listed as left out otherwise.
+radiopaedia_10_85902_1 and _3 are one patient, as are radiopaedia_29_86490_1 and radiopaedia_29_86491_1: the first
+number names the patient's case. MedSeg's volumes are Radiopaedia's too (see `cohort.importers.medseg`). The infection
+is one class: whether it is consolidated is not stated.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cohort.dataset_files import check_pairs, find_folder, look_for_folder, recode_mask, volumes_in
-from cohort.importing import importer_options, new_cohort, run_importer
+from cohort.importing import add_grey_options, grey_limits, importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
+from ct.grey_window import GreyLimit
 from machine.command_line import run_command
 
 IMAGE_FOLDERS = ("COVID-19-CT-Seg_20cases", "ct_scans")
@@ -35,24 +36,26 @@ NAME = re.compile(r"(coronacases|radiopaedia)_.*?(\d+)((?:_\d+)*)(?:-dcm)?")
 
 
 def import_covid19_ct_seg(
-    folder: str | Path, out_dir: str | Path, grey_low_hu: float | None = None, grey_high_hu: float | None = None
+    folder: str | Path,
+    out_dir: str | Path,
+    grey_low_hu: GreyLimit | None = None,
+    grey_high_hu: GreyLimit | None = None,
 ) -> Path:
     """Write a cohort.csv that names the volumes and their masks; nothing is copied.
 
     Args:
         folder: Holds the folders of images and masks.
         out_dir: Where cohort.csv goes, and masks/ and left_out.csv where needed; earlier ones there are replaced.
-        grey_low_hu: Declared HU of 0 in the windowed volumes; None leaves these out.
-        grey_high_hu: Declared HU of 255 in the windowed volumes.
+        grey_low_hu: Declared HU of 0 in the windowed volumes; `AUTO` has it estimated for each; None leaves them out.
+        grey_high_hu: Declared HU of 255 in the windowed volumes, or `AUTO`.
 
     Returns:
         The cohort.csv.
 
     Raises:
-        ValueError: A folder, file or mask is missing or has another name, or only one grey value is declared.
+        ValueError: A folder, file or mask is missing or has another name, or the grey values declared do not fit.
     """
-    if (grey_low_hu is None) != (grey_high_hu is None):
-        raise ValueError(f"found grey_low_hu {grey_low_hu} and grey_high_hu {grey_high_hu}; expected both or neither")
+    grey_limits(grey_low_hu, grey_high_hu)
     images_folder = find_folder(folder, *IMAGE_FOLDERS)
     images = _by_scan_id(volumes_in(images_folder))
     with new_cohort(folder, out_dir) as new:
@@ -61,7 +64,7 @@ def import_covid19_ct_seg(
             site, number, *_ = scan_id.split("_")
             windowed = site == WINDOWED_SITE
             if windowed and grey_low_hu is None:
-                reason = "its values 0..255 are a display window, not HU; declare --grey-low-hu and --grey-high-hu"
+                reason = "its values 0..255 are a display window, not HU; give --grey-low-hu and --grey-high-hu"
                 new.left_out.append((scan_id, reason))
                 continue
             new.rows.append(
@@ -115,8 +118,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     folder = "holds COVID-19-CT-Seg_20cases/ and the masks"
     parser = importer_options(__file__, __doc__, folder, "where cohort.csv goes")
-    parser.add_argument("--grey-low-hu", type=float, help="declared HU of 0 in radiopaedia_*; without it, left out")
-    parser.add_argument("--grey-high-hu", type=float, help="declared HU of 255 in radiopaedia_*")
+    add_grey_options(parser, default="without it, radiopaedia_* are left out")
     options = parser.parse_args(args)
     greys = options.grey_low_hu, options.grey_high_hu
     return run_importer(lambda: import_covid19_ct_seg(options.folder, options.out, *greys))

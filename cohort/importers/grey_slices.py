@@ -9,9 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cohort.csv_table import parse_whole_number, read_csv_table
-from cohort.importing import importer_options, new_cohort, run_importer
+from cohort.importing import add_grey_options, grey_limits, importer_options, new_cohort, run_importer
 from cohort.splits import assign_splits
 from cohort.table import SPLITS, CohortRow
+from ct.grey_window import AUTO, GreyLimit
 from machine.command_line import run_command
 
 # Column of cohort.csv that each folder of images fills.
@@ -22,8 +23,8 @@ CASES_COLUMNS = ("file", "case", "order_in_case")
 def import_slices(
     folder: str | Path,
     out_dir: str | Path,
-    grey_low_hu: float,
-    grey_high_hu: float,
+    grey_low_hu: GreyLimit | None = None,
+    grey_high_hu: GreyLimit | None = None,
     split: dict[str, str] | None = None,
     split_seed: int = 0,
     site: str | None = None,
@@ -33,8 +34,8 @@ def import_slices(
     Args:
         folder: Holds ct/ and cases.csv (columns file, case, order_in_case), and lungs/ and covid/ if there are masks.
         out_dir: Where cases/ and cohort.csv go; earlier ones there are replaced.
-        grey_low_hu: Declared HU of grey 0.
-        grey_high_hu: Declared HU of grey 255.
+        grey_low_hu: Declared HU of grey 0; `AUTO`, or None with the other one, has the HU of every slice estimated.
+        grey_high_hu: Declared HU of grey 255; as above.
         split: train, val or test of some cases; the others are split by `split_seed` (see `assign_splits`).
         split_seed: For the cases that `split` does not name.
         site: Site of all scans; the folder's name if None.
@@ -46,8 +47,8 @@ def import_slices(
         ValueError: cases.csv or an image is missing or wrong, or `split` names an unknown case or split.
     """
     source = Path(folder)
-    if not grey_low_hu < grey_high_hu:
-        raise ValueError(f"grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower")
+    if grey_limits(grey_low_hu, grey_high_hu) is None:
+        grey_low_hu = grey_high_hu = AUTO
     files_of_case = _read_cases(source)
     folders = [name for name in COLUMN_OF_FOLDER if name == "ct" or (source / name).is_dir()]
     _check_images(source, folders, files_of_case)
@@ -139,8 +140,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     folder = "holds ct/, cases.csv and lungs/, covid/ if any"
     parser = importer_options(__file__, __doc__, folder, "where cases/ and cohort.csv go")
-    parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")
-    parser.add_argument("--grey-high-hu", required=True, type=float, help="declared HU of grey 255")
+    add_grey_options(parser, default="the default")
     parser.add_argument("--split", default="", help="case01=train,case02=test,...; the others by --split-seed")
     parser.add_argument("--split-seed", type=int, default=0, help="for the cases that --split does not name")
     parser.add_argument("--site", help="site of all scans; the folder's name if not given")

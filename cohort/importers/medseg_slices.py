@@ -6,13 +6,13 @@ radiologist. As images, the slices come with Inf-Net (doi 10.1109/TMI.2020.29966
 
 Two layouts are read: images/ and masks/ (or Imgs/ and GT/) with files of the same names, values 0..3; or tr_im.nii.gz
 and tr_mask.nii.gz, in HU that the publishers estimated from air and fat. Their axes are column, row and slice, which
-have no place in a body: they are written as images of 8 bits between the two declared HU.
+have no place in a body: they are written as images of 8 bits between two declared HU.
 
-Traps: the images are a display window, not HU, and have no voxel sizes; they may show one patient several times:
-the files do not say so, a groups file can (of Inf-Net's, 4, 5, 17 and 46 look like neighbours, and 10 and 43 like
-one slice twice). Inf-Net's images are the transposed slices (front to the left, the patient's right at the top):
-`transpose` sets them upright. Turning them by 90 degrees would not: it would put the heart on the wrong side. No lung
-masks come with them, and the classical ones miss what is consolidated down to the pleura (they hold 41 % of the
+Traps: the images are display windows, each another one, not HU, and have no voxel sizes; they may show one patient
+several times: the files do not say so, a groups file can (of Inf-Net's, 4, 5, 17 and 46 look like neighbours, and 10
+and 43 like one slice twice). Inf-Net's images are the transposed slices (front to the left, the patient's right at the
+top): `transpose` sets them upright. Turning them by 90 degrees would not: it would put the heart on the wrong side. No
+lung masks come with them, and the classical ones miss what is consolidated down to the pleura (they hold 41 % of the
 consolidation of Inf-Net's training half); since the images are cut close to the lungs, `whole_image` counts all pixels.
 """
 
@@ -31,24 +31,26 @@ from tqdm import tqdm
 
 from cohort.dataset_files import check_pairs, find_folder, is_visible, look_for_folder, read_groups, recode
 from cohort.importers.medseg import CODE_OF_VALUE
-from cohort.importing import importer_options, new_cohort, run_importer
+from cohort.importing import add_grey_options, grey_limits, importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
 from ct.classes import L3
 from ct.files.formats import NIFTI_SUFFIXES
 from ct.files.images import SLICE_IMAGE_SUFFIXES
 from ct.files.volume_file import DAMAGE
+from ct.grey_window import AUTO, GreyLimit
 from machine.command_line import run_command
 
 SITE = "sirm"
 IMAGE_FOLDERS, MASK_FOLDERS = ("images", "Imgs"), ("masks", "GT")
 STACKS = ("tr_im", "tr_mask")
+STACK_HU = (-1150.0, 380.0)  # 6 HU a grey value
 
 
 def import_medseg_slices(
     folder: str | Path,
     out_dir: str | Path,
-    grey_low_hu: float,
-    grey_high_hu: float,
+    grey_low_hu: GreyLimit | None = None,
+    grey_high_hu: GreyLimit | None = None,
     groups: str | Path | None = None,
     transpose: bool = False,
     whole_image: bool = False,
@@ -58,8 +60,9 @@ def import_medseg_slices(
     Args:
         folder: Holds the image and mask folders, or the two stacks.
         out_dir: Where masks/, images/ (where they are no plain copies) and cohort.csv go; earlier ones are replaced.
-        grey_low_hu: Declared HU of grey 0.
-        grey_high_hu: Declared HU of grey 255.
+        grey_low_hu: Declared HU of grey 0; `AUTO`, or None with the other one, has the HU of every slice estimated. The
+            stacks hold HU: without two numbers they are written between those of `STACK_HU`, which are declared.
+        grey_high_hu: Declared HU of grey 255; as above.
         groups: CSV file with the columns name (of the image, without suffix) and patient_id, for slices that show one
             patient; the others are patients of their own.
         transpose: Exchange rows and columns of images and masks.
@@ -71,10 +74,13 @@ def import_medseg_slices(
     Raises:
         ValueError: The layout is another one, a mask is missing, or an option is wrong.
     """
-    if not grey_low_hu < grey_high_hu:
-        raise ValueError(f"grey 0 = {grey_low_hu} HU and grey 255 = {grey_high_hu} HU; expected the first lower")
+    greys = grey_limits(grey_low_hu, grey_high_hu) or AUTO
     with new_cohort(folder, out_dir) as cohort:
-        pairs = _paired_images(Path(folder)) or _unstack(Path(folder), cohort.folder, grey_low_hu, grey_high_hu)
+        pairs = _paired_images(Path(folder))
+        if not pairs:
+            greys = STACK_HU if greys == AUTO else greys
+            pairs = _unstack(Path(folder), cohort.folder, *greys)
+        low, high = (AUTO, AUTO) if greys == AUTO else greys
         patients = read_groups(groups, pairs)
         for name, (image, mask) in tqdm(pairs.items(), desc="import", unit="slice", leave=False, disable=None):
             scan_id = f"medseg_slice_{name}"
@@ -96,8 +102,8 @@ def import_medseg_slices(
                     lung_mask=_save(np.full_like(codes, 255), lungs) if whole_image else None,
                     pattern_mask=target,
                     has_consolidation=int(np.isin(codes, L3.codes_of("consolidation")).any()),
-                    grey_low_hu=grey_low_hu,
-                    grey_high_hu=grey_high_hu,
+                    grey_low_hu=low,
+                    grey_high_hu=high,
                 )
             )
     return Path(out_dir) / "cohort.csv"
@@ -174,8 +180,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     folder, out = "holds images/ and masks/, or the stacks tr_*.nii.gz", "where masks/, images/ and cohort.csv go"
     parser = importer_options(__file__, __doc__, folder, out)
-    parser.add_argument("--grey-low-hu", required=True, type=float, help="declared HU of grey 0")
-    parser.add_argument("--grey-high-hu", required=True, type=float, help="declared HU of grey 255")
+    add_grey_options(parser, default="the default")
     parser.add_argument("--groups", type=Path, help="CSV file (name, patient_id) of slices that show one patient")
     parser.add_argument(
         "--transpose", action="store_true", help="exchange rows and columns: sets Inf-Net's images upright"

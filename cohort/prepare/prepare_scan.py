@@ -18,6 +18,7 @@ from cohort.prepare.sources import FORMAT_VERSION, hash_content, prepared_key, r
 from cohort.table import CohortRow
 from ct.classes import INFECTION, L3, ClassSet
 from ct.files.read import read_mask, read_pattern_mask, read_scan
+from ct.grey_window import unusual_windows
 from ct.lungs.find import Lungs, find_lungs
 from ct.refusal import Refusal, Sentence
 from ct.resample import Transform, plan_transform
@@ -156,7 +157,7 @@ def prepare_row(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3
 
 def _make(row: CohortRow, size: int, classes: ClassSet) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     """Read a row's files and return the arrays and the content of scan.json."""
-    scan = _read_scan(row)
+    scan = read_scan(row.image, row.scan_id, row.site, row.grey_hu)
     transform = plan_transform(scan.hu.shape, scan.spacing_mm, size, scan.spacing_known)
     # One mask after the other: on the scan's own grid each is as large as half the scan.
     repairs = list(scan.repairs)
@@ -179,12 +180,6 @@ def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: 
         write_record(record, temporary)
 
 
-def _read_scan(row: CohortRow) -> Scan:
-    if row.grey_low_hu is None or row.grey_high_hu is None:
-        return read_scan(row.image, row.scan_id, row.site)
-    return read_scan(row.image, row.scan_id, row.site, (row.grey_low_hu, row.grey_high_hu))
-
-
 def _read_masks(
     row: CohortRow, scan: Scan, repairs: list[Sentence], classes: ClassSet
 ) -> Iterator[tuple[str, npt.NDArray[np.int8]]]:
@@ -203,7 +198,7 @@ def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
     return {
         "verdict": "repaired" if scan.repairs else "pass",
         "repairs": list(scan.repairs),
-        "warnings": list(lungs.warnings),
+        "warnings": [*lungs.warnings, *unusual_windows(scan.grey_windows)],
         "volume_hash": volume_hash(prepared.hu),
         "scan_id": scan.scan_id,
         "source_shape": list(scan.source.shape),
@@ -212,7 +207,7 @@ def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
         "spacing_mm": list(scan.spacing_mm),
         "spacing_known": scan.spacing_known,
         "slice_names": list(scan.slice_names),
-        "grey_hu": list(scan.grey_hu) if scan.grey_hu else None,
+        **_greys(scan),
         "prepared_shape": list(prepared.hu.shape),
         "prepared_spacing_mm": list(prepared.transform.spacing_mm),
         "transform": prepared.transform.to_dict(),
@@ -222,6 +217,14 @@ def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
         "labelled_pixels": _labelled_pixels(prepared),
         "masks": sorted(prepared.masks),
     }
+
+
+def _greys(scan: Scan) -> dict[str, Any]:
+    """Return the declared window of grey values, or low, high and error of each slice where they were estimated."""
+    windows = scan.grey_windows
+    if windows and windows[0].estimated:
+        return {"grey_hu": None, "grey_windows": [[each.low_hu, each.high_hu, each.error_hu] for each in windows]}
+    return {"grey_hu": [windows[0].low_hu, windows[0].high_hu] if windows else None}
 
 
 def _labelled_pixels(prepared: PreparedScan) -> list[int]:

@@ -12,6 +12,8 @@ from pathlib import Path
 from cohort.table import CohortRow
 from ct.classes import L3, ClassSet
 from ct.files.formats import files_of_volume
+from ct.grey_values import ESTIMATE_VERSION
+from ct.grey_window import AUTO
 from machine.whole_file import write_text
 
 FORMAT_VERSION = 5
@@ -120,7 +122,8 @@ def _roles(row: CohortRow) -> list[tuple[int, str, Path]]:
 
 
 def _parameters(row: CohortRow, size: int, classes: ClassSet) -> bytes:
-    parameters = [FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu]
+    greys = (ESTIMATE_VERSION,) if row.grey_hu == AUTO else ()
+    parameters = [FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu, *greys]
     # What was prepared before there were class sets was read as those of both papers are.
     return json.dumps(parameters if classes.reading == L3.reading else [*parameters, classes.reading]).encode()
 

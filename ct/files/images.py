@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from ct.checks import check_greys
 from ct.files.dicom.file_set import is_dicom_file
+from ct.grey_values import estimate_window
+from ct.grey_window import AUTO, Greys, GreyWindow, check_greys, describe_windows
 from ct.refusal import Refusal, Sentence
 from ct.scan import Grid, Scan, to_canonical
 
@@ -35,15 +36,12 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def read_slice_images(
-    path: str | Path, grey_low_hu: float, grey_high_hu: float, scan_id: str | None = None, site: str = ""
-) -> Scan:
-    """Read an 8-bit slice image or a folder of them, with a declared grey-to-HU mapping.
+def read_slice_images(path: str | Path, grey_hu: Greys, scan_id: str | None = None, site: str = "") -> Scan:
+    """Read an 8-bit slice image or a folder of them, in HU as declared or as estimated for each slice by itself.
 
     Args:
         path: A PNG or JPEG file, or a folder; slices are sorted by file name.
-        grey_low_hu: HU of grey 0.
-        grey_high_hu: HU of grey 255.
+        grey_hu: HU of grey 0 and of grey 255, or `AUTO` to estimate both.
         scan_id: Name of the scan; the file's or folder's name if None.
         site: Where it was made.
 
@@ -51,14 +49,15 @@ def read_slice_images(
         The scan, with `spacing_known` False and voxels of 1.
 
     Raises:
-        ValueError: No image, images of different sizes, colour or 16-bit images, or grey_low_hu not below grey_high_hu.
+        ValueError: No image, images of different sizes, colour or 16-bit images, grey 0 not below grey 255, or HU that
+            cannot be estimated.
     """
-    check_greys((grey_low_hu, grey_high_hu), str(path))
+    check_greys(grey_hu, str(path))
     source = Path(path)
     files = _image_files(source)
     greys = _stack(files, [_read_grey(file) for file in files])
-    hu_of_grey = np.rint(np.linspace(grey_low_hu, grey_high_hu, 256)).astype(np.int16)
-    array_ijk = hu_of_grey[greys].transpose(2, 1, 0)
+    windows = _windows(files, greys, grey_hu)
+    array_ijk = np.stack([each.hu_of_greys()[plane] for each, plane in zip(windows, greys, strict=True)]).transpose()
     hu, affine = to_canonical(array_ijk, PIXEL_AFFINE)
     return Scan(
         hu=hu,
@@ -66,17 +65,31 @@ def read_slice_images(
         source=Grid(array_ijk.shape, PIXEL_AFFINE.copy()),
         scan_id=scan_id or source.stem,
         site=site,
-        repairs=(
-            Sentence(
-                "HU are an approximation: grey 0 = {low:g} HU and grey 255 = {high:g} HU were declared",
-                low=grey_low_hu,
-                high=grey_high_hu,
-            ),
-        ),
+        repairs=(_describe(windows),),
         spacing_known=False,
         slice_names=tuple(file.stem for file in files),
-        grey_hu=(grey_low_hu, grey_high_hu),
+        grey_windows=windows,
     )
+
+
+def _windows(files: list[Path], greys: npt.NDArray[np.uint8], grey_hu: Greys) -> tuple[GreyWindow, ...]:
+    """Return the window of each slice."""
+    if grey_hu != AUTO:
+        return (GreyWindow(*grey_hu),) * len(files)
+    windows = []
+    for file, plane in zip(files, greys, strict=True):
+        try:
+            windows.append(estimate_window(plane))
+        except Refusal as error:
+            raise Refusal("{file}: {problem}", file=file, problem=error.sentence) from None
+    return tuple(windows)
+
+
+def _describe(windows: tuple[GreyWindow, ...]) -> Sentence:
+    if windows[0].estimated:
+        return describe_windows(windows)
+    text = "HU are an approximation: grey 0 = {low:g} HU and grey 255 = {high:g} HU were declared"
+    return Sentence(text, low=windows[0].low_hu, high=windows[0].high_hu)
 
 
 def read_image_mask(path: Path, scan: Scan) -> npt.NDArray[np.int16]:

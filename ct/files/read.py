@@ -15,6 +15,8 @@ from ct.files.dicom.volume import read_dicom
 from ct.files.formats import VOLUME, is_volume_file, read_volume, volume_stem
 from ct.files.images import is_slice_image, read_image_mask, read_slice_images
 from ct.files.volume_file import StoredVolume, row_blocks, to_numbers
+from ct.grey_values import estimate_common_window, evenly_spread
+from ct.grey_window import AUTO, GREYS, Greys, GreyWindow
 from ct.grid_checks import check_voxels, place_mask
 from ct.refusal import Refusal, Sentence, Word, word_of
 from ct.scan import Affine, Grid, Scan, canonical_view
@@ -27,9 +29,7 @@ ROLES = ("mask", "lung mask", "infection mask", "pattern mask")
 CODE_TOLERANCE = 1e-3
 
 
-def read_scan(
-    path: str | Path, scan_id: str | None = None, site: str = "", grey_hu: tuple[float, float] | None = None
-) -> Scan:
+def read_scan(path: str | Path, scan_id: str | None = None, site: str = "", grey_hu: Greys | None = None) -> Scan:
     """Read a CT scan and bring it into canonical orientation.
 
     Args:
@@ -37,8 +37,8 @@ def read_scan(
             slice images.
         scan_id: Name of the scan; the file's or folder's name if None.
         site: Where it was made.
-        grey_hu: The declared HU of grey 0 and grey 255; needed for slice images and for volume files that do not hold
-            HU, and only allowed there.
+        grey_hu: The declared HU of grey 0 and grey 255, or `AUTO` to estimate them; needed for slice images and for
+            volume files that do not hold HU, and only allowed there.
 
     Returns:
         The scan in HU, with the grid of its file and what was repaired.
@@ -52,17 +52,44 @@ def read_scan(
     if is_slice_image(source):
         if grey_hu is None:
             raise Refusal(
-                "{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it", source=source
+                "{source}: an 8-bit slice image has no HU; declare grey_low_hu and grey_high_hu for it, or auto "
+                "in both to have its HU estimated",
+                source=source,
             )
-        return read_slice_images(source, *grey_hu, scan_id, site)
+        return read_slice_images(source, grey_hu, scan_id, site)
     stored, repairs, frames = _read_stored(source, grey_hu)
     values, affine = _canonical(source, stored)
     grid = Grid((stored.values.shape[0], stored.values.shape[1], stored.values.shape[2]), stored.affine)
     z_mm, y_mm, x_mm = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)[::-1])
     check_voxels(values.shape, (z_mm, y_mm, x_mm), str(source))
-    hu, value_repairs = check_hu(values, str(source), (stored.slope, stored.intercept), grey_hu)
+    scaling = stored.slope, stored.intercept
+    window = None if grey_hu is None else _window(source, values, scaling, grey_hu)
+    hu, value_repairs = check_hu(values, str(source), scaling, window)
+    windows = () if window is None else (window,) * len(hu)
     name = scan_id or volume_stem(source)
-    return Scan(hu, affine, grid, name, site, repairs + value_repairs, grey_hu=grey_hu, frames=frames)
+    return Scan(hu, affine, grid, name, site, repairs + value_repairs, grey_windows=windows, frames=frames)
+
+
+def _window(source: Path, values: npt.NDArray[Any], scaling: tuple[float, float], grey_hu: Greys) -> GreyWindow:
+    """Return the window of a volume of grey values: a volume has one, as programs that export volumes do it."""
+    if grey_hu != AUTO:
+        return GreyWindow(*grey_hu)
+    planes = []
+    for index in evenly_spread(len(values)):
+        plane = np.rint(to_numbers(values[index], *scaling))
+        if not (plane.min() >= 0 and plane.max() < GREYS):  # written this way round, NaN is refused as well
+            raise Refusal(
+                "{source}: a slice has values from {low:g} to {high:g}; expected grey values from 0 to 255, since "
+                "grey_low_hu and grey_high_hu are auto; leave both blank if the file holds HU",
+                source=source,
+                low=plane.min(),
+                high=plane.max(),
+            )
+        planes.append(plane.astype(np.uint8))
+    try:
+        return estimate_common_window(planes)
+    except Refusal as error:
+        raise Refusal("{source}: {problem}", source=source, problem=error.sentence) from None
 
 
 def read_mask(
@@ -168,9 +195,7 @@ def read_pattern_mask(
     return codes.astype(np.int8)
 
 
-def _read_stored(
-    path: Path, grey_hu: tuple[float, float] | None
-) -> tuple[StoredVolume, tuple[Sentence, ...], tuple[Frame, ...]]:
+def _read_stored(path: Path, grey_hu: Greys | None) -> tuple[StoredVolume, tuple[Sentence, ...], tuple[Frame, ...]]:
     if not is_volume_file(path):
         if grey_hu is not None:
             raise Refusal(

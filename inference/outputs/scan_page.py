@@ -8,6 +8,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ct.classes import ClassSet, Finding
+from ct.grey_window import describe_windows
 from inference.outputs import TEMPLATES
 from inference.outputs.scan_numbers import scores, shown_percent, table_of, tiles, zones
 from inference.outputs.scan_pictures import WINDOW_HU, Painter, PlanePicture
@@ -66,10 +67,17 @@ def _facts(result: Result) -> dict[str, str]:
         size += f"; voxels of {x_mm:.3g} x {y_mm:.3g} x {z_mm:.3g} mm"
     return {
         "Scan": size,
+        **_greys(result),
         "Lungs": LUNG_SOURCES.get(result.lung_source, result.lung_source),
         "Model": f"{result.model.experiment} ({result.model.task}): {result.model.card_line}",
         "Version": f"Ground Glass {result.model.version}",
     }
+
+
+def _greys(result: Result) -> dict[str, str]:
+    """Say what grey values were estimated to be; nothing for other scans."""
+    windows = result.scan.grey_windows
+    return {"Grey values": describe_windows(windows).public} if windows and windows[0].estimated else {}
 
 
 def _measurements(result: Result, findings: list[Finding]) -> list[Item]:

@@ -64,8 +64,17 @@ def numbers(result: Result) -> dict[str, Any]:
         **result.measurements,
         "flags": list(result.flags),
         "lung_source": result.lung_source,
+        **_estimated_greys(result),
         "verdict": "repaired" if result.scan.repairs else "pass",
         "repairs": [repair.public for repair in result.scan.repairs],
         "warnings": [warning.public for warning in result.warnings],
         "model": asdict(result.model) | {"card": result.model.card_line},
     }
+
+
+def _estimated_greys(result: Result) -> dict[str, Any]:
+    """Return what grey 0 and 255 of each slice were estimated to be and how sure that is; nothing for other scans."""
+    windows = result.scan.grey_windows
+    if not windows or not windows[0].estimated:
+        return {}
+    return {f"grey_{name}": [getattr(each, name) for each in windows] for name in ("low_hu", "high_hu", "error_hu")}

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from cohort.table import CohortRow, read_cohort, weak_label_of, write_cohort
+from ct.grey_window import AUTO
 
 HEADER = "scan_id,patient_id,site,image,lung_mask,readers,report,has_consolidation,split,grey_low_hu,grey_high_hu\n"
 
@@ -197,3 +198,26 @@ def test_what_cannot_be_written_is_refused_and_leaves_the_old_file(tmp_path: Pat
     with pytest.raises(ValueError, match="separates the readers"):
         write_cohort([CohortRow("a", "p", "S", tmp_path / "a.nii", readers=(tmp_path / "r;1.nii",))], path)
     assert path.read_bytes() == before
+
+
+def test_greys_to_be_estimated_are_read_and_written(tmp_path: Path) -> None:
+    (row, declared, hu) = read_cohort(
+        write(
+            tmp_path,
+            "one,p1,A,s.png,,,,,,auto,AUTO\ntwo,p2,A,s.png,,,,,,-1000,200\nthree,p3,A,a.nii.gz,,,,,,,\n",
+        )
+    ).rows
+    assert (row.grey_low_hu, row.grey_high_hu, row.grey_hu) == (AUTO, AUTO, AUTO)
+    assert (declared.grey_hu, hu.grey_hu) == ((-1000.0, 200.0), None)
+    assert read_cohort(write_cohort([row, declared, hu], tmp_path / "again" / "cohort.csv")).rows[0].grey_hu == AUTO
+
+
+def test_greys_are_estimated_both_or_neither(tmp_path: Path) -> None:
+    path = write(tmp_path, "one,p1,A,s.png,,,,,,auto,260\ntwo,p2,A,s.png,,,,,,,auto\n")
+    with pytest.raises(ValueError, match="row 2") as caught:
+        read_cohort(path)
+    first, second = str(caught.value).splitlines()
+    assert first.endswith("row 2, column 'grey_high_hu': found '260', expected auto, because the other one is auto")
+    assert second.endswith(
+        "row 3, column 'grey_low_hu': found a blank cell, expected auto, because the other one is auto"
+    )

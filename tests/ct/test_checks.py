@@ -7,6 +7,7 @@ from places import SHARED_DATA
 
 from ct.checks import check_hu
 from ct.files.read import read_scan
+from ct.grey_window import GreyWindow
 from ct.grid_checks import check_stack, check_voxels, place_mask
 
 SHAPE = (5, 40, 50)
@@ -149,7 +150,7 @@ def test_what_is_no_chest_in_hu_is_refused_with_the_reason(
     ],
 )
 def test_declared_greys(values: NDArray[Any], grey_hu: tuple[int, int]) -> None:
-    hu, repairs = check_hu(values, "scan.nii", grey_hu=grey_hu)
+    hu, repairs = check_hu(values, "scan.nii", greys=GreyWindow(*grey_hu))
     low, high = grey_hu
     np.testing.assert_array_equal(hu, np.rint(low + values * ((high - low) / 255)).clip(-1024, 32767))
     assert repairs[0] == f"values were turned into HU as declared: 0 is {low} HU and 255 is {high} HU"
@@ -159,13 +160,13 @@ def test_declared_greys(values: NDArray[Any], grey_hu: tuple[int, int]) -> None:
 
 
 def test_declared_greys_that_do_not_fit() -> None:
-    assert "go down to -1024 although" in refusal(padded(grey(), -1024), grey_hu=(-1100, 260))
-    assert "expected the first lower" in refusal(grey(), grey_hu=(260, -1100))
-    sentence = refusal(grey(), grey_hu=(-160, 240))
+    assert "go down to -1024 although" in refusal(padded(grey(), -1024), greys=GreyWindow(-1100, 260))
+    assert "expected the first lower" in refusal(grey(), greys=GreyWindow(260, -1100))
+    sentence = refusal(grey(), greys=GreyWindow(-160, 240))
     assert "from -160 to 240, without any air" in sentence
     assert "with grey 0 = -160 HU and grey 255 = 240 HU as declared" in sentence
-    assert "above 1000 HU" in refusal((chest() + 1024).astype(np.uint16), grey_hu=(-1024, 240))
-    assert "wrapped" in refusal(np.mod(chest(), 4096), grey_hu=(-1024, -769))
+    assert "above 1000 HU" in refusal((chest() + 1024).astype(np.uint16), greys=GreyWindow(-1024, 240))
+    assert "wrapped" in refusal(np.mod(chest(), 4096), greys=GreyWindow(-1024, -769))
 
 
 @pytest.mark.parametrize(

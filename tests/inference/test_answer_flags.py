@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ct.classes import EM, L3
+from ct.grey_window import GreyWindow
 from ct.scan import Grid, Scan
 from inference.answer_flags import answer_flags
 from inference.measure import measure
@@ -14,11 +15,11 @@ from inference.result import Masks
 GLASS, DENSE, AERATED = -550, -100, -850
 
 
-def chest(spacing_mm: float = 4.0, grey_hu: tuple[float, float] | None = None) -> tuple[Scan, np.ndarray]:
+def chest(spacing_mm: float = 4.0, windows: tuple[GreyWindow, ...] = ()) -> tuple[Scan, np.ndarray]:
     """Aerated lungs of 40 x 40 x 40 voxels without a body."""
     hu = np.full((40, 40, 40), AERATED, np.int16)
     affine = np.diag([-spacing_mm, -spacing_mm, spacing_mm, 1.0])
-    return Scan(hu, affine, Grid(hu.shape, affine), "x", grey_hu=grey_hu), np.ones(hu.shape, bool)
+    return Scan(hu, affine, Grid(hu.shape, affine), "x", grey_windows=windows), np.ones(hu.shape, bool)
 
 
 def flags_of(
@@ -111,8 +112,9 @@ def test_too_little_to_have_a_density_or_a_shape_is_not_judged() -> None:
     assert flags_of(scan, block(slice(0, 4), slice(0, 4), slice(0, 4))) == ()  # 0.1 % of the lungs, at -850 HU
 
 
-def test_declared_greys_have_no_hu_to_judge() -> None:
-    scan, _ = chest(grey_hu=(-1100.0, 260.0))
+@pytest.mark.parametrize("error_hu", [None, 35.0])
+def test_grey_values_have_no_hu_to_judge(error_hu: float | None) -> None:
+    scan, _ = chest(windows=(GreyWindow(-1100.0, 260.0, error_hu),))
     assert flags_of(scan, block()) == ()
 
 

@@ -8,6 +8,7 @@ from tiny_chest import SHAPE, chest, save
 from cohort.importers.covid19_ct_seg import import_covid19_ct_seg, main
 from cohort.table import read_cohort
 from ct.files.read import read_mask, read_scan
+from ct.grey_window import AUTO
 
 NAMES = ("coronacases_001", "radiopaedia_10_85902_1", "radiopaedia_10_85902_3", "radiopaedia_29_86490_1")
 LUNGS = chest()[1]
@@ -45,6 +46,10 @@ def test_windowed_volumes_are_left_out_and_listed_unless_their_hu_are_declared(
     assert main([*command, "--grey-low-hu=-1250", "--grey-high-hu=250"]) == 0
     assert "4 scans of 3 patients (coronacases 1, radiopaedia 3)" in capsys.readouterr().out
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cohort.csv"]
+    assert main([*command, "--grey-low-hu=auto", "--grey-high-hu=auto"]) == 0
+    rows = read_cohort(tmp_path / "out" / "cohort.csv").rows
+    assert [row.grey_hu for row in rows] == [None, AUTO, AUTO, AUTO]
+    capsys.readouterr()
     assert main([*command, "--grey-low-hu=-1250"]) == 2
     assert "expected both or neither" in capsys.readouterr().err
 
@@ -70,9 +75,7 @@ def test_patients_sites_and_masks(source: Path, tmp_path: Path) -> None:
 def test_both_kinds_of_values_become_the_same_hu(source: Path, tmp_path: Path) -> None:
     rows = read_cohort(import_covid19_ct_seg(source, tmp_path / "out", -1250, 250)).rows
     plain = read_scan(rows[0].image).hu
-    assert rows[1].grey_low_hu is not None
-    assert rows[1].grey_high_hu is not None
-    declared = read_scan(rows[1].image, grey_hu=(rows[1].grey_low_hu, rows[1].grey_high_hu)).hu
+    declared = read_scan(rows[1].image, grey_hu=rows[1].grey_hu).hu
     # Half a grey step and the rounding of HU.
     assert np.abs(plain.astype(int) - declared).max() <= 1500 / 255 / 2 + 0.5
 

@@ -9,6 +9,7 @@ from places import SHARED_DATA
 from cohort.importers.grey_slices import import_slices, main, parse_split
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.table import read_cohort
+from ct.grey_window import AUTO
 
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 
@@ -96,6 +97,24 @@ def test_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.strip().endswith("cohort.csv")
     assert main([*command, "--split", "case00=none"]) == 2
     assert capsys.readouterr().err.startswith("error: --split holds")
+
+
+def test_hu_are_estimated_unless_they_are_declared(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [f"--folder={source}", f"--out={tmp_path / 'out'}"]
+    for both in ([], ["--grey-low-hu=auto", "--grey-high-hu=auto"]):
+        assert main([*command, *both]) == 0
+        assert {row.grey_hu for row in read_cohort(tmp_path / "out" / "cohort.csv").rows} == {AUTO}
+    capsys.readouterr()
+    wrong = {
+        "expected both or neither": ["--grey-low-hu=-1340"],
+        "expected both auto, or two numbers of HU": ["--grey-low-hu=-1340", "--grey-high-hu=auto"],
+        "expected the first lower": ["--grey-low-hu=700", "--grey-high-hu=-1340"],
+    }
+    for sentence, greys in wrong.items():
+        assert main([*command, *greys]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 @needs_shared

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -7,10 +8,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from places import SHARED_DATA
 
-from cohort.importers.medseg_slices import import_medseg_slices, main
+from cohort.importers.medseg_slices import STACK_HU, import_medseg_slices, main
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.table import read_cohort
 from ct.files.read import read_mask, read_pattern_mask, read_slice_images
+from ct.grey_window import AUTO
 
 SHARED = SHARED_DATA / "medseg_dev"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the real slices are not at {SHARED}")
@@ -51,7 +53,7 @@ def test_each_slice_is_a_scan_with_the_papers_codes(source: Path, tmp_path: Path
     assert [row.has_consolidation for row in rows] == [1, 0, 1]
     assert {(row.grey_low_hu, row.grey_high_hu, row.site) for row in rows} == {(*GREYS, "sirm")}
     assert rows[2].image.resolve() == (source / "images" / "10.jpg").resolve()
-    scan = read_slice_images(rows[2].image, *GREYS)
+    scan = read_slice_images(rows[2].image, GREYS)
     expected = np.zeros((1, 44, 52))
     expected[0, 8:11, 12:20], expected[0, 8, 30] = 5, 10
     assert rows[2].pattern_mask is not None
@@ -61,7 +63,7 @@ def test_each_slice_is_a_scan_with_the_papers_codes(source: Path, tmp_path: Path
 
 def test_without_lung_masks_every_pixel_can_count(source: Path, tmp_path: Path) -> None:
     row = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, transpose=True, whole_image=True)).rows[0]
-    scan = read_slice_images(row.image, *GREYS)
+    scan = read_slice_images(row.image, GREYS)
     assert scan.hu.shape == (1, 48, 60)
     assert row.lung_mask is not None
     assert (read_mask(row.lung_mask, scan) > 0).all()
@@ -69,7 +71,7 @@ def test_without_lung_masks_every_pixel_can_count(source: Path, tmp_path: Path) 
 
 def test_transposing_sets_image_and_mask_upright(source: Path, tmp_path: Path) -> None:
     row = read_cohort(import_medseg_slices(source, tmp_path / "out", *GREYS, transpose=True)).rows[0]
-    scan = read_slice_images(row.image, *GREYS)
+    scan = read_slice_images(row.image, GREYS)
     lying = np.asarray(Image.open(source / "images" / "2.jpg"))
     np.testing.assert_array_equal(scan.hu[0], np.rint(-1100 + lying.T / 255 * 1360))
     expected = np.zeros((1, 48, 60))
@@ -85,6 +87,11 @@ def test_the_slices_can_be_prepared(source: Path, tmp_path: Path) -> None:
     prepare_cohort(path, tmp_path / "p", 48, jobs=1)
     assert np.load(tmp_path / "p" / "medseg_slice_10" / "lung.npy").any()
     assert set(np.unique(np.load(tmp_path / "p" / "medseg_slice_10" / "patterns.npy"))) == {0, 5, 10}
+
+
+def test_hu_are_estimated_unless_they_are_declared(source: Path, tmp_path: Path) -> None:
+    rows = read_cohort(import_medseg_slices(source, tmp_path / "out")).rows
+    assert [row.grey_hu for row in rows] == [AUTO] * 3
 
 
 def test_groups_keep_neighbours_together(source: Path, tmp_path: Path) -> None:
@@ -111,12 +118,18 @@ def test_the_two_stacks(tmp_path: Path) -> None:
     rows = read_cohort(import_medseg_slices(tmp_path, tmp_path / "out", -1200, 500)).rows
     assert [row.scan_id for row in rows] == ["medseg_slice_0", "medseg_slice_1"]
     assert [row.has_consolidation for row in rows] == [0, 1]
-    scan = read_slice_images(rows[1].image, -1200, 500)
+    scan = read_slice_images(rows[1].image, (-1200, 500))
     # Half a grey step and the rounding of HU.
     assert np.abs(scan.hu[0] - np.clip(upright[1], -1200, 500)).max() <= 1700 / 255 / 2 + 0.5
     assert rows[1].pattern_mask is not None
     codes = read_mask(rows[1].pattern_mask, scan)
     assert (codes[0, 20, 3], codes[0, 21, 4], codes[0, 22, 5]) == (5, 10, 3)
+    # Their HU are known, so that there is nothing to estimate.
+    shutil.rmtree(tmp_path / "out")
+    rows = read_cohort(import_medseg_slices(tmp_path, tmp_path / "out")).rows
+    assert {row.grey_hu for row in rows} == {STACK_HU}
+    scan = read_slice_images(rows[1].image, STACK_HU)
+    assert np.abs(scan.hu[0] - np.clip(upright[1], *STACK_HU)).max() <= 6 / 2 + 0.5
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["cohort.csv", "images", "masks"]
 
 
@@ -166,5 +179,5 @@ def test_the_real_slices(tmp_path: Path) -> None:
         values = np.asarray(Image.open(SHARED / "masks" / f"{name}.png"))
         assert row.has_consolidation == int((values == 2).any())
         assert row.pattern_mask is not None
-        codes = read_pattern_mask(row.pattern_mask, read_slice_images(row.image, *GREYS))
+        codes = read_pattern_mask(row.pattern_mask, read_slice_images(row.image, GREYS))
         np.testing.assert_array_equal(codes[0], np.array([0, 5, 10])[values].T)

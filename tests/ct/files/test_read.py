@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from grey_slices import as_grey, chest, errors_hu
 from numpy.typing import NDArray
 from PIL import Image
 from places import SHARED_DATA
@@ -15,6 +16,7 @@ from small_ct import affine, ct
 
 from ct.files.read import read_mask, read_pattern_mask, read_scan
 from ct.files.write import write_dicom_series, write_mask, write_scan_nifti
+from ct.grey_window import AUTO, GreyWindow, describe_windows
 
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 ORIENTATIONS = [
@@ -81,7 +83,7 @@ def test_greys_are_declared_for_volumes_and_images_but_not_for_dicom(tmp_path: P
     write_scan_nifti(grey, affine(), tmp_path / "grey.nii", "SAR")
     scan = read_scan(tmp_path / "grey.nii", grey_hu=(-1000, 1550))
     np.testing.assert_array_equal(scan.hu, grey.astype(int) * 10 - 1000)
-    assert (scan.grey_hu, scan.spacing_known) == ((-1000, 1550), True)
+    assert (set(scan.grey_windows), scan.spacing_known) == ({GreyWindow(-1000, 1550)}, True)
     assert scan.repairs == ("values were turned into HU as declared: 0 is -1000 HU and 255 is 1550 HU",)
     assert_refused(read_scan, tmp_path / "grey.nii", "declare grey_low_hu and grey_high_hu")
     write_scan_nifti(ct(), affine(), tmp_path / "hu.nii")
@@ -93,6 +95,32 @@ def test_greys_are_declared_for_volumes_and_images_but_not_for_dicom(tmp_path: P
     np.testing.assert_array_equal(image.hu, scan.hu[:1])
     assert (image.scan_id, image.site, image.spacing_known) == ("a", "M", False)
     assert_refused(read_scan, tmp_path / "one.png", "declare grey_low_hu")
+
+
+def test_a_volume_of_greys_has_one_window_where_it_is_estimated(tmp_path: Path) -> None:
+    greys = as_grey(chest().hu, -1250, 250)
+    write_scan_nifti(greys.astype(np.float32), affine(), tmp_path / "grey.nii")
+    scan = read_scan(tmp_path / "grey.nii", grey_hu=AUTO)
+    (window,) = set(scan.grey_windows)
+    assert len(scan.grey_windows) == len(scan.hu)
+    assert np.abs(errors_hu(window, -1250, 250)).max() < 60
+    assert window.low_hu < -1024 < window.high_hu  # so that the lowest HU are cut, as those of every volume
+    expected = np.rint(window.low_hu + greys * ((window.high_hu - window.low_hu) / 255)).clip(-1024)
+    np.testing.assert_array_equal(scan.hu, expected)
+    assert scan.repairs[0] == describe_windows([window])
+
+
+def test_greys_that_cannot_be_estimated_are_refused(tmp_path: Path) -> None:
+    write_scan_nifti(ct(), affine(), tmp_path / "hu.nii")
+    assert_refused(read_scan, tmp_path / "hu.nii", "expected grey values from 0 to 255, since", grey_hu=AUTO)
+    values = as_grey(chest().hu, -1250, 250).astype(np.float32)
+    values[0, 0, 0] = np.nan
+    write_scan_nifti(values, affine(), tmp_path / "nan.nii")
+    assert_refused(read_scan, tmp_path / "nan.nii", "values from nan to nan; expected grey values", grey_hu=AUTO)
+    write_scan_nifti((values > 100).astype(np.uint8), affine(), tmp_path / "mask.nii")
+    assert_refused(read_scan, tmp_path / "mask.nii", "has 2 grey values; expected 16 at least", grey_hu=AUTO)
+    write_dicom_series(ct(), affine(), tmp_path / "dicom")
+    assert_refused(read_scan, tmp_path / "dicom", "DICOM has its own rescale", grey_hu=AUTO)
 
 
 def test_masks_are_refused_rather_than_resampled(tmp_path: Path) -> None:

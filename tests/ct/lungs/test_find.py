@@ -94,7 +94,7 @@ def test_slice_images_are_searched_without_a_scale(tmp_path: Path) -> None:
     for z in (5, 7):
         grey = np.rint((phantom.hu[z].clip(-1100, 260) + 1100.0) / 1360 * 255).astype(np.uint8)
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(grey), str(tmp_path / f"{z}.png"))
-    scan = read_slice_images(tmp_path, -1100, 260)
+    scan = read_slice_images(tmp_path, (-1100, 260))
     lungs = find_lungs(scan)
     np.testing.assert_array_equal(lungs.mask, classical_lungs(scan.hu, None))
     truth = phantom.lungs[[5, 7]] > 0
@@ -127,7 +127,7 @@ def test_lungmask_takes_slice_images_one_by_one(fake: type[FakeInferer], tmp_pat
     for z in (5, 7, 8):
         grey = np.rint((phantom.hu[z].clip(-1100, 260) + 1100.0) / 1360 * 255).astype(np.uint8)
         SimpleITK.WriteImage(SimpleITK.GetImageFromArray(grey), str(tmp_path / f"{z}.png"))
-    lungs = find_lungs(read_slice_images(tmp_path, -1100, 260), method="lungmask")
+    lungs = find_lungs(read_slice_images(tmp_path, (-1100, 260)), method="lungmask")
     assert lungs.mask.shape == (3, 48, 48)
     assert [image.shape for image in fake.seen] == [(1, 48, 48)] * 3
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Weighting = Literal["pixel", "class"]
+Weighting = Literal["pixel", "class", "equal"]
 
 
 def soft_label_divergence(
@@ -18,11 +18,15 @@ def soft_label_divergence(
     literal one: sum_c w_c q_c log(q_c / p_c), whose minimum is at p_c ~ w_c q_c and which can be negative. For one-hot
     targets they are the same: weighted cross-entropy. Computed in float32 whatever the network's precision.
 
+    Where pixels that look alike have different labels, both weights move the answer towards the rare classes, the more
+    so the more background there is: p_c ~ w_c times the share of c among such pixels. `equal`, without any weight, has
+    its minimum at those shares, so that predicted volumes are unbiased.
+
     Args:
         logits: (B, C, H, W).
         target: (B, C, H, W) q, which sums to 1 over C; any values at unlabelled pixels.
         class_frequency: (C,) share of each class in the training set.
-        weighting: Reading of the paper's weights.
+        weighting: Reading of the paper's weights, or `equal` for none.
 
     Returns:
         float32 (B, H, W).
@@ -31,6 +35,8 @@ def soft_label_divergence(
     weight = (1 - class_frequency.float()).view(1, -1, 1, 1)
     # xlogy is 0 where q is 0; so is q * log_p, since the log-softmax of finite logits is finite.
     divergence = torch.special.xlogy(q, q) - q * log_p
+    if weighting == "equal":
+        return divergence.sum(1)
     if weighting == "class":
         return (weight * divergence).sum(1)
     return (weight * q).sum(1) * divergence.sum(1)
@@ -46,7 +52,7 @@ def soft_label_loss(
         target: (B, C, H, W) q.
         valid: (B, 1, H, W) bool, pixels with a label.
         class_frequency: (C,).
-        weighting: Reading of the paper's weights.
+        weighting: Reading of the paper's weights, or `equal` for none.
 
     Returns:
         Scalar float32.

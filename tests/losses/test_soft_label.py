@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import rel_entr, softmax
 from torch.nn import functional as F
 
@@ -41,6 +41,26 @@ def test_without_weights_it_is_cross_entropy_minus_entropy() -> None:
     entropy = -(q * q.log()).sum(1)
     expected = F.cross_entropy(logits, q, reduction="none") - entropy
     torch.testing.assert_close(soft_label_divergence(logits, q, torch.zeros(5)), expected)
+
+
+def test_equal_weights_are_none_at_all() -> None:
+    logits, q = random_case(3)
+    expected = torch.nn.KLDivLoss(reduction="none")(logits.log_softmax(1), q).sum(1)
+    torch.testing.assert_close(soft_label_divergence(logits, q, FREQUENCY, "equal"), expected)
+
+
+@pytest.mark.parametrize(("weighting", "rare"), [("pixel", 0.9), ("class", 0.9), ("equal", 0.5)])
+def test_weights_call_the_rare_class_more_often_than_readers_do(weighting: Weighting, rare: float) -> None:
+    """Of pixels that look alike half are rare, of frequency 0.1: weights 0.9 and 0.1 ask for 0.9 of the rare class."""
+    labels = torch.eye(2).view(2, 2, 1, 1)  # one slice of either
+    frequency = torch.tensor([0.9, 0.1])
+
+    def value(logit: float) -> float:
+        logits = torch.tensor([0.0, logit]).view(1, 2, 1, 1).expand(2, 2, 1, 1)
+        return float(soft_label_divergence(logits, labels, frequency, weighting).mean())
+
+    at = minimize_scalar(value, bounds=(-5, 5), method="bounded").x
+    assert 1 / (1 + np.exp(-at)) == pytest.approx(rare, abs=2e-3)
 
 
 def minimum(weighting: Weighting, q: torch.Tensor, frequency: torch.Tensor) -> tuple[np.ndarray, float]:

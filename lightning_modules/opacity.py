@@ -13,7 +13,7 @@ from batch import SliceBatch
 from ct.classes import class_set, read_class_set
 from ct.refusal import Word
 from lightning_modules.augment import Augmentation, affine_grid, vary_acquisition, warp
-from lightning_modules.base import SegmentationModule
+from lightning_modules.base import Keep, SegmentationModule
 from losses.soft_label import Weighting, soft_label_divergence, soft_label_loss
 from losses.soft_targets import Draw, SoftTargets
 from metrics.group_summary import summarise_groups
@@ -41,10 +41,12 @@ class OpacityModule(SegmentationModule):
         labels: `soft`: votes of several readers, else the noise model; `hard`: the label as it stands.
         noise_model: File of the reader noise model for singly labelled slices, needed for soft labels.
         target: The `mean` of the label's distribution, or a draw from it with `independent` or `correlated` noise.
-        weighting: Reading of the loss's weights, `pixel` or `class` (see `losses.soft_label`).
+        weighting: Reading of the loss's weights, `pixel` or `class`, or `equal` for none (see `losses.soft_label`).
         window_hu: HU are clipped to it (paper L3: -1000 .. 350).
         mean_hu: What is subtracted from the clipped HU; the training set's own if None (paper L3: -653.2).
         std_hu: What they are divided by; the training set's own if None (paper L3: 628.5).
+        keep: Which weights best.ckpt has: of the `best` epoch on validation, or of the `last` one, where validation has
+            too few slices to choose by.
         augmentation: Augmentation of training batches.
     """
 
@@ -67,9 +69,10 @@ class OpacityModule(SegmentationModule):
         window_hu: tuple[float, float] = (-1000.0, 350.0),
         mean_hu: float | None = None,
         std_hu: float | None = None,
+        keep: Keep = "best",
         augmentation: Augmentation | None = None,
     ) -> None:
-        super().__init__(augmentation or Augmentation())
+        super().__init__(augmentation or Augmentation(), keep)
         if std_hu is not None and not 0 < std_hu < math.inf:
             raise ValueError(f"model.std_hu is {std_hu}; expected a positive number of HU")
         self.classes = read_class_set(classes) if isinstance(classes, str) else class_set(classes)

@@ -20,6 +20,7 @@ from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
 from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.stop_on_signal import StopOnSignal, listen, stop_listening
+from callbacks.validate_last import ValidateLast
 from callbacks.waiting import WaitingShare
 from callbacks.write_results import WriteResults
 from evaluation.report.learning_curves import write_curves
@@ -32,7 +33,7 @@ from training.history import History
 from training.option_errors import OneLineParser, refusals
 from training.precision import fastest_precision
 from training.run_folder import Run, close_run, discard_run, mark_finished, open_run
-from training.schedule import check_schedule, link_schedule
+from training.schedule import check_schedule, interval_of, link_schedule
 from training.wandb_run import record_failure, wandb_loggers, why_it_failed
 
 # What libraries warn of in every run although no user could act on it: the module augments on the device by design, and
@@ -66,6 +67,14 @@ class ExperimentCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         check_schedule(self.config[self.subcommand])
+
+    @staticmethod
+    def configure_optimizers(lightning_module: LightningModule, optimizer: Any, lr_scheduler: Any = None) -> Any:
+        configured = LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
+        if not isinstance(configured, tuple):  # no schedule, or one that watches a metric
+            return configured
+        interval = interval_of(lr_scheduler, lightning_module.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": interval}}
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         with refusals("optimizer and lr_scheduler"):  # Lightning makes both here
@@ -143,7 +152,7 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
     first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
     last = [LogSlices(folder), WriteResults(folder, alone=True), KeepVerdicts(folder)]
     loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
-    ends = [StopOnSignal(folder), StopOnDivergence(folder)]
+    ends = [StopOnSignal(folder), StopOnDivergence(folder), ValidateLast()]
     return {"logger": loggers, "callbacks": [*first, *ends, *chosen, WaitingShare(), DescribeTraining(), *last]}
 
 

@@ -26,7 +26,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 # Networks, priors, optimizers and schedules are classes of the user's choice: `is_plain` looks at every value too.
 ALLOWED_KEYS = re.compile(
     r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
-    |model\.(class_path|classes|context|supervision|dice_over|labels|target|weighting|window_hu|mean_hu|std_hu|keep|augmentation
+    |model\.(class_path|classes|context|supervision|dice_over|labels|target|weighting|weight_exponent|window_hu|mean_hu|std_hu|keep
+        |augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px))
     |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|num_workers|prepare_jobs)
     |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches

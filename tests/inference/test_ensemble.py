@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from harness import refused
 
+from evaluation.missing_masks import masks_are_current
+from evaluation.run_data import read_run
 from inference.ensemble import predict_command
 from inference.load import checkpoints_in
 from train import main
@@ -25,7 +27,8 @@ def evaluate(run: Path, runs: Path, *more: str) -> Path:
 def test_an_ensemble_has_a_run_folder_with_its_figures(em_run: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in em_run.glob("*.json")}
     members = [str(em_run / name) for name in ("best.ckpt", "last.ckpt")]
-    folder = evaluate(em_run, tmp_path, *(f"--members+={path}" for path in members))
+    saver = "--trainer.callbacks+=callbacks.save_masks.SaveMasks"
+    folder = evaluate(em_run, tmp_path, *(f"--members+={path}" for path in members), saver)
     assert folder.parent.name == "smoke_ensemble"
     assert [member["path"] for member in json.loads((folder / "members.json").read_text())["members"]] == members
     # Both have the weights of the last epoch, so their mean answers as either does.
@@ -34,6 +37,7 @@ def test_an_ensemble_has_a_run_folder_with_its_figures(em_run: Path, tmp_path: P
     assert ours["threshold_smoothed/hu"] == theirs["threshold_smoothed/hu"]
     assert list(pd.read_csv(folder / "scans.csv")) == list(pd.read_csv(em_run / "scans.csv"))
     assert (folder / "figures" / "overlays.png").is_file()
+    assert masks_are_current(read_run(folder)), "a report needs no best.ckpt"
     assert {path.name: path.read_bytes() for path in em_run.glob("*.json")} == before
 
 

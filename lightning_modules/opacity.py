@@ -84,8 +84,7 @@ class OpacityModule(SegmentationModule):
         self.outputs = len(self.classes.leaves)
         chosen = {"network": as_plain_values(network), "classes": self.classes.plain(), "context": context}
         settings = {"labels": labels, "target": target, "weighting": weighting, "window_hu": window_hu}
-        settings |= {"weight_exponent": weight_exponent}
-        self.save_hyperparameters(chosen | settings, logger=False)
+        self.save_hyperparameters(chosen | settings | {"weight_exponent": weight_exponent}, logger=False)
         self.stated_statistics = mean_hu, std_hu
         self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
         self.targets = SoftTargets(self.outputs, noise_model if labels == "soft" else "")

@@ -20,6 +20,8 @@ SAVE_MASKS ?=
 JOBS ?= 2
 SIZE ?= 256
 SEEDS ?= 0 1 2
+ENSEMBLE ?=
+FLIPS ?=
 STUDY ?= unet_em unet_em_phi1 unet_em_supervised
 SWEEP ?=
 
@@ -35,12 +37,16 @@ of_cohort = $(if $(1),$(call quoted,--data.cohort=$(1)))
 fit = $(PY) launch.py fit --config experiments/base.yaml --config experiments/$(1).yaml $(call of_cohort,$(3)) --runs $(call quoted,$(2)) $(call quoted,--stage1_runs=$(2)) $(if $(FRESH),--fresh=true)
 WITH_COHORT = $(PY) launch.py cohort --config experiments/base.yaml $(if $(EXP),--config experiments/$(EXP).yaml) $(call of_cohort,$(COHORT)) --
 
+# An ensemble's seeds: as listed, or the first so many where SEEDS is one number from 1 on.
+MEMBERS = $(or $(if $(word 2,$(SEEDS)),$(SEEDS),$(wordlist 1,$(SEEDS),$(shell seq 0 99))),$(error SEEDS=$(SEEDS): give a number of seeds from 1 on, or several seeds))
+MEMBER = $(RUNS)/ensemble/seed$(1)/$(EXP)/latest
+
 # A sweep's file is in a folder of its own: it is no experiment, but a search over the one that its command names.
 SWEEPS := $(sort $(basename $(notdir $(wildcard experiments/sweeps/*.yaml))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup cohort prepare train evaluate predict study test test-all lint smoke bench clean split composition calibrate
-.PHONY: import view readers stats noise-model cross-validate opacity-study sweep sweep-offline report compare
+.PHONY: import ensemble view readers stats noise-model cross-validate opacity-study sweep sweep-offline report compare
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -72,8 +78,12 @@ prepare: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<c
 train: $(INSTALLED)  ## EXP=<experiment> [COHORT= ARGS= RUNS= FRESH=1]: train (cohort and stage 1 first, if they are needed), test, show the table; goes on with an unfinished run of the same configuration, FRESH=1 starts over
 	$(call fit,$(EXP),$(RUNS),$(COHORT)) $(ARGS)
 
-evaluate: $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder> SAVE_MASKS=1]: test a finished run again
-	$(PY) train.py test --config $(call quoted,$(RUN)/config.yaml) --ckpt_path $(call quoted,$(RUN)/best.ckpt) $(if $(SAVE_MASKS),--trainer.callbacks+=callbacks.save_masks.SaveMasks) $(ARGS)
+ensemble: $(INSTALLED)  ## EXP=<experiment> [SEEDS=3 | SEEDS="0 1 2"] [FLIPS=1 COHORT= ARGS= RUNS=]: train it with several seeds, and test their mean; shows the make predict that takes it
+	$(foreach seed,$(MEMBERS),$(call fit,$(EXP),$(RUNS)/ensemble/seed$(seed),$(COHORT)) --unless_finished=true --seed_everything=$(seed) $(ARGS) &&) true
+	$(PY) train.py test --config $(call quoted,$(call MEMBER,$(firstword $(MEMBERS)))/config.yaml) --runs $(call quoted,$(RUNS)) $(foreach seed,$(MEMBERS),$(call quoted,--members+=$(call MEMBER,$(seed))/best.ckpt)) $(if $(FLIPS),--flips=true) --trainer.callbacks+=callbacks.save_masks.SaveMasks
+
+evaluate: $(INSTALLED)  ## EXP=<experiment> [RUN=<run folder> SAVE_MASKS=1 FLIPS=1]: test a finished run again; with FLIPS on mirrored slices too, into a run of its own
+	$(PY) train.py test --config $(call quoted,$(RUN)/config.yaml) --ckpt_path $(call quoted,$(RUN)/best.ckpt) $(if $(SAVE_MASKS),--trainer.callbacks+=callbacks.save_masks.SaveMasks) $(if $(FLIPS),--flips=true --runs $(call quoted,$(RUNS))) $(ARGS)
 
 split: $(INSTALLED)  ## [COHORT= OUT=<folder> ARGS="--leave-one-site-out" | "--folds 5" | "--test-list <file>" | "--held-out-sites C D"]: write the cohort.csv of every fold
 	$(WITH_COHORT) cohort.splits --out $(call quoted,$(or $(OUT),cohorts/folds)) $(ARGS)
@@ -106,9 +116,11 @@ sweep: $(INSTALLED)  ## SWEEP=<sweep>: hand a sweep to the W&B server and work f
 sweep-offline: $(INSTALLED)  ## SWEEP=<sweep> [JOBS=2 COHORT= ARGS= RUNS=]: all trials of a sweep with no server; again to go on
 	$(PY) sweep.py experiments/sweeps/$(SWEEP).yaml --runs $(call quoted,$(RUNS)) --jobs $(JOBS) -- $(call of_cohort,$(COHORT)) $(ARGS)
 
-cross-validate: $(INSTALLED)  ## EXP=<experiment> [COHORT= FOLDS=5]: every patient in the test split of one fold, and their figures together
+ensemble_of = $(MAKE) --no-print-directory ensemble $(call quoted,RUNS=$(RUNS)/folds/fold-$(1)) $(call quoted,COHORT=$(RUNS)/folds/cohorts/fold-$(1)/cohort.csv)
+
+cross-validate: $(INSTALLED)  ## EXP=<experiment> [COHORT= FOLDS=5 ENSEMBLE=1 SEEDS=3 FLIPS=1]: every patient in the test split of one fold, and their figures together; with ENSEMBLE of an ensemble in each fold
 	$(WITH_COHORT) cohort.splits --folds $(FOLDS) --out $(call quoted,$(RUNS)/folds/cohorts)
-	$(foreach fold,$(shell seq $(FOLDS)),$(call fit,$(EXP),$(RUNS)/folds/fold-$(fold),$(RUNS)/folds/cohorts/fold-$(fold)/cohort.csv) $(ARGS) &&) true
+	$(foreach fold,$(shell seq $(FOLDS)),$(if $(ENSEMBLE),$(call ensemble_of,$(fold)),$(call fit,$(EXP),$(RUNS)/folds/fold-$(fold),$(RUNS)/folds/cohorts/fold-$(fold)/cohort.csv) $(ARGS)) &&) true
 	$(PY) -m evaluation.folds $(call quoted,$(RUNS)/folds)
 
 stats: $(INSTALLED) $(if $(COHORT),,cohorts/opacity/cohort.csv)  ## [COHORT=<cohort.csv> SIZE=256]: mean and deviation of HU and class frequencies of the training slices

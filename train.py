@@ -20,10 +20,13 @@ from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
 from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.stop_on_signal import StopOnSignal, listen, stop_listening
+from callbacks.validate_last import ValidateLast
 from callbacks.waiting import WaitingShare
 from callbacks.write_results import WriteResults
+from ct.refusal import Refusal
 from evaluation.report.learning_curves import write_curves
 from evaluation.tables import print_run
+from inference.ensemble import load_ensemble, predict_command, write_members
 from machine.command_line import one_line_errors, run_command
 from machine.latest import followed
 from machine.network import finish
@@ -32,7 +35,7 @@ from training.history import History
 from training.option_errors import OneLineParser, refusals
 from training.precision import fastest_precision
 from training.run_folder import Run, close_run, discard_run, mark_finished, open_run
-from training.schedule import check_schedule, link_schedule
+from training.schedule import check_schedule, interval_of, link_schedule
 from training.wandb_run import record_failure, wandb_loggers, why_it_failed
 
 # What libraries warn of in every run although no user could act on it: the module augments on the device by design, and
@@ -46,6 +49,8 @@ KNOWN_WARNINGS = (
     "Experiment logs directory",
     "It is recommended to use `self.log\\(.*sync_dist=True\\)`",  # every rank computes the same figure
 )
+# Options that are no part of a run's configuration.
+OF_A_START = ("fresh", "members", "flips")
 # Advertising of other products, and advice to whoever wrote the program: which precision to use is settled here.
 TIPS = ("\N{ELECTRIC LIGHT BULB} Tip", "You are using a CUDA device")
 
@@ -57,6 +62,8 @@ class ExperimentCLI(LightningCLI):
         parser.add_argument("--experiment", default="experiment", help="name of the run's folder")
         parser.add_argument("--runs", default="runs", help="folder of all runs")
         parser.add_argument("--fresh", default=False, type=bool, help="fit: never go on with an unfinished run")
+        parser.add_argument("--members", default=[], type=list[str], help="test: checkpoints of an ensemble, for one")
+        parser.add_argument("--flips", default=False, type=bool, help="test: average over mirrored slices too")
         parser.set_defaults({"trainer.precision": fastest_precision()})
 
     @staticmethod
@@ -65,7 +72,18 @@ class ExperimentCLI(LightningCLI):
         link_schedule(parser)
 
     def before_instantiate_classes(self) -> None:
-        check_schedule(self.config[self.subcommand])
+        settings = self.config[self.subcommand]
+        check_schedule(settings)
+        if self.subcommand != "test" and (settings.members or settings.flips):
+            raise Refusal("members and flips are of a test; {subcommand} takes neither", subcommand=self.subcommand)
+
+    @staticmethod
+    def configure_optimizers(lightning_module: LightningModule, optimizer: Any, lr_scheduler: Any = None) -> Any:
+        configured = LightningCLI.configure_optimizers(lightning_module, optimizer, lr_scheduler)
+        if not isinstance(configured, tuple):  # no schedule, or one that watches a metric
+            return configured
+        interval = interval_of(lr_scheduler, lightning_module.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": lr_scheduler, "interval": interval}}
 
     def _add_configure_optimizers_method_to_model(self, subcommand: str | None) -> None:
         with refusals("optimizer and lr_scheduler"):  # Lightning makes both here
@@ -86,6 +104,12 @@ class ExperimentCLI(LightningCLI):
             self.run = open_run(settings.runs, settings.experiment, self.resolved(), fresh=settings.fresh)
             self.folder = self.run.folder
             around = around_fit(self.run, self.config.fit.as_dict(), self.model.monitor, chosen)
+        elif self.members:
+            self.ensemble = load_ensemble(self.members, settings.flips, self.own_modules())
+            name = f"{settings.experiment}_{'ensemble' if settings.members else 'flips'}"
+            self.run = open_run(settings.runs, name, self.resolved(), fresh=True)
+            self.folder = self.run.folder
+            around = around_test(self.folder, chosen)
         elif settings.ckpt_path:
             self.folder = Path(settings.ckpt_path).parent
             around = around_test(self.folder, chosen)
@@ -102,10 +126,13 @@ class ExperimentCLI(LightningCLI):
         return trainer
 
     def resolved(self) -> str:
-        """Return the whole configuration of a fit, but for `fresh`, which only says how it starts, as YAML."""
-        config = self.config.fit.clone()
-        config.pop("fresh")
-        return self._parser("fit").dump(config, skip_link_targets=False, skip_none=False, skip_validation=True)
+        """Return the whole configuration as YAML, but for what only says how a fit starts or what a test averages."""
+        config = self.config[self.subcommand].clone()
+        for name in OF_A_START:
+            config.pop(name)
+        return self._parser(self.subcommand).dump(
+            config, skip_link_targets=False, skip_none=False, skip_validation=True
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would put what a checkpoint says of the model over what the user says."""
@@ -115,6 +142,29 @@ class ExperimentCLI(LightningCLI):
         if self.run.resumed:
             print(f"{self.folder} is unfinished: going on from {checkpoint or 'its beginning'}; FRESH=1 starts over")
         self.trainer.fit(**arguments | ({"ckpt_path": checkpoint} if checkpoint else {}))
+
+    @property
+    def members(self) -> list[str]:
+        """Checkpoints that a test averages, with `flips` over mirrored slices too; empty where it averages nothing."""
+        settings = self.config[self.subcommand]
+        return settings.members or ([settings.ckpt_path] if settings.flips and settings.ckpt_path else [])
+
+    def own_modules(self) -> list[str]:
+        """Return the modules of the network and the prior that the user's configuration names, and so allows."""
+        chosen = self.config[self.subcommand].model.get("init_args", {})
+        classes = [getattr(chosen.get(name), "class_path", "") for name in ("network", "prior")]
+        return [class_path.rpartition(".")[0] for class_path in classes if class_path]
+
+    def test(self, **arguments: Any) -> None:
+        if not self.members:
+            self.trainer.test(**arguments)
+            return
+        self.trainer.test(self.ensemble, self.datamodule, verbose=False)
+        if self.trainer.is_global_zero:
+            flips = self.config.test.flips
+            write_members(self.members, flips, self.folder)
+            mark_finished(self.folder)
+            print(f"segment a new scan with it: {predict_command(self.members, flips)}")
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero:
@@ -143,7 +193,7 @@ def around_fit(run: Run, config: dict[str, Any], monitor: str | None, chosen: li
     first = [DescribeRun(config), KeepCheckpoints(folder, monitor), ContinueHistory(folder, history)]
     last = [LogSlices(folder), WriteResults(folder, alone=True), KeepVerdicts(folder)]
     loggers = [history, *wandb_loggers(folder, config["experiment"], run.id)]
-    ends = [StopOnSignal(folder), StopOnDivergence(folder)]
+    ends = [StopOnSignal(folder), StopOnDivergence(folder), ValidateLast()]
     return {"logger": loggers, "callbacks": [*first, *ends, *chosen, WaitingShare(), DescribeTraining(), *last]}
 
 

@@ -45,8 +45,10 @@ class EpochLines(ProgressBar):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         seconds, steps = time.perf_counter() - self._started_s, trainer.global_step - self._first_step
         self._epochs, self._steps, self._seconds = self._epochs + 1, self._steps + steps, self._seconds + seconds
-        total = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        self._pending = f"epoch {trainer.current_epoch + 1}{total}: {steps} steps"
+        in_epochs, in_steps = (trainer.max_epochs or -1) > 0, trainer.max_steps > 0
+        total = f" of {trainer.max_epochs}" if in_epochs else ""
+        done = f"{trainer.global_step} of {trainer.max_steps}" if in_steps and not in_epochs else f"{steps}"
+        self._pending = f"epoch {trainer.current_epoch + 1}{total}: {done} steps"
         remaining_s = self._remaining_s(trainer)
         self._timing = duration(seconds) + (f", about {duration(remaining_s)} left" if remaining_s >= 0.5 else "")
 

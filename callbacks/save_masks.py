@@ -15,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from tqdm import tqdm
 
 from batch import SliceBatch
+from callbacks.write_results import WriteResults
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -23,7 +24,7 @@ COLUMNS = ["scan_id", "patient", "site", "weak_label", "readers", *SPACING, "fol
 
 
 class SaveMasks(Callback):
-    """Write masks/<scan_id>.npz and masks/scans.csv beside the tested checkpoint, on the prepared grid.
+    """Write masks/<scan_id>.npz and masks/scans.csv beside the figures of the test, on the prepared grid.
 
     A scan's arrays: z int64 (Z,), its rows of the prepared scan; lung int8 (Z, H, W); int8 (Z, H, W) truth_infection
     and truth_consolidation (-1 unknown), infection and, for stage 2, consolidation; or, for the multi-class task,
@@ -40,7 +41,8 @@ class SaveMasks(Callback):
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        folder = Path(trainer.ckpt_path).parent / "masks"
+        (results,) = (callback for callback in trainer.callbacks if isinstance(callback, WriteResults))
+        folder = results.folder / "masks"
         folder.mkdir(exist_ok=True)
         for stale in (folder / "scans.csv", *folder.glob("*.npz")):
             stale.unlink(missing_ok=True)
@@ -49,8 +51,9 @@ class SaveMasks(Callback):
         bar = tqdm(masks, "save masks", len(scans), unit="scan", leave=False, disable=None)
         for scan_id, arrays in zip(scans["scan_id"], bar, strict=True):
             np.savez_compressed(folder / f"{scan_id}.npz", **arrays)
-        digest = hashlib.sha256(Path(trainer.ckpt_path).read_bytes()).hexdigest()
-        (folder / "weights.sha256").write_text(f"{digest}\n")
+        if trainer.ckpt_path:  # an ensemble's checkpoints stand in members.json
+            digest = hashlib.sha256(Path(trainer.ckpt_path).read_bytes()).hexdigest()
+            (folder / "weights.sha256").write_text(f"{digest}\n")
         describe_scans(scans).to_csv(folder / "scans.csv", index=False)
 
 

@@ -13,6 +13,7 @@ from ct.classes import ClassSet
 from ct.scan import Scan
 from inference.result import Masks
 from lightning_modules.base import SegmentationModule
+from lightning_modules.ensemble import FLIPS
 from lightning_modules.features import pooled_features
 from training.precision import fastest_precision
 from training.training_set import lung_histogram
@@ -20,8 +21,6 @@ from training.training_set import lung_histogram
 # A GPU is busy with many slices only; a CPU is as fast with few, which need less memory.
 CPU_BATCH_SIZE, GPU_BATCH_SIZE = 4, 16
 LEAF = "group_"  # prefix of the probabilities of single leaves
-NO_FLIP: tuple[int, ...] = ()
-FLIPS: tuple[tuple[int, ...], ...] = (NO_FLIP, (-1,), (-2,), (-2, -1))  # axes of (B, C, H, W) that are reversed
 
 Maps = dict[str, NDArray[np.float32]]
 ShareDone = Callable[[float], None]

@@ -24,6 +24,7 @@ from inference.scan_list import Source
 from inference.scan_masks import segment_scan
 from inference.unpacked import unpacked
 from inference.volume_intervals import NAME, OTHER_SETTINGS, read_calibration
+from lightning_modules.ensemble import check_members
 from machine.latest import through_latest
 from training.weights import read_checkpoint
 
@@ -62,22 +63,8 @@ class Segmenter:
         self.modules = [
             module_of(content, path, modules).to(device) for content, path in zip(contents, checkpoints, strict=True)
         ]
-        tasks = {module.task for module in self.modules}
-        if len(tasks) > 1:
-            raise Refusal(
-                "the checkpoints are of different tasks ({tasks}); an ensemble needs one task",
-                tasks=", ".join(sorted(tasks)),
-            )
+        check_members(self.modules)
         self.classes = self.modules[0].classes
-        if any(module.classes != self.classes for module in self.modules):
-            raise Refusal("the checkpoints look for different classes; an ensemble needs one class set")
-        sizes = {module.size for module in self.modules}
-        if len(sizes) > 1:
-            raise Refusal(
-                "the checkpoints see slices of different sizes ({sizes} pixels); an ensemble averages on one grid; "
-                "give it runs of one prepared size",
-                sizes=sorted(sizes),
-            )
         self.training = training_set_of(contents[0])
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ from training.schedule import check_same_length
 from training.sync_batch_norm import CpuLayerSync
 
 HU_OFFSET, HU_PER_UNIT = 1024.0, 110.0
+Keep = Literal["best", "last"]
 # Finds the class that a checkpoint describes, which must derive from another, and binds its arguments.
 Find = Callable[[Any, type[Any]], "partial[Any]"]
 
@@ -46,6 +47,7 @@ class SegmentationModule(LightningModule):
 
     Args:
         augmentation: How training batches are augmented.
+        keep: Which weights best.ckpt has: of the epoch with the highest `monitor`, or of the last one.
     """
 
     monitor: str | None
@@ -56,9 +58,11 @@ class SegmentationModule(LightningModule):
     size: int
     network: Network
 
-    def __init__(self, augmentation: Augmentation) -> None:
+    def __init__(self, augmentation: Augmentation, keep: Keep = "best") -> None:
         super().__init__()
         self.augmentation = augmentation
+        if keep == "last":
+            self.monitor = None
         self.tables = nn.ModuleDict()
         self.validation: Metrics = {}  # of the weights as they are
         self.training_figures: TrainingFigures | None = None  # of the epoch that is being trained

@@ -66,6 +66,7 @@ class ConsolidationModule(SegmentationModule):
         self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
         self.thresholds = ThresholdBaselines()
         self.latent: MaskStore | None = None  # y of every training slice
+        self.e_step_figures: dict[str, float] = {}  # of the last E-step, by their keys in metrics.json
         self.located: MaskStore | None = None  # m of every training slice, computed once: UNet-1 does not change
         if init_weights:
             load_network_weights(init_weights, "infection", self.infection_network, self.network)
@@ -173,6 +174,8 @@ class ConsolidationModule(SegmentationModule):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         self.test_metrics |= {f"{name}/hu": hu for name, hu in self.thresholds.picked().items() if not math.isnan(hu)}
+        figures = self.e_step_figures.items()
+        self.test_metrics |= {key: value if math.isfinite(value) else None for key, value in figures}
 
     def segment(self, x: Tensor) -> dict[str, Tensor]:
         """Return probabilities (B, 1, H, W) by name for x (B, context, H, W) of a new scan.
@@ -182,3 +185,13 @@ class ConsolidationModule(SegmentationModule):
         self.infection_network.eval()
         infection = self.infection_network(x).float().sigmoid()
         return {"infection": infection, "consolidation": self(x) * (infection > 0.5)}
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["ground_glass"]["e_step"] = self.e_step_figures
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.e_step_figures = dict(checkpoint["ground_glass"].get("e_step", {}))

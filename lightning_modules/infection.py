@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from batch import SliceBatch
 from ct.refusal import Word
 from lightning_modules.augment import Augmentation
-from lightning_modules.base import SegmentationModule
+from lightning_modules.base import Keep, SegmentationModule
 from losses.dice import dice_loss
 from metrics.scan_confusion import ScanConfusion
 from networks.contract import NetworkFactory
@@ -27,6 +27,8 @@ class InfectionModule(SegmentationModule):
         context: Adjacent slices in the input (paper EM: 7).
         dice_over: One Dice per `image`, averaged (equation 2), or one over the `batch`: with many slices without any
             infection, whose own Dice has next to no gradient once much is predicted, the latter learns faster.
+        keep: Which weights best.ckpt has: of the `best` epoch on validation, or of the `last` one, where validation has
+            too few slices to choose by.
         augmentation: Augmentation of training batches.
     """
 
@@ -40,9 +42,10 @@ class InfectionModule(SegmentationModule):
         network: NetworkFactory = UNet,
         context: int = 7,
         dice_over: Literal["image", "batch"] = "image",
+        keep: Keep = "best",
         augmentation: Augmentation | None = None,
     ) -> None:
-        super().__init__(augmentation or Augmentation())
+        super().__init__(augmentation or Augmentation(), keep)
         self.save_hyperparameters(
             {"network": as_plain_values(network), "context": context, "dice_over": dice_over}, logger=False
         )

@@ -13,7 +13,7 @@ from batch import SliceBatch
 from ct.classes import class_set, read_class_set
 from ct.refusal import Word
 from lightning_modules.augment import Augmentation, affine_grid, vary_acquisition, warp
-from lightning_modules.base import SegmentationModule
+from lightning_modules.base import Keep, SegmentationModule
 from losses.soft_label import Weighting, soft_label_divergence, soft_label_loss
 from losses.soft_targets import Draw, SoftTargets
 from metrics.group_summary import summarise_groups
@@ -42,9 +42,12 @@ class OpacityModule(SegmentationModule):
         noise_model: File of the reader noise model for singly labelled slices, needed for soft labels.
         target: The `mean` of the label's distribution, or a draw from it with `independent` or `correlated` noise.
         weighting: Reading of the loss's weights, `pixel` or `class` (see `losses.soft_label`).
+        weight_exponent: Power of these weights, 0 to 1: 1 is the paper, less calls rare classes less often.
         window_hu: HU are clipped to it (paper L3: -1000 .. 350).
         mean_hu: What is subtracted from the clipped HU; the training set's own if None (paper L3: -653.2).
         std_hu: What they are divided by; the training set's own if None (paper L3: 628.5).
+        keep: Which weights best.ckpt has: of the `best` epoch on validation, or of the `last` one, where validation has
+            too few slices to choose by.
         augmentation: Augmentation of training batches.
     """
 
@@ -64,20 +67,24 @@ class OpacityModule(SegmentationModule):
         noise_model: str = "",
         target: Draw = "mean",
         weighting: Weighting = "pixel",
+        weight_exponent: float = 1.0,
         window_hu: tuple[float, float] = (-1000.0, 350.0),
         mean_hu: float | None = None,
         std_hu: float | None = None,
+        keep: Keep = "best",
         augmentation: Augmentation | None = None,
     ) -> None:
-        super().__init__(augmentation or Augmentation())
+        super().__init__(augmentation or Augmentation(), keep)
         if std_hu is not None and not 0 < std_hu < math.inf:
             raise ValueError(f"model.std_hu is {std_hu}; expected a positive number of HU")
+        if not 0 <= weight_exponent <= 1:
+            raise ValueError(f"model.weight_exponent is {weight_exponent}; expected a number from 0 to 1")
         self.classes = read_class_set(classes) if isinstance(classes, str) else class_set(classes)
         self.findings = (self.outermost, *(self.classes.leaves[index].key for index in self.classes.foreground))
         self.outputs = len(self.classes.leaves)
         chosen = {"network": as_plain_values(network), "classes": self.classes.plain(), "context": context}
         settings = {"labels": labels, "target": target, "weighting": weighting, "window_hu": window_hu}
-        self.save_hyperparameters(chosen | settings, logger=False)
+        self.save_hyperparameters(chosen | settings | {"weight_exponent": weight_exponent}, logger=False)
         self.stated_statistics = mean_hu, std_hu
         self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
         self.targets = SoftTargets(self.outputs, noise_model if labels == "soft" else "")
@@ -157,11 +164,16 @@ class OpacityModule(SegmentationModule):
             batch["mean"], batch["deviation"], self.hparams["target"], self.data.pixel_mm, self.generator(stream=2)
         )
         logits, label = self.network(self.vary(batch)), batch["target"]
-        loss = soft_label_loss(logits, target, label >= 0, self.class_frequency, self.hparams["weighting"])
+        loss = soft_label_loss(logits, target, label >= 0, self.class_frequency, *self.weights)
         with torch.no_grad():  # more than half of the probability, without the probabilities
             inside, outside = (logits[:, leaves].float().logsumexp(1) for leaves in self._in_and_out())
         self.log_step(batch, inside > outside, self.opaque(label[:, 0]), loss)
         return loss
+
+    @property
+    def weights(self) -> tuple[Weighting, float]:
+        """How the loss weighs the classes: the reading of the paper's weights, and their exponent."""
+        return self.hparams["weighting"], self.hparams["weight_exponent"]
 
     def opaque(self, leaves: Tensor) -> Tensor:
         """Return 1 where a leaf belongs to the outermost finding, else 0, -1 where unlabelled; shape and type stay."""
@@ -197,7 +209,7 @@ class OpacityModule(SegmentationModule):
         self.table("reliability").update(reliability(opacity, opaque, lung & (label >= 0)), rows)
         bins = reliability(confidence, leaf == label, region & (label >= 0))
         self.table("group_reliability").update(bins, rows)
-        divergence = soft_label_divergence(logits, batch["mean"], self.class_frequency, self.hparams["weighting"])
+        divergence = soft_label_divergence(logits, batch["mean"], self.class_frequency, *self.weights)
         valid = label >= 0
         sums = torch.stack([torch.where(valid, divergence.double(), 0).sum((1, 2)), valid.double().sum((1, 2))], 1)
         self.table("loss").update(sums, rows)

@@ -16,6 +16,9 @@ TARGETS = {
     "train EXP=unet_em": "COHORT RUNS",
     "train EXP=opacity_unet": "COHORT RUNS",
     "evaluate EXP=unet_em": "RUNS",
+    "evaluate EXP=unet_em FLIPS=1": "RUNS",
+    "ensemble EXP=unet_em SEEDS=2": "COHORT RUNS",
+    "cross-validate EXP=unet_em FOLDS=1 ENSEMBLE=1": "COHORT RUNS",
     "evaluate EXP=smoke": "RUN",
     "split": "COHORT OUT",
     "composition": "COHORT",
@@ -79,6 +82,22 @@ def test_recipes_are_commands_and_no_programs_of_the_shell() -> None:
 def test_options_with_blanks_reach_the_trainings_of_a_study() -> None:
     planned = make("-n", "study", "SEEDS=0", "STUDY=unet_em", "ARGS=--data.prepared='my arrays' --trainer.max_epochs=1")
     assert {"--data.prepared=my arrays", "--seed_everything=0", "--unless_finished=true"} <= set(shlex.split(planned))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"), [("SEEDS=3", "012"), ("SEEDS=1", "0"), ("SEEDS=4 7", "47"), ("ARGS=", "012")]
+)
+def test_an_ensemble_has_so_many_seeds_or_those_that_are_listed(seeds: str, expected: str) -> None:
+    planned = shlex.split(make("-n", "ensemble", "EXP=smoke", seeds, "RUNS=my runs"))
+    trained = [word.removeprefix("--seed_everything=") for word in planned if word.startswith("--seed_everything=")]
+    assert "".join(trained) == expected
+    members = [word.removeprefix("--members+=") for word in planned if word.startswith("--members+=")]
+    assert members == [f"my runs/ensemble/seed{seed}/smoke/latest/best.ckpt" for seed in expected]
+
+
+def test_the_folds_of_an_ensemble_have_runs_of_their_own() -> None:
+    planned = shlex.split(make("-n", "cross-validate", "EXP=smoke", "FOLDS=2", "ENSEMBLE=1", "RUNS=my runs"))
+    assert [word for word in planned if word.startswith("RUNS=")] == [f"RUNS=my runs/folds/fold-{n}" for n in (1, 2)]
 
 
 def test_every_fold_has_a_cohort_and_runs_of_its_own() -> None:

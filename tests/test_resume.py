@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from fault_harness import OF_A_PROCESS, assert_same_run, only_run, train
+from fault_harness import OF_A_PROCESS, assert_equal, assert_same_run, only_run, train
 from harness import experiment_args
 from offline_run import read_offline_run
 from places import ROOT
@@ -95,10 +95,15 @@ def test_schedules_and_ends_that_watch_a_metric(cohort: Path, work: Path, tmp_pa
     assert last["optimizer_states"][0]["param_groups"][0]["lr"] < 3e-3
 
 
-def test_a_number_of_steps(cohort: Path, work: Path, tmp_path: Path) -> None:
+def test_a_number_of_steps_with_a_schedule_and_averaged_weights(cohort: Path, work: Path, tmp_path: Path) -> None:
     more = ["--trainer.max_epochs=-1", "--trainer.max_steps=8"]  # ends within the third epoch
+    more += ["--lr_scheduler=CosineAnnealingLR", "--trainer.check_val_every_n_epoch=2"]
+    more += ["--trainer.callbacks+=callbacks.average_weights.AverageWeights", "--trainer.callbacks.decay=0.7"]
     runs = cut_and_uncut("smoke_infection", cohort, work, tmp_path, {"step 4": -9, "call test_step 1": -9}, *more)
-    assert [load_checkpoint_file(run / "last.ckpt")["global_step"] for run in runs] == [8, 8]
+    uncut, cut = (load_checkpoint_file(run / "last.ckpt") for run in runs)
+    assert (uncut["global_step"], cut["global_step"]) == (8, 8)
+    assert uncut["averaged_weights"]["count"] == 8
+    assert_equal(uncut["averaged_weights"], cut["averaged_weights"], "the weights that training goes on with")
 
 
 def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(cohort: Path, work: Path, tmp_path: Path) -> None:

@@ -136,6 +136,8 @@ def monitor_of(run: Path) -> str | None:
     config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if "model" not in config:
         return None
+    if config["model"].get("init_args", {}).get("keep") == "last":
+        return None
     module, _, name = config["model"]["class_path"].rpartition(".")
     monitor: str | None = getattr(importlib.import_module(module), name).monitor
     return monitor

@@ -61,7 +61,7 @@ def test_steps_may_be_what_ends_it(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     training = Training(monkeypatch, "val/opacity_iou", max_epochs=-1, max_steps=25)
     training.epoch(40, 20, {"train/loss_epoch": 0.5, "val/opacity_iou": 0.25, "val/dice": 0.5})
     training.end()
-    assert capsys.readouterr().out == "epoch 1: 20 steps, loss 0.5, val/opacity_iou 0.25, 40 s, about 10 s left\n"
+    assert capsys.readouterr().out == "epoch 1: 20 of 25 steps, loss 0.5, val/opacity_iou 0.25, 40 s, about 10 s left\n"
 
 
 @pytest.mark.parametrize(

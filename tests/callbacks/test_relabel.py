@@ -1,5 +1,6 @@
 """The E-step in training: every label fresh, right, and only where it belongs."""
 
+import json
 import warnings
 from functools import partial
 from pathlib import Path
@@ -7,16 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
 
 from batch import SliceBatch
-from callbacks.relabel import Relabel
+from callbacks.relabel import Relabel, share_drift
 from datamodules.infection_data import InfectionData
 from lightning_modules.augment import Augmentation
 from lightning_modules.consolidation import ConsolidationModule
 from networks.unet import UNet
+from training.checkpoint_file import load_checkpoint_file
 
 STILL = Augmentation(rotation_deg=0, shift=0, zoom=0, flip=False)
 
@@ -135,6 +138,67 @@ def test_a_collapse_of_em_is_warned_of(
     assert logged["e_step/share"] == labelled / 1000
     warned = [str(warning.message).split(" of the")[0] for warning in caught]
     assert warned == ([f"the E-step labelled {share}"] if share else [])
+
+
+NAN, RISEN = float("nan"), [0.0] * 6 + [0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("shares", "drift"),
+    [
+        ([], NAN),
+        ([1.0, *[0.3] * 6], NAN),  # seven tell no trend
+        ([1.0, *[0.3] * 7], 0.0),
+        ([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], 0.35 / 0.55 - 1),
+        # Eleven: the last two against the two before.
+        ([1.0, 0.5, 0.4, 0.3, 0.3, 0.3, 0.3, 0.2, 0.2, 0.21, 0.21], 0.05),
+        ([0.1] * 4 + [0.2, 0.2, 0.4, 0.4], 1.0),
+        ([0.3] * 7 + [NAN], NAN),
+        ([0.3] * 3 + [NAN] + [0.3] * 4, 0.0),  # long ago
+        ([0.0] * 8, 0.0),  # labels nothing, and goes on so: a collapse, which another warning names
+        (RISEN, float("inf")),
+        ([0.0] * 7 + [NAN], NAN),
+    ],
+)
+def test_the_drift_compares_the_last_two_quarters(shares: list[float], drift: float) -> None:
+    assert share_drift(shares) == pytest.approx(drift, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "line"),
+    [
+        (0.200, 0.2099, ""),
+        (0.200, 0.2101, "5% higher"),
+        (0.200, 0.1901, ""),
+        (0.200, 0.1899, "5% lower"),
+        (0.400, 0.1000, "75% lower"),
+        (0.200, NAN, ""),
+        (0.000, 0.0000, ""),
+        (0.000, 0.3000, "inf% higher"),
+    ],
+)
+def test_a_training_that_ends_while_labels_move_says_so(before: float, last: float, line: str) -> None:
+    relabel = Relabel()
+    # A run that was cut off and goes on has the course from before.
+    relabel.load_state_dict({"shares": [1.0, 0.6, 0.5, 0.4, before, before, last, last]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        relabel.on_train_end(SimpleNamespace(), SimpleNamespace())
+    texts = [str(warning.message) for warning in caught]
+    assert len(texts) == (1 if line else 0)
+    assert all(text.startswith("EM has not converged") and f"was {line} than" in text for text in texts)
+
+
+def test_the_drift_is_in_the_log_the_checkpoint_and_the_figures(cohort: Path, em_run: Path) -> None:
+    figures = json.loads((em_run / "metrics.json").read_text())
+    course = pd.read_csv(em_run / "metrics.csv")
+    assert figures["e_step/drift"] is None, "two E-steps tell no trend"
+    assert course["e_step/drift"].isna().all()
+    shares = course["e_step/share"].dropna().tolist()
+    assert figures["e_step/share"] == pytest.approx(shares[-1])
+    kept = load_checkpoint_file(em_run / "last.ckpt")
+    assert kept["ground_glass"]["e_step"]["e_step/share"] == pytest.approx(shares[-1])
+    assert kept["callbacks"]["Relabel"]["shares"] == pytest.approx(shares)
 
 
 def test_em_without_relabelling_is_refused(cohort: Path, work: Path, infection_run: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import rel_entr, softmax
 from torch.nn import functional as F
 
@@ -41,6 +41,34 @@ def test_without_weights_it_is_cross_entropy_minus_entropy() -> None:
     entropy = -(q * q.log()).sum(1)
     expected = F.cross_entropy(logits, q, reduction="none") - entropy
     torch.testing.assert_close(soft_label_divergence(logits, q, torch.zeros(5)), expected)
+
+
+def test_an_exponent_of_the_weights_tempers_them() -> None:
+    logits, q = random_case(3)
+    unweighted = torch.nn.KLDivLoss(reduction="none")(logits.log_softmax(1), q).sum(1)
+    root = ((1 - FREQUENCY).sqrt().view(1, -1, 1, 1) * q).sum(1)
+    torch.testing.assert_close(soft_label_divergence(logits, q, FREQUENCY, exponent=0.0), unweighted)
+    torch.testing.assert_close(soft_label_divergence(logits, q, FREQUENCY, exponent=0.5), root * unweighted)
+    everywhere = torch.ones(2, 1, 6, 7, dtype=torch.bool)
+    loss = soft_label_loss(logits, q, everywhere, FREQUENCY, "class", 0.0)
+    torch.testing.assert_close(loss, unweighted.mean())
+
+
+@pytest.mark.parametrize("weighting", ["pixel", "class"])
+@pytest.mark.parametrize(("exponent", "rare"), [(1.0, 0.9), (0.5, 0.75), (0.0, 0.5)])
+def test_weights_call_the_rare_class_more_often_than_readers_do(
+    weighting: Weighting, exponent: float, rare: float
+) -> None:
+    """Of pixels that look alike half are rare, of frequency 0.1: weights 9 : 1, their roots 3 : 1, or none."""
+    labels = torch.eye(2).view(2, 2, 1, 1)  # one slice of either
+    frequency = torch.tensor([0.9, 0.1])
+
+    def value(logit: float) -> float:
+        logits = torch.tensor([0.0, logit]).view(1, 2, 1, 1).expand(2, 2, 1, 1)
+        return float(soft_label_divergence(logits, labels, frequency, weighting, exponent).mean())
+
+    at = minimize_scalar(value, bounds=(-5, 5), method="bounded").x
+    assert 1 / (1 + np.exp(-at)) == pytest.approx(rare, abs=2e-3)
 
 
 def minimum(weighting: Weighting, q: torch.Tensor, frequency: torch.Tensor) -> tuple[np.ndarray, float]:

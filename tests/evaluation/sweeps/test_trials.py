@@ -12,6 +12,7 @@ from evaluation.sweeps.trials import Trial, best_sentence, best_trial, metric_of
 @pytest.mark.parametrize(
     ("module", "metric", "expected"),
     [
+        ("infection.InfectionModule last", "val/dice", 0.7),  # told to keep its last epoch
         ("infection.InfectionModule", "val/dice", 0.9),  # its best epoch is kept
         ("infection.InfectionModule", "val/iou", 0.6),  # best.ckpt was not chosen by this one
         ("consolidation.ConsolidationModule", "val/dice", 0.7),  # its last epoch is kept
@@ -25,7 +26,8 @@ def test_a_trial_counts_by_the_epoch_that_it_keeps(
     rows = ["epoch,val/dice,val/iou,val/relative_volume", "0,0.9,0.5,", "1,0.7,0.6,", "1,,,"]
     (tmp_path / "metrics.csv").write_text("\n".join(rows) + "\n")
     if module:
-        config = {"model": {"class_path": f"lightning_modules.{module}"}}
+        name, _, keep = module.partition(" ")
+        config = {"model": {"class_path": f"lightning_modules.{name}", "init_args": {"keep": keep or "best"}}}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert metric_of(tmp_path, metric) == expected
 

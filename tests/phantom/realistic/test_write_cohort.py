@@ -15,7 +15,8 @@ from phantom.realistic.write_cohort import write_cohort
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Hash a cohort's files; what preparing leaves beside them is hidden."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -43,11 +44,11 @@ def test_the_gate_accepts_the_cohort(written: Path, tmp_path: Path) -> None:
 def test_a_stopped_cohort_goes_on_and_its_bytes_do_not_depend_on_processes(written: Path, tmp_path: Path) -> None:
     other = tmp_path / "few"
 
-    def stop_after_two(*arguments: object) -> None:
+    def stop_at_once(*arguments: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "make_realistic", stop_after_two)
+        patch.setattr(writer, "make_realistic", stop_at_once)
         with pytest.raises(KeyboardInterrupt):
             write_cohort(other, 4, 10, size=48, slice_mm=10.0, jobs=1)
     assert not (other / "cohort.csv").exists()

@@ -99,7 +99,7 @@ def test_greys_are_declared_for_volumes_and_images_but_not_for_dicom(tmp_path: P
 
 def test_a_volume_of_greys_has_one_window_where_it_is_estimated(tmp_path: Path) -> None:
     greys = as_grey(chest().hu, -1250, 250)
-    write_scan_nifti(greys.astype(np.float32), affine(), tmp_path / "grey.nii")
+    write_scan_nifti(greys, affine(), tmp_path / "grey.nii")
     scan = read_scan(tmp_path / "grey.nii", grey_hu=AUTO)
     (window,) = set(scan.grey_windows)
     assert len(scan.grey_windows) == len(scan.hu)
@@ -113,11 +113,12 @@ def test_a_volume_of_greys_has_one_window_where_it_is_estimated(tmp_path: Path) 
 def test_greys_that_cannot_be_estimated_are_refused(tmp_path: Path) -> None:
     write_scan_nifti(ct(), affine(), tmp_path / "hu.nii")
     assert_refused(read_scan, tmp_path / "hu.nii", "expected grey values from 0 to 255, since", grey_hu=AUTO)
-    values = as_grey(chest().hu, -1250, 250).astype(np.float32)
+    greys = as_grey(chest().hu, -1250, 250)
+    values = greys.T.astype(np.float32)
     values[0, 0, 0] = np.nan
-    write_scan_nifti(values, affine(), tmp_path / "nan.nii")
+    nibabel.nifti1.Nifti1Image(values, affine()).to_filename(tmp_path / "nan.nii")
     assert_refused(read_scan, tmp_path / "nan.nii", "values from nan to nan; expected grey values", grey_hu=AUTO)
-    write_scan_nifti((values > 100).astype(np.uint8), affine(), tmp_path / "mask.nii")
+    write_scan_nifti((greys > 100).astype(np.uint8), affine(), tmp_path / "mask.nii")
     assert_refused(read_scan, tmp_path / "mask.nii", "has 2 grey values; expected 16 at least", grey_hu=AUTO)
     write_dicom_series(ct(), affine(), tmp_path / "dicom")
     assert_refused(read_scan, tmp_path / "dicom", "DICOM has its own rescale", grey_hu=AUTO)

@@ -45,7 +45,7 @@ def main() -> None:
     for scan_id in ("P002", "normal002"):
         scan = read_scan(options.data / f"{scan_id}_2x2x4mm.nii.gz")
         lung = find_lungs(scan).mask
-        masks = segment_scan(scan, lung, module)
+        masks = segment_scan(scan, lung, [module]).masks
         shown = lung.sum((1, 2)) > 0
         area = lung.sum((1, 2))[shown]
         share = masks["infection"].sum((1, 2))[shown] / area

@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from ct.lungs.airways import find_airways
 from ct.lungs.dense import dense_lung
+from ct.lungs.domes import nothing_below, under_domes
+from ct.lungs.lone_slice import lungs_of_slice
 from ct.lungs.sides import LEFT, RIGHT, left_right
 from ct.mask_shapes import close_by_disk
 from ct.resample import Transform, coarser_grid
@@ -23,6 +25,8 @@ COARSE_MM = (4.0, 4.0, 4.0)
 # Noise of single pixels matters below this size.
 FINE_PIXEL_MM = 2.4
 CLOSING_MM = 14.0
+# Wider gaps towards the mediastinum are great vessels and the aortic arch.
+MEDIAL_CLOSING_MM = 10.0
 AIRWAY_WALL_MM = 2.0
 # Air at a side of the image is outside the body where this share of it is thinner than this or it fills a corner, else
 # a lung that the field of view cuts.
@@ -32,7 +36,8 @@ OUTSIDE_PERCENTILE = 75
 GAS_BELOW_HU = -910
 # A second lung, against the larger one; gas in stomach and bowel is smaller.
 SECOND_LUNG_SHARE = 0.15
-SMALLEST_PART_MM2 = 150.0
+# Finer pixels of a lone slice make the work slow and the mask no better.
+SLICE_WORK_MM = 1.3
 # Width that a lone slice of unknown spacing is taken to show.
 ASSUMED_WIDTH_MM = 340.0
 
@@ -53,40 +58,35 @@ def classical_lungs(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, f
     """
     if spacing_mm is None:
         pixel_mm = ASSUMED_WIDTH_MM / max(hu.shape[1:])
-        return np.stack([lungs_of_slice(plane, pixel_mm) for plane in hu])
+        work = coarser_grid(hu.shape, (1.0, pixel_mm, pixel_mm), (1.0, SLICE_WORK_MM, SLICE_WORK_MM))
+        planes = [lungs_of_slice(plane, work.spacing_mm[1]) for plane in work.apply_hu(hu)]
+        return _restore(work, np.stack(planes))
     work = coarser_grid(hu.shape, spacing_mm, WORK_MM)
     return _restore(work, _lungs_on_grid(work.apply_hu(hu), work.spacing_mm))
 
 
-def lungs_of_slice(hu: npt.NDArray[np.int16], pixel_mm: float) -> BoolArray:
-    """Find the lungs in one slice, in any in-plane orientation.
-
-    Args:
-        hu: int16 (Y, X).
-        pixel_mm: Size of the square pixels, at least roughly.
-
-    Returns:
-        bool (Y, X).
-    """
-    parts, count = ndimage.label(_inner_air(_smooth(hu[None], pixel_mm))[0])
-    lungs = np.zeros(hu.shape, dtype=np.bool_)
-    areas = np.bincount(parts.ravel(), minlength=count + 1) * pixel_mm**2
-    for part in range(1, count + 1):
-        if areas[part] >= max(SMALLEST_PART_MM2, 0.02 * areas[1:].max()):
-            lungs |= close_by_disk(parts == part, (CLOSING_MM / pixel_mm, CLOSING_MM / pixel_mm))
-    return lungs
-
-
 def _lungs_on_grid(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float]) -> BoolArray:
     lungs, gas, airways = _parts_of_air(hu, spacing_mm)
-    sides = _with_dense_lung(hu, left_right(lungs, spacing_mm), gas | airways, spacing_mm)
-    radius = CLOSING_MM / spacing_mm[1], CLOSING_MM / spacing_mm[2]
+    if not lungs.any():
+        return lungs
+    domes = nothing_below(lungs)
+    sides, near_domes = _with_dense_lung(hu, left_right(lungs, spacing_mm), gas | airways, spacing_mm)
+    domes &= near_domes & (sides == 0)
     for z, plane in enumerate(sides):
         # Each side by itself: closing both at once would bridge the mediastinum where the lungs nearly touch.
-        lungs[z] = close_by_disk(plane == RIGHT, radius) | close_by_disk(plane == LEFT, radius)
+        lungs[z] = (_closed(plane == RIGHT, 1, spacing_mm) | _closed(plane == LEFT, -1, spacing_mm)) & ~domes[z]
         if airways[z].any():
             lungs[z] &= ndimage.distance_transform_edt(~airways[z], sampling=spacing_mm[1:]) > AIRWAY_WALL_MM
     return lungs
+
+
+def _closed(lung: BoolArray, outwards: int, spacing_mm: tuple[float, float, float]) -> BoolArray:
+    """Close gaps in a slice of one lung, wide ones only where lung lies between them and the mediastinum."""
+    wide, narrow = (
+        close_by_disk(lung, (mm / spacing_mm[1], mm / spacing_mm[2])) for mm in (CLOSING_MM, MEDIAL_CLOSING_MM)
+    )
+    inner = np.logical_or.accumulate(lung[:, ::-outwards], axis=1)[:, ::-outwards]
+    return narrow | wide & inner
 
 
 def _parts_of_air(
@@ -102,9 +102,8 @@ def _parts_of_air(
 
 def _with_dense_lung(
     hu: npt.NDArray[np.int16], sides: npt.NDArray[np.int8], other_air: BoolArray, spacing_mm: tuple[float, float, float]
-) -> npt.NDArray[np.int8]:
-    if not sides.any():
-        return sides
+) -> tuple[npt.NDArray[np.int8], BoolArray]:
+    """Return the sides with their dense parts, and the domes of the diaphragm with a rim of one coarse voxel."""
     coarse = coarser_grid(hu.shape, spacing_mm, COARSE_MM)
     coarse_sides = np.zeros(coarse.shape, dtype=np.int8)
     for side in (RIGHT, LEFT):
@@ -112,7 +111,8 @@ def _with_dense_lung(
     dense = dense_lung(coarse.apply_hu(hu), coarse_sides, _shrink(coarse, other_air), coarse.spacing_mm)
     for side in (RIGHT, LEFT):
         sides[_restore(coarse, dense == side) & (sides == 0)] = side
-    return sides
+    domes = under_domes(coarse_sides, coarse.spacing_mm)
+    return sides, _restore(coarse, ndimage.binary_dilation(domes))
 
 
 def _shrink(transform: Transform, mask: BoolArray) -> BoolArray:

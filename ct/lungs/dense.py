@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from ct.lungs.domes import under_domes
 from ct.lungs.rib_cage import find_body, find_bones, inside_ribs
 from ct.lungs.sides import LEFT, RIGHT
 from ct.mask_shapes import open_by_ball
@@ -26,6 +27,7 @@ THIN_GAP_MM = 10.0
 GAP_BALL_MM = 26.0
 # A wide piece of tissue that lies to this share where the lung should be is a consolidated lobe.
 LOBE_SHARE = 0.8
+LOBE_BALL_MM = 22.0
 TOUCHING_SHARE = 0.25
 SMOOTH_BORDER_MM = 12.0
 BORDER_REACH_MM = (30.0, 15.0)
@@ -40,8 +42,8 @@ def dense_lung(
     """Find the parts of the lungs that hold little or no air.
 
     The place of a lung is what lies inside the ribs and outside the mediastinal border of its aerated part
-    (interpolated where it is not seen). In there, three things are lung: what is lighter than fat, soft tissue too
-    thin for heart or liver, and thick tissue that does not reach beyond that place.
+    (interpolated where it is not seen), but not under a dome of the diaphragm. In there, three things are lung: what is
+    lighter than fat, soft tissue too thin for heart or liver, and thick tissue that does not reach beyond that place.
 
     Args:
         hu: int16 (Z, Y, X) in canonical orientation, voxels of about 4 mm or more.
@@ -66,6 +68,8 @@ def dense_lung(
     # Where ribs are too faint to stop the ball, no lung lies closer to the skin than where it is seen.
     depth = ndimage.distance_transform_edt(body, sampling=spacing_mm)
     cage &= depth >= depth[aerated].min()
+    domes = under_domes(sides, spacing_mm)
+    cage &= ~domes
     size = (3 if spacing_mm[0] < COARSEST_PIXEL_MM else 1, 3, 3)
     # Neither a rib nor the air around the body may enter the average beside it.
     average = ndimage.uniform_filter(np.where(soft, hu, 0).astype(np.float32), size)
@@ -77,7 +81,7 @@ def dense_lung(
         outside = np.abs(columns - middle) >= _border(lung, middle, spacing_mm)[..., None]
         place = cage & half & outside & lung.any(axis=(1, 2))[:, None, None]
         tissue = soft & ~aerated & ~lung
-        gaps = place & tissue & ~_wide(tissue, place, spacing_mm)
+        gaps = place & tissue & ~_wide(tissue, place, domes, spacing_mm)
         dense = (lung | _thick(gaps, THIN_GAP_MM, spacing_mm)) & ~aerated
         dense |= ndimage.binary_dilation(dense, IN_PLANE) & place & ~aerated & (hu < EDGE_BELOW_HU)
         added[_touching(dense, aerated)] = side
@@ -89,10 +93,12 @@ def _thick(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, float, fl
     return open_by_ball(mask, max(radius_mm, 1.01 * spacing_mm[1]), spacing_mm)
 
 
-def _wide(tissue: BoolArray, place: BoolArray, spacing_mm: tuple[float, float, float]) -> BoolArray:
+def _wide(tissue: BoolArray, place: BoolArray, domes: BoolArray, spacing_mm: tuple[float, float, float]) -> BoolArray:
     """Mark tissue in which the ball fits, except pieces that lie within the place of the lung."""
     wide = open_by_ball(tissue, GAP_BALL_MM, spacing_mm)
-    return wide & (_share_of_parts(wide, place) < LOBE_SHARE)
+    # A consolidation that lies on a dome is a piece of its own only without the liver.
+    pieces = open_by_ball(wide & ~domes, LOBE_BALL_MM, spacing_mm)
+    return wide & (_share_of_parts(pieces, place) < LOBE_SHARE)
 
 
 def _touching(dense: BoolArray, aerated: BoolArray) -> BoolArray:

@@ -24,9 +24,10 @@ from training.wandb_run import ALLOWED_KEYS, allowed_config, flatten, git_commit
 
 # What an experiment may set and W&B must not know (paths), or need not (how the program runs, not what it computes).
 WITHHELD = {
-    "ckpt_path", "data.cohort", "data.prepared", "fresh", "model.init_weights", "model.noise_model", "model.pretrained",
-    "runs", "trainer.barebones", "trainer.callbacks", "trainer.default_root_dir", "trainer.detect_anomaly",
-    "trainer.enable_autolog_hparams", "trainer.enable_checkpointing", "trainer.enable_model_summary",
+    "ckpt_path", "data.cohort", "data.prepared", "flips", "fresh", "members", "model.init_weights",
+    "model.noise_model", "model.pretrained", "runs", "trainer.barebones", "trainer.callbacks",
+    "trainer.default_root_dir", "trainer.detect_anomaly", "trainer.enable_autolog_hparams",
+    "trainer.enable_checkpointing", "trainer.enable_model_summary",
     "trainer.enable_progress_bar", "trainer.inference_mode", "trainer.limit_predict_batches", "trainer.logger",
     "trainer.max_time", "trainer.model_registry", "trainer.num_sanity_val_steps", "trainer.plugins", "trainer.profiler",
     "trainer.reload_dataloaders_every_n_epochs", "trainer.use_distributed_sampler", "weights_only", "lr_scheduler",

@@ -69,9 +69,9 @@ def _lungs_on_grid(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, fl
     lungs, gas, airways = _parts_of_air(hu, spacing_mm)
     if not lungs.any():
         return lungs
-    domes = nothing_below(lungs)
-    sides, near_domes = _with_dense_lung(hu, left_right(lungs, spacing_mm), gas | airways, spacing_mm)
-    domes &= near_domes & (sides == 0)
+    sides, domes = _with_dense_lung(hu, left_right(lungs, spacing_mm), gas | airways, spacing_mm)
+    domes &= nothing_below(lungs)
+    domes &= sides == 0
     for z, plane in enumerate(sides):
         # Each side by itself: closing both at once would bridge the mediastinum where the lungs nearly touch.
         lungs[z] = (_closed(plane == RIGHT, 1, spacing_mm) | _closed(plane == LEFT, -1, spacing_mm)) & ~domes[z]

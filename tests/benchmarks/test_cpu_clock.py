@@ -45,21 +45,22 @@ def test_evaluation_does_not_count() -> None:
 
 
 def test_a_worker_counts_while_it_runs_and_once_after_it_has_ended() -> None:
-    clock = CpuClock()
+    clock, others = CpuClock(), workers_cpu_seconds()  # other tests of this process may have left some
     code = BUSY.format(seconds=0.8) + "print('done', flush=True)\ninput()\n"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "done\n"
-        assert workers_cpu_seconds() == pytest.approx(0.8, abs=0.15)
+        assert workers_cpu_seconds() - others == pytest.approx(0.8, abs=0.15)
         assert clock.seconds == pytest.approx(0.8, abs=0.2)
         worker.communicate("\n")
-    assert workers_cpu_seconds() == 0
+    assert workers_cpu_seconds() - others == pytest.approx(0, abs=0.1)
     assert clock.seconds == pytest.approx(0.8, abs=0.3)
 
 
 def test_a_worker_of_a_worker_counts_and_other_processes_do_not() -> None:
+    others = workers_cpu_seconds()
     inner = BUSY.format(seconds=0.5) + "print('done', flush=True); input()"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
     with subprocess.Popen(
@@ -67,7 +68,7 @@ def test_a_worker_of_a_worker_counts_and_other_processes_do_not() -> None:
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "done\n"
-        assert workers_cpu_seconds() == pytest.approx(0.5, abs=0.2)  # but not all that this machine has computed
+        assert workers_cpu_seconds() - others == pytest.approx(0.5, abs=0.2)  # but not all that this machine has computed
         worker.communicate("\n")
 
 

@@ -68,7 +68,9 @@ def test_a_worker_of_a_worker_counts_and_other_processes_do_not() -> None:
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "done\n"
-        assert workers_cpu_seconds() - others == pytest.approx(0.5, abs=0.2)  # but not all that this machine has computed
+        assert workers_cpu_seconds() - others == pytest.approx(
+            0.5, abs=0.2
+        )  # but not all that this machine has computed
         worker.communicate("\n")
 
 

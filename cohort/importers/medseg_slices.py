@@ -37,7 +37,7 @@ from ct.classes import L3
 from ct.files.formats import NIFTI_SUFFIXES
 from ct.files.images import SLICE_IMAGE_SUFFIXES
 from ct.files.volume_file import DAMAGE
-from ct.grey_window import AUTO, GreyLimit
+from ct.grey_window import AUTO, GreyLimit, Greys
 from machine.command_line import run_command
 
 SITE = "sirm"
@@ -76,11 +76,7 @@ def import_medseg_slices(
     """
     greys = grey_limits(grey_low_hu, grey_high_hu) or AUTO
     with new_cohort(folder, out_dir) as cohort:
-        pairs = _paired_images(Path(folder))
-        if not pairs:
-            greys = STACK_HU if greys == AUTO else greys
-            pairs = _unstack(Path(folder), cohort.folder, *greys)
-        low, high = (AUTO, AUTO) if greys == AUTO else greys
+        pairs, (low, high) = _pairs_and_greys(Path(folder), cohort.folder, greys)
         patients = read_groups(groups, pairs)
         for name, (image, mask) in tqdm(pairs.items(), desc="import", unit="slice", leave=False, disable=None):
             scan_id = f"medseg_slice_{name}"
@@ -107,6 +103,17 @@ def import_medseg_slices(
                 )
             )
     return Path(out_dir) / "cohort.csv"
+
+
+def _pairs_and_greys(
+    folder: Path, out: Path, greys: Greys
+) -> tuple[dict[str, tuple[Path, Path]], tuple[GreyLimit, GreyLimit]]:
+    """Return the image and the mask of each slice, by number, and what the images' grey 0 and 255 stand for."""
+    pairs = _paired_images(folder)
+    if not pairs:
+        greys = STACK_HU if greys == AUTO else greys
+        pairs = _unstack(folder, out, *greys)
+    return pairs, (AUTO, AUTO) if greys == AUTO else greys
 
 
 def _paired_images(folder: Path) -> dict[str, tuple[Path, Path]]:

@@ -97,6 +97,15 @@ def test_a_schedule_without_a_length_is_refused(capsys: pytest.CaptureFixture[st
     assert message in capsys.readouterr().err
 
 
+def refusal_of(capsys: pytest.CaptureFixture[str], args: list[str], run: Path) -> str:
+    """What a training says that is to go on from the last checkpoint of a run and is refused."""
+    os.environ.pop("GROUND_GLASS_RUN", None)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *args, f"--ckpt_path={run / 'last.ckpt'}"])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_shortened_training_ends_at_a_low_rate(
     cohort: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -107,12 +116,8 @@ def test_a_shortened_training_ends_at_a_low_rate(
     assert yaml.safe_load((run / "config.yaml").read_text())["lr_scheduler"]["init_args"]["T_max"] == 3
     course = pd.read_csv(run / "metrics.csv")["lr-Adam"].dropna()
     assert list(course.round(8).unique()) == pytest.approx([3e-3, 2.25e-3, 0.75e-3])
-    os.environ.pop("GROUND_GLASS_RUN", None)
-    longer = [*more, "--trainer.max_epochs=5", f"--ckpt_path={run / 'last.ckpt'}"]
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *experiment_args("smoke_infection", cohort, work, *longer)])
-    assert stop.value.code == 2
-    assert "last.ckpt follows a schedule of 3 epochs, but this training has 5" in capsys.readouterr().err
+    line = refusal_of(capsys, [*experiment_args("smoke_infection", cohort, work, *more), "--trainer.max_epochs=5"], run)
+    assert "last.ckpt follows a schedule of 3 epochs, but this training has 5" in line
 
 
 def test_a_training_in_steps_ends_at_a_low_rate_and_validated(
@@ -129,9 +134,5 @@ def test_a_training_in_steps_ends_at_a_low_rate_and_validated(
     assert list(course["lr-Adam"].dropna()) == pytest.approx(half_cosine)
     assert list(course.dropna(subset="val/dice")["epoch"]) == [1, 2]
     assert load_checkpoint_file(run / "last.ckpt")["ground_glass"]["validation"]["infection/dice_mean"] is not None
-    os.environ.pop("GROUND_GLASS_RUN", None)
-    longer = [*more, "--trainer.max_steps=9", f"--ckpt_path={run / 'last.ckpt'}"]
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *experiment_args("smoke_infection", cohort, work, *longer)])
-    assert stop.value.code == 2
-    assert "last.ckpt follows a schedule of 8 steps, but this training has 9" in capsys.readouterr().err
+    line = refusal_of(capsys, [*experiment_args("smoke_infection", cohort, work, *more), "--trainer.max_steps=9"], run)
+    assert "last.ckpt follows a schedule of 8 steps, but this training has 9" in line

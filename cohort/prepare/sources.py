@@ -14,6 +14,7 @@ from ct.classes import L3, ClassSet
 from ct.files.formats import files_of_volume
 from ct.grey_values import ESTIMATE_VERSION
 from ct.grey_window import AUTO
+from ct.lungs.classical import LUNGS_VERSION
 from machine.whole_file import write_text
 
 FORMAT_VERSION = 5
@@ -122,8 +123,11 @@ def _roles(row: CohortRow) -> list[tuple[int, str, Path]]:
 
 
 def _parameters(row: CohortRow, size: int, classes: ClassSet) -> bytes:
-    greys = (ESTIMATE_VERSION,) if row.grey_hu == AUTO else ()
-    parameters = [FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu, *greys]
+    # Only what a row needs: the keys of the others stay.
+    versions = {"greys": ESTIMATE_VERSION} if row.grey_hu == AUTO else {}
+    versions |= {} if row.lung_mask else {"lungs": LUNGS_VERSION}
+    parameters = [FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu]
+    parameters += [versions] if versions else []
     # What was prepared before there were class sets was read as those of both papers are.
     return json.dumps(parameters if classes.reading == L3.reading else [*parameters, classes.reading]).encode()
 

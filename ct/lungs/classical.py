@@ -40,13 +40,16 @@ SECOND_LUNG_SHARE = 0.15
 SLICE_WORK_MM = 1.3
 # Width that a lone slice of unknown spacing is taken to show.
 ASSUMED_WIDTH_MM = 340.0
+# Of the masks: raised when they change, so that scans are prepared again.
+LUNGS_VERSION = 1
 
 
 def classical_lungs(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float] | None) -> BoolArray:
     """Find the lungs: air inside the body without the main airways, and the consolidated parts beside it.
 
-    Gaps up to 28 mm in the air are closed, so vessels and small consolidations belong to the lungs; `dense_lung` finds
-    larger ones. A lung without any air is missed, and fluid at the pleura may be taken for lung.
+    In a volume, gaps up to 28 mm in the air are closed, up to 20 mm towards the mediastinum, so vessels and small
+    consolidations belong to the lungs; `dense_lung` finds larger ones, and domes of the diaphragm stay outside. A lung
+    without any air is missed, and fluid at the pleura may be taken for lung.
 
     Args:
         hu: int16 (Z, Y, X) in canonical orientation.
@@ -108,10 +111,11 @@ def _with_dense_lung(
     coarse_sides = np.zeros(coarse.shape, dtype=np.int8)
     for side in (RIGHT, LEFT):
         coarse_sides[_shrink(coarse, sides == side)] = side
-    dense = dense_lung(coarse.apply_hu(hu), coarse_sides, _shrink(coarse, other_air), coarse.spacing_mm)
+    domes = under_domes(coarse_sides, coarse.spacing_mm)
+    air = _shrink(coarse, other_air)
+    dense = dense_lung(coarse.apply_hu(hu), coarse_sides, air, coarse.spacing_mm, domes)
     for side in (RIGHT, LEFT):
         sides[_restore(coarse, dense == side) & (sides == 0)] = side
-    domes = under_domes(coarse_sides, coarse.spacing_mm)
     return sides, _restore(coarse, ndimage.binary_dilation(domes))
 
 

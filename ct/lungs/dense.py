@@ -37,7 +37,11 @@ IN_PLANE = np.ones((1, 3, 3))
 
 
 def dense_lung(
-    hu: npt.NDArray[np.int16], sides: npt.NDArray[np.int8], other_air: BoolArray, spacing_mm: tuple[float, float, float]
+    hu: npt.NDArray[np.int16],
+    sides: npt.NDArray[np.int8],
+    other_air: BoolArray,
+    spacing_mm: tuple[float, float, float],
+    domes: BoolArray | None = None,
 ) -> npt.NDArray[np.int8]:
     """Find the parts of the lungs that hold little or no air.
 
@@ -50,6 +54,7 @@ def dense_lung(
         sides: int8 (Z, Y, X), the aerated lungs, 1 = right, 2 = left.
         other_air: bool (Z, Y, X), air that is not in the lungs.
         spacing_mm: Voxel size (z, y, x).
+        domes: bool (Z, Y, X), `under_domes` of these sides; computed where it is not given.
 
     Returns:
         int8 (Z, Y, X) as `sides`, only the voxels to add; none where no rib cage can be seen: in less than 60 mm of
@@ -68,7 +73,7 @@ def dense_lung(
     # Where ribs are too faint to stop the ball, no lung lies closer to the skin than where it is seen.
     depth = ndimage.distance_transform_edt(body, sampling=spacing_mm)
     cage &= depth >= depth[aerated].min()
-    domes = under_domes(sides, spacing_mm)
+    domes = under_domes(sides, spacing_mm) if domes is None else domes
     cage &= ~domes
     size = (3 if spacing_mm[0] < COARSEST_PIXEL_MM else 1, 3, 3)
     # Neither a rib nor the air around the body may enter the average beside it.

@@ -80,6 +80,18 @@ def test_the_key_of_a_declared_scan_is_what_it_was(cohort: Path) -> None:
     assert hash_content(as_declared, 96).key != hash_content(estimated, 96).key
 
 
+def test_scans_without_a_lung_mask_are_prepared_again_when_the_lungs_are_found_otherwise(
+    cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = read_cohort(cohort).rows[0]
+    found = CohortRow(**(vars(given) | {"lung_mask": None}))
+    before = [hash_content(row, 96).key for row in (given, found)]
+    monkeypatch.setattr("cohort.prepare.sources.LUNGS_VERSION", 2)
+    after = [hash_content(row, 96).key for row in (given, found)]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
 def test_a_slice_whose_hu_cannot_be_told_is_refused_by_name(cohort: Path, tmp_path: Path) -> None:
     save(np.zeros((96, 96), np.uint8), tmp_path / "estimated.png")
     row = read_cohort(cohort).rows[1]

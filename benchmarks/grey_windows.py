@@ -4,7 +4,7 @@ Every slice is seen through a window at random, whole, cut to the lungs, as JPEG
 by place (CLAHE). For the last, the error of the straight line that fits the known HU best is given too: what one window
 can do.
 
-    python -m benchmarks.grey_windows --data ../shared/data
+    python -m benchmarks.grey_windows --data <folder>
 """
 
 import argparse

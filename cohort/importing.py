@@ -106,7 +106,12 @@ def add_grey_options(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _grey_limit(text: str) -> GreyLimit:
-    return AUTO if text == AUTO else float(text)
+    if text.lower() == AUTO:
+        return AUTO
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}; expected a number of HU, or auto") from None
 
 
 def grey_limits(low: GreyLimit | None, high: GreyLimit | None) -> Greys | None:

@@ -59,8 +59,8 @@ class CohortRow:
         return self.grey_low_hu, self.grey_high_hu
 
 
-REQUIRED_COLUMNS = tuple(c.name for c in fields(CohortRow) if c.default is c.default_factory is MISSING)
-OPTIONAL_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.name not in REQUIRED_COLUMNS)
+REQUIRED_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is MISSING)
+OPTIONAL_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is not MISSING)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
 from scipy import ndimage
-from scipy.spatial import ConvexHull
+
+from ct.mask_shapes import convex_hull, parts_at_corners
 
 BoolArray = npt.NDArray[np.bool_]
 GreyArray = npt.NDArray[np.uint8]
@@ -47,14 +47,9 @@ def _hull(grey: GreyArray) -> BoolArray:
     """Return (Y, X) the convex hull of the lungs, a little widened; empty where there are none."""
     radius = max(1, round(max(grey.shape) * SHRINK_SHARE))
     lungs = _lungs(grey, radius)
-    points = np.argwhere(lungs)
-    hull = np.zeros(grey.shape, dtype=bool)
-    if len(points) < LEAST_TOGETHER * grey.size or (np.ptp(points, axis=0) == 0).any():
-        return hull
-    corners = points[ConvexHull(points).vertices][:, ::-1]
-    drawn = Image.new("1", (grey.shape[1], grey.shape[0]))
-    ImageDraw.Draw(drawn).polygon([(int(x), int(y)) for x, y in corners], fill=1)
-    return np.asarray(ndimage.binary_dilation(np.asarray(drawn), iterations=radius), dtype=bool)
+    if np.count_nonzero(lungs) < LEAST_TOGETHER * grey.size:
+        return np.zeros_like(lungs)
+    return np.asarray(ndimage.binary_dilation(convex_hull(lungs), iterations=radius), dtype=bool)
 
 
 def _lungs(grey: GreyArray, radius: int) -> BoolArray:
@@ -75,9 +70,7 @@ def _lungs(grey: GreyArray, radius: int) -> BoolArray:
 
 def _padding(grey: GreyArray) -> BoolArray:
     """Return (Y, X) the pixels of grey 0 that hang together with a corner: outside the field of view."""
-    regions, _ = ndimage.label(grey == 0)
-    corners = regions[[0, 0, -1, -1], [0, -1, 0, -1]]
-    return np.isin(regions, corners[corners > 0])
+    return parts_at_corners(grey == 0)
 
 
 def otsu_threshold(counts: npt.NDArray[np.int64]) -> int:

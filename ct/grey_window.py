@@ -17,8 +17,7 @@ AUTO: Literal["auto"] = "auto"
 GreyLimit = float | Literal["auto"]
 Greys = tuple[float, float] | Literal["auto"]
 # Error above which an estimate is unusual, and how far windows of one scan may lie from their median at `JUDGED_HU`.
-# Nine of ten slices of real chests are told to within 45 HU; half of those whose contrast was enhanced are not to
-# within this.
+# Nine of ten slices of real chests are told to within 60 HU (docs/data.md).
 MOST_ERROR_HU = 75.0
 # HU at which windows are compared: early opacities, and soft tissue.
 JUDGED_HU = (-600.0, 0.0)

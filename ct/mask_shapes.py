@@ -1,4 +1,4 @@
-"""Shapes of masks: box, opening by a ball, closing by a disk, convex hull."""
+"""Shapes of masks: box, opening by a ball, closing by a disk, convex hull, parts at corners."""
 
 from __future__ import annotations
 
@@ -90,3 +90,17 @@ def convex_hull(plane: BoolArray) -> BoolArray:
 
 def _distance(mask: BoolArray, spacing: tuple[float, ...]) -> npt.NDArray[Any]:
     return ndimage.distance_transform_edt(mask, sampling=spacing)
+
+
+def parts_at_corners(plane: BoolArray) -> BoolArray:
+    """Keep the connected parts that reach a corner of the plane.
+
+    Args:
+        plane: bool (Y, X).
+
+    Returns:
+        bool (Y, X), part of `plane`.
+    """
+    parts, _ = ndimage.label(plane)
+    corners = parts[[0, 0, -1, -1], [0, -1, 0, -1]]
+    return np.isin(parts, corners[corners > 0])

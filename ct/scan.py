@@ -67,6 +67,11 @@ class Scan:
     frames: tuple[Frame, ...] = field(default=(), repr=False)
 
     @property
+    def estimated_windows(self) -> tuple[GreyWindow, ...]:
+        """Return `grey_windows` where they were estimated; nothing where they were declared or the file holds HU."""
+        return self.grey_windows if self.grey_windows and self.grey_windows[0].estimated else ()
+
+    @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Return the voxel size (z, y, x) in mm; (1, 1, 1) when `spacing_known` is False."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)

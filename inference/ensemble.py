@@ -19,16 +19,14 @@ def load_ensemble(checkpoints: Sequence[str], flips: bool, modules: Sequence[str
     """Return the module that answers with the mean of checkpoints.
 
     Args:
-        checkpoints: best.ckpt of trainings on one training split.
+        checkpoints: best.ckpt of trainings on one training split, one at least.
         flips: Average over mirrored slices too.
         modules: Modules that networks and priors may come from, beside those of this project: importing one runs it.
 
     Raises:
-        Refusal: There is none, one cannot be read, one is named twice, or they cannot be averaged.
+        Refusal: One cannot be read, one is named twice, or they cannot be averaged.
     """
     paths = [through_latest(path).resolve() for path in checkpoints]
-    if not paths:
-        raise Refusal("an ensemble of no checkpoint was asked for; give --members=[<best.ckpt>, <best.ckpt>]")
     if len(set(paths)) < len(paths):
         raise Refusal(
             "{path} is named twice; an ensemble has each checkpoint once",

@@ -74,8 +74,7 @@ def grey_flags(scan: Scan, asked: bool) -> tuple[str, ...]:
         scan: The scan.
         asked: Whether the user declared what its grey values are, be it by `auto`.
     """
-    estimated = bool(scan.grey_windows) and scan.grey_windows[0].estimated
-    return ((UNASKED,) if estimated and not asked else ()) + unusual_windows(scan.grey_windows)
+    return ((UNASKED,) if scan.estimated_windows and not asked else ()) + unusual_windows(scan.grey_windows)
 
 
 def _unusual_size(scan: Scan, lung: BoolArray) -> Iterator[str]:

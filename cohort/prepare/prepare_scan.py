@@ -222,7 +222,7 @@ def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
 def _greys(scan: Scan) -> dict[str, Any]:
     """Return the declared window of grey values, or low, high and error of each slice where they were estimated."""
     windows = scan.grey_windows
-    if windows and windows[0].estimated:
+    if scan.estimated_windows:
         return {"grey_hu": None, "grey_windows": [[each.low_hu, each.high_hu, each.error_hu] for each in windows]}
     return {"grey_hu": [windows[0].low_hu, windows[0].high_hu] if windows else None}
 

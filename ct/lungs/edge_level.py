@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ct.mask_shapes import open_by_ball
+from ct.mask_shapes import open_by_ball, parts_at_corners
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -44,8 +44,9 @@ class Level:
 def find_levels(smooth: FloatArray, sharpness: FloatArray, pixel_mm: float) -> tuple[Level, Level] | None:
     """Find the level at which dark parts inside the body have the sharpest border, and the lowest that comes near it.
 
-    A level too high takes in fat, whose border is faint; one too low ends inside the lung. No HU is needed for that,
-    so it holds for slices whose contrast was stretched or equalised.
+    A level too high takes in fat, whose border is faint; one too low ends inside the lung. HU need not be exact for
+    that, as long as the border lies between -900 and -150 of what is declared: it holds for slices whose contrast was
+    stretched or equalised.
 
     Args:
         smooth: float32 (Y, X), HU or what is declared as such, without noise.
@@ -59,7 +60,7 @@ def find_levels(smooth: FloatArray, sharpness: FloatArray, pixel_mm: float) -> t
     for value in LEVELS_HU:
         tissue = smooth > value
         thick = open_by_ball(tissue, WALL_MM, (pixel_mm, pixel_mm))
-        body = ~_outside(~thick)
+        body = ~parts_at_corners(~thick)  # a lung that is cut by a side of the image stays in the body
         level = Level(value, ~tissue & body, thick, body)
         large = _large_parts(level.dark, pixel_mm)
         border = border_of(large)
@@ -91,10 +92,3 @@ def _large_parts(dark: BoolArray, pixel_mm: float) -> BoolArray:
     large = np.bincount(parts.ravel(), minlength=count + 1) * pixel_mm**2 > SMALLEST_PART_MM2
     large[0] = False
     return large[parts]
-
-
-def _outside(thin_or_dark: BoolArray) -> BoolArray:
-    """Mark what a corner of the image belongs to; a lung that is cut by a side of the image is none of it."""
-    parts, _ = ndimage.label(thin_or_dark)
-    corners = np.unique(parts[[0, 0, -1, -1], [0, -1, 0, -1]])
-    return np.isin(parts, corners[corners > 0])

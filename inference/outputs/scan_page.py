@@ -76,8 +76,8 @@ def _facts(result: Result) -> dict[str, str]:
 
 def _greys(result: Result) -> dict[str, str]:
     """Say what grey values were estimated to be; nothing for other scans."""
-    windows = result.scan.grey_windows
-    return {"Grey values": describe_windows(windows).public} if windows and windows[0].estimated else {}
+    windows = result.scan.estimated_windows
+    return {"Grey values": describe_windows(windows).public} if windows else {}
 
 
 def _measurements(result: Result, findings: list[Finding]) -> list[Item]:

@@ -74,7 +74,7 @@ def numbers(result: Result) -> dict[str, Any]:
 
 def _estimated_greys(result: Result) -> dict[str, Any]:
     """Return what grey 0 and 255 of each slice were estimated to be and how sure that is; nothing for other scans."""
-    windows = result.scan.grey_windows
-    if not windows or not windows[0].estimated:
+    windows = result.scan.estimated_windows
+    if not windows:
         return {}
     return {f"grey_{name}": [getattr(each, name) for each in windows] for name in ("low_hu", "high_hu", "error_hu")}

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback
-from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from batch import SliceBatch
 from ct.refusal import Refusal
@@ -36,12 +36,15 @@ class AverageWeights(Callback):
         self._restored: dict[str, Any] | None = None
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self._steps = trainer.global_step
-        self._average = AveragedModel(pl_module.network, avg_fn=get_ema_avg_fn(self.decay), use_buffers=True)
+        mean = get_ema_multi_avg_fn(self.decay)  # of all weights at once
+        self._average = AveragedModel(pl_module.network, multi_avg_fn=mean, use_buffers=True)
         if self._restored is not None:  # the checkpoint's own weights are the mean
             self._average.n_averaged.copy_(self._restored["count"])
             pl_module.network.load_state_dict(self._restored["network"])
             self._restored = None
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._steps = trainer.global_step  # of a run that goes on, Lightning restores it after `on_fit_start`
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: SliceBatch, batch_idx: int) -> None:
         if trainer.global_step > self._steps:  # several batches may make a step
@@ -52,7 +55,7 @@ class AverageWeights(Callback):
         if self._average is None:
             return
         if trainer.world_size > 1:  # without SyncBatchNorm each rank has averaged statistics of other batches
-            for buffer in self._average.buffers():
+            for buffer in self._average.module.buffers():  # not the count, which is on the CPU and the same everywhere
                 torch.distributed.broadcast(buffer, 0)
         self._swap(pl_module)
 

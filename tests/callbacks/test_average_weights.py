@@ -26,6 +26,12 @@ class Training:
     def weight(self) -> float:
         return float(self.module.network.weight.detach())
 
+    def start(self, global_step: int = 0) -> None:
+        """Begin as Lightning does, which restores the number of steps after `on_fit_start`."""
+        self.callback.on_fit_start(self.trainer, self.module)
+        self.trainer.global_step = global_step
+        self.callback.on_train_start(self.trainer, self.module)
+
     def step(self, weight: float, is_step: bool = True) -> None:
         with torch.no_grad():
             self.module.network.weight.fill_(weight)
@@ -36,7 +42,7 @@ class Training:
 
 def test_the_mean_falls_off_by_the_decay() -> None:
     training = Training(0.5)
-    training.callback.on_fit_start(training.trainer, training.module)
+    training.start()
     for weight in (8.0, 4.0, 2.0):
         training.step(weight)
     training.step(100.0, is_step=False)  # gradients that are still being accumulated
@@ -50,7 +56,7 @@ def test_the_mean_falls_off_by_the_decay() -> None:
 
 def test_a_checkpoint_has_the_mean_and_what_training_goes_on_with() -> None:
     training = Training(0.5)
-    training.callback.on_fit_start(training.trainer, training.module)
+    training.start()
     for weight in (8.0, 4.0):
         training.step(weight)
     states = {f"network.{key}": value for key, value in training.module.network.state_dict().items()}
@@ -62,10 +68,10 @@ def test_a_checkpoint_has_the_mean_and_what_training_goes_on_with() -> None:
     again.module.network.load_state_dict(
         {key.removeprefix("network."): value for key, value in checkpoint["state_dict"].items() if "network" in key}
     )
-    again.trainer.global_step = 2
     again.callback.on_load_checkpoint(again.trainer, again.module, checkpoint)
-    again.callback.on_fit_start(again.trainer, again.module)
+    again.start(global_step=2)
     assert again.weight == 4.0
+    again.step(100.0, is_step=False)  # gradients that are still being accumulated
     again.step(2.0)
     again.callback.on_validation_start(again.trainer, again.module)
     assert again.weight == 4.0  # (6 + 2) / 2

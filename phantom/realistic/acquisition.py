@@ -1,6 +1,7 @@
 """Scanner and patient's motion: slices, kernel, dose, streaks, calibration, breathing and heartbeat."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +87,13 @@ def move(rng: np.random.Generator, grid: Grid, thorax: Thorax, hu: Volume) -> Vo
 
 def slabs(volume: Volume, scanner: Scanner) -> Volume:
     """Average sections (Z * sections, Y, X) to slices (Z, Y, X) of the scanner's thickness."""
-    shape = (-1, scanner.sections, *volume.shape[1:])
+    return seen_sections(volume, scanner).mean(1, dtype=np.float32)
+
+
+def seen_sections(volume: NDArray[Any], scanner: Scanner) -> NDArray[Any]:
+    """Return the sections (Z, averaged, Y, X) that slices show of all sections (Z * sections, Y, X)."""
     first = (scanner.sections - scanner.averaged) // 2
-    return volume.reshape(shape)[:, first : first + scanner.averaged].mean(1, dtype=np.float32)
+    return volume.reshape(-1, scanner.sections, *volume.shape[1:])[:, first : first + scanner.averaged]
 
 
 def scan(rng: np.random.Generator, grid: Grid, build: Build, scanner: Scanner, hu: Volume) -> NDArray[np.int16]:

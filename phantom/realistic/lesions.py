@@ -46,7 +46,8 @@ def lesion_volumes(rng: np.random.Generator, severe: bool) -> NDArray[np.float64
     count = max(1, round(COMPONENTS[0] * np.exp(COMPONENTS[1] * rng.normal())))
     volumes = COMPONENT_ML[0] * np.exp(COMPONENT_ML[1] * rng.normal(size=min(count, 40)))
     total = (900.0 if severe else TOTAL_ML[0]) * np.exp((0.5 if severe else TOTAL_ML[1]) * rng.normal())
-    # Half way (of the logarithm) towards the patient's total: few lesions stay small, many do not become huge.
+    # Nine tenths of the way (of the logarithm) towards the patient's total: few lesions stay small, many do not
+    # become huge.
     volumes = volumes * (total / volumes.sum()) ** 0.9
     return np.asarray(np.clip(volumes, LEAST_ML, MOST_ML / len(volumes) + 250))
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct.refusal import Refusal
-from phantom.realistic.acquisition import Scanner, draw_scanner, move, scan, slabs
+from phantom.realistic.acquisition import Scanner, draw_scanner, move, scan, seen_sections, slabs
 from phantom.realistic.body import WATER_HU, paint_body
 from phantom.realistic.build import Build, draw_build
 from phantom.realistic.fields import Grid, Volume, noise, paint, rise
@@ -155,8 +155,9 @@ def _scanned(
     left = np.broadcast_to(seen.x > 0, seen.shape)
     inside = lung > 0.5
     occupancy = slabs(infection.occupancy * share, scanner) / np.maximum(lung, 0.1)
-    middle = infection.code[scanner.sections // 2 :: scanner.sections]
-    code = np.where(middle > 0, middle, infection.code.reshape(count, scanner.sections, *grid.shape[1:]).max(1))
+    codes = seen_sections(infection.code, scanner)
+    middle = codes[:, scanner.averaged // 2]
+    code = np.where(middle > 0, middle, codes.max(1))
     patterns = np.where(inside & (occupancy > DRAWN_FROM), code, 0).astype(np.int8)
     lungs = np.where(inside, np.where(left, 1, 2), 0).astype(np.uint8)
     drawn = _drawn_lungs(draw("mask"), seen, slabs(thorax.lung_mm, scanner), slabs(thorax.floor_mm, scanner), inside)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ct.files.write import write_scan_nifti
 from ct.refusal import Refusal
 from machine.command_line import run_command
+from machine.whole_file import whole_file, write_json
 from phantom.grid import Frame
 from phantom.realistic.patient import RealisticPhantom, make_realistic
 
@@ -58,19 +59,17 @@ def write_cohort(
     recipe = {"seed": seed, "patients": patients, "size": size, "slice_mm": slice_mm, "recipe_sha256": _recipe_hash()}
     _check_folder(out, recipe)
     numbers = range(patients)
-    jobs = min(jobs or os.cpu_count() or 1, patients)
+    jobs = min(jobs or len(os.sched_getaffinity(0)), patients)
     arguments = (numbers, repeat(seed), repeat(size), repeat(slice_mm), repeat(out))
     if jobs == 1:
         rows = _with_bar(map(_write_patient, *arguments), patients)
     else:
         with ProcessPoolExecutor(jobs) as pool:
             rows = _with_bar(pool.map(_write_patient, *arguments), patients)
-    partial = out / f".{TABLE}.{os.getpid()}"
-    with open(partial, "w", newline="", encoding="utf-8") as file:
+    with whole_file(out / TABLE) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    partial.replace(out / TABLE)
     return out / TABLE
 
 
@@ -99,7 +98,8 @@ def _check_folder(out: Path, recipe: Mapping[str, object]) -> None:
             recipe=recipe,
         )
     out.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    if stored is None:
+        write_json(recipe, note)
 
 
 def _write_patient(number: int, seed: int, size: int, slice_mm: float | None, folder: Path) -> dict[str, str]:
@@ -119,9 +119,9 @@ def _write_patient(number: int, seed: int, size: int, slice_mm: float | None, fo
 
 def _write(array: NDArray[np.integer], phantom: RealisticPhantom, path: Path) -> None:
     """Write an array of a phantom, whole or not at all."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    write_scan_nifti(array, Frame(phantom.hu.shape, phantom.spacing_mm).affine, partial)
-    partial.replace(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        write_scan_nifti(array, Frame(phantom.hu.shape, phantom.spacing_mm).affine, partial)
 
 
 def main(args: list[str] | None = None) -> int:

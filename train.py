@@ -62,7 +62,7 @@ class ExperimentCLI(LightningCLI):
         parser.add_argument("--experiment", default="experiment", help="name of the run's folder")
         parser.add_argument("--runs", default="runs", help="folder of all runs")
         parser.add_argument("--fresh", default=False, type=bool, help="fit: never go on with an unfinished run")
-        parser.add_argument("--members", default=[], type=list[str], help="test: checkpoints of an ensemble, for one")
+        parser.add_argument("--members", default=[], type=list[str], help="test: checkpoints whose mean is tested")
         parser.add_argument("--flips", default=False, type=bool, help="test: average over mirrored slices too")
         parser.set_defaults({"trainer.precision": fastest_precision()})
 
@@ -76,6 +76,8 @@ class ExperimentCLI(LightningCLI):
         check_schedule(settings)
         if self.subcommand != "test" and (settings.members or settings.flips):
             raise Refusal("members and flips are of a test; {subcommand} takes neither", subcommand=self.subcommand)
+        if self.subcommand == "test" and settings.members and settings.ckpt_path:
+            raise Refusal("members and ckpt_path both name checkpoints; give those of an ensemble as members alone")
 
     @staticmethod
     def configure_optimizers(lightning_module: LightningModule, optimizer: Any, lr_scheduler: Any = None) -> Any:

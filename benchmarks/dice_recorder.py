@@ -91,6 +91,13 @@ class Recorder:
         self.training, self.fold, self.out = training, fold, out
         self.about = machine(torch.get_num_threads(), packages) | {"precision": fastest_precision()}
         mine = [point for point in read_points(out) if Training(**{k: point[k] for k in asdict(training)}) == training]
+        set_up = {name: self.about[name] for name in ("threads", "precision")}
+        if any({name: point[name] for name in set_up} != set_up for point in mine):
+            raise Refusal(
+                "{out} holds points of {name} with other threads or precision; choose another --out",
+                out=out,
+                name=training.name,
+            )
         self.reached: int = mine[-1]["checkpoint"] if mine else 0
         self.steps: int = mine[-1]["steps"] if mine else 0
         self._spent: float = mine[-1]["cpu_s"] if mine else 0.0

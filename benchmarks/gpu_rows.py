@@ -32,6 +32,7 @@ from machine.command_line import run_command
 from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
+LONGEST_S = 600  # that a training in several processes may take
 HEADER = ["claim", "against", "aim", "measured", "script in `benchmarks/`"]
 
 
@@ -74,26 +75,26 @@ class Row:
 
 def training_row(size: Size) -> Row:
     """Measure `trainer.fit` beside a bare loop."""
-    found = training_step.compare(
+    speeds = training_step.compare(
         size.pixels, size.channels, Augmentation(), size.steps, size.repeats, size.num_workers
     )
     return Row(
         f"`trainer.fit` in steady state, {size.pixels} x {size.pixels}, {size.channels} channels",
         "a bare loop, batches in memory",
         "0.95",
-        f"{found['fit'] / found['bare']:.2f} ({found['fit']:.0f} of {found['bare']:.0f} samples/s)",
+        f"{speeds['fit'] / speeds['bare']:.2f} ({speeds['fit']:.0f} of {speeds['bare']:.0f} samples/s)",
         "training_step",
     )
 
 
 def e_step_row(size: Size) -> Row:
     """Measure an epoch's E-step beside a forward pass."""
-    found = e_step.compare(size.pixels, size.channels, size.scans, size.repeats)
+    costs = e_step.compare(size.pixels, size.channels, size.scans, size.repeats)
     return Row(
-        f"E-step of an epoch, {found['slices']} slices of {size.pixels} x {size.pixels}",
+        f"E-step of an epoch, {costs['slices']} slices of {size.pixels} x {size.pixels}",
         "one forward pass over its slices",
         "1.10x",
-        f"{found['ratio']:.2f}x ({found['e_step']:.2f} s of {found['best']:.2f} s)",
+        f"{costs['ratio']:.2f}x ({costs['e_step']:.2f} s of {costs['best']:.2f} s)",
         "e_step",
     )
 
@@ -128,6 +129,7 @@ def together(processes: int, prepared: Path, size: Size) -> float:
 
     Raises:
         subprocess.CalledProcessError: One of them failed; its reason is on stderr.
+        subprocess.TimeoutExpired: One waits for another that has failed.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -143,7 +145,11 @@ def together(processes: int, prepared: Path, size: Size) -> float:
         if len(cards) >= processes:
             place["CUDA_VISIBLE_DEVICES"] = cards[rank]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | place))
-    texts = [process.communicate()[0] for process in running]
+    try:
+        texts = [process.communicate(timeout=LONGEST_S)[0] for process in running]
+    finally:  # one that has failed leaves the others waiting for it
+        for process in running:
+            process.kill()
     for process in running:
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)

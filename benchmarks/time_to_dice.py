@@ -14,7 +14,7 @@ folds by patient.
 A training that was stopped goes on from its last point when the same command is given again; with nothing left to
 train the command draws the picture and prints the table. Hours: see --budget-s.
 
-    python -m benchmarks.time_to_dice --data ../shared/data/covid20_dev13 --budget-s 1200
+    python -m benchmarks.time_to_dice --data <folder> --budget-s 1200
 """
 
 import argparse

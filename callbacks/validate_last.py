@@ -1,4 +1,4 @@
-"""A validation of the weights that a training ends with, wherever it ends."""
+"""A validation of the weights that a training ends with, after its last epoch or step."""
 
 from typing import Any
 
@@ -14,7 +14,8 @@ class ValidateLast(Callback):
     """
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.current_epoch + 1 == trainer.max_epochs:
+        # None: validations are counted in steps, over epochs.
+        if trainer.check_val_every_n_epoch is not None and trainer.current_epoch + 1 == trainer.max_epochs:
             trainer.check_val_every_n_epoch = 1
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: SliceBatch, batch_idx: int) -> None:

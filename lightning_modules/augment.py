@@ -25,7 +25,7 @@ class Augmentation:
         noise_hu: Largest standard deviation of white noise.
         blur_px: Largest standard deviation of an in-plane Gaussian blur.
         contrast: How much local contrast is changed at most: 1.0 halves to doubles how far a pixel lies from the mean
-            of the lung around it, as enhanced or narrow display windows do.
+            of what the network sees around it (the lung, where that is all), as enhanced or narrow display windows do.
         alone: Share of the slices whose neighbours in the input are replaced by the slice itself: a single image comes
             without neighbours, and thin slices hardly differ from theirs.
     """

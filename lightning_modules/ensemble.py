@@ -40,7 +40,8 @@ class MeanNetwork(Network):
     def forward(self, x: Tensor) -> Tensor:
         parts = [answer(x.flip(flip)).float().flip(flip) for answer in self.answers for flip in self.flips]
         mean = torch.stack(parts).mean(0)
-        return mean.logit() if mean.shape[1] == 1 else mean.log()
+        # Where all are sure beyond float32, the loss still needs finite logits.
+        return mean.logit() if mean.shape[1] == 1 else mean.clamp(min=torch.finfo(mean.dtype).tiny).log()
 
 
 def check_members(modules: Sequence[SegmentationModule]) -> None:

@@ -19,8 +19,8 @@ def soft_label_divergence(
     targets they are the same: weighted cross-entropy. Computed in float32 whatever the network's precision.
 
     Where pixels that look alike have different labels, both move the answer towards the rare classes: p_c ~ w_c times
-    the share of c among such pixels. On slices that are nine tenths background a rare class counts ten times as much,
-    and its volume comes out too large; with w_c^exponent, an exponent of 1/2, about three times.
+    the share of c among such pixels. On slices that are nine tenths background a rare class counts nine times as
+    much, and its volume comes out too large; with w_c^exponent, an exponent of 1/2, about three times.
 
     Args:
         logits: (B, C, H, W).

@@ -22,8 +22,8 @@ from torchmetrics.segmentation import DiceScore, MeanIoU
 
 from benchmarks.network_step import Step
 from benchmarks.timing import interleaved, line, median
+from machine.host_memory import keep_freed_memory
 from metrics.scan_confusion import ScanConfusion
-from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
 BATCH_SIZE = 16

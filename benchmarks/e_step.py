@@ -26,8 +26,8 @@ from benchmarks.timing import interleaved, line, median
 from callbacks.relabel import Relabel
 from datamodules.infection_data import InfectionData
 from lightning_modules.consolidation import ConsolidationModule
+from machine.host_memory import keep_freed_memory
 from networks.unet import UNet
-from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
 BATCH_SIZE = Relabel().batch_size

@@ -29,7 +29,7 @@ from ct.refusal import Refusal
 from evaluation.tables import markdown
 from lightning_modules.augment import Augmentation
 from machine.command_line import run_command
-from training.host_memory import keep_freed_memory
+from machine.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
 LONGEST_S = 600  # that a training in several processes may take

@@ -33,7 +33,7 @@ from benchmarks.timing import interleaved, line, median
 from datamodules.infection_data import InfectionData
 from lightning_modules.augment import Augmentation, draw_affine
 from lightning_modules.infection import InfectionModule
-from training.host_memory import keep_freed_memory
+from machine.host_memory import keep_freed_memory
 
 BATCH, BATCHES, SCANS, REPEATS = 16, 6, 6, 3
 DEGREES, SHIFT, ZOOM = 90.0, 0.1, 0.1

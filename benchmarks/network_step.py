@@ -2,7 +2,7 @@
 
 Forward, loss, backward and Adam of UNet-1 on one batch in memory. The other is plain PyTorch: float32,
 default layout, glibc's defaults. Ours is what every training here does: channels_last, bf16 autocast where the hardware
-has it, and freed memory kept (`training/host_memory.py`). `others` has the steps between, each with one setting more,
+has it, and freed memory kept (`machine/host_memory.py`). `others` has the steps between, each with one setting more,
 and with `--compile` ours under torch.compile, whose first step takes a minute. Two processes, one with each allocator
 setting, take turns.
 
@@ -18,8 +18,8 @@ import torch
 
 from benchmarks.timing import interleaved, line, median
 from losses.dice import dice_loss
+from machine.host_memory import keep_freed_memory
 from networks.unet import UNet
-from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
 # name: (freed memory is kept, channels_last, bf16)

@@ -39,10 +39,10 @@ from inference.scan_list import Source
 from inference.segmenter import Segmenter
 from lightning_modules.base import network_units
 from lightning_modules.infection import InfectionModule
+from machine.host_memory import keep_freed_memory
 from networks.unet import UNet
 from phantom.patient import make_phantom
 from training.checkpoint_file import write_checkpoint
-from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,8 +15,8 @@ from PIL import Image
 from benchmarks.dice_recorder import Recorder
 from benchmarks.held_out_folds import Fold, HeldOutScan
 from benchmarks.timed_training import poly
+from machine.host_memory import keep_freed_memory
 from machine.whole_file import whole_folder, write_json
-from training.host_memory import keep_freed_memory
 
 PACKAGES = ("nnunetv2", "batchgeneratorsv2", "dynamic-network-architectures")
 # Slices are given to it as 8-bit images, as these are published: 0 outside the lungs, a grey is 8 HU.

@@ -34,9 +34,9 @@ from benchmarks.dice_recorder import Recorder
 from benchmarks.held_out_folds import Fold, network_input
 from callbacks.stop_on_divergence import StopOnDivergence
 from callbacks.waiting import WaitingShare
+from machine.host_memory import keep_freed_memory
 from train import ExperimentCLI, ignore_known_warnings
 from training.checkpoint_file import CheckpointFiles
-from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
 TICKS = 10_000  # steps of the learning rate's schedule in a budget; as epochs, more than any budget holds

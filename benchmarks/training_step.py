@@ -30,8 +30,8 @@ from datamodules.infection_data import InfectionData
 from lightning_modules.augment import Augmentation
 from lightning_modules.infection import InfectionModule
 from losses.dice import dice_loss
+from machine.host_memory import keep_freed_memory
 from networks.unet import UNet
-from training.host_memory import keep_freed_memory
 from training.precision import fastest_precision
 
 BATCH_SIZE = 16

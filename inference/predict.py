@@ -18,8 +18,8 @@ from inference.outputs.write_outputs import NUMBERS
 from inference.scan_list import Source, is_batch
 from inference.segmenter import Segmenter
 from machine.command_line import run_command
+from machine.host_memory import keep_freed_memory
 from training.class_paths import OPTION
-from training.host_memory import keep_freed_memory
 
 
 def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:

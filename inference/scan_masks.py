@@ -15,6 +15,7 @@ from inference.result import Masks
 from lightning_modules.base import SegmentationModule
 from lightning_modules.ensemble import FLIPS
 from lightning_modules.features import pooled_features
+from metrics.expected_overlap import expected_dice
 from training.precision import fastest_precision
 from training.training_set import lung_histogram
 
@@ -36,6 +37,7 @@ class Segmentation:
         shares: By finding, the share of the lungs in every single answer (members x flips).
         lung_histogram: Counts of the HU in the prepared lungs, by `training.training_set.lung_histogram`.
         features: float32 (N, C), the first member's deepest features of every slice with lung.
+        expected_dice: By nested finding, float64 (Z',), what `metrics.expected_overlap` says of each prepared slice.
     """
 
     masks: Masks
@@ -43,6 +45,7 @@ class Segmentation:
     shares: dict[str, list[float]]
     lung_histogram: NDArray[np.int64]
     features: NDArray[np.float32]
+    expected_dice: dict[str, NDArray[np.float64]]
 
 
 def segment_scan(
@@ -79,7 +82,18 @@ def segment_scan(
             shares.setdefault(finding, []).append(share)
         _add(mean, answer, 1 / len(answers))
     entropy, histogram = _entropy_bits(mean, inside), lung_histogram(prepared.hu, inside)
-    return Segmentation(_masks(prepared, mean, lung, classes), entropy, shares, histogram, features)
+    promised = _expected_dice(mean, inside)
+    return Segmentation(_masks(prepared, mean, lung, classes), entropy, shares, histogram, features, promised)
+
+
+def _expected_dice(mean: Maps, lung: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+    promised, outer = {}, lung
+    for name, probability in mean.items():
+        if not name.startswith(LEAF):
+            inside = np.where(outer, probability, 0)
+            outer = inside > 0.5
+            promised[name] = expected_dice(inside, outer)
+    return promised
 
 
 def _part(progress: ShareDone | None, start: float, parts: int) -> ShareDone:

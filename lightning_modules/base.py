@@ -18,11 +18,11 @@ from ct.classes import EM, ClassSet
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
 from lightning_modules.features import pooled_features
 from lightning_modules.labels import require_labels
+from machine.host_memory import keep_freed_memory
 from metrics.summary import Metrics, summarise
 from metrics.training_figures import TrainingFigures
 from networks.contract import Network, check_contract
 from training.checkpoint_file import finite_weights
-from training.host_memory import keep_freed_memory
 from training.schedule import check_same_length
 from training.sync_batch_norm import CpuLayerSync
 

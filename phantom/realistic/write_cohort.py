@@ -24,6 +24,7 @@ from tqdm import tqdm
 from ct.files.write import write_scan_nifti
 from ct.refusal import Refusal
 from machine.command_line import run_command
+from machine.host_memory import keep_freed_memory
 from machine.whole_file import whole_file, write_json
 from phantom.grid import Frame
 from phantom.realistic.patient import RealisticPhantom, make_realistic
@@ -64,7 +65,8 @@ def write_cohort(
     if jobs == 1:
         rows = _with_bar(map(_write_patient, *arguments), patients)
     else:
-        with ProcessPoolExecutor(jobs) as pool:
+        # Half of the time would go into fetching the large arrays of a patient from the system again.
+        with ProcessPoolExecutor(jobs, initializer=keep_freed_memory) as pool:
             rows = _with_bar(pool.map(_write_patient, *arguments), patients)
     with whole_file(out / TABLE) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from cohort.prepare.prepare_scan import PreparedScan, prepare_scan
 from ct.classes import ClassSet
 from ct.scan import Scan
+from inference.expected_dice import expected_dice
 from inference.result import Masks
 from lightning_modules.base import SegmentationModule
 from lightning_modules.ensemble import FLIPS
 from lightning_modules.features import pooled_features
-from metrics.expected_overlap import expected_dice
 from training.precision import fastest_precision
 from training.training_set import lung_histogram
 
@@ -37,7 +37,7 @@ class Segmentation:
         shares: By finding, the share of the lungs in every single answer (members x flips).
         lung_histogram: Counts of the HU in the prepared lungs, by `training.training_set.lung_histogram`.
         features: float32 (N, C), the first member's deepest features of every slice with lung.
-        expected_dice: By nested finding, float64 (Z',), what `metrics.expected_overlap` says of each prepared slice.
+        expected_dice: By nested finding, float64 (Z',): `inference.expected_dice` of every prepared slice.
     """
 
     masks: Masks

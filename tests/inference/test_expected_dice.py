@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metrics.expected_overlap import expected_dice
+from inference.expected_dice import expected_dice
 
 
 def test_it_is_the_mean_dice_of_truths_drawn_from_the_probabilities() -> None:

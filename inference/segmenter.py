@@ -35,6 +35,12 @@ def _no_progress(step: str, share: float) -> None:
     """Ignore progress."""
 
 
+def experiment_of(checkpoint: Path) -> str:
+    """Return the experiment of a checkpoint: the folder of its run folder, or the folder of a model that lies alone."""
+    folder = checkpoint.resolve().parent
+    return folder.parent.name if (folder / "config.yaml").is_file() else folder.name
+
+
 class Segmenter:
     """A model or ensemble that segments scans and writes all outputs.
 
@@ -69,7 +75,7 @@ class Segmenter:
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(
             task=self.modules[0].task,
-            experiment=Path(checkpoints[0]).resolve().parent.parent.name,
+            experiment=experiment_of(Path(checkpoints[0])),
             checkpoints_sha256=tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints),
             flips=4 if flips else 1,
             size=self.modules[0].size,

@@ -29,7 +29,7 @@ def test_it_says_what_it_was_trained_on() -> None:
     assert segmenter.card.experiment == "default"
     (member,) = segmenter.card.members
     assert (member.training_scans, member.training_patients, member.training_sites) == (192, 192, 3)
-    assert member.validation_dice["infection"] > 0.4
+    assert (member.validation_dice["infection"] or 0) > 0.4
     assert segmenter.training is not None, "scans unlike the phantoms can be told"
 
 

@@ -10,7 +10,6 @@ loses.
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +31,6 @@ from metrics.overlap import dice, iou, relative_volume, table_of_counts
 TALLY = ["tp", "fp", "fn", "tn"]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How scans are segmented: whether the cohort's lung masks are used, and whether mirrored slices count too."""
-
-    lungs_given: bool
-    flips: bool
-
-
 def truth_of(row: CohortRow, scan: Scan, classes: ClassSet) -> NDArray[np.bool_]:
     """Return the reader's infection (Z, Y, X) on the scan's canonical grid."""
     if row.infection_mask is not None:
@@ -49,11 +40,14 @@ def truth_of(row: CohortRow, scan: Scan, classes: ClassSet) -> NDArray[np.bool_]
     return classes.mask_of("infection", codes) > 0
 
 
-def slices_of(row: CohortRow, module: SegmentationModule, settings: Settings) -> pd.DataFrame:
-    """Segment a scan; return a row for each slice: counts of voxels, and the Dice that the model expects there."""
+def slices_of(row: CohortRow, module: SegmentationModule, lungs_given: bool) -> pd.DataFrame:
+    """Segment a scan; return a row for each slice: counts of voxels, and the Dice that the model expects there.
+
+    Where nothing is found, the model expects 0. Slices thinner than 4 mm are prepared as fewer ones, and have none.
+    """
     scan = read_scan(row.image, grey_hu=row.grey_hu)
-    lung = find_lungs(scan, row.lung_mask if settings.lungs_given else None).mask
-    answer = segment_scan(scan, lung, [module], settings.flips)
+    lung = find_lungs(scan, row.lung_mask if lungs_given else None).mask
+    answer = segment_scan(scan, lung, [module])
     found, truth = answer.masks["infection"], truth_of(row, scan, module.classes)
     counts = {
         "tp": (found & truth).sum((1, 2)),
@@ -62,12 +56,9 @@ def slices_of(row: CohortRow, module: SegmentationModule, settings: Settings) ->
         "tn": (~found & ~truth).sum((1, 2)),
     }
     promised = answer.expected_dice["infection"]
-    if len(promised) == len(truth):  # slices thinner than 4 mm are prepared as fewer ones
-        counts["expected_dice"] = promised
-    return pd.DataFrame(
-        {"patient": row.patient_id, "scan": row.scan_id, "slice": np.arange(len(truth)), "lung": lung.sum((1, 2))}
-        | counts
-    )
+    expected = np.nan_to_num(promised) if len(promised) == len(truth) else np.full(len(truth), np.nan)
+    about = {"patient": row.patient_id, "scan": row.scan_id, "slice": np.arange(len(truth)), "lung": lung.sum((1, 2))}
+    return pd.DataFrame(about | counts | {"expected_dice": expected})
 
 
 def figures(counts: pd.DataFrame) -> dict[str, float]:
@@ -75,19 +66,16 @@ def figures(counts: pd.DataFrame) -> dict[str, float]:
     everything = table_of_counts(counts[TALLY].sum().to_numpy())
     by_patient = dice(table_of_counts(counts.groupby("patient")[TALLY].sum().to_numpy()))
     by_slice = dice(table_of_counts(counts[TALLY].to_numpy()))
-    result = {
+    rank = spearmanr(counts["expected_dice"], by_slice, nan_policy="omit").statistic
+    return {
         "slices": len(counts),
         "dice_pooled": float(dice(everything)),
         "iou_pooled": float(iou(everything)),
         "rv_pooled": float(relative_volume(everything)),
         "dice_by_patient": float(np.nanmean(by_patient)),
         "dice_by_slice": float(np.nanmean(by_slice)),
+        "spearman_of_expected_dice": float(rank),
     }
-    if "expected_dice" in counts:
-        # Where nothing is found, the model promises nothing.
-        promised = counts["expected_dice"].fillna(0.0)
-        result["spearman_of_expected_dice"] = float(spearmanr(promised, by_slice, nan_policy="omit").statistic)
-    return result
 
 
 def main() -> None:
@@ -96,13 +84,12 @@ def main() -> None:
     parser.add_argument("--ckpt", required=True)
     parser.add_argument("--cohort", required=True, type=Path)
     parser.add_argument("--lungs", choices=("found", "given"), default="found", help="whose lungs (found)")
-    parser.add_argument("--flips", action="store_true", help="average over mirrored slices too")
     parser.add_argument("--table", type=Path, help="where the counts of all slices go, as a CSV file")
     options = parser.parse_args()
-    module, settings = load_module(options.ckpt), Settings(options.lungs == "given", options.flips)
+    module = load_module(options.ckpt)
     rows = [row for row in read_cohort(options.cohort).rows if row.infection_mask or row.pattern_mask]
     bar = tqdm(rows, "zero-shot", unit="scan", file=sys.stderr, disable=None)
-    counts = pd.concat([slices_of(row, module, settings) for row in bar], ignore_index=True)
+    counts = pd.concat([slices_of(row, module, options.lungs == "given") for row in bar], ignore_index=True)
     if options.table:
         counts.to_csv(options.table, index=False)
     print(json.dumps({"name": "zero_shot", "lungs": options.lungs, "scans": len(rows)} | figures(counts)))

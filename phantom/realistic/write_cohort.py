@@ -65,7 +65,7 @@ def write_cohort(
     if jobs == 1:
         rows = _with_bar(map(_write_patient, *arguments), patients)
     else:
-        # Half of the time would go into fetching the large arrays of a patient from the system again.
+        # A quarter of the time would go into fetching the large arrays of a patient from the system again.
         with ProcessPoolExecutor(jobs, initializer=keep_freed_memory) as pool:
             rows = _with_bar(pool.map(_write_patient, *arguments), patients)
     with whole_file(out / TABLE) as partial, open(partial, "w", newline="", encoding="utf-8") as file:

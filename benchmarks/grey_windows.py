@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from ct.grey_values import estimate_window
 from ct.grey_window import JUDGED_HU, GreyWindow
+from phantom.realistic.picture import Grey, as_grey, draw_window, enhance
 
 # Files of the data folder, and the slices (in the order of their axes from z on) that show lungs.
 VOLUMES = {
@@ -31,12 +32,9 @@ VOLUMES = {
     "elastix_ct/3DCT_lung.mha": slice(20, 105),
     "ibsi_lung_ct/phantom.nii.gz": slice(5, 52),
 }
-Grey = NDArray[np.uint8]
 Hu = NDArray[np.float64]
-LOWS_HU, HIGHS_HU = (-1400.0, -950.0), (100.0, 1000.0)
 # Voxels within this of one of JUDGED_HU are what is judged of an enhanced slice; fewer are left alone.
 NEAR_HU, LEAST_VOXELS = 40, 30
-TILES, CLIP = 8, 2.0
 
 
 def real_slices(data: Path, every: int) -> Iterator[Hu]:
@@ -48,16 +46,6 @@ def real_slices(data: Path, every: int) -> Iterator[Hu]:
         else:
             volume = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(path))
         yield from (plane.astype(float) for plane in volume[part][::every])
-
-
-def draw_window(rng: np.random.Generator) -> tuple[float, float]:
-    """Draw the HU of grey 0 and of grey 255."""
-    return float(rng.uniform(*LOWS_HU)), float(rng.uniform(*HIGHS_HU))
-
-
-def as_grey(hu: NDArray[np.generic], low_hu: float, high_hu: float) -> Grey:
-    """Show HU through a window, as programs export them."""
-    return np.rint((hu.astype(float).clip(low_hu, high_hu) - low_hu) / (high_hu - low_hu) * 255).astype(np.uint8)
 
 
 def errors_hu(window: GreyWindow, low_hu: float, high_hu: float) -> list[float]:
@@ -84,29 +72,6 @@ def as_jpeg(grey: Grey) -> Grey:
     stream = io.BytesIO()
     Image.fromarray(grey).save(stream, "JPEG", quality=75)
     return np.asarray(Image.open(stream))
-
-
-def enhance(grey: Grey) -> Grey:
-    """Equalise the histogram of each tile with a limit, and interpolate between tiles (CLAHE; Zuiderveld 1994)."""
-    height, width = grey.shape
-    padded = np.pad(grey, ((0, -height % TILES), (0, -width % TILES)), mode="reflect")
-    rows, columns = padded.shape[0] // TILES, padded.shape[1] // TILES
-    curves = np.empty((TILES, TILES, 256))
-    for y, x in np.ndindex(TILES, TILES):
-        tile = padded[y * rows : (y + 1) * rows, x * columns : (x + 1) * columns]
-        counts = np.bincount(tile.ravel(), minlength=256).astype(float)
-        limit = max(1.0, CLIP * tile.size / 256)
-        shared = np.minimum(counts, limit) + np.maximum(counts - limit, 0).sum() / 256
-        curves[y, x] = shared.cumsum() * 255 / tile.size
-    y, x = (np.arange(height) + 0.5) / rows - 0.5, (np.arange(width) + 0.5) / columns - 0.5
-    made = np.zeros(grey.shape)
-    for down, right in np.ndindex(2, 2):
-        weight_y = np.abs(1 - down - (y - np.floor(y)))[:, None]
-        weight_x = np.abs(1 - right - (x - np.floor(x)))[None]
-        tiles_y = np.clip(np.floor(y).astype(int) + down, 0, TILES - 1)[:, None]
-        tiles_x = np.clip(np.floor(x).astype(int) + right, 0, TILES - 1)[None]
-        made += weight_y * weight_x * curves[tiles_y, tiles_x, grey]
-    return np.rint(made.clip(0, 255)).astype(np.uint8)
 
 
 def compare_windows(data: Path, every: int, kind: str) -> str:

@@ -12,7 +12,7 @@ from batch import SliceBatch
 from ct.refusal import Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import Keep, SegmentationModule
-from losses.dice import dice_loss
+from losses.dice import cross_entropy, dice_loss
 from metrics.scan_confusion import ScanConfusion
 from networks.contract import NetworkFactory
 from networks.unet import UNet
@@ -27,6 +27,8 @@ class InfectionModule(SegmentationModule):
         context: Adjacent slices in the input (paper EM: 7).
         dice_over: One Dice per `image`, averaged (equation 2), or one over the `batch`: with many slices without any
             infection, whose own Dice has next to no gradient once much is predicted, the latter learns faster.
+        cross_entropy: Weight of the pixels' cross-entropy beside the Dice loss, which small lesions hardly change; 0 is
+            equation 2.
         keep: Which weights best.ckpt has: of the `best` epoch on validation, or of the `last` one, where validation has
             too few slices to choose by.
         augmentation: Augmentation of training batches.
@@ -42,12 +44,19 @@ class InfectionModule(SegmentationModule):
         network: NetworkFactory = UNet,
         context: int = 7,
         dice_over: Literal["image", "batch"] = "image",
+        cross_entropy: float = 0.0,
         keep: Keep = "best",
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation(), keep)
         self.save_hyperparameters(
-            {"network": as_plain_values(network), "context": context, "dice_over": dice_over}, logger=False
+            {
+                "network": as_plain_values(network),
+                "context": context,
+                "dice_over": dice_over,
+                "cross_entropy": cross_entropy,
+            },
+            logger=False,
         )
         self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
 
@@ -64,7 +73,11 @@ class InfectionModule(SegmentationModule):
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"][:, :1]
         logits = self.network(self.vary(batch))
-        loss = dice_loss(logits, target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")
+        # What lies outside the lungs is not seen: infection that they were found without does not count.
+        valid = (target == 0) | ((target > 0) & batch["lung"])
+        loss = dice_loss(logits, target, valid, batch=self.hparams["dice_over"] == "batch")
+        if weight := self.hparams["cross_entropy"]:
+            loss = loss + weight * cross_entropy(logits, target, valid)
         self.log_step(batch, logits[:, 0] > 0, target[:, 0], loss)
         return loss
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from phantom.realistic.body import CARINA_BACK_MM, CARINA_HEIGHT
 from phantom.realistic.build import Build
-from phantom.realistic.fields import Grid, Points, Volume, noise, paint, rise, tubes
+from phantom.realistic.fields import Grid, Points, Volume, noise, paint, rise, stamp, tubes
 from phantom.realistic.thorax import SIDES, Thorax
 from phantom.realistic.trees import Tree, grow_tree, joined, supplied_points
 
@@ -69,17 +69,28 @@ def grow_trees(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thora
         here, of_lobe = points[own], lobe[own]
         half = len(here) // 2
         hilum = np.array([rng.uniform(0.46, 0.54) * build.height_mm, rng.uniform(0, 12), sign * rng.uniform(33, 42)])
-        radius = rng.uniform(5.5, 7.5)
+        radius = rng.uniform(6.0, 9.5)
         arteries = grow_tree(rng, hilum, radius, here[:half], of_lobe[:half])
         direction = rng.normal(0, 1, 3)
         bronchi = arteries.beside(direction / np.linalg.norm(direction), rng.uniform(0.55, 0.8))
         main = Tree(carina[None], hilum[None], np.array([rng.uniform(5, 6.5)]), np.zeros(1, np.int64))
         atrium = hilum + np.array([-22.0, -4.0, -8.0 * sign])
-        veins = grow_tree(rng, atrium, rng.uniform(5, 7), here[half:], of_lobe[half:])
+        veins = grow_tree(rng, atrium, rng.uniform(5.5, 8.5), here[half:], of_lobe[half:])
         vessels += [arteries, veins]
         airways += [main, bronchi]
         hila[side] = hilum
     return Trees(joined(*vessels), joined(*airways), hila)
+
+
+def with_hila(rng: np.random.Generator, grid: Grid, trees: Trees, content_hu: Volume) -> Volume:
+    """Return the lungs' contents (Z, Y, X) with fat and lymph nodes around the vessels and bronchi of both hila."""
+    hu = content_hu.copy()
+    for side, hilum in trees.hila_mm.items():
+        for _ in range(int(rng.integers(1, 6))):
+            offset = rng.normal(0, 1, 3) * (14.0, 9.0, 7.0) + (0.0, 0.0, SIDES[side] * rng.uniform(0, 14))
+            radii = rng.uniform(3, 11) * rng.uniform(0.7, 1.4, 3)
+            stamp(hu, grid, rng.uniform(-110, 60), hilum + offset, radii, rng.uniform(2, 5))
+    return hu
 
 
 def trachea(rng: np.random.Generator, grid: Grid, build: Build) -> Volume:

@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from phantom.realistic.build import Build, draw_build
 from phantom.realistic.fields import Grid, Volume, noise, paint, rise
 from phantom.realistic.lesions import DRAWN_FROM, Infection, infect, lesion_volumes
 from phantom.realistic.mimics import Mimics, add_mimics
-from phantom.realistic.parenchyma import airway_shares, grow_trees, normal_lung, trachea, vessel_share
+from phantom.realistic.parenchyma import airway_shares, grow_trees, normal_lung, trachea, vessel_share, with_hila
+from phantom.realistic.picture import seen_as_picture
 from phantom.realistic.thorax import Thorax, shape_thorax
 
 KINDS = ("clear", "infected", "severe")
@@ -58,7 +59,7 @@ class RealisticPhantom:
 
 
 def make_realistic(
-    seed: int | tuple[int, ...], kind: str, size: int = 160, slice_mm: float | None = None
+    seed: int | tuple[int, ...], kind: str, size: int = 160, slice_mm: float | None = None, picture: bool = False
 ) -> RealisticPhantom:
     """Draw one patient and scan it.
 
@@ -67,6 +68,7 @@ def make_realistic(
         kind: "clear" (look-alikes only), "infected" (as MosMedData) or "severe".
         size: Rows and columns of an image.
         slice_mm: Distance of slices; drawn from 1 to 10 mm by default.
+        picture: Whether the scan has gone through 8-bit pictures, so that its HU are estimates.
 
     Returns:
         The scan with its truth.
@@ -88,7 +90,8 @@ def make_realistic(
     volumes = lesion_volumes(draw("volumes"), kind == "severe") if kind != "clear" else np.zeros(0)
     infection = infect(draw("lesions"), grid, build, thorax, mimics.content_hu, volumes)
     share, hu = _composed(draw, grid, build, thorax, mimics, infection)
-    return _scanned(draw, grid, build, scanner, thorax, mimics, infection, share, hu)
+    phantom = _scanned(draw, grid, build, scanner, thorax, mimics, infection, share, hu)
+    return replace(phantom, hu=seen_as_picture(draw("picture"), phantom.hu)) if picture else phantom
 
 
 class _Draw:
@@ -123,7 +126,8 @@ def _composed(
     engorged = 1 + 0.8 * (infection.occupancy - infection.dense)
     vessels = vessel_share(grid, trees.vessels, engorged) * (1 - 0.7 * infection.dense)
     outer, lumen = airway_shares(draw("airways"), grid, trees.airways, mimics.bronchiectasis)
-    content = paint(infection.content_hu, build.blood_hu, vessels)
+    surrounded = with_hila(draw("hila"), grid, trees, infection.content_hu)
+    content = paint(surrounded, build.blood_hu, vessels)
     hu = paint_body(draw("body"), grid, build, thorax)
     hu = paint(hu, WATER_HU, chest * mimics.fluid)
     # Vessels and walls of airways run on into the mediastinum: they are painted over both.

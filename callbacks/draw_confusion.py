@@ -1,6 +1,5 @@
 """The confusion matrix of the classes of the multi-class task, as a picture."""
 
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,6 +9,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from callbacks.write_results import WriteResults
 from ct.classes import ClassSet
 from metrics.group_summary import shares_of_truth
 
@@ -18,14 +18,15 @@ from matplotlib import pyplot as plt
 
 
 class DrawConfusion(Callback):
-    """Write figures/group_confusion.png beside the tested checkpoint, and to W&B.
+    """Write figures/group_confusion.png in the run folder, and to W&B.
 
     The module offers `group_confusion`, int64 (C + 1, C): truth (last row unknown) x prediction, and `classes`.
     """
 
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        path = Path(trainer.ckpt_path).parent / "figures" / "group_confusion.png"
+        (results,) = (callback for callback in trainer.callbacks if isinstance(callback, WriteResults))
+        path = results.folder / "figures" / "group_confusion.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure = draw_confusion(pl_module.group_confusion, pl_module.classes)
         figure.savefig(path, dpi=120)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import wandb
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+import wandb
 from machine.network import unhindered
 
 
@@ -19,7 +19,7 @@ class KeepModel(Callback):
     @rank_zero_only
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
+            if isinstance(logger, WandbLogger) and trainer.ckpt_path:  # an ensemble's are kept by its members' runs
                 artifact = wandb.Artifact(f"model-{logger.experiment.id}", "model", metadata={"task": pl_module.task})
                 # Nobody changes it after the training: no second copy is needed until it is sent.
                 artifact.add_file(str(trainer.ckpt_path), name="best.ckpt", policy="immutable")

@@ -1,5 +1,6 @@
 """Stage 1 of paper EM: UNet-1 learns the infected region from pixel labels."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch import SliceBatch
-from ct.refusal import Word
+from ct.refusal import Refusal, Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import Keep, SegmentationModule
 from losses.dice import cross_entropy, dice_loss
@@ -17,6 +18,7 @@ from metrics.scan_confusion import ScanConfusion
 from networks.contract import NetworkFactory
 from networks.unet import UNet
 from training.class_paths import as_plain_values
+from training.weights import load_network_weights
 
 
 class InfectionModule(SegmentationModule):
@@ -25,10 +27,12 @@ class InfectionModule(SegmentationModule):
     Args:
         network: UNet-1; the paper's by default.
         context: Adjacent slices in the input (paper EM: 7).
+        pretrained: Checkpoint of this task to start from (fine-tuning), such as models/default/best.ckpt; empty starts
+            from random weights.
         dice_over: One Dice per `image`, averaged (equation 2), or one over the `batch`: with many slices without any
             infection, whose own Dice has next to no gradient once much is predicted, the latter learns faster.
-        cross_entropy: Weight of the pixels' cross-entropy beside the Dice loss, which small lesions hardly change; 0 is
-            equation 2.
+        cross_entropy: Weight of the cross-entropy of the lungs' pixels beside the Dice loss, which small lesions hardly
+            change; 0 is equation 2.
         keep: Which weights best.ckpt has: of the `best` epoch on validation, or of the `last` one, where validation has
             too few slices to choose by.
         augmentation: Augmentation of training batches.
@@ -43,12 +47,17 @@ class InfectionModule(SegmentationModule):
         self,
         network: NetworkFactory = UNet,
         context: int = 7,
+        pretrained: str = "",
         dice_over: Literal["image", "batch"] = "image",
         cross_entropy: float = 0.0,
         keep: Keep = "best",
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation(), keep)
+        if not 0 <= cross_entropy < math.inf:
+            raise Refusal(
+                "model.cross_entropy is {weight}; expected a number from 0 on, its weight", weight=cross_entropy
+            )
         self.save_hyperparameters(
             {
                 "network": as_plain_values(network),
@@ -59,6 +68,8 @@ class InfectionModule(SegmentationModule):
             logger=False,
         )
         self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
+        if pretrained:
+            load_network_weights(pretrained, self.task, self.network)
 
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         return {Word("an infection mask (infection_mask or pattern_mask)"): scans["has_infection_mask"].to_numpy() == 1}
@@ -77,7 +88,7 @@ class InfectionModule(SegmentationModule):
         valid = (target == 0) | ((target > 0) & batch["lung"])
         loss = dice_loss(logits, target, valid, batch=self.hparams["dice_over"] == "batch")
         if weight := self.hparams["cross_entropy"]:
-            loss = loss + weight * cross_entropy(logits, target, valid)
+            loss = loss + weight * cross_entropy(logits, target, valid & batch["lung"])
         self.log_step(batch, logits[:, 0] > 0, target[:, 0], loss)
         return loss
 

@@ -151,6 +151,19 @@ def test_hard_labels_and_fine_tuning_start_from_the_given_weights(panel_cohort: 
     assert (second["targets.mean_table"][2, 1, 0] == torch.eye(5)[2]).all()
 
 
+@pytest.mark.slow
+def test_an_ensemble_draws_its_confusion_in_its_own_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GROUND_GLASS_RUN", raising=False)
+    one = (run / "figures" / "group_confusion.png").stat().st_mtime_ns
+    members = [f"--members+={run / name}" for name in ("best.ckpt", "last.ckpt")]
+    main(["test", "--config", str(run / "config.yaml"), f"--runs={tmp_path}", *members])
+    (folder,) = (path.parent for path in tmp_path.glob("*/*/metrics.json") if path.parent.name != "latest")
+    assert (folder / "figures" / "group_confusion.png").stat().st_size > 5000
+    assert (run / "figures" / "group_confusion.png").stat().st_mtime_ns == one, "the run of a member is left alone"
+
+
 def test_weights_of_another_task_are_refused(
     panel_cohort: Path, work: Path, infection_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

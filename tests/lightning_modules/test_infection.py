@@ -43,11 +43,17 @@ def test_infection_outside_the_lungs_does_not_count() -> None:
     assert module.training_step(batch_of(target, lung), 0).item() != inside.item()
 
 
+def test_a_weight_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"model.cross_entropy is -1.0; expected a number from 0 on"):
+        InfectionModule(partial(UNet, channels=4), cross_entropy=-1.0)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_the_loss_is_dice_and_weighted_cross_entropy(weight: float) -> None:
     module = Quiet(partial(UNet, channels=4), context=1, cross_entropy=weight, augmentation=STILL).eval()
-    lung = torch.ones(2, 1, 32, 32, dtype=torch.bool)
-    target = (torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.2).float()
+    lung = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
+    lung[..., 8:24] = True
+    target = (torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.2).float() * lung
     batch = batch_of(target, lung)
     with torch.no_grad():
         logits = module.network(batch["x"])

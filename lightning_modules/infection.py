@@ -1,6 +1,5 @@
 """Stage 1 of paper EM: UNet-1 learns the infected region from pixel labels."""
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from batch import SliceBatch
-from ct.refusal import Refusal, Word
+from ct.refusal import Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import Keep, SegmentationModule
-from losses.dice import cross_entropy, dice_loss
+from losses.dice import dice_loss
 from metrics.scan_confusion import ScanConfusion
 from networks.contract import NetworkFactory
 from networks.unet import UNet
@@ -31,8 +30,6 @@ class InfectionModule(SegmentationModule):
             from random weights.
         dice_over: One Dice per `image`, averaged (equation 2), or one over the `batch`: with many slices without any
             infection, whose own Dice has next to no gradient once much is predicted, the latter learns faster.
-        cross_entropy: Weight of the cross-entropy of the lungs' pixels beside the Dice loss, which small lesions hardly
-            change; 0 is equation 2.
         keep: Which weights best.ckpt has: of the `best` epoch on validation, or of the `last` one, where validation has
             too few slices to choose by.
         augmentation: Augmentation of training batches.
@@ -49,23 +46,12 @@ class InfectionModule(SegmentationModule):
         context: int = 7,
         pretrained: str = "",
         dice_over: Literal["image", "batch"] = "image",
-        cross_entropy: float = 0.0,
         keep: Keep = "best",
         augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation(), keep)
-        if not 0 <= cross_entropy < math.inf:
-            raise Refusal(
-                "model.cross_entropy is {weight}; expected a number from 0 on, its weight", weight=cross_entropy
-            )
         self.save_hyperparameters(
-            {
-                "network": as_plain_values(network),
-                "context": context,
-                "dice_over": dice_over,
-                "cross_entropy": cross_entropy,
-            },
-            logger=False,
+            {"network": as_plain_values(network), "context": context, "dice_over": dice_over}, logger=False
         )
         self.network = network(context, self.outputs).to(memory_format=torch.channels_last)
         if pretrained:
@@ -87,8 +73,6 @@ class InfectionModule(SegmentationModule):
         # What lies outside the lungs is not seen: infection that they were found without does not count.
         valid = (target == 0) | ((target > 0) & batch["lung"])
         loss = dice_loss(logits, target, valid, batch=self.hparams["dice_over"] == "batch")
-        if weight := self.hparams["cross_entropy"]:
-            loss = loss + weight * cross_entropy(logits, target, valid & batch["lung"])
         self.log_step(batch, logits[:, 0] > 0, target[:, 0], loss)
         return loss
 

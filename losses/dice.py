@@ -1,7 +1,6 @@
-"""Smooth Dice loss of paper EM (equations 2 and 11), and the cross-entropy that may stand beside it."""
+"""Smooth Dice loss of paper EM (equations 2 and 11)."""
 
 import torch
-import torch.nn.functional as F
 from monai.losses.dice import DiceLoss
 from torch import Tensor
 
@@ -30,19 +29,3 @@ def dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None, batch
         probability, label = probability * valid, torch.where(valid, label, 0.0)
     loss: Tensor = DiceLoss(smooth_nr=SIGMA, smooth_dr=SIGMA, batch=batch)(probability, label)
     return loss
-
-
-def cross_entropy(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy of the valid pixels of a batch; 0 where there are none.
-
-    Args:
-        logits: (B, C, H, W) before the sigmoid.
-        target: (B, C, H, W) labels in {0, 1}, any dtype; ignored at pixels that are not valid.
-        valid: (B, C, H, W) bool, pixels that count.
-
-    Returns:
-        Scalar float32, at least 0.
-    """
-    label = torch.where(valid, target, 0).float()
-    each = F.binary_cross_entropy_with_logits(logits.float(), label, weight=valid.float(), reduction="sum")
-    return each / valid.sum().clamp(min=1)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import wandb
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
 from pytorch_lightning.utilities import rank_zero_only
 
-import wandb
 from cohort.table import SPLITS
 from ct.refusal import Sentence, sentence_of
 from machine.command_line import cause_for_users
@@ -26,8 +26,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 # Networks, priors, optimizers and schedules are classes of the user's choice: `is_plain` looks at every value too.
 ALLOWED_KEYS = re.compile(
     r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
-    |model\.(class_path|classes|context|supervision|dice_over|cross_entropy|labels|target|weighting|weight_exponent
-        |window_hu|mean_hu|std_hu|keep
+    |model\.(class_path|classes|context|supervision|dice_over|labels|target|weighting|weight_exponent|window_hu|mean_hu|std_hu|keep
         |augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone))
     |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|num_workers|prepare_jobs)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from losses.dice import cross_entropy, dice_loss
+from losses.dice import dice_loss
 
 
 def equation_2(logits: NDArray[np.float64], label: NDArray[np.float64]) -> float:
@@ -64,15 +64,3 @@ def test_perfect_and_empty_predictions() -> None:
     assert dice_loss(1000 * target, target).item() == pytest.approx(0.0, abs=1e-6)
     assert dice_loss(-1000 * target, target).item() == pytest.approx(1 - 1 / 17)
     assert dice_loss(-1000 * target, 0 * target).item() == pytest.approx(0.0, abs=1e-6)
-
-
-def test_cross_entropy_is_the_mean_over_valid_pixels() -> None:
-    logits, target = images()
-    valid = torch.rand(4, 1, 7, 5, generator=torch.Generator().manual_seed(2)) < 0.6
-    f, label, counts = (tensor.double().numpy() for tensor in (torch.sigmoid(logits.double()), target, valid))
-    each = -(label * np.log(f) + (1 - label) * np.log(1 - f))
-    target[~valid] = -1
-    logits[~valid] = 50
-    expected = float((each * counts).sum() / counts.sum())
-    assert cross_entropy(logits, target, valid).item() == pytest.approx(expected, abs=1e-6)
-    assert cross_entropy(logits, target, torch.zeros_like(valid)).item() == 0

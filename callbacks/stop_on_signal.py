@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # batch systems announce a time limit by the latter
 # A rank that waits for another cannot be asked; after this it is ended. Batch systems grant 30 s, sweeps 10.
-GRACE_S = 4.0
+GRACE_S = 5.0
 
 
 class StopOnSignal(Callback):

@@ -70,9 +70,7 @@ class InfectionModule(SegmentationModule):
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"][:, :1]
         logits = self.network(self.vary(batch))
-        # What lies outside the lungs is not seen: infection that they were found without does not count.
-        valid = (target == 0) | ((target > 0) & batch["lung"])
-        loss = dice_loss(logits, target, valid, batch=self.hparams["dice_over"] == "batch")
+        loss = dice_loss(logits, target, valid=target >= 0, batch=self.hparams["dice_over"] == "batch")
         self.log_step(batch, logits[:, 0] > 0, target[:, 0], loss)
         return loss
 

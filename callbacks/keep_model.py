@@ -2,11 +2,11 @@
 
 from typing import Any
 
+import wandb
 from pytorch_lightning import Callback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-import wandb
 from machine.network import unhindered
 
 

@@ -19,7 +19,7 @@ from callbacks.epoch_lines import progress_bar
 from callbacks.keep_checkpoints import KeepCheckpoints
 from callbacks.log_slices import LogSlices
 from callbacks.stop_on_divergence import StopOnDivergence
-from callbacks.stop_on_signal import StopOnSignal, listen, stop_listening
+from callbacks.stop_on_signal import StopOnSignal, leaving_at_once, listen, stop_listening
 from callbacks.validate_last import ValidateLast
 from callbacks.waiting import WaitingShare
 from callbacks.write_results import WriteResults
@@ -244,4 +244,5 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    with leaving_at_once():
+        run_command(main)

@@ -24,8 +24,7 @@ TRIALS = [
     {"optimizer.lr": 1e-2, "model.augmentation.flip": True, "data.batch_size": 8, "model.dice_over": "image"},
 ]
 STOPS = 10
-# Alone on two cores a stop takes 8 s, most of them for W&B to end the run. Other tests run beside this one.
-SOON_S = 15.0
+SOON_S = 10.0
 
 
 def sweep_file(path: Path, cohort: Path, *more: str, experiment: str = "smoke_infection") -> Path:

@@ -2,9 +2,11 @@
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +198,30 @@ def test_wandb_sync_later_sends_the_same_run(cohort: Path, tmp_path: Path) -> No
         sent = [row[key] for row in rows if key in row]
         assert sent == pytest.approx(course[key].dropna().tolist())
         assert len(sent) >= 2
+
+
+def test_a_run_that_is_stopped_is_whole_for_wandb(cohort: Path, tmp_path: Path) -> None:
+    """What W&B does at the end of a program is done, though the program leaves before Python's own end."""
+    args = experiment_args("smoke_infection", cohort, tmp_path, "--trainer.max_epochs=100000")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("WANDB", "GROUND_GLASS"))}
+    environment = inherited | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+    log, home = tmp_path / "log", tmp_path / "runs" / "smoke_infection"
+    with log.open("w") as file:
+        program = subprocess.Popen(
+            [sys.executable, "train.py", "fit", *args], cwd=ROOT, env=environment, stdout=file, stderr=file
+        )
+    deadline = time.monotonic() + 300
+    while not (course := list(home.glob("2*/metrics.csv"))) or "val/dice" not in course[0].read_text():
+        assert program.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.1)
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(60) == 128 + signal.SIGTERM
+    (offline,) = (course[0].parent / "wandb").glob("offline-run-*")
+    with serving(SweepServer([])) as server:
+        output = call_wandb(server, tmp_path, ["sync", offline])
+    ((run_id, rows),) = server.history.items()
+    assert len(server.exit_codes[run_id]) == 1, output
+    logged = pd.read_csv(course[0])["val/dice"].dropna().tolist()
+    assert [row["val/dice"] for row in rows if "val/dice" in row] == pytest.approx(logged)
+    assert logged

@@ -1,6 +1,6 @@
 """The clean end of every rank on SIGTERM (preemption, a time limit, a sweep's early stop), so that it can go on."""
 
-import multiprocessing
+import atexit
 import os
 import signal
 import sys
@@ -152,13 +152,13 @@ def listen(trainer: Any) -> None:
 def leaving_at_once() -> Iterator[None]:
     """End this process without the interpreter's own end where it was stopped: for programs, around all that they do.
 
-    Python takes apart what was imported for 3 s of CPU time, in every rank, and whoever stopped it is waiting.
+    What was registered for the end is done: W&B ends its run, loader workers end. Then Python would take apart what was
+    imported, for 3 s of CPU time in every rank, and whoever stopped it is waiting.
     """
     try:
         yield
     except SIGTERMException as stop:
-        for child in multiprocessing.active_children():  # loader workers
-            child.terminate()
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(stop.code or 0))

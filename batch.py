@@ -20,6 +20,8 @@ class SliceBatch(TypedDict):
         slice_index: int64 (B,), a row of the SliceTable.
         border: uint8 (B, 2, H, W), multi-class task: the group across the nearest border, and half mm to that border.
         votes: uint8 (B, 5, H, W), multi-class task: readers who chose each group; all 0 where one reader labelled.
+        allowed: int16 (B, 1, H, W), any-label task: a bit for each leaf that masks and patient-level labels leave possible.
+        bits: int8 (B, K), any-label task: patient-level labels of the K findings and leaves of `ClassSet.unions`.
         x: float32 (B, context, H, W), input of the network; made on the device from ``image`` and ``lung``.
         mean: float32 (B, 5, H, W), multi-class task: probability of each group by the readers; made on the device.
         deviation: float32 (B, 5, H, W), its standard deviation.
@@ -32,6 +34,8 @@ class SliceBatch(TypedDict):
     slice_index: Tensor
     border: NotRequired[Tensor]
     votes: NotRequired[Tensor]
+    allowed: NotRequired[Tensor]
+    bits: NotRequired[Tensor]
     x: NotRequired[Tensor]
     mean: NotRequired[Tensor]
     deviation: NotRequired[Tensor]

@@ -43,6 +43,9 @@ COHORTS = {
     "tiny_panel": ["phantom", "--tiny", "--readers=3"],
     # For paper L3: pixels fine enough for crazy paving, and a panel of six readers.
     "opacity": ["phantom", "--size=128", "--readers=6"],
+    # Sites with different labels, for the any-label task.
+    "mixed": ["phantom.mixed"],
+    "tiny_mixed": ["phantom.mixed", "--tiny"],
     # For the default model: patients like those of no hospital.
     "realistic": ["phantom.realistic"],
     "medseg": [

@@ -18,48 +18,54 @@ from batch import SliceBatch
 STILL = 0.05  # relative drift of the labelled share up to which a training counts as converged
 LEAST_E_STEPS = 8  # fewer tell no trend: the first of them labels all that UNet-1 found
 HEALTHY_SHARE = (0.08, 0.95)  # labelled share of the infected pixels of positive patients; beyond it EM has collapsed
+MENTIONED, LOST = 0.02, 0.05  # a leaf that once had 2 % of the latent labels is lost at a twentieth of what it had
 
 
 class Relabel(Callback):
-    """Give the training slices of patients with consolidation new latent labels.
+    """Give the training slices of patients with the finding new latent labels.
 
-    Slices of patients without consolidation keep y = 0 and need no forward pass. Each rank relabels slices that it will
-    train on, which its sampler knows for any epoch; every slice is one rank's. Then the ranks exchange their labels: a
-    change shows only against the label of the epoch before, which another rank may have made. What is logged
-    (`e_step/...`) describes the slices of all ranks.
+    Slices of other patients need no forward pass: their latent labels follow from what is known of them. Each rank
+    relabels slices that it will train on, which its sampler knows for any epoch; every slice is one rank's. Then the
+    ranks exchange their labels: a change shows only against the label of the epoch before, which another rank may have
+    made. What is logged (`e_step/...`) describes the slices of all ranks.
 
     At the end it says whether the labels had come to rest, by the drift of the labelled share (see `share_drift`).
 
-    The module offers `infected(batch)`, `latent_labels(batch, infected)`, `prepare_latent(num_slices, size)`,
-    `to_input(batch)`, the mask stores `latent` and `located`, and takes the course of the E-step in `e_step_figures`;
-    the data offers `slice_table`, `own_train_indices` and `batches`.
+    The module offers `prepare_latent(num_slices, size)`, which makes its store `latent`; `relabelled(scans)`, which
+    scans are labelled; `e_step_passes(rows)` and `relabel_batch(batch)`, which count `counted` numbers (pixels
+    labelled, changed, in the region where labels may be, then labelled as each leaf); `end_e_step()`; `to_input(batch)`;
+    and takes the course of the E-step in `e_step_figures`. The data offers `slice_table`, `own_train_indices` and
+    `batches`.
 
     Args:
         every: `epoch` relabels un-augmented slices at each epoch's start; `iteration` (the authors' scheme) relabels
             every batch as the network sees it, after augmentation.
         batch_size: Slices per forward pass of the E-step. The last batch is filled up, so more of them are more work
             for a small cohort; the hardware gains little from more.
+        after: Epochs without latent labels at the start: a network that begins with random weights first learns from
+            the labels that there are.
     """
 
-    def __init__(self, every: Literal["epoch", "iteration"] = "epoch", batch_size: int = 16) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size of Relabel is {batch_size}; expected a whole number from 1 on")
-        self.every, self.batch_size = every, batch_size
+    def __init__(self, every: Literal["epoch", "iteration"] = "epoch", batch_size: int = 16, after: int = 0) -> None:
+        if batch_size < 1 or after < 0:
+            raise ValueError(
+                f"batch_size and after of Relabel are {batch_size} and {after}; expected whole numbers, from 1 and from "
+                "0 on"
+            )
+        self.every, self.batch_size, self.after = every, batch_size, after
         self._restored: Tensor | None = None
         self._shares: list[float] = []  # of every E-step so far
+        self._largest: dict[int, float] = {}  # share of each leaf in the E-step in which it was largest
 
     def state_dict(self) -> dict[str, Any]:
-        return {"shares": self._shares}
+        return {"shares": self._shares, "largest": self._largest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._shares = list(state_dict["shares"])
+        self._largest = dict(state_dict.get("largest", {}))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        table = trainer.datamodule.slice_table("train")
-        unknown = int((table.scans["weak_label"] < 0).sum())
-        if unknown:
-            rank_zero_warn(f"{unknown} of {len(table.scans)} training scans have no weak label and take no part in EM")
-        pl_module.prepare_latent(len(table), trainer.datamodule.size)
+        pl_module.prepare_latent(len(trainer.datamodule.slice_table("train")), trainer.datamodule.size)
         if self._restored is not None:
             pl_module.latent.unpack(self._restored)
 
@@ -72,33 +78,32 @@ class Relabel(Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self.every != "epoch":
-            self._counts = torch.zeros(2, dtype=torch.int64, device=pl_module.device)
+            self._counts = torch.zeros(pl_module.counted, dtype=torch.int64, device=pl_module.device)
+            return
+        if trainer.current_epoch < self.after:
             return
         start = time.perf_counter()
         counts = self.relabel_own(trainer, pl_module)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(counts)
             self.exchange(trainer, pl_module)
-        labelled, changed, infected = counts.tolist()
+        labelled, changed = counts[:2].tolist()
         values = {"labelled": labelled, "changed": changed, "seconds": time.perf_counter() - start}
         pl_module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()})
-        self._log_share(trainer, pl_module, labelled, infected)
+        self._log_share(trainer, pl_module, counts.tolist())
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
-        if self.every != "iteration":
+        if self.every != "iteration" or trainer.current_epoch < self.after:
             return
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            infected = pl_module.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1)
-            labels = pl_module.latent_labels(batch, infected)
-        batch["target"] = labels.to(torch.int8)
-        self._counts = self._counts + torch.stack([labels.sum(), infected.sum()])
+            self._counts = self._counts + pl_module.relabel_batch(batch)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if self.every != "iteration":
+        if self.every != "iteration" or trainer.current_epoch < self.after:
             return
         if trainer.world_size > 1:
             torch.distributed.all_reduce(self._counts)
-        self._log_share(trainer, pl_module, *self._counts.tolist())
+        self._log_share(trainer, pl_module, self._counts.tolist())
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         drift = share_drift(self._shares)
@@ -111,48 +116,52 @@ class Relabel(Callback):
 
     @torch.no_grad()
     def relabel_own(self, trainer: Any, module: Any) -> Tensor:
-        """Relabel this rank's own slices.
-
-        Returns:
-            (3,) int64: pixels labelled, pixels changed since the last time, pixels in the infected region.
-        """
+        """Relabel this rank's own slices; return what the module counted, int64 (module.counted,)."""
         data = trainer.datamodule
-        indices = data.own_train_indices(trainer.current_epoch)
-        positive = indices[data.slice_table("train").weak_label[indices] == 1]
+        table, indices = data.slice_table("train"), data.own_train_indices(trainer.current_epoch)
+        rows = indices[module.relabelled(table.scans)[table.scan[indices]]]
         hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
+        counts = torch.zeros(module.counted, dtype=torch.int64, device=module.device)
         with trainer.precision_plugin.forward_context():
-            unlocated = positive[~module.located.known[torch.from_numpy(positive)].cpu().numpy()]
-            for batch, _ in self._batches(trainer, module, unlocated, "locate infection", hidden):
-                module.located.set(batch["slice_index"], module.infected(batch))
-            infected = positive[module.located.any(torch.from_numpy(positive)).cpu().numpy()]
-            counts = torch.zeros(3, dtype=torch.int64, device=module.device)
-            for batch, count in self._batches(trainer, module, infected, "E-step", hidden):
-                region = module.located.get(batch["slice_index"])
-                labels = module.latent_labels(batch, region)
-                changed = labels != module.latent.get(batch["slice_index"])
-                module.latent.set(batch["slice_index"], labels)
-                counts += torch.stack([mask[:count].sum() for mask in (labels, changed, region)])
+            for title, part, relabel in module.e_step_passes(rows):
+                for batch, count in self._batches(trainer, module, part, title, hidden):
+                    counted = relabel(batch, count)
+                    counts += 0 if counted is None else counted
         return counts
 
     def exchange(self, trainer: Any, module: Any) -> None:
         """Give every rank the labels of all slices; every rank must call it."""
         data = trainer.datamodule
-        rows = np.flatnonzero(data.slice_table("train").weak_label == 1)
+        table = data.slice_table("train")
+        rows = np.flatnonzero(module.relabelled(table.scans)[table.scan])
         is_own = np.isin(rows, data.own_train_indices(trainer.current_epoch))
         module.latent.exchange(*(torch.from_numpy(array).to(module.device) for array in (rows, is_own)))
 
-    def _log_share(self, trainer: Any, module: Any, labelled: int, infected: int) -> None:
-        """Log the labelled share of the infected region, the same on every rank, and warn where EM collapses."""
-        share = labelled / max(infected, 1)
+    def _log_share(self, trainer: Any, module: Any, counts: Sequence[int]) -> None:
+        """Log the labelled share of the region, the same on every rank, and warn where EM collapses."""
+        labelled, _, region, *of_leaves = counts
+        share = labelled / max(region, 1)
         self._shares.append(share)
         module.e_step_figures = {"e_step/share": share, "e_step/drift": share_drift(self._shares)}
+        module.e_step_figures |= module.end_e_step()
         module.log_dict(module.e_step_figures)
         low, high = HEALTHY_SHARE
         # Before the first M-step UNet-2 is UNet-1, and calls all of the region its own.
-        if trainer.current_epoch > 0 and not low <= share <= high:
+        if trainer.current_epoch > self.after and not low <= share <= high:
             rank_zero_warn(
                 f"the E-step labelled {share:.1%} of the infected region of patients with consolidation, outside "
                 f"{low:.0%}..{high:.0%}: EM is collapsing; try another learning rate, or look at stage 1's regions"
+            )
+        for leaf, pixels in enumerate(of_leaves):
+            self._watch_leaf(leaf, pixels / max(region, 1), trainer.current_epoch > self.after)
+
+    def _watch_leaf(self, leaf: int, share: float, warns: bool) -> None:
+        """Warn where a leaf that had a part of the latent labels has lost it, or has taken all of them."""
+        largest = self._largest[leaf] = max(self._largest.get(leaf, 0.0), share)
+        if warns and (share > HEALTHY_SHARE[1] or (largest >= MENTIONED and share < LOST * largest)):
+            rank_zero_warn(
+                f"leaf {leaf} of the class set has {share:.1%} of the latent labels, at most {largest:.1%} before: EM is "
+                "collapsing; try another learning rate, or another prior"
             )
 
     def _batches(self, trainer: Any, module: Any, indices: NDArray[np.int64], title: str, hidden: bool) -> Any:

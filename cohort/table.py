@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cohort.csv_table import CsvTable, is_missing, parse_number, parse_whole_number, read_csv_table
-from cohort.reports.weak_label import weak_label
+from cohort.reports.weak_label import is_reported, weak_label
+from ct.classes import CLASS_SETS, CONSOLIDATION, ClassSet
 from ct.files.images import is_slice_image
 from ct.grey_window import AUTO, GreyLimit, Greys
 from ct.refusal import Refusal, Sentence, Word
@@ -29,10 +30,14 @@ class CohortRow:
 
     Attributes:
         split: train, val, test, or empty until `cohort.splits.assign_splits`.
+        labels: Findings or leaves of the class set that the pattern mask draws, where it draws some only: what is none of
+            them may be any of the others. Empty where it draws all that its class set says.
         has_consolidation: 0, 1 (1.0 and the like are read, too), or None where the column is blank.
         grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU; or `AUTO`, to have
             it estimated.
         grey_high_hu: Declared HU of grey 255, for the same; `AUTO` if and only if the other one is.
+        has_findings: Key and cell of every other column has_<finding> that is not blank: 0 or 1 for what a class set
+            of the project has; `bits_of` reads those of other sets.
     """
 
     scan_id: str
@@ -44,10 +49,12 @@ class CohortRow:
     pattern_mask: Path | None = None
     readers: tuple[Path, ...] = ()
     report: Path | None = None
+    labels: tuple[str, ...] = ()
     has_consolidation: int | None = None
     split: str = ""
     grey_low_hu: GreyLimit | None = None
     grey_high_hu: GreyLimit | None = None
+    has_findings: tuple[tuple[str, str], ...] = ()
 
     @property
     def grey_hu(self) -> Greys | None:
@@ -60,7 +67,12 @@ class CohortRow:
 
 
 REQUIRED_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is MISSING)
-OPTIONAL_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.default is not MISSING)
+OPTIONAL_COLUMNS = tuple(
+    column.name for column in fields(CohortRow) if column.default is not MISSING and column.name != "has_findings"
+)
+# Columns has_<key> hold patient-level labels of any finding or leaf; these keys are known without a class set.
+HAS = "has_"
+KNOWN_KEYS = frozenset(key for classes in CLASS_SETS for key in classes.unions)
 
 
 @dataclass(frozen=True)
@@ -107,7 +119,8 @@ def read_cohort(csv_path: str | Path) -> Cohort:
 def write_cohort(rows: Sequence[CohortRow], path: str | Path) -> Path:
     """Write rows as a cohort.csv, whole or not at all.
 
-    Only the columns of `CohortRow` are written, and of the optional ones only those that some row fills.
+    Only the columns of `CohortRow` and has_<finding> are written, and of the optional ones only those that some row
+    fills.
 
     Args:
         rows: The rows; their paths become relative to the new file's folder.
@@ -125,8 +138,10 @@ def write_cohort(rows: Sequence[CohortRow], path: str | Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     records = [_cells_of(row, target.parent) for row in rows]
     used = [name for name in OPTIONAL_COLUMNS if any(record[name] for record in records)]
+    used += dict.fromkeys(HAS + key for row in rows for key, _ in row.has_findings)
     with whole_file(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*REQUIRED_COLUMNS, *used], extrasaction="ignore", lineterminator="\n")
+        columns = [*REQUIRED_COLUMNS, *used]
+        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(records)
     return target
@@ -138,14 +153,15 @@ def _cells_of(row: CohortRow, folder: Path) -> dict[str, str]:
             raise Refusal(
                 "{file}: the name holds ';', which separates the readers of a scan; rename the file", file=reader
             )
-    return {name: _cell(getattr(row, name), folder) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)}
+    cells = {name: _cell(getattr(row, name), folder) for name in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS)}
+    return cells | {HAS + key: cell for key, cell in row.has_findings}
 
 
-def _cell(value: str | int | float | Path | tuple[Path, ...] | None, folder: Path) -> str:
+def _cell(value: str | int | float | Path | tuple[Path | str, ...] | None, folder: Path) -> str:
     if isinstance(value, Path):
         return _relative(value, folder)
     if isinstance(value, tuple):
-        return ";".join(_relative(path, folder) for path in value)
+        return ";".join(_cell(part, folder) for part in value)
     return "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
 
 
@@ -159,18 +175,54 @@ def weak_label_of(row: CohortRow) -> int:
     """Return 1 or 0 for consolidation present or absent: the column first, then the report; -1 where neither tells."""
     if row.has_consolidation is not None:
         return row.has_consolidation
-    if row.report is None:
-        return -1
+    return -1 if row.report is None else weak_label(_report_text(row.report)).value
+
+
+def bits_of(row: CohortRow, classes: ClassSet) -> dict[str, int]:
+    """Return what is known of the whole scan: 1 present, 0 absent, -1 unknown, by the keys of `ClassSet.unions`.
+
+    The columns has_<finding> come first, then the report. Two keys of the same leaves, as consolidation and group_4
+    of paper L3 are, share one label.
+
+    Raises:
+        ValueError: A cell is none of 0, 1 and blank, two columns of the same leaves contradict each other, or the report
+            is no text.
+    """
+    of_leaves: dict[tuple[int, ...], int] = {}
+    for key, cell in row.has_findings:
+        if key in classes.unions and of_leaves.setdefault(classes.unions[key], _bit(row, key, cell)) != int(cell):
+            text = (
+                "scan {scan}: {column} contradicts another column of the same classes of {classes}; leave one of them"
+            )
+            raise Refusal(text, scan=row.scan_id, column=HAS + key, classes=classes.name)
+    bits = {key: of_leaves.get(leaves, -1) for key, leaves in classes.unions.items()}
+    if CONSOLIDATION in bits and row.has_consolidation is not None:
+        stated = {key for key, leaves in classes.unions.items() if leaves == classes.unions[CONSOLIDATION]}
+        bits |= dict.fromkeys(stated, row.has_consolidation)
+    if row.report is not None:
+        text = _report_text(row.report)
+        bits |= {key: weak_label(text, key).value for key, bit in bits.items() if bit < 0 and is_reported(key)}
+    return bits
+
+
+def _bit(row: CohortRow, key: str, cell: str) -> int:
+    if cell not in ("0", "1"):
+        text = "scan {scan}, column {column}: found {cell!r}; expected 0, 1 or blank"
+        raise Refusal(text, scan=row.scan_id, column=HAS + key, cell=cell)
+    return int(cell)
+
+
+def _report_text(path: Path) -> str:
     try:
-        return weak_label(row.report.read_text(encoding="utf-8")).value
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise Refusal(
-            "{file}: the report is not UTF-8 text ({error}); save it as UTF-8", file=row.report, error=error
+            "{file}: the report is not UTF-8 text ({error}); save it as UTF-8", file=path, error=error
         ) from error
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    columns = REQUIRED_COLUMNS + OPTIONAL_COLUMNS
+    columns = (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS, *(HAS + key for key in sorted(KNOWN_KEYS)))
     problems = [
         f"{path}: column '{name}' is missing; found {header}" for name in REQUIRED_COLUMNS if name not in header
     ]
@@ -179,7 +231,7 @@ def _check_header(path: Path, header: list[str]) -> None:
     ]
     for name in header:
         close = difflib.get_close_matches(name.lower().replace(" ", "_"), columns, n=1, cutoff=0.85)
-        if name not in columns and close:
+        if name not in set(columns) and close:
             problems.append(f"{path}: column '{name}' is not known; expected '{close[0]}'")
     if problems:
         text = "{cohort}: {count} of its columns are wrong; see which where it was read"
@@ -197,7 +249,7 @@ def _parse_row(
 
     def text(column: str) -> str:
         cell = cells.get(column, "").strip()
-        return "" if column in OPTIONAL_COLUMNS and is_missing(cell) else cell
+        return "" if (column in OPTIONAL_COLUMNS or column.startswith(HAS)) and is_missing(cell) else cell
 
     def file(column: str, value: str | None = None) -> Path | None:
         value = text(column) if value is None else value
@@ -218,9 +270,26 @@ def _parse_row(
             wrong(column, "a blank cell", "a value")
     if text("scan_id") and not _SCAN_ID.fullmatch(text("scan_id")):
         wrong("scan_id", repr(text("scan_id")), "letters, digits, '_', '-' and '.' only (it becomes a folder name)")
-    label = parse_whole_number(text("has_consolidation"), table.separator)
-    if text("has_consolidation") and label not in (0, 1):
-        wrong("has_consolidation", repr(text("has_consolidation")), "0, 1 or blank")
+
+    def bit(column: str) -> int | None:
+        label = parse_whole_number(text(column), table.separator)
+        if text(column) and label not in (0, 1):
+            wrong(column, repr(text(column)), "0, 1 or blank")
+        return label if label in (0, 1) else None
+
+    label = bit("has_consolidation")
+    findings = []
+    for column in (name for name in table.header if name.startswith(HAS) and name != "has_consolidation"):
+        key, cell = column.removeprefix(HAS), text(column)
+        if key in KNOWN_KEYS:
+            cell = {None: "", 0: "0", 1: "1"}[bit(column)]
+        if cell:
+            findings.append((key, cell))
+    labels = tuple(part.strip() for part in text("labels").split(";") if part.strip())
+    if labels and not text("pattern_mask"):
+        wrong("labels", repr(text("labels")), "a blank cell, because the row has no pattern_mask")
+    if labels and text("readers"):
+        wrong("labels", repr(text("labels")), "a blank cell, because the masks of readers draw every class")
     if text("split") not in ("", *SPLITS):
         wrong("split", repr(text("split")), "train, val, test or blank")
     image = file("image") or path.parent
@@ -238,7 +307,9 @@ def _parse_row(
         pattern_mask=file("pattern_mask"),
         readers=tuple(reader for reader in readers if reader),
         report=file("report"),
-        has_consolidation=label if label in (0, 1) else None,
+        labels=labels,
+        has_consolidation=label,
+        has_findings=tuple(findings),
         split=text("split"),
         grey_low_hu=low,
         grey_high_hu=high,

@@ -161,6 +161,22 @@ class ClassSet:
         members: dict[str, tuple[str, ...]] = {leaf.key: (leaf.key,) for leaf in self.leaves}
         return members | {key: union.leaves for union in self.findings for key in (union.figures, union.key)}
 
+    @cached_property
+    def unions(self) -> dict[str, tuple[int, ...]]:
+        """Indices of the leaves of everything that a scan as a whole can be said to have: findings, then their leaves."""
+        leaves = (self.leaves[index].key for index in self.foreground)
+        return {key: self.indices_of(key) for key in (*(finding.key for finding in self.findings), *leaves)}
+
+    def atoms(self, keys: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Return what a mask tells apart that draws some findings or leaves only: for every leaf, those like it.
+
+        Args:
+            keys: What it draws; keys of `members`. KeyError for another.
+        """
+        drawn = [set(self.indices_of(key)) for key in keys]
+        place = [tuple(index in union for union in drawn) for index in self.indices]
+        return tuple(tuple(other for other in self.indices if place[other] == place[index]) for index in self.indices)
+
     def name_of(self, key: str) -> str:
         """Return what people call a finding or leaf; a key of figures alone is its own name."""
         names = {leaf.key: leaf.name for leaf in self.leaves} | {union.key: union.name for union in self.findings}

@@ -17,7 +17,7 @@ from batch import SliceBatch
 from cohort.prepare.prepare_cohort import PreparedCohort, prepare_cohort, prepared_folder
 from cohort.table import SPLITS
 from ct.classes import EM, ClassSet
-from ct.refusal import Refusal
+from ct.refusal import Refusal, word_of
 from datamodules.samplers import EpochSampler, evaluation_share
 from datamodules.slices import SliceDataset, SliceTable
 
@@ -47,9 +47,11 @@ class SliceData(LightningDataModule):
 
     Attributes:
         left_out: What of the training scans is not `usable`, as a user would say it.
+        reads_partial_masks: Whether training scans may have masks that draw some classes only.
     """
 
     left_out = "slices without lungs"
+    reads_partial_masks = False  # masks that draw some classes only (the column labels)
 
     def __init__(
         self,
@@ -115,8 +117,23 @@ class SliceData(LightningDataModule):
     def slice_table(self, split: str) -> SliceTable:
         """Return the slices of split train, val or test."""
         if split not in self._tables:
-            self._tables[split] = SliceTable.read(self.prepared, split)
+            table = SliceTable.read(self.prepared, split)
+            self._refuse_partial_masks(split, table)
+            self._tables[split] = table
         return self._tables[split]
+
+    def _refuse_partial_masks(self, split: str, table: SliceTable) -> None:
+        partial = table.scans["labels"].notna()
+        if partial.any() and not (self.reads_partial_masks and split == "train"):
+            raise Refusal(
+                "{cohort}: {count} scans of split '{split}' have a pattern mask that draws some classes only (column "
+                "labels), the first is {scan}; expected none here: only training scans of "
+                "datamodules.any_label_data.AnyLabelData may have one",
+                cohort=self.cohort,
+                count=int(partial.sum()),
+                split=word_of(split, SPLITS),
+                scan=table.scans["scan_id"][partial].iloc[0],
+            )
 
     def batches(self, split: str, indices: NDArray[np.int64], batch_size: int) -> Iterator[SliceBatch]:
         """Yield batches of given rows of a split's table, unaugmented, read in this process."""

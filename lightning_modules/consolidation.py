@@ -1,20 +1,21 @@
 """Stage 2 of paper EM: UNet-2 learns consolidation from patient-level labels alone."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from batch import SliceBatch
 from ct.refusal import Refusal, Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import Find, SegmentationModule
-from lightning_modules.latent import MaskStore
+from lightning_modules.latent import MaskStore, Pass
 from lightning_modules.thresholds import ThresholdBaselines
 from losses.dice import dice_loss
 from losses.em import Phi2, Prior, e_step
@@ -121,10 +122,53 @@ class ConsolidationModule(SegmentationModule):
 
     # -- E-step, called by callbacks.relabel ---------------------------------------------------------------------------
 
+    counted = 3  # what `relabel` counts
+
+    def on_fit_start(self) -> None:
+        """Say how many scans take no part in EM."""
+        scans = self.data.slice_table("train").scans
+        unknown = int((scans["weak_label"] < 0).sum())
+        if unknown and self.hparams["supervision"] == "em":
+            rank_zero_warn(f"{unknown} of {len(scans)} training scans have no weak label and take no part in EM")
+
     def prepare_latent(self, num_slices: int, size: int) -> None:
         """Make room for latent labels and infected regions of a train table of `num_slices` rows, size x size each."""
         self.latent = MaskStore(num_slices, (size, size), self.device)
         self.located = MaskStore(num_slices, (size, size), self.device)
+
+    def relabelled(self, scans: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell which scans get latent labels, bool (N,); in all others nothing is consolidation."""
+        return scans["weak_label"].to_numpy() == 1
+
+    def e_step_passes(self, rows: NDArray[np.int64]) -> Iterator[Pass]:
+        """Yield the passes over training slices that label rows (n,), each made when the one before is done."""
+        assert self.located is not None and self.latent is not None, "prepare_latent makes them"
+        yield "locate infection", rows[~self.located.known[torch.from_numpy(rows)].cpu().numpy()], self._locate
+        yield "E-step", rows[self.located.any(torch.from_numpy(rows)).cpu().numpy()], self.relabel
+
+    def _locate(self, batch: SliceBatch, count: int) -> None:
+        assert self.located is not None
+        self.located.set(batch["slice_index"], self.infected(batch))
+
+    def relabel(self, batch: SliceBatch, count: int) -> Tensor:
+        """Store new labels; return pixels labelled, changed and in the region of the first `count` slices, int64 (3,)."""
+        assert self.located is not None and self.latent is not None
+        region = self.located.get(batch["slice_index"])
+        labels = self.latent_labels(batch, region)
+        changed = labels != self.latent.get(batch["slice_index"])
+        self.latent.set(batch["slice_index"], labels)
+        return torch.stack([mask[:count].sum() for mask in (labels, changed, region)])
+
+    def relabel_batch(self, batch: SliceBatch) -> Tensor:
+        """Give a training batch new labels, as the network is about to see it; return counts as `relabel` does."""
+        infected = self.infected(batch) & (batch["weak_label"] == 1).view(-1, 1, 1, 1)
+        labels = self.latent_labels(batch, infected)
+        batch["target"] = labels.to(torch.int8)
+        return torch.stack([labels.sum(), torch.zeros_like(labels.sum()), infected.sum()])
+
+    def end_e_step(self) -> dict[str, float]:
+        """Return further figures of an E-step."""
+        return {}
 
     @torch.no_grad()
     def latent_labels(self, batch: SliceBatch, infected: Tensor) -> Tensor:

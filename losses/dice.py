@@ -1,5 +1,7 @@
 """Smooth Dice loss of paper EM (equations 2 and 11)."""
 
+from collections.abc import Sequence
+
 import torch
 from monai.losses.dice import DiceLoss
 from torch import Tensor
@@ -28,4 +30,23 @@ def dice_loss(logits: Tensor, target: Tensor, valid: Tensor | None = None, batch
     if valid is not None:
         probability, label = probability * valid, torch.where(valid, label, 0.0)
     loss: Tensor = DiceLoss(smooth_nr=SIGMA, smooth_dr=SIGMA, batch=batch)(probability, label)
+    return loss
+
+
+def leaf_dice_loss(logits: Tensor, target: Tensor, valid: Tensor, leaves: Sequence[int]) -> Tensor:
+    """Return 1 - Dice over a batch, averaged over leaves, of softmax probabilities and hard or soft labels.
+
+    Args:
+        logits: (B, C, H, W) before the softmax.
+        target: (B, C, H, W) a distribution over C.
+        valid: (B, 1, H, W) bool, pixels that count.
+        leaves: Which of the C count; the background is best left out.
+
+    Returns:
+        Scalar float32 in [0, 1].
+    """
+    chosen = list(leaves)
+    probability = torch.softmax(logits.float(), 1)[:, chosen] * valid
+    label = torch.where(valid, target.float()[:, chosen], 0.0)
+    loss: Tensor = DiceLoss(smooth_nr=SIGMA, smooth_dr=SIGMA, batch=True)(probability, label)
     return loss

@@ -1,16 +1,22 @@
-"""Priors and E-step of paper EM (Wu et al., IEEE JBHI 2020).
+"""Priors and E-step of paper EM (Wu et al., IEEE JBHI 2020), and of any mixture of labels (docs/any_label.md).
 
-Shapes: B images of H x W pixels. x is the normalised grey value (HU + 1024) / 110 of the central slice.
+Shapes: B images of H x W pixels, C leaves of a class set. x is the normalised grey value (HU + 1024) / 110 of the
+central slice.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ct.refusal import Refusal
+
+# Probabilities of a softmax are never 0: what underflows counts as this.
+TINY = torch.finfo(torch.float32).tiny
+SAYS_NOTHING = 0.5  # phi for which equation 37 leaves the network's answer as it is
 
 
 class Prior(ABC):
@@ -32,6 +38,17 @@ class Prior(ABC):
         Returns:
             (B, 1, H, W) float32 in [0, 1].
         """
+
+    def given_network(self, weak_label: Tensor, x: Tensor, log_odds: Tensor, region: Tensor) -> Tensor:
+        """Return the prior of every pixel for a network's answer, which most priors do not look at.
+
+        Args:
+            weak_label: As above.
+            x: As above.
+            log_odds: (B, 1, H, W) float32, of the likeliest leaf of the finding against the likeliest other one.
+            region: (B, 1, H, W) bool, where the finding may be.
+        """
+        return self(weak_label, x)
 
 
 def where_positive(weak_label: Tensor, prior: Tensor) -> Tensor:
@@ -110,3 +127,57 @@ def e_step(f: Tensor, phi: Tensor, infected: Tensor) -> Tensor:
     """
     phi = phi.float()
     return infected & ((f.float() > 1.0 - phi) | (phi >= 1.0))
+
+
+# -- any label: docs/any_label.md says how these are read -----------------------------------------------------------------
+
+
+def unpack_leaves(allowed: Tensor, leaves: int) -> Tensor:
+    """Return which leaves a pixel may have, bool (B, C, H, W), from a bit for each in integers (B, 1, H, W)."""
+    shift = torch.arange(leaves, device=allowed.device, dtype=torch.int32).view(1, -1, 1, 1)
+    return (allowed.to(torch.int32) >> shift & 1).bool()
+
+
+def posterior(p: Tensor, allowed: Tensor) -> Tensor:
+    """Return q(c) ~ p(c) [c allowed], the posterior of a pixel's leaf by the network and its masks.
+
+    Args:
+        p: (B, C, H, W) probabilities of the network.
+        allowed: (B, C, H, W) bool, at least one leaf at each pixel.
+
+    Returns:
+        float32 (B, C, H, W), sums to 1 over C; where one leaf is allowed, that leaf.
+    """
+    q = p.float().clamp(min=TINY) * allowed
+    return q / q.sum(1, keepdim=True)
+
+
+def weigh_part(q: Tensor, phi: Tensor, part: Sequence[int], whole: Sequence[int]) -> Tensor:
+    """Return q after a prior has said how likely a finding is where a larger one is: equation 37 for more than two leaves.
+
+    Inside the whole, leaves of the part are weighed by phi and the others by 1 - phi. How likely the whole itself is
+    stays as it was: the paper's phi holds inside the region that UNet-1 found, and says nothing of where that is.
+
+    Args:
+        q: (B, C, H, W), sums to 1 over C.
+        phi: (B, 1, H, W) or (B, 1, 1, 1) in [0, 1].
+        part: Leaves of the finding.
+        whole: Leaves of what it is a part of, those of the finding among them.
+
+    Returns:
+        float32 (B, C, H, W), sums to 1 over C. Where phi rules out every leaf of the whole that q holds possible, q
+        stays: a mask knows more than a prior.
+    """
+    phi, inside = phi.float(), list(whole)
+    factor = torch.cat([phi if leaf in part else 1 - phi for leaf in inside], 1)
+    before = q[:, inside]
+    # The largest is 1, so that nothing underflows that is not much smaller.
+    scale = before.amax(1, keepdim=True).clamp(min=TINY)
+    weighed = (before / scale).clamp(min=TINY) * (before > 0) * factor
+    total = weighed.sum(1, keepdim=True)
+    share = torch.where(
+        total > 0, weighed / total.clamp(min=TINY), before / before.sum(1, keepdim=True).clamp(min=TINY)
+    )
+    result = q.float().clone()
+    result[:, inside] = share * before.sum(1, keepdim=True)
+    return result

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -82,23 +82,40 @@ def write_cohort(
     """
     size = size or (32 if tiny else 64)
     recipe = {"seed": seed, "tiny": tiny, "size": size, "readers": readers, "recipe_sha256": _recipe_hash()}
-    if _is_written(out, recipe):
-        return out / "cohort.csv"
     plans = list(plan_cohort(TINY_COHORT if tiny else DEFAULT_COHORT, size, 8 if tiny else None, readers))
+
+    def write(folder: Path) -> None:
+        write_table(write_scans(plans, seed, folder, jobs or os.cpu_count() or 1), folder / "cohort.csv")
+
+    write_once(out, recipe, write)
+    return out / "cohort.csv"
+
+
+def write_once(out: Path, recipe: dict[str, object], write: Callable[[Path], None]) -> None:
+    """Make a folder by writing into another one that then takes its name; do nothing where it holds this recipe already.
+
+    Raises:
+        ValueError: `out` holds something else.
+    """
+    if _is_written(out, recipe):
+        return
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     partial.mkdir(parents=True)
     try:
-        rows = _write_scans(plans, seed, partial, jobs or os.cpu_count() or 1)
-        with open(partial / "cohort.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write(partial)
         (partial / "phantom.json").write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
         partial.replace(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return out / "cohort.csv"
+
+
+def write_table(rows: Iterable[dict[str, str]], path: Path) -> None:
+    """Write rows with the columns of `COLUMNS` as a cohort.csv."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _recipe_hash() -> str:
@@ -121,7 +138,8 @@ def _is_written(out: Path, recipe: dict[str, object]) -> bool:
     return True
 
 
-def _write_scans(plans: list[ScanPlan], seed: int, folder: Path, jobs: int) -> list[dict[str, str]]:
+def write_scans(plans: Sequence[ScanPlan], seed: int, folder: Path, jobs: int) -> list[dict[str, str]]:
+    """Write the files of planned scans, with a progress bar; return their rows of cohort.csv."""
     bar = {"total": len(plans), "desc": "phantom scans", "unit": "scan", "file": sys.stderr, "disable": None}
     if jobs == 1:
         return list(tqdm(map(_write_scan, plans, repeat(seed), repeat(folder)), **bar))
@@ -173,13 +191,13 @@ def _panel_masks(
     hands = [PANEL_HAND._replace(bias=float(value)) for value in bias]
     maps = {reader: phantom.reader(100 * plan.number + reader, hands[reader])[0] for reader in readers}
     if plan.split == "train" and not plan.in_study:
-        maps[own] = _partly_labelled(maps[own], np.random.default_rng([seed, plan.number, 2]))
+        maps[own] = partly_labelled(maps[own], np.random.default_rng([seed, plan.number, 2]))
     paths = {reader: write(f"reader{reader + 1}", codes) for reader, codes in maps.items()}
     return {"pattern_mask": paths[own], "readers": ";".join(paths.values()) if plan.in_study else ""}
 
 
-def _partly_labelled(codes: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int8]:
-    """Remove the labels of some slices, and of a quarter of some others."""
+def partly_labelled(codes: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.int8]:
+    """Remove the labels of some slices, and of half of some others, from codes (Z, Y, X)."""
     codes = codes.copy()
     for plane in codes:
         if rng.random() > LABELLED_SLICES:

@@ -27,13 +27,16 @@ PROJECT = Path(__file__).resolve().parents[1]
 ALLOWED_KEYS = re.compile(
     r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
     |model\.(class_path|classes|context|supervision|dice_over|labels|target|weighting|weight_exponent|window_hu|mean_hu|std_hu|keep
+        |e_step|loss
+        |priors\.\d+\.(finding|within|prior\.\w+)
         |augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone))
-    |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|num_workers|prepare_jobs)
+    |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|told_apart|bits
+        |num_workers|prepare_jobs)
     |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches
         |(min|max)_(epochs|steps)|limit_(train|val|test)_batches|overfit_batches|fast_dev_run|val_check_interval
         |check_val_every_n_epoch|gradient_clip_(val|algorithm)|deterministic|benchmark|log_every_n_steps)
-    |trainer\.callbacks\.\w+\.(class_path|every|batch_size|logging_interval|decay)""",
+    |trainer\.callbacks\.\w+\.(class_path|every|after|batch_size|logging_interval|decay)""",
     re.VERBOSE,
 )
 # Files that an experiment starts from: W&B learns which they were by their content.
@@ -166,14 +169,19 @@ def allowed_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of a configuration under its dotted key; a list of classes goes by the classes' names."""
+    """Yield every value of a configuration under its dotted key; those of a list by its classes' names, or by number."""
     for key, value in config.items():
         if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            value = {item["class_path"].rpartition(".")[2]: item for item in value}
+            value = {_name_in_list(item, number): item for number, item in enumerate(value)}
         if isinstance(value, dict):
             yield from flatten(value, prefix if key == "init_args" else f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _name_in_list(item: Any, number: int) -> str:
+    is_class = isinstance(item, dict) and "class_path" in item
+    return str(item["class_path"]).rpartition(".")[2] if is_class else str(number)
 
 
 def is_plain(value: Any) -> bool:

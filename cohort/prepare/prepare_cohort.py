@@ -22,15 +22,15 @@ from cohort.leakage import LeakRecord, find_leaks
 from cohort.prepare.checksums import OTHER_VERSION, find_damage
 from cohort.prepare.needs import estimate
 from cohort.prepare.prepare_scan import Outcome, PreparedScan, prepare_row, prepare_scan, try_row
-from cohort.prepare.prepared_index import write_index
+from cohort.prepare.prepared_index import ScanLabels, write_index
 from cohort.prepare.sources import FORMAT_VERSION, STAMPS, is_current
 from cohort.prepare.verdicts import REFUSED, Verdict, summary, write_verdicts
 from cohort.prepare.workers import Died, run_each
 from cohort.pseudonyms import cohort_salt
 from cohort.splits import assign_splits
-from cohort.table import CohortRow, read_cohort, weak_label_of
-from ct.classes import L3, ClassSet, read_class_set
-from ct.refusal import Refusal, Sentence
+from cohort.table import HAS, CohortRow, bits_of, read_cohort, weak_label_of
+from ct.classes import CLASS_SETS, L3, NAMES, ClassSet, read_class_set
+from ct.refusal import Refusal, Sentence, Word, word_of
 from machine.command_line import run_command
 from machine.file_lock import locked
 from machine.whole_file import remove_parts
@@ -119,7 +119,7 @@ def prepare_cohort(
     with locked(out / ".lock", f"another command is still at work in {out}; waiting for it to end"):
         remove_parts(out)
         _remove_damaged(rows, out, jobs)
-        labels, reasons = _weak_labels(rows)
+        labels, reasons = _scan_labels(rows, classes)
         outcomes = {scan_id: Outcome(reason=reason) for scan_id, reason in reasons.items()}
         outcomes |= _prepare_all([row for row in rows if row.scan_id not in reasons], out, size, jobs, classes)
         records = _settle(rows, outcomes, out)
@@ -247,16 +247,41 @@ def _check_usable(done: PreparedCohort, records: Mapping[str, dict[str, Any]], c
         raise Refusal.of(head.in_private("\n  ".join([head, *leaks])))
 
 
-def _weak_labels(rows: Sequence[CohortRow]) -> tuple[list[int], dict[str, str]]:
-    """Return the weak label of every row, and by scan why a report cannot be used."""
+def _scan_labels(rows: Sequence[CohortRow], classes: ClassSet) -> tuple[list[ScanLabels], dict[str, str]]:
+    """Return what is known of every scan as a whole, and by scan why a label of it cannot be used."""
     labels, reasons = [], {}
+    sharing = (classes, *(known for known in CLASS_SETS if known.reading == classes.reading))
     for row in rows:
         try:
-            labels.append(weak_label_of(row))
+            unknown = [key for key in row.labels if key not in classes.members]
+            if unknown:
+                raise Refusal(
+                    "scan {scan}, column labels: found {key!r}, which is no finding or leaf of the class set {classes}; "
+                    "expected some of {keys}",
+                    scan=row.scan_id,
+                    key=unknown[0],
+                    classes=word_of(classes.name, NAMES),
+                    keys=Word(", ".join(classes.members)),
+                )
+            bits = {key: bit for known in reversed(sharing) for key, bit in bits_of(row, known).items()}
+            labels.append(ScanLabels(weak_label_of(row), bits))
         except (ValueError, OSError) as error:
-            labels.append(-1)
+            labels.append(ScanLabels(-1, {key: -1 for known in reversed(sharing) for key in known.unions}))
             reasons[row.scan_id] = str(error)
+    _warn_of_columns(rows, sharing)
     return labels, reasons
+
+
+def _warn_of_columns(rows: Sequence[CohortRow], sharing: Sequence[ClassSet]) -> None:
+    """Say which columns has_<finding> are of no finding that these scans can be asked for."""
+    keys = dict.fromkeys(key for row in rows for key, _ in row.has_findings)
+    unknown = [HAS + key for key in keys if not any(key in known.unions for known in sharing)]
+    if unknown:
+        print(
+            f"the columns {', '.join(unknown)} name no finding or leaf of the class set {sharing[0].name} "
+            f"({', '.join(sharing[0].unions)}) and are not used",
+            file=sys.stderr,
+        )
 
 
 def main(args: Sequence[str] | None = None) -> int:

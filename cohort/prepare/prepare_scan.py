@@ -186,10 +186,16 @@ def _read_masks(
     if row.pattern_mask is not None:
         patterns = read_pattern_mask(row.pattern_mask, scan, repairs, classes=classes)
         yield "patterns", patterns
-        if row.infection_mask is None and classes.has(INFECTION):
+        if row.infection_mask is None and classes.has(INFECTION) and _draws_infection(row, classes):
             yield "infection", classes.mask_of(INFECTION, patterns)
     if row.infection_mask is not None:
         yield "infection", (read_mask(row.infection_mask, scan, repairs, "infection mask") != 0).astype(np.int8)
+
+
+def _draws_infection(row: CohortRow, classes: ClassSet) -> bool:
+    """Tell whether the pattern mask tells infection from the rest, which one that draws some classes only may not."""
+    infection = set(classes.indices_of(INFECTION))
+    return not row.labels or all(set(classes.atoms(row.labels)[index]) <= infection for index in infection)
 
 
 def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:

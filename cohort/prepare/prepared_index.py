@@ -5,23 +5,41 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cohort.pseudonyms import pseudonym
-from cohort.table import CohortRow
+from cohort.table import HAS, CohortRow
 from ct.lungs.classical import ASSUMED_WIDTH_MM
 from machine.whole_file import whole_file
 
 
+@dataclass(frozen=True)
+class ScanLabels:
+    """What is known of a scan as a whole: 1 present, 0 absent, -1 unknown.
+
+    Attributes:
+        weak_label: Of consolidation, by which paper EM learns.
+        bits: Of every finding and leaf that the scan can be asked for, by key.
+    """
+
+    weak_label: int
+    bits: Mapping[str, int]
+
+
 def write_index(
-    rows: Sequence[CohortRow], labels: Sequence[int], records: Mapping[str, dict[str, Any]], salt: str, path: Path
+    rows: Sequence[CohortRow],
+    labels: Sequence[ScanLabels],
+    records: Mapping[str, dict[str, Any]],
+    salt: str,
+    path: Path,
 ) -> None:
     """Write index.csv, whole or not at all.
 
     Args:
         rows: The cohort's rows, each with its split.
-        labels: The weak label of each row.
+        labels: The labels of each row's scan.
         records: The scan.json of each usable scan by scan_id, at least one; the others are left out.
         salt: Of the pseudonyms that stand for patient ids.
         path: The file.
@@ -34,22 +52,25 @@ def write_index(
         writer.writerows(index)
 
 
-def _index_row(row: CohortRow, label: int, record: dict[str, Any], salt: str) -> dict[str, object]:
+def _index_row(row: CohortRow, labels: ScanLabels, record: dict[str, Any], salt: str) -> dict[str, object]:
     spacing = record["prepared_spacing_mm"] if record["spacing_known"] else ["", "", ""]
     return {
         "scan_id": row.scan_id,
         "patient_id": pseudonym(row.patient_id, salt),
         "site": row.site,
         "split": row.split,
-        "weak_label": label,
+        "weak_label": labels.weak_label,
         "slices": record["prepared_shape"][0],
         **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing, strict=True)),
         "folder": row.scan_id,
         "has_infection_mask": int("infection" in record["masks"]),
         "has_pattern_mask": int("patterns" in record["masks"]),
+        "draws_infection": int(row.infection_mask is not None),
+        "labels": ";".join(row.labels),
         "readers": len(row.readers),
         "grey_low_hu": "" if row.grey_low_hu is None else row.grey_low_hu,
         "grey_high_hu": "" if row.grey_high_hu is None else row.grey_high_hu,
+        **{HAS + key: bit for key, bit in labels.bits.items()},
     }
 
 

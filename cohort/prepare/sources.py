@@ -128,6 +128,7 @@ def _parameters(row: CohortRow, size: int, classes: ClassSet) -> bytes:
     versions |= {} if row.lung_mask else {"lungs": LUNGS_VERSION}
     parameters = [FORMAT_VERSION, size, row.scan_id, row.grey_low_hu, row.grey_high_hu]
     parameters += [versions] if versions else []
+    parameters += [row.labels] if row.labels else []
     # What was prepared before there were class sets was read as those of both papers are.
     return json.dumps(parameters if classes.reading == L3.reading else [*parameters, classes.reading]).encode()
 

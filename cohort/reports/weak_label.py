@@ -75,6 +75,11 @@ def weak_label(text: str, finding: str = "consolidation") -> WeakLabel:
     return [*stated, *left_open, *denied, WeakLabel(-1, "")][0]
 
 
+def is_reported(finding: str) -> bool:
+    """Tell whether reports have terms for a finding or leaf, so that `weak_label` can read it."""
+    return finding in _TERMS_OF
+
+
 def _label_of_class(sentences: Sequence[ReportSentence], terms: Sequence[ReportTerm]) -> WeakLabel:
     """Weigh what the sentences claim about a class, by whichever of its terms."""
     claims = [

@@ -131,7 +131,7 @@ def test_a_collapse_of_em_is_warned_of(
     relabel = Relabel()
     monkeypatch.setattr(relabel, "relabel_own", lambda *_: here.clone())
     monkeypatch.setattr(relabel, "exchange", lambda *_: None)
-    module = SimpleNamespace(log=logged.__setitem__, log_dict=logged.update)
+    module = SimpleNamespace(log=logged.__setitem__, log_dict=logged.update, end_e_step=dict)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         relabel.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, world_size=2), module)

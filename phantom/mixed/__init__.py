@@ -1,0 +1,1 @@
+"""A phantom cohort whose sites have different labels."""

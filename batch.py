@@ -20,7 +20,7 @@ class SliceBatch(TypedDict):
         slice_index: int64 (B,), a row of the SliceTable.
         border: uint8 (B, 2, H, W), multi-class task: the group across the nearest border, and half mm to that border.
         votes: uint8 (B, 5, H, W), multi-class task: readers who chose each group; all 0 where one reader labelled.
-        allowed: int16 (B, 1, H, W), any-label task: a bit for each leaf that masks and patient-level labels leave possible.
+        allowed: int16 (B, 1, H, W), any-label task: a bit for each leaf that masks and patient-level labels allow.
         bits: int8 (B, K), any-label task: patient-level labels of the K findings and leaves of `ClassSet.unions`.
         x: float32 (B, context, H, W), input of the network; made on the device from ``image`` and ``lung``.
         mean: float32 (B, 5, H, W), multi-class task: probability of each group by the readers; made on the device.

@@ -33,9 +33,9 @@ class Relabel(Callback):
 
     The module offers `prepare_latent(num_slices, size)`, which makes its store `latent`; `relabelled(scans)`, which
     scans are labelled; `e_step_passes(rows)` and `relabel_batch(batch)`, which count `counted` numbers (pixels
-    labelled, changed, in the region where labels may be, then labelled as each leaf); `end_e_step()`; `to_input(batch)`;
-    and takes the course of the E-step in `e_step_figures`. The data offers `slice_table`, `own_train_indices` and
-    `batches`.
+    labelled, changed, in the region where labels may be, then labelled as each leaf); `end_e_step()`;
+    `to_input(batch)`; and takes the course of the E-step in `e_step_figures`. The data offers `slice_table`,
+    `own_train_indices` and `batches`.
 
     Args:
         every: `epoch` relabels un-augmented slices at each epoch's start; `iteration` (the authors' scheme) relabels
@@ -49,8 +49,8 @@ class Relabel(Callback):
     def __init__(self, every: Literal["epoch", "iteration"] = "epoch", batch_size: int = 16, after: int = 0) -> None:
         if batch_size < 1 or after < 0:
             raise ValueError(
-                f"batch_size and after of Relabel are {batch_size} and {after}; expected whole numbers, from 1 and from "
-                "0 on"
+                f"batch_size and after of Relabel are {batch_size} and {after}; expected whole numbers, from 1 on and "
+                "from 0 on"
             )
         self.every, self.batch_size, self.after = every, batch_size, after
         self._restored: Tensor | None = None
@@ -160,8 +160,8 @@ class Relabel(Callback):
         largest = self._largest[leaf] = max(self._largest.get(leaf, 0.0), share)
         if warns and (share > HEALTHY_SHARE[1] or (largest >= MENTIONED and share < LOST * largest)):
             rank_zero_warn(
-                f"leaf {leaf} of the class set has {share:.1%} of the latent labels, at most {largest:.1%} before: EM is "
-                "collapsing; try another learning rate, or another prior"
+                f"leaf {leaf} of the class set has {share:.1%} of the latent labels, at most {largest:.1%} before: EM "
+                "is collapsing; try another learning rate, or another prior"
             )
 
     def _batches(self, trainer: Any, module: Any, indices: NDArray[np.int64], title: str, hidden: bool) -> Any:

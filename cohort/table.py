@@ -30,8 +30,8 @@ class CohortRow:
 
     Attributes:
         split: train, val, test, or empty until `cohort.splits.assign_splits`.
-        labels: Findings or leaves of the class set that the pattern mask draws, where it draws some only: what is none of
-            them may be any of the others. Empty where it draws all that its class set says.
+        labels: Findings or leaves of the class set that the pattern mask draws, where it draws some only: what is none
+            of them may be any of the others. Empty where it draws all that its class set says.
         has_consolidation: 0, 1 (1.0 and the like are read, too), or None where the column is blank.
         grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU; or `AUTO`, to have
             it estimated.
@@ -185,8 +185,8 @@ def bits_of(row: CohortRow, classes: ClassSet) -> dict[str, int]:
     of paper L3 are, share one label.
 
     Raises:
-        ValueError: A cell is none of 0, 1 and blank, two columns of the same leaves contradict each other, or the report
-            is no text.
+        ValueError: A cell is none of 0, 1 and blank, two columns of the same leaves contradict each other, or the
+            report is no text.
     """
     of_leaves: dict[tuple[int, ...], int] = {}
     for key, cell in row.has_findings:

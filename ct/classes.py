@@ -163,7 +163,7 @@ class ClassSet:
 
     @cached_property
     def unions(self) -> dict[str, tuple[int, ...]]:
-        """Indices of the leaves of everything that a scan as a whole can be said to have: findings, then their leaves."""
+        """Indices of the leaves of all that a scan as a whole can be said to have: findings, then their leaves."""
         leaves = (self.leaves[index].key for index in self.foreground)
         return {key: self.indices_of(key) for key in (*(finding.key for finding in self.findings), *leaves)}
 

@@ -83,8 +83,8 @@ class AnyLabelDataset(OpacityDataset):
             for value, leaves in ((1, inside), (0, set(self.classes.indices) - inside)):
                 allowed[infected == value] = _bits_of(leaf for start in leaves for leaf in self.infection[start])
         if self.of_scan(row, "has_pattern_mask"):
-            leaves = self.classes.leaves_of(read_slice(self.file(row, "patterns"), z))
-            allowed = np.where(leaves >= 0, self.masks_of_atoms[scan][leaves.clip(min=0)], allowed)
+            drawn = self.classes.leaves_of(read_slice(self.file(row, "patterns"), z))
+            allowed = np.where(drawn >= 0, self.masks_of_atoms[scan][drawn.clip(min=0)], allowed)
         absent = zip(self.classes.unions.values(), self.bits[scan], strict=True)
         left = allowed & ~np.int16(_bits_of(leaf for leaves, bit in absent if bit == 0 for leaf in leaves))
         return np.where(left != 0, left, allowed)
@@ -98,7 +98,7 @@ def joined(classes: ClassSet, drawn: Sequence[str] | None, told_apart: Sequence[
         drawn: Findings and leaves that the mask draws; None for all.
         told_apart: Findings and leaves that count; None for all.
     """
-    parts = [classes.atoms(classes.unions if keys is None else keys) for keys in (drawn, told_apart)]
+    parts = [classes.atoms(tuple(classes.unions) if keys is None else keys) for keys in (drawn, told_apart)]
     if drawn is None and told_apart is None:
         return [{index} for index in classes.indices]
     parts = [atoms for atoms, keys in zip(parts, (drawn, told_apart), strict=True) if keys is not None]
@@ -182,7 +182,7 @@ class AnyLabelData(OpacityData):
         labelled = super().usable(table, training)
         if not training:
             return labelled
-        bits = [table.per_slice(f"has_{key}") >= 0 for key in self.bits]
+        bits = [table.per_slice(f"has_{key}") != -1 for key in self.bits]
         infection_alone = (table.per_slice("has_infection_mask") == 1) & (table.per_slice("has_pattern_mask") == 0)
         drawn = infection_alone | (table.per_slice("draws_infection") == 1)
         return np.any([labelled, drawn, *bits], 0)
@@ -201,8 +201,8 @@ class AnyLabelData(OpacityData):
     def statistics(self, low_hu: float, high_hu: float) -> Statistics:
         """Return mean and deviation of HU and frequency of each leaf, as far as training may know them.
 
-        They are counted where pattern masks are; leaves that training does not tell apart share their frequency. Without
-        any pattern mask HU are paper L3's, and no leaf is weighed.
+        They are counted where pattern masks are; leaves that training does not tell apart share their frequency.
+        Without any pattern mask HU are paper L3's, and no leaf is weighed.
         """
         leaves = len(self.classes.leaves)
         if not (self.slice_table("train").scans["has_pattern_mask"] == 1).any():

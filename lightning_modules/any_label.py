@@ -44,8 +44,8 @@ class AnyLabelModule(OpacityModule):
     """Multi-class segmenter for cohorts whose sites have different labels (docs/any_label.md).
 
     A pixel's target is what its readers say; else its latent label, where a patient-level label speaks; else the
-    posterior of the moment over the leaves that masks leave possible. It segments like, and is stored as, a model of the
-    multi-class task.
+    posterior of the moment over the leaves that masks leave possible. It segments like, and is stored as, a model of
+    the multi-class task.
 
     Args:
         network: As in OpacityModule.
@@ -103,7 +103,7 @@ class AnyLabelModule(OpacityModule):
         for option, key in (("finding", weighed.finding), ("within", weighed.within)):
             if key not in unions and (option, key) != ("within", ""):
                 raise Refusal(
-                    "model.priors: {option} is {key!r}; expected one of {keys}, the findings and leaves of the class set",
+                    "model.priors: {option} is {key!r}; expected one of {keys}, findings and leaves of the class set",
                     option=word_of(option, ("finding", "within")),
                     key=key,
                     keys=Word(", ".join(unions)),
@@ -125,15 +125,17 @@ class AnyLabelModule(OpacityModule):
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         bits = scans[[f"has_{key}" for key in self.classes.unions]].to_numpy() >= 0
         masks = scans[["has_pattern_mask", "has_infection_mask"]].to_numpy() == 1
-        needed = {Word("a mask, a report or a patient-level label (has_<finding>)"): masks.any(1) | bits.any(1)}
+        needed: dict[str, NDArray[np.bool_]] = {
+            Word("a mask, a report or a patient-level label (has_<finding>)"): masks.any(1) | bits.any(1)
+        }
         for weighed in self.weighed:
             positive = scans[f"has_{weighed.finding}"].to_numpy() == 1
             if not positive.any():
-                text = "model.priors: no training scan is known to have {finding!r}; add its column has_<finding> or reports"
+                text = "model.priors: no training scan is known to have {finding!r}; add has_<finding> or reports"
                 raise Refusal(text, finding=weighed.finding)
         return needed
 
-    def shows_finding(self, target: NDArray[np.int16]) -> bool:
+    def shows_finding(self, target: NDArray[Any]) -> bool:
         """Tell whether some pixel is known to be an opacity of whatever kind; target holds a bit for each leaf."""
         opaque = sum(1 << leaf for leaf in self.classes.opacities)
         return bool(((target & ~np.int16(opaque)) == 0).any())
@@ -285,7 +287,7 @@ class AnyLabelModule(OpacityModule):
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(greys)
         self.greys = None
-        figures = {}
+        figures: dict[str, float] = {}
         for number, weighed in enumerate(self.weighed):
             if isinstance(weighed.prior, Learned):
                 prior = weighed.prior.refitted(*greys[number])

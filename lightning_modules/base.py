@@ -98,8 +98,8 @@ class SegmentationModule(LightningModule):
         """
         raise AssertionError(f"{type(self).__name__} must define labels")
 
-    def shows_finding(self, target: NDArray[np.int8]) -> bool:
-        """Tell whether the target of a slice, (C, H, W) as in SliceBatch, shows what this module learns to find."""
+    def shows_finding(self, target: NDArray[Any]) -> bool:
+        """Tell whether the target of a slice, as the data's `targets` gives it, shows what this module is to find."""
         raise AssertionError(f"{type(self).__name__} must define shows_finding")
 
     # -- data, on the device -------------------------------------------------------------------------------------------

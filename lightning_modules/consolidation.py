@@ -85,7 +85,7 @@ class ConsolidationModule(SegmentationModule):
             Word("consolidation by their weak label"): weak_label == 1,
         }
 
-    def shows_finding(self, target: NDArray[np.int8]) -> bool:
+    def shows_finding(self, target: NDArray[Any]) -> bool:
         return self.hparams["supervision"] == "em" or bool((target[1] > 0).any())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class ConsolidationModule(SegmentationModule):
 
     def e_step_passes(self, rows: NDArray[np.int64]) -> Iterator[Pass]:
         """Yield the passes over training slices that label rows (n,), each made when the one before is done."""
-        assert self.located is not None and self.latent is not None, "prepare_latent makes them"
+        assert self.located is not None, "prepare_latent makes it"
         yield "locate infection", rows[~self.located.known[torch.from_numpy(rows)].cpu().numpy()], self._locate
         yield "E-step", rows[self.located.any(torch.from_numpy(rows)).cpu().numpy()], self.relabel
 
@@ -151,8 +151,9 @@ class ConsolidationModule(SegmentationModule):
         self.located.set(batch["slice_index"], self.infected(batch))
 
     def relabel(self, batch: SliceBatch, count: int) -> Tensor:
-        """Store new labels; return pixels labelled, changed and in the region of the first `count` slices, int64 (3,)."""
-        assert self.located is not None and self.latent is not None
+        """Store new labels; return pixels labelled, changed and in the region of the first `count` slices, (3,)."""
+        assert self.located is not None
+        assert self.latent is not None
         region = self.located.get(batch["slice_index"])
         labels = self.latent_labels(batch, region)
         changed = labels != self.latent.get(batch["slice_index"])

@@ -1,6 +1,6 @@
 """Stage 1 of paper EM: UNet-1 learns the infected region from pixel labels."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ class InfectionModule(SegmentationModule):
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         return {Word("an infection mask (infection_mask or pattern_mask)"): scans["has_infection_mask"].to_numpy() == 1}
 
-    def shows_finding(self, target: NDArray[np.int8]) -> bool:
+    def shows_finding(self, target: NDArray[Any]) -> bool:
         return bool((target[0] > 0).any())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ class OpacityModule(SegmentationModule):
     def labels(self, scans: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
         return {Word("a pattern mask (pattern_mask)"): scans["has_pattern_mask"].to_numpy() == 1}
 
-    def shows_finding(self, target: NDArray[np.int8]) -> bool:
+    def shows_finding(self, target: NDArray[Any]) -> bool:
         return bool(np.isin(target[0], self.classes.foreground).any())
 
     def forward(self, x: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def e_step(f: Tensor, phi: Tensor, infected: Tensor) -> Tensor:
     return infected & ((f.float() > 1.0 - phi) | (phi >= 1.0))
 
 
-# -- any label: docs/any_label.md says how these are read -----------------------------------------------------------------
+# -- any label: docs/any_label.md says how these are read --------------------------------------------------------------
 
 
 def unpack_leaves(allowed: Tensor, leaves: int) -> Tensor:
@@ -153,7 +153,7 @@ def posterior(p: Tensor, allowed: Tensor) -> Tensor:
 
 
 def weigh_part(q: Tensor, phi: Tensor, part: Sequence[int], whole: Sequence[int]) -> Tensor:
-    """Return q after a prior has said how likely a finding is where a larger one is: equation 37 for more than two leaves.
+    """Return q after a prior has said how likely a finding is inside a larger one: equation 37 for several leaves.
 
     Inside the whole, leaves of the part are weighed by phi and the others by 1 - phi. How likely the whole itself is
     stays as it was: the paper's phi holds inside the region that UNet-1 found, and says nothing of where that is.

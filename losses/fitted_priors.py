@@ -1,4 +1,4 @@
-"""Priors that are fitted to the scans: from the network's answer to a slice, or from all latent labels after an E-step."""
+"""Priors that are fitted to the scans: to the network's answer to a slice, or to all latent labels after an E-step."""
 
 import math
 from dataclasses import dataclass, replace

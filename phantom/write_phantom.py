@@ -92,7 +92,7 @@ def write_cohort(
 
 
 def write_once(out: Path, recipe: dict[str, object], write: Callable[[Path], None]) -> None:
-    """Make a folder by writing into another one that then takes its name; do nothing where it holds this recipe already.
+    """Make a folder by writing into another one that then takes its name; do nothing if it holds this recipe already.
 
     Raises:
         ValueError: `out` holds something else.

@@ -169,7 +169,7 @@ def allowed_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every value of a configuration under its dotted key; those of a list by its classes' names, or by number."""
+    """Yield every value of a configuration under its dotted key; of a list, by names of classes or by number."""
     for key, value in config.items():
         if isinstance(value, list) and any(isinstance(item, dict) for item in value):
             value = {_name_in_list(item, number): item for number, item in enumerate(value)}

@@ -256,8 +256,8 @@ def _scan_labels(rows: Sequence[CohortRow], classes: ClassSet) -> tuple[list[Sca
             unknown = [key for key in row.labels if key not in classes.members]
             if unknown:
                 raise Refusal(
-                    "scan {scan}, column labels: found {key!r}, which is no finding or leaf of the class set {classes}; "
-                    "expected some of {keys}",
+                    "scan {scan}, column labels: found {key!r}, which is no finding or leaf of the class set "
+                    "{classes}; expected some of {keys}",
                     scan=row.scan_id,
                     key=unknown[0],
                     classes=word_of(classes.name, NAMES),

@@ -126,7 +126,7 @@ def _as_labelled(row: Row, number: int, folder: Path, seed: int) -> Row:
 
 
 def _as_background(row: Row, full: Row, folder: Path) -> Row:
-    """Return a row whose mask says that everything unlabelled is no opacity: how masks of some classes are often read."""
+    """Return a row whose mask says that everything unlabelled is no opacity, as such masks are often read."""
     if row["split"] != "train":
         return row
     codes = _read(full["pattern_mask"], folder)
@@ -167,7 +167,7 @@ def _derived(path: str, new: str, folder: Path, change: Callable[[NDArray[Any]],
     image = nibabel.load(folder / path)
     (folder / new).parent.mkdir(exist_ok=True)
     values = change(np.asarray(image.dataobj))  # type: ignore[attr-defined]
-    nibabel.save(nibabel.Nifti1Image(values, image.affine, dtype=values.dtype), folder / new)  # type: ignore[attr-defined,no-untyped-call]
+    nibabel.save(nibabel.Nifti1Image(values, image.affine, dtype=values.dtype), folder / new)  # type: ignore[attr-defined]
     return new
 
 

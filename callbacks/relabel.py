@@ -56,6 +56,7 @@ class Relabel(Callback):
         self._restored: Tensor | None = None
         self._shares: list[float] = []  # of every E-step so far
         self._largest: dict[int, float] = {}  # share of each leaf in the E-step in which it was largest
+        self._idle = False
 
     def state_dict(self) -> dict[str, Any]:
         return {"shares": self._shares, "largest": self._largest}
@@ -65,7 +66,11 @@ class Relabel(Callback):
         self._largest = dict(state_dict.get("largest", {}))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        pl_module.prepare_latent(len(trainer.datamodule.slice_table("train")), trainer.datamodule.size)
+        table = trainer.datamodule.slice_table("train")
+        self._idle = not pl_module.relabelled(
+            table.scans
+        ).any()  # nothing to label: the labels that there are teach alone
+        pl_module.prepare_latent(len(table), trainer.datamodule.size)
         if self._restored is not None:
             pl_module.latent.unpack(self._restored)
 
@@ -80,7 +85,7 @@ class Relabel(Callback):
         if self.every != "epoch":
             self._counts = torch.zeros(pl_module.counted, dtype=torch.int64, device=pl_module.device)
             return
-        if trainer.current_epoch < self.after:
+        if self._idle or trainer.current_epoch < self.after:
             return
         start = time.perf_counter()
         counts = self.relabel_own(trainer, pl_module)
@@ -93,13 +98,13 @@ class Relabel(Callback):
         self._log_share(trainer, pl_module, counts.tolist())
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: SliceBatch, batch_idx: int) -> None:
-        if self.every != "iteration" or trainer.current_epoch < self.after:
+        if self.every != "iteration" or self._idle or trainer.current_epoch < self.after:
             return
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             self._counts = self._counts + pl_module.relabel_batch(batch)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        if self.every != "iteration" or trainer.current_epoch < self.after:
+        if self.every != "iteration" or self._idle or trainer.current_epoch < self.after:
             return
         if trainer.world_size > 1:
             torch.distributed.all_reduce(self._counts)
@@ -149,7 +154,7 @@ class Relabel(Callback):
         # Before the first M-step UNet-2 is UNet-1, and calls all of the region its own.
         if trainer.current_epoch > self.after and not low <= share <= high:
             rank_zero_warn(
-                f"the E-step labelled {share:.1%} of the infected region of patients with consolidation, outside "
+                f"the E-step labelled {share:.1%} of the infected region of patients who have the finding, outside "
                 f"{low:.0%}..{high:.0%}: EM is collapsing; try another learning rate, or look at stage 1's regions"
             )
         for leaf, pixels in enumerate(of_leaves):

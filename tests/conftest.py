@@ -9,6 +9,7 @@ import torch
 from harness import train_in_process
 from places import ROOT
 
+from phantom.mixed.write_mixed import write_mixed
 from phantom.plan import STUDY_SCANS
 from phantom.write_phantom import write_cohort
 
@@ -36,6 +37,12 @@ def panel_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(STUDY_SCANS, "train", 1)
         return write_cohort(tmp_path_factory.mktemp("cohorts") / "panel", 0, True, None, 1, readers=3)
+
+
+@pytest.fixture(scope="session")
+def mixed_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """cohort.csv of the tiny phantom whose sites have different labels."""
+    return write_mixed(tmp_path_factory.mktemp("cohorts") / "mixed", 0, True, None, 1)
 
 
 @pytest.fixture(scope="session")

@@ -77,6 +77,16 @@ def test_em_cut_off_sees_the_same_slices_with_the_same_labels(
     assert len({line.split()[-1] for line in uncut}) > 3
 
 
+def test_any_label_cut_off_goes_on_with_the_same_labels_and_priors(
+    mixed_cohort: Path, work: Path, tmp_path: Path
+) -> None:
+    cuts = {"call latent_labels 2": -9, "step 30": -9, "rename last.ckpt 1": -9}
+    uncut, cut = cut_and_uncut("smoke_any_label", mixed_cohort, work, tmp_path, cuts)
+    courses = [pd.read_csv(run / "metrics.csv")["e_step/consolidation/b2"].dropna().tolist() for run in (uncut, cut)]
+    assert courses[0] == courses[1]
+    assert len(set(courses[0])) == 3, "the prior moved in each of three E-steps"
+
+
 def test_schedules_and_ends_that_watch_a_metric(cohort: Path, work: Path, tmp_path: Path) -> None:
     more = [
         "--lr_scheduler=ReduceLROnPlateau",

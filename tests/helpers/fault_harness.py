@@ -14,6 +14,7 @@ from offline_run import read_offline_run
 from torch import Tensor
 
 from batch import SliceBatch
+from lightning_modules.any_label import AnyLabelModule
 from lightning_modules.base import SegmentationModule
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
@@ -67,10 +68,10 @@ def _arm(what: str, name: str, count: str = "1") -> None:
         _trap(Path, "replace", lambda path, target: Path(target).name == name, int(count))
     elif what in ("step", "term"):
         number = signal.SIGTERM if what == "term" else signal.SIGKILL
-        for module in (InfectionModule, ConsolidationModule):
+        for module in (InfectionModule, ConsolidationModule, AnyLabelModule):
             _trap(module, "training_step", lambda self, *args: self.global_step == int(name), 1, number)
     else:
-        for owner in (SegmentationModule, ConsolidationModule):
+        for owner in (SegmentationModule, ConsolidationModule, AnyLabelModule):
             if name in vars(owner):
                 _trap(owner, name, lambda *args: True, int(count))
 

@@ -100,6 +100,17 @@ def find_leaks(records: Sequence[LeakRecord]) -> list[str]:
     return [_sentence(records[a], records[b], of_pair) for (a, b), of_pair in sorted(reasons.items())]
 
 
+def look_alikes(hashes: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the pairs of scans that show nearly the same image, by their `volume_hash`; few scans, all with all."""
+    numbers = [int(text, 16) if text else None for text in hashes]
+    return [
+        (a, b)
+        for (a, first), (b, second) in combinations(enumerate(numbers), 2)
+        if first is not None and second is not None and len(hashes[a]) == len(hashes[b])
+        if (first ^ second).bit_count() <= NEARLY_SAME * 4 * len(hashes[a])
+    ]
+
+
 def _sentence(a: LeakRecord, b: LeakRecord, reasons: Sequence[str]) -> str:
     return f"scan {a.scan_id} ({a.split}) and scan {b.scan_id} ({b.split}): {', '.join(reasons)}"
 

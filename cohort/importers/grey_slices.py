@@ -1,15 +1,24 @@
-"""Folders of 8-bit slices with ct/, lungs/, covid/ and cases.csv: a cohort with one scan per case."""
+"""Folders of 8-bit slices with ct/, lungs/, covid/ and cases.csv: a cohort with one scan per case.
+
+Who is one patient is not always known: in dstaroff's slices of the COVID-19-CT-Seg set, cases were told apart by jumps
+between consecutive slices, and case11 and case12 are one patient, reconstructed twice. So cases that show nearly the
+same image become one patient, and the command says which.
+"""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from cohort.csv_table import parse_whole_number, read_csv_table
 from cohort.importing import add_grey_options, grey_limits, importer_options, new_cohort, run_importer
+from cohort.leakage import look_alikes, volume_hash
 from cohort.splits import assign_splits
 from cohort.table import SPLITS, CohortRow
 from ct.grey_window import AUTO, GreyLimit
@@ -18,6 +27,7 @@ from machine.command_line import run_command
 # Column of cohort.csv that each folder of images fills.
 COLUMN_OF_FOLDER = {"ct": "image", "lungs": "lung_mask", "covid": "infection_mask"}
 CASES_COLUMNS = ("file", "case", "order_in_case")
+COMPARED_HU, COMPARED_SIDE = (-1000.0, 200.0), 128
 
 
 def import_slices(
@@ -52,7 +62,8 @@ def import_slices(
     files_of_case = _read_cases(source)
     folders = [name for name in COLUMN_OF_FOLDER if name == "ct" or (source / name).is_dir()]
     _check_images(source, folders, files_of_case)
-    split_of = _split_cases(sorted(files_of_case), split or {}, split_seed)
+    patient_of = _patients(source, files_of_case)
+    split_of = _split_cases(patient_of, split or {}, split_seed)
     with new_cohort(source, out_dir) as new:
         _copy_images(source, folders, files_of_case, new.folder / "cases")
         for case in sorted(files_of_case):
@@ -60,7 +71,7 @@ def import_slices(
             new.rows.append(
                 CohortRow(
                     scan_id=case,
-                    patient_id=case,
+                    patient_id=patient_of[case],
                     site=site or source.resolve().name,
                     image=paths["image"],
                     lung_mask=paths.get("lung_mask"),
@@ -120,11 +131,44 @@ def _check_images(source: Path, folders: Sequence[str], files_of_case: dict[str,
         raise ValueError(f"{missing[0]}: no such image, though cases.csv names it ({len(missing)} are missing)")
 
 
-def _split_cases(cases: Sequence[str], split: dict[str, str], seed: int) -> dict[str, str]:
-    unknown = sorted(set(split) - set(cases))
+def _patients(source: Path, files_of_case: dict[str, list[str]]) -> dict[str, str]:
+    """Return the patient of every case, in the order of their names; say which cases are taken for one."""
+    cases = sorted(files_of_case)
+    bar = tqdm(cases, "compare", unit="case", leave=False, disable=None)
+    hashes = [_hash_of([source / "ct" / name for name in files_of_case[case]]) for case in bar]
+    patient_of = {case: case for case in cases}
+    for a, b in look_alikes(hashes):
+        first = patient_of[cases[a]]
+        patient_of |= {case: first for case, patient in patient_of.items() if patient == patient_of[cases[b]]}
+        print(f"{cases[a]} and {cases[b]} show nearly the same image: one patient, {first}", file=sys.stderr)
+    return patient_of
+
+
+def _hash_of(paths: Sequence[Path]) -> str:
+    """Return the hash of a case by which it is compared; none where an image cannot be read, which the gate refuses."""
+    low, high = COMPARED_HU  # any will do: only what is brighter than what counts
+    greys = np.empty((len(paths), COMPARED_SIDE, COMPARED_SIDE), np.float32)
+    for number, path in enumerate(paths):
+        try:
+            with Image.open(path) as image:
+                greys[number] = image.convert("L").resize((COMPARED_SIDE, COMPARED_SIDE), Image.Resampling.BOX)
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return ""
+    return volume_hash(low + greys * ((high - low) / 255))
+
+
+def _split_cases(patient_of: dict[str, str], split: dict[str, str], seed: int) -> dict[str, str]:
+    unknown = sorted(set(split) - set(patient_of))
     if unknown:
-        raise ValueError(f"--split names {unknown[0]!r}, which is no case; expected some of {', '.join(cases)}")
-    rows = [CohortRow(case, case, "", Path(case), split=split.get(case, "")) for case in cases]
+        raise ValueError(f"--split names {unknown[0]!r}, which is no case; expected some of {', '.join(patient_of)}")
+    splits: dict[str, tuple[str, str]] = {}
+    for case, patient in patient_of.items():
+        if case in split and splits.setdefault(patient, (case, split[case]))[1] != split[case]:
+            raise ValueError(
+                f"--split puts {splits[patient][0]} and {case}, which show one patient, into different splits; "
+                "expected one split for both"
+            )
+    rows = [CohortRow(case, patient, "", Path(case), split=split.get(case, "")) for case, patient in patient_of.items()]
     return {row.scan_id: row.split for row in assign_splits(rows, seed)}
 
 

@@ -118,6 +118,34 @@ def test_hu_are_estimated_unless_they_are_declared(
 
 
 @needs_shared
+def textured(folder: Path, seeds: dict[str, int]) -> Path:
+    """Cases of nine slices, each with a picture of its own by its seed; noise differs."""
+    rows = ["file,case,order_in_case"]
+    (folder / "ct").mkdir(parents=True)
+    for case, seed in seeds.items():
+        picture = np.random.default_rng(seed).normal(0, 60, (9, 12, 12)).repeat(8, 1).repeat(8, 2)
+        noise = np.random.default_rng(len(rows)).normal(0, 15, picture.shape)
+        for number, plane in enumerate((128 + picture + noise).clip(0, 255).astype(np.uint8)):
+            name = f"{case}_{number}.png"
+            rows.append(f"{name},{case},{number}")
+            Image.fromarray(plane).save(folder / "ct" / name)
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_cases_that_show_one_image_are_one_patient(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = textured(tmp_path / "slices", {"a": 1, "b": 2, "c": 1, "d": 3, "e": 4})
+    rows = read_cohort(import_slices(source, tmp_path / "out")).rows
+    assert {row.scan_id: row.patient_id for row in rows} == {"a": "a", "b": "b", "c": "a", "d": "d", "e": "e"}
+    assert len({row.split for row in rows if row.patient_id == "a"}) == 1
+    assert "a and c show nearly the same image: one patient, a" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="--split puts a and c, which show one patient, into different splits"):
+        import_slices(source, tmp_path / "out", split={"a": "train", "c": "test"})
+    (source / "ct" / "a_3.png").write_bytes(b"no image")
+    rows = read_cohort(import_slices(source, tmp_path / "out")).rows
+    assert [row.patient_id for row in rows] == ["a", "b", "c", "d", "e"], "what cannot be read is left to the gate"
+
+
 @pytest.mark.shared_data
 def test_the_real_folder_makes_six_cases(tmp_path: Path) -> None:
     path = import_slices(SHARED_DATA / "covid20_dev", tmp_path / "out", -1340, 700)

@@ -24,6 +24,7 @@ ENSEMBLE ?=
 FLIPS ?=
 STUDY ?= unet_em unet_em_phi1 unet_em_supervised
 SWEEP ?=
+VARIANTS ?=
 
 # A value as one word of the shell, whatever blanks and quotes are in it. Names of targets cannot hold blanks, so what is
 # made for a cohort or a run that the user names is made by a recipe, never asked for as a prerequisite.
@@ -46,7 +47,7 @@ SWEEPS := $(sort $(basename $(notdir $(wildcard experiments/sweeps/*.yaml))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup cohort prepare train evaluate predict study test test-all lint smoke bench clean split composition calibrate
-.PHONY: import ensemble view readers stats noise-model cross-validate opacity-study sweep sweep-offline report compare
+.PHONY: import ensemble view readers stats noise-model cross-validate opacity-study em-study sweep sweep-offline report compare
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -109,6 +110,9 @@ study-seed-%: cohort
 opacity-study:  ## [SEEDS="0 1 2"]: paper L3 on the phantom with several seeds: soft and hard labels, three networks
 	$(MAKE) --no-print-directory study STUDY="opacity_unet opacity_unet_hard opacity_deeplabv3plus opacity_pspnet" COHORT= RUNS=$(call quoted,$(RUNS)/opacity)
 	$(PY) -m evaluation.report.opacity_table $(call quoted,$(RUNS)/opacity/study)
+
+em-study: cohorts/mixed/cohort.csv  ## [SEEDS="0 1 2" VARIANTS="<variants>" JOBS=2]: EM from any label on the mixed phantom: what labels, priors and E-steps are worth
+	$(PY) -m evaluation.em_study --out $(call quoted,$(RUNS)/em_study) --seeds $(SEEDS) --jobs $(JOBS) $(if $(VARIANTS),--variants $(VARIANTS)) -- $(ARGS)
 
 sweep: $(INSTALLED)  ## SWEEP=<sweep>: hand a sweep to the W&B server and work for it (wandb sweep, wandb agent)
 	$(PY) -m evaluation.sweeps.server_sweep experiments/sweeps/$(SWEEP).yaml $(call of_cohort,$(COHORT)) $(ARGS)

@@ -18,7 +18,7 @@ from lightning_modules.base import Keep, network_units
 from lightning_modules.latent import LeafStore, Pass
 from lightning_modules.opacity import AIR_HU, OpacityModule
 from losses.dice import leaf_dice_loss
-from losses.em import SAYS_NOTHING, TINY, Prior, posterior, unpack_leaves, weigh_part
+from losses.em import SAYS_NOTHING, TINY, Prior, posterior, temper_part, unpack_leaves, weigh_part
 from losses.fitted_priors import BINS, Learned, count_by_grey
 from losses.soft_label import Weighting, soft_label_loss
 from networks.contract import NetworkFactory
@@ -56,6 +56,8 @@ class AnyLabelModule(OpacityModule):
         noise_model: As in OpacityModule.
         priors: The findings whose patient-level labels place them by a prior.
         e_step: `hard` keeps the likeliest leaf of the posterior as the latent label, `soft` the posterior.
+        temper: Power of the network's odds between opacities in the posterior, 0 to 1 (see `losses.em.temper_part`): 1
+            is plain EM; less keeps leaves alive that masks do not tell apart.
         loss: `divergence` of paper L3, or `dice` (equation 11, over the batch and all leaves of findings).
         weighting: As in OpacityModule.
         weight_exponent: As in OpacityModule.
@@ -76,6 +78,7 @@ class AnyLabelModule(OpacityModule):
         noise_model: str = "",
         priors: list[WeighedFinding] | None = None,
         e_step: Literal["hard", "soft"] = "soft",
+        temper: float = 1.0,
         loss: Literal["divergence", "dice"] = "divergence",
         weighting: Weighting = "pixel",
         weight_exponent: float = 1.0,
@@ -90,7 +93,9 @@ class AnyLabelModule(OpacityModule):
             mean_hu, std_hu, keep, augmentation,
         )  # fmt: skip
         self.weighed = list(priors or ())
-        self.e_step, self.loss = e_step, loss
+        if not 0 <= temper <= 1:
+            raise Refusal("model.temper is {temper}; expected a number from 0 to 1", temper=temper)
+        self.e_step, self.temper, self.loss = e_step, temper, loss
         for weighed in self.weighed:
             self._check(weighed)
         self.latent: LeafStore | None = None
@@ -174,7 +179,7 @@ class AnyLabelModule(OpacityModule):
         logits, known = self.network(self.vary(batch)), batch["target"] >= 0
         allowed = unpack_leaves(batch["allowed"], self.outputs)
         with torch.no_grad():
-            now = posterior(logits.float().softmax(1), allowed)
+            now = self.posterior(logits.float().softmax(1), allowed)
             q = torch.where(known, batch["mean"], now)
         informed = known | ~allowed.all(1, keepdim=True)
         if self.loss == "dice":
@@ -188,6 +193,10 @@ class AnyLabelModule(OpacityModule):
             opaque = torch.where(allowed[:, inside].any(1), opaque, 0)
         self.log_step(batch, predicted, torch.where(known[:, 0], self.opaque(batch["target"][:, 0]), opaque), loss)
         return loss
+
+    def posterior(self, p: Tensor, allowed: Tensor) -> Tensor:
+        """Return the posterior of every pixel's leaf by the network and its masks, both (B, C, H, W)."""
+        return temper_part(posterior(p, allowed), self.classes.opacities, self.temper)
 
     # -- E-step, called by callbacks.relabel ---------------------------------------------------------------------------
 
@@ -224,7 +233,7 @@ class AnyLabelModule(OpacityModule):
         was_training = self.network.training
         self.network.eval()
         allowed = unpack_leaves(batch["allowed"], self.outputs)
-        q = posterior(self(batch["x"]), allowed)
+        q = self.posterior(self(batch["x"]), allowed)
         self.network.train(was_training)
         centre = batch["x"].shape[1] // 2
         x = network_units(batch["x"][:, centre : centre + 1].float() * self.hu_std + self.hu_mean)

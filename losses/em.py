@@ -152,6 +152,31 @@ def posterior(p: Tensor, allowed: Tensor) -> Tensor:
     return q / q.sum(1, keepdim=True)
 
 
+def temper_part(q: Tensor, part: Sequence[int], power: float) -> Tensor:
+    """Return q with the odds between the leaves of a part raised to a power; how likely the part is stays as it was.
+
+    With a power below 1 a network's guess counts for less than what labels say. Where a mask leaves several leaves
+    possible, plain EM (power 1) strengthens whichever is ahead, and the others may die out before labels elsewhere have
+    taught what tells them apart: deterministic annealing EM (Ueda and Nakano, Neural Networks 1998).
+
+    Args:
+        q: (B, C, H, W), sums to 1 over C.
+        part: Leaves whose odds are changed.
+        power: From 0, which gives all possible leaves of the part alike, to 1, which changes nothing.
+
+    Returns:
+        float32 (B, C, H, W), sums to 1 over C; what was 0 stays 0.
+    """
+    if power == 1:
+        return q
+    inside = q[:, list(part)].float()
+    mass = inside.sum(1, keepdim=True)
+    weighed = (inside / inside.amax(1, keepdim=True).clamp(min=TINY)).clamp(min=TINY).pow(power) * (inside > 0)
+    result = q.float().clone()
+    result[:, list(part)] = weighed * (mass / weighed.sum(1, keepdim=True).clamp(min=TINY))
+    return result
+
+
 def weigh_part(q: Tensor, phi: Tensor, part: Sequence[int], whole: Sequence[int]) -> Tensor:
     """Return q after a prior has said how likely a finding is inside a larger one: equation 37 for several leaves.
 

@@ -64,6 +64,7 @@ class Learned(Prior):
         k2: Steepness at the start, per unit of x.
         ceiling: Largest phi.
         least: Share of the region that must lie above the centre, or a finding that is rare at first would be lost.
+        most: Share of it that may, or what is labelled at first would take everything where nearly all scans have it.
         pace: How far the prior goes towards the fit, 1 all the way.
 
     Raises:
@@ -74,10 +75,11 @@ class Learned(Prior):
     k2: float = 1.0
     ceiling: float = 0.9999
     least: float = 0.1
+    most: float = 0.5
     pace: float = 0.5
 
     def __post_init__(self) -> None:
-        ranges = {"ceiling": (0.5, 1), "least": (0, 1), "pace": (0, 1)}
+        ranges = {"ceiling": (0.5, 1), "least": (0, self.most), "most": (0, 1), "pace": (0, 1)}
         if not (math.isfinite(self.b2) and 0 < self.k2 < math.inf):
             raise Refusal(
                 "b2 and k2 of the prior Learned are {b2} and {k2}; expected a finite number, and one above 0",
@@ -86,7 +88,7 @@ class Learned(Prior):
             )
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            if not (low < value < high or (name == "pace" and value == high)):
+            if not (low < value < high or (name in ("most", "pace") and value == high)):
                 text = "{name} of the prior Learned is {value}; expected a number between {low} and {high}"
                 raise Refusal(text, name=name, value=value, low=low, high=high)
 
@@ -102,7 +104,7 @@ class Learned(Prior):
         """
         if not (part + rest).sum() > 0:
             return self
-        b2, k2 = fit_phi2(part, rest, self.ceiling, self.least)
+        b2, k2 = fit_phi2(part, rest, self.ceiling, self.least, self.most)
         k2 = math.exp((1 - self.pace) * math.log(self.k2) + self.pace * math.log(k2))
         return replace(self, b2=(1 - self.pace) * self.b2 + self.pace * b2, k2=k2)
 
@@ -123,7 +125,7 @@ def count_by_grey(x: Tensor, weight: Tensor) -> Tensor:
     return torch.zeros(BINS, dtype=torch.float64, device=x.device).index_add_(0, index, weight.flatten().double())
 
 
-def fit_phi2(part: Tensor, rest: Tensor, ceiling: float, least: float) -> tuple[float, float]:
+def fit_phi2(part: Tensor, rest: Tensor, ceiling: float, least: float, most: float) -> tuple[float, float]:
     """Return the centre and steepness of phi2 that make counts of a finding likeliest, of all on a grid.
 
     Args:
@@ -131,6 +133,7 @@ def fit_phi2(part: Tensor, rest: Tensor, ceiling: float, least: float) -> tuple[
         rest: float64 (BINS,), how much else has it; together more than nothing.
         ceiling: Largest phi.
         least: Share of all that must lie at or above the centre.
+        most: Share of all that may lie there; where no centre fits both, the highest that has the least is taken.
 
     Returns:
         (b2, k2): the middle of a bin, and one of `STEEPNESS`.
@@ -138,7 +141,9 @@ def fit_phi2(part: Tensor, rest: Tensor, ceiling: float, least: float) -> tuple[
     part, rest = part.cpu().double(), rest.cpu().double()
     grey = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (HIGHEST / BINS)
     above = (part + rest).flip(0).cumsum(0).flip(0) / (part + rest).sum()
-    centres = grey[above >= least]
+    centres = grey[(above >= least) & (above <= most)]
+    if not len(centres):
+        centres = grey[above >= least][-1:]
     steepness = torch.tensor(STEEPNESS, dtype=torch.float64)
     phi = torch.sigmoid(steepness[:, None, None] * (grey - centres[:, None])) + 0.5
     phi = phi.clamp(max=ceiling)

@@ -33,7 +33,7 @@ from cohort.dataset_files import check_pairs, find_folder, is_visible, look_for_
 from cohort.importers.medseg import CODE_OF_VALUE
 from cohort.importing import add_grey_options, grey_limits, importer_options, new_cohort, run_importer
 from cohort.table import CohortRow
-from ct.classes import L3
+from ct.classes import CONSOLIDATION, L3
 from ct.files.formats import NIFTI_SUFFIXES
 from ct.files.images import SLICE_IMAGE_SUFFIXES
 from ct.files.volume_file import DAMAGE
@@ -41,6 +41,7 @@ from ct.grey_window import AUTO, GreyLimit, Greys
 from machine.command_line import run_command
 
 SITE = "sirm"
+GROUND_GLASS, GROUND_GLASS_CODE = "ground_glass", 5  # in the class set medseg
 IMAGE_FOLDERS, MASK_FOLDERS = ("images", "Imgs"), ("masks", "GT")
 STACKS = ("tr_im", "tr_mask")
 STACK_HU = (-1150.0, 380.0)  # 6 HU a grey value
@@ -69,7 +70,7 @@ def import_medseg_slices(
         whole_image: Write lung masks that hold every pixel, since classical ones miss consolidation at the pleura.
 
     Returns:
-        The cohort.csv; has_consolidation comes from the masks. Slices whose mask cannot be used are in left_out.csv.
+        The cohort.csv; has_consolidation and has_ground_glass come from the masks. Slices whose mask cannot be used are in left_out.csv.
 
     Raises:
         ValueError: The layout is another one, a mask is missing, or an option is wrong.
@@ -97,7 +98,8 @@ def import_medseg_slices(
                     image=image,
                     lung_mask=_save(np.full_like(codes, 255), lungs) if whole_image else None,
                     pattern_mask=target,
-                    has_consolidation=int(np.isin(codes, L3.codes_of("consolidation")).any()),
+                    has_consolidation=int(np.isin(codes, L3.codes_of(CONSOLIDATION)).any()),
+                    has_findings=((GROUND_GLASS, str(int((codes == GROUND_GLASS_CODE).any()))),),
                     grey_low_hu=low,
                     grey_high_hu=high,
                 )

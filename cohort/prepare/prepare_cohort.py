@@ -273,9 +273,9 @@ def _scan_labels(rows: Sequence[CohortRow], classes: ClassSet) -> tuple[list[Sca
 
 
 def _warn_of_columns(rows: Sequence[CohortRow], sharing: Sequence[ClassSet]) -> None:
-    """Say which columns has_<finding> are of no finding that these scans can be asked for."""
+    """Say which columns has_<finding> are of no finding of any class set."""
     keys = dict.fromkeys(key for row in rows for key, _ in row.has_findings)
-    unknown = [HAS + key for key in keys if not any(key in known.unions for known in sharing)]
+    unknown = [HAS + key for key in keys if not any(key in known.unions for known in (*sharing, *CLASS_SETS))]
     if unknown:
         print(
             f"the columns {', '.join(unknown)} name no finding or leaf of the class set {sharing[0].name} "

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from losses.dice import leaf_dice_loss
-from losses.em import Phi1, Phi2, e_step, posterior, unpack_leaves, weigh_part
+from losses.em import Phi1, Phi2, e_step, posterior, temper_part, unpack_leaves, weigh_part
 
 Array = NDArray[np.float64]
 SHAPE = (3, 5, 7, 4)  # leaves: background, lungs, three opacities
@@ -89,6 +89,19 @@ def test_a_pixel_with_one_allowed_leaf_is_that_leaf_and_one_without_evidence_is_
     one[:, 3] = True
     assert torch.equal(posterior(p, one), one.float())
     assert torch.allclose(posterior(p, torch.ones_like(one)), p, atol=1e-6)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
+def test_tempering_raises_the_odds_inside_the_part_and_keeps_its_mass(power: float) -> None:
+    p, allowed, _ = drawn(2)
+    q = posterior(p, allowed)
+    tempered = temper_part(q, WHOLE, power).double().numpy()
+    for b, h, w in np.ndindex(3, 7, 4):
+        before, after = q[b, :, h, w].double().numpy(), tempered[b, :, h, w]
+        weight = np.array([before[c] ** power if before[c] else 0 for c in WHOLE])
+        expected = before[list(WHOLE)].sum() * weight / max(weight.sum(), 1e-300)
+        assert np.allclose(after[list(WHOLE)], expected, atol=1e-6)
+        assert np.allclose(after[:2], before[:2], atol=1e-6)
 
 
 def test_leaves_are_unpacked_from_bits() -> None:

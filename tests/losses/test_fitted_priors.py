@@ -22,13 +22,13 @@ def test_the_fit_is_the_likeliest_of_all_on_the_grid(seed: int) -> None:
     total, best, expected = part.sum() + rest.sum(), -math.inf, (math.nan, math.nan)
     for k2 in STEEPNESS:
         for number, b2 in enumerate(GREY):
-            if (part[number:].sum() + rest[number:].sum()) / total < 0.1:
-                continue  # too little lies above
+            if not 0.1 <= (part[number:].sum() + rest[number:].sum()) / total <= 0.6:
+                continue  # too little or too much lies above
             phi = [phi2(x, b2, k2, 0.999) for x in GREY]
             value = sum(a * math.log(f) + b * math.log(1 - f) for a, b, f in zip(part, rest, phi, strict=True))
             if value > best + 1e-9:
                 best, expected = value, (b2, k2)
-    assert fit_phi2(torch.from_numpy(part), torch.from_numpy(rest), 0.999, 0.1) == pytest.approx(expected)
+    assert fit_phi2(torch.from_numpy(part), torch.from_numpy(rest), 0.999, 0.1, 0.6) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("centre", [5.05, 7.45, 9.05])
@@ -38,7 +38,7 @@ def test_labels_drawn_with_phi2_give_back_its_centre(centre: float) -> None:
     finding = rng.random(len(x)) < [phi2(value, centre, 1.0, 0.9999) for value in x]
     grey = torch.from_numpy(x)
     part, rest = (count_by_grey(grey, torch.from_numpy(weight.astype(float))) for weight in (finding, ~finding))
-    b2, k2 = fit_phi2(part, rest, 0.9999, 0.05)
+    b2, k2 = fit_phi2(part, rest, 0.9999, 0.05, 1.0)
     assert b2 == pytest.approx(centre, abs=0.11)
     assert k2 == pytest.approx(1.0, rel=0.45)  # the grid's next is half as much again
 
@@ -48,10 +48,16 @@ def test_a_refit_goes_half_the_way_and_no_evidence_leaves_the_prior_as_it_is() -
     prior = Learned(b2=5.0, k2=0.5)
     assert prior.refitted(part, rest) is prior
     part[85:], rest[:85] = 10, 30
-    b2, k2 = fit_phi2(part, rest, prior.ceiling, prior.least)
+    b2, k2 = fit_phi2(part, rest, prior.ceiling, prior.least, prior.most)
     moved = prior.refitted(part, rest)
     assert moved.b2 == pytest.approx((5.0 + b2) / 2)
     assert moved.k2 == pytest.approx(math.sqrt(0.5 * k2))
+
+
+def test_where_no_centre_has_a_share_between_the_bounds_the_highest_with_the_least_is_taken() -> None:
+    part, rest = torch.zeros(BINS, dtype=torch.float64), torch.zeros(BINS, dtype=torch.float64)
+    part[60], rest[30] = 8, 2
+    assert fit_phi2(part, rest, 0.999, 0.1, 0.5)[0] == pytest.approx(GREY[60])
 
 
 def test_greys_are_counted_in_bins_of_a_tenth_and_none_is_lost() -> None:
@@ -81,7 +87,17 @@ def test_adapt_lifts_nothing_where_the_share_is_there_already() -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"b2": math.nan}, {"k2": 0.0}, {"ceiling": 1.0}, {"ceiling": 0.5}, {"least": 0.0}, {"pace": 0.0}, {"pace": 1.1}],
+    [
+        {"b2": math.nan},
+        {"k2": 0.0},
+        {"ceiling": 1.0},
+        {"ceiling": 0.5},
+        {"least": 0.0},
+        {"least": 0.6},
+        {"most": 1.1},
+        {"pace": 0.0},
+        {"pace": 1.1},
+    ],
 )
 def test_learned_refuses_what_has_no_shape(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="of the prior Learned"):

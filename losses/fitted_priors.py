@@ -12,7 +12,8 @@ from losses.em import SAYS_NOTHING, Prior, where_positive
 
 # Grey values x of the counts to which a prior is fitted: 0 to 14, which is -1024 to 516 HU, in steps of 11 HU.
 BINS, HIGHEST = 140, 14.0
-STEEPNESS = tuple(0.125 * 2 ** (step / 2) for step in range(13))  # 0.125 to 8 per 110 HU
+# 0.5 to 8 per 110 HU. Less is no edge between greys: phi would be near 1 everywhere, and so would what it labels.
+STEEPNESS = tuple(0.5 * 2 ** (step / 2) for step in range(9))
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Learned(Prior):
 
     Attributes:
         b2: Where the centre starts, in units of x.
-        k2: Steepness at the start, per unit of x.
+        k2: Steepness at the start, per unit of x. Below 0 the prior falls, for a finding that is darker than the rest
+            of its region, as ground glass is than consolidation; `least` and `most` then hold below the centre.
         ceiling: Largest phi.
         least: Share of the region that must lie above the centre, or a finding that is rare at first would be lost.
         most: Share of it that may, or what is labelled at first would take everything where nearly all scans have it.
@@ -80,9 +82,9 @@ class Learned(Prior):
 
     def __post_init__(self) -> None:
         ranges = {"ceiling": (0.5, 1), "least": (0, self.most), "most": (0, 1), "pace": (0, 1)}
-        if not (math.isfinite(self.b2) and 0 < self.k2 < math.inf):
+        if not (math.isfinite(self.b2) and 0 < abs(self.k2) < math.inf):
             raise Refusal(
-                "b2 and k2 of the prior Learned are {b2} and {k2}; expected a finite number, and one above 0",
+                "b2 and k2 of the prior Learned are {b2} and {k2}; expected finite numbers, the second not 0",
                 b2=self.b2,
                 k2=self.k2,
             )
@@ -104,6 +106,9 @@ class Learned(Prior):
         """
         if not (part + rest).sum() > 0:
             return self
+        if self.k2 < 0:  # the same, seen from the other end of the greys
+            mirrored = replace(self, b2=HIGHEST - self.b2, k2=-self.k2).refitted(part.flip(0), rest.flip(0))
+            return replace(self, b2=HIGHEST - mirrored.b2, k2=-mirrored.k2)
         b2, k2 = fit_phi2(part, rest, self.ceiling, self.least, self.most)
         k2 = math.exp((1 - self.pace) * math.log(self.k2) + self.pace * math.log(k2))
         return replace(self, b2=(1 - self.pace) * self.b2 + self.pace * b2, k2=k2)

@@ -70,7 +70,8 @@ def import_medseg_slices(
         whole_image: Write lung masks that hold every pixel, since classical ones miss consolidation at the pleura.
 
     Returns:
-        The cohort.csv; has_consolidation and has_ground_glass come from the masks. Slices whose mask cannot be used are in left_out.csv.
+        The cohort.csv; has_consolidation and has_ground_glass come from the masks. Slices whose mask cannot be used are
+        in left_out.csv.
 
     Raises:
         ValueError: The layout is another one, a mask is missing, or an option is wrong.

@@ -54,6 +54,19 @@ def test_a_refit_goes_half_the_way_and_no_evidence_leaves_the_prior_as_it_is() -
     assert moved.k2 == pytest.approx(math.sqrt(0.5 * k2))
 
 
+def test_a_falling_prior_is_the_rising_one_seen_from_the_other_end() -> None:
+    rng = np.random.default_rng(3)
+    part, rest = (torch.from_numpy(rng.gamma(0.3, size=BINS)) for _ in range(2))
+    rising, falling = (
+        Learned(4.0, 1.5).refitted(part, rest),
+        Learned(HIGHEST - 4.0, -1.5).refitted(part.flip(0), rest.flip(0)),
+    )
+    assert falling.b2 == pytest.approx(HIGHEST - rising.b2)
+    assert falling.k2 == pytest.approx(-rising.k2)
+    x, z = torch.linspace(0, HIGHEST, 50).view(1, 1, 5, 10), torch.tensor([1])
+    assert torch.allclose(falling(z, x), rising(z, HIGHEST - x), atol=1e-5)
+
+
 def test_where_no_centre_has_a_share_between_the_bounds_the_highest_with_the_least_is_taken() -> None:
     part, rest = torch.zeros(BINS, dtype=torch.float64), torch.zeros(BINS, dtype=torch.float64)
     part[60], rest[30] = 8, 2

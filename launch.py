@@ -53,9 +53,15 @@ COHORTS = {
         *("--groups=cohort/importers/medseg_neighbours.csv", "--transpose", "--whole-image"),
     ],
     # Their contrast was enhanced place by place, so that no window fits; a common one is at least steady.
-    "covid20": ["cohort.importers.grey_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"],
+    "covid20": [
+        *("cohort.importers.grey_slices", "--folder", "$COVID20", "--grey-low-hu=-1340", "--grey-high-hu=700"),
+        "--whole-image",
+    ],
 }
-FOLDERS = {"MEDSEG": "<folder with images/ and masks/>", "COVID20": "<folder with ct/ lungs/ covid/ cases.csv>"}
+FOLDERS = {
+    "MEDSEG": "<folder with images/ and masks/>",
+    "COVID20": "<folder with ct/ covid/ cases.csv, and lungs/ if there are any>",
+}
 
 
 class MissingExperiment(Refusal):

@@ -38,6 +38,7 @@ def import_slices(
     split: dict[str, str] | None = None,
     split_seed: int = 0,
     site: str | None = None,
+    whole_image: bool = False,
 ) -> Path:
     """Copy the slices of every case into folders of their own and write a cohort.csv beside them.
 
@@ -49,6 +50,8 @@ def import_slices(
         split: train, val or test of some cases; the others are split by `split_seed` (see `assign_splits`).
         split_seed: For the cases that `split` does not name.
         site: Site of all scans; the folder's name if None.
+        whole_image: Where there is no lungs/, write lung masks that hold every pixel: the lungs that are found in
+            slices with enhanced contrast miss a part of the infection, and a network learns where lungs are.
 
     Returns:
         The cohort.csv.
@@ -66,6 +69,9 @@ def import_slices(
     split_of = _split_cases(patient_of, split or {}, split_seed)
     with new_cohort(source, out_dir) as new:
         _copy_images(source, folders, files_of_case, new.folder / "cases")
+        if whole_image and "lungs" not in folders:
+            _write_whole_masks(new.folder / "cases", files_of_case)
+            folders = [*folders, "lungs"]
         for case in sorted(files_of_case):
             paths = {COLUMN_OF_FOLDER[name]: new.folder / "cases" / case / name for name in folders}
             new.rows.append(
@@ -180,6 +186,14 @@ def _copy_images(source: Path, folders: Sequence[str], files_of_case: dict[str, 
                 shutil.copyfile(source / folder / name, target / case / folder / name)
 
 
+def _write_whole_masks(cases: Path, files_of_case: dict[str, list[str]]) -> None:
+    for case, names in files_of_case.items():
+        (cases / case / "lungs").mkdir()
+        for name in names:
+            with Image.open(cases / case / "ct" / name) as image:
+                Image.new("L", image.size, 255).save(cases / case / "lungs" / name)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     folder = "holds ct/, cases.csv and lungs/, covid/ if any"
@@ -187,12 +201,19 @@ def main(args: Sequence[str] | None = None) -> int:
     add_grey_options(parser, default="the default")
     parser.add_argument("--split", default="", help="case01=train,case02=test,...; the others by --split-seed")
     parser.add_argument("--split-seed", type=int, default=0, help="for the cases that --split does not name")
+    parser.add_argument("--whole-image", action="store_true", help="count all pixels where there is no lungs/")
     parser.add_argument("--site", help="site of all scans; the folder's name if not given")
     options = parser.parse_args(args)
     greys = options.grey_low_hu, options.grey_high_hu
     return run_importer(
         lambda: import_slices(
-            options.folder, options.out, *greys, parse_split(options.split), options.split_seed, options.site
+            options.folder,
+            options.out,
+            *greys,
+            parse_split(options.split),
+            options.split_seed,
+            options.site,
+            options.whole_image,
         )
     )
 

@@ -118,6 +118,20 @@ def test_hu_are_estimated_unless_they_are_declared(
 
 
 @needs_shared
+def test_without_lungs_all_pixels_can_count(source: Path, tmp_path: Path) -> None:
+    path = import_slices(source, tmp_path / "given", -1340, 700, whole_image=True)
+    lungs = np.asarray(Image.open(path.parent / "cases" / "case01" / "lungs" / "0002.png"))
+    assert (lungs == 255).sum() == 64, "lungs that come with the slices stay"
+    for image in (source / "lungs").iterdir():
+        image.unlink()
+    (source / "lungs").rmdir()
+    rows = read_cohort(import_slices(source, tmp_path / "out", -1340, 700, whole_image=True)).rows
+    prepare_cohort(tmp_path / "out" / "cohort.csv", tmp_path / "prepared", size=16, jobs=1)
+    assert all(row.lung_mask for row in rows)
+    assert np.load(tmp_path / "prepared" / "case01" / "lung.npy").all()
+    assert not any(row.lung_mask for row in read_cohort(import_slices(source, tmp_path / "out", -1340, 700)).rows)
+
+
 def textured(folder: Path, seeds: dict[str, int]) -> Path:
     """Cases of nine slices, each with a picture of its own by its seed; noise differs."""
     rows = ["file,case,order_in_case"]

@@ -35,6 +35,8 @@ from machine.whole_file import write_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 EXPERIMENT = "any_label"
+LEARNED, ADAPT = "losses.fitted_priors.Learned", "losses.fitted_priors.Adapt"
+PHI1, PHI2 = "losses.em.Phi1", "losses.em.Phi2"
 GROUPS = tuple(L3.leaves[index].key for index in L3.opacities)
 FIGURES = {
     "opacity": "opacity/iou_pooled",
@@ -45,9 +47,10 @@ FIGURES = {
 
 
 def weighed(class_path: str, **arguments: float) -> list[dict[str, Any]]:
-    """Return the priors of a model that weighs consolidation inside infection, as experiment files have them."""
-    prior = {"class_path": class_path, "init_args": arguments}
-    return [{"finding": "consolidation", "within": "infection", "prior": prior}]
+    """Return the priors of experiments/any_label.yaml with another one for consolidation."""
+    priors = [{"class_path": class_path, "init_args": arguments}, {"class_path": ADAPT, "init_args": {"share": 0.3}}]
+    findings = zip(("consolidation", "group_2"), priors, strict=True)
+    return [{"finding": finding, "within": "infection", "prior": prior} for finding, prior in findings]
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,6 @@ class Variant:
     relabel: Mapping[str, Any] = field(default_factory=dict)
 
 
-LEARNED, ADAPT = "losses.fitted_priors.Learned", "losses.fitted_priors.Adapt"
-PHI1, PHI2 = "losses.em.Phi1", "losses.em.Phi2"
 NO_PRIOR: dict[str, Any] = {"priors": []}
 VARIANTS = {
     # What labels are worth.
@@ -91,6 +92,7 @@ VARIANTS = {
     "phi2_low": Variant("phi2, b2 = 6, k2 = 1", model={"priors": weighed(PHI2, b2=6.0, k2=1.0)}),
     "phi2_middle": Variant("phi2, b2 = 7.5, k2 = 1", model={"priors": weighed(PHI2, b2=7.5, k2=1.0)}),
     "adapt": Variant("EM-Adapt, 20 %", model={"priors": weighed(ADAPT, share=0.2)}),
+    "consolidation_alone": Variant("learned prior of consolidation alone", model={"priors": weighed(LEARNED)[:1]}),
     "start_low": Variant("learned, from b2 = 5", model={"priors": weighed(LEARNED, b2=5.0, k2=1.0)}),
     "start_high": Variant("learned, from b2 = 10", model={"priors": weighed(LEARNED, b2=10.0, k2=0.5)}),
     # Grey values of site C 150 HU too high.

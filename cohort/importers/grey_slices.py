@@ -157,10 +157,11 @@ def _hash_of(paths: Sequence[Path]) -> str:
     for number, path in enumerate(paths):
         try:
             with Image.open(path) as image:
-                greys[number] = image.convert("L").resize((COMPARED_SIDE, COMPARED_SIDE), Image.Resampling.BOX)
+                small = image.convert("L").resize((COMPARED_SIDE, COMPARED_SIDE), Image.Resampling.BOX)
+            greys[number] = np.asarray(small)
         except (OSError, ValueError, Image.DecompressionBombError):
             return ""
-    return volume_hash(low + greys * ((high - low) / 255))
+    return volume_hash((low + greys * ((high - low) / 255)).astype(np.int16))
 
 
 def _split_cases(patient_of: dict[str, str], split: dict[str, str], seed: int) -> dict[str, str]:

@@ -6,7 +6,8 @@ them from memory-mapped scans, the network's input, the network, the prior, the 
 is the network alone, in the same precision, on inputs that lie in memory, in the better of two batch sizes. Half of the
 patients are negative and cost nothing. The headline is the paper's network (256 x 256, 32 channels); the phantom
 experiment's (64 x 64, 16 channels) stands beside it. `slices` need labels, `computed` are run, since the last batch is
-filled up.
+filled up. The any-label task, whose masks tell infection alone and whose labels are soft, is measured beside it, over
+all slices of positive patients (at most 1.15 passes).
 
     python -m benchmarks.e_step
 """
@@ -24,8 +25,13 @@ from pytorch_lightning.plugins import MixedPrecision, Precision
 from benchmarks.prepared_example import write_prepared
 from benchmarks.timing import interleaved, line, median
 from callbacks.relabel import Relabel
+from ct.classes import L3
+from datamodules.any_label_data import AnyLabelData
 from datamodules.infection_data import InfectionData
+from datamodules.opacity_data import save_borders
+from lightning_modules.any_label import AnyLabelModule, WeighedFinding
 from lightning_modules.consolidation import ConsolidationModule
+from losses.fitted_priors import Learned
 from machine.host_memory import keep_freed_memory
 from networks.unet import UNet
 from training.precision import fastest_precision
@@ -67,7 +73,41 @@ def compare(size: int, channels: int, scans: int, repeats: int) -> dict[str, Any
             progress_bar_callback=None, precision_plugin=precision,
         )  # fmt: skip
         data.trainer = trainer
-        rows = located(data, module)
+        return seconds_of(module, data, trainer, located(data, module), repeats)
+
+
+def compare_any_label(size: int, channels: int, scans: int, repeats: int) -> dict[str, Any]:
+    """Measure the same of the any-label task."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bf16 = fastest_precision() == "bf16-mixed"
+    precision = MixedPrecision("bf16-mixed", device.type) if bf16 else Precision()
+    priors = [WeighedFinding("consolidation", Learned(), "infection")]
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        prepared = write_prepared(Path(folder) / "prepared", scans=scans, size=size)
+        data = AnyLabelData("cohort.csv", size=size, told_apart=["infection"])
+        data.prepared, data.borders = prepared, Path(folder)
+        table = data.slice_table("train")
+        table.scans.loc[::2, "has_consolidation"] = 0
+        for scan in table.scans.itertuples():
+            save_borders(Path(str(scan.folder), "patterns.npy"), (1.0, 1.0), data.borders / f"{scan.scan_id}.npy", L3)
+        module = AnyLabelModule(partial(UNet, channels=channels), priors=priors).to(device).eval()
+        module.prepare_latent(len(table), size)
+        trainer: Any = SimpleNamespace(
+            datamodule=data, current_epoch=0, global_rank=0, world_size=1, is_global_zero=False,
+            progress_bar_callback=None, precision_plugin=precision,
+        )  # fmt: skip
+        data.trainer = trainer
+        rows = data.own_train_indices(0)
+        rows = torch.from_numpy(rows[module.relabelled(table.scans)[table.scan[rows]]])
+        assert module.latent is not None, "prepare_latent makes it"
+        size_of_latent = {"latent_bytes_a_slice": module.latent.width}
+        return seconds_of(module, data, trainer, rows, repeats) | size_of_latent
+
+
+def seconds_of(module: Any, data: Any, trainer: Any, rows: torch.Tensor, repeats: int) -> dict[str, Any]:
+    """Measure the E-step of a module and the forward pass of its network over rows (n,)."""
+    device, precision = module.device, trainer.precision_plugin
+    with torch.inference_mode():
         inputs = torch.cat(
             [
                 module.to_input(module.transfer_batch_to_device(batch, device, 0))["x"]
@@ -100,6 +140,7 @@ def main() -> None:
     keep_freed_memory()
     phantom = compare(64, 16, 27, options.repeats)
     paper = compare(256, 32, options.scans, options.repeats)
+    any_label = compare_any_label(256, 32, options.scans, options.repeats)
     settings: dict[str, Any] = {
         "precision": fastest_precision(),
         "batch_size": BATCH_SIZE,
@@ -113,6 +154,7 @@ def main() -> None:
         options.repeats,
         paper_sizes=paper,
         phantom_sizes=phantom,
+        any_label=any_label,
         **settings,
     )
 

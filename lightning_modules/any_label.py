@@ -14,7 +14,7 @@ from torch import Tensor
 from batch import SliceBatch
 from ct.refusal import Refusal, Word, word_of
 from lightning_modules.augment import Augmentation, affine_grid, warp
-from lightning_modules.base import Keep, network_units
+from lightning_modules.base import Keep, SegmentationModule, network_units
 from lightning_modules.latent import LeafStore, Pass
 from lightning_modules.opacity import AIR_HU, OpacityModule
 from losses.dice import leaf_dice_loss
@@ -152,7 +152,11 @@ class AnyLabelModule(OpacityModule):
             raise Refusal(
                 "model.priors are given but nothing relabels: add callbacks.relabel.Relabel to trainer.callbacks"
             )
-        return super().on_after_batch_transfer(batch, dataloader_idx)
+        return self.augment(batch) if self.trainer.training else super().to_input(batch)
+
+    def to_input(self, batch: SliceBatch) -> SliceBatch:
+        """Add x alone: the E-step does not ask what readers say."""
+        return SegmentationModule.to_input(self, batch)
 
     def augment(self, batch: SliceBatch) -> SliceBatch:
         """Add x and the distribution of every pixel's label, latent ones too, and move all together."""
@@ -244,10 +248,12 @@ class AnyLabelModule(OpacityModule):
             z = batch["bits"][:, list(self.classes.unions).index(weighed.finding)]
             here = (z == 1).view(-1, 1, 1, 1) & unlabelled & (allowed[:, whole].sum(1, keepdim=True) > 1)
             here &= q[:, whole].sum(1, keepdim=True) > 0.5
-            rest = [leaf for leaf in whole if leaf not in part]
-            odds = q[:, part].amax(1, keepdim=True).clamp(min=TINY).log()
-            odds = odds - q[:, rest].amax(1, keepdim=True).clamp(min=TINY).log()
-            phi = weighed.prior.given_network(z, x, odds, here)
+            if weighed.prior.sees_network:
+                rest = [leaf for leaf in whole if leaf not in part]
+                odds = _log_of_likeliest(q, part) - _log_of_likeliest(q, rest)
+                phi = weighed.prior.given_network(z, x, odds, here)
+            else:
+                phi = weighed.prior(z, x)
             q = weigh_part(q, phi.where((z == 1).view(-1, 1, 1, 1), SAYS_NOTHING), part, whole)
             self._count_greys(number, x[:count], q[:count], here[:count])
             speaks |= here
@@ -322,3 +328,8 @@ class AnyLabelModule(OpacityModule):
             b2, k2 = (self.e_step_figures.get(f"e_step/{weighed.finding}/{name}") for name in ("b2", "k2"))
             if isinstance(weighed.prior, Learned) and b2 is not None and k2 is not None:
                 self.weighed[number] = replace(weighed, prior=replace(weighed.prior, b2=b2, k2=k2))
+
+
+def _log_of_likeliest(q: Tensor, leaves: list[int]) -> Tensor:
+    """Return the logarithm of the largest probability of some leaves, (B, 1, H, W)."""
+    return q[:, leaves].amax(1, keepdim=True).clamp(min=TINY).log()

@@ -29,6 +29,7 @@ class PixelStore:
     """
 
     def __init__(self, num_slices: int, width: int, device: torch.device) -> None:
+        self.width = width
         self._bytes = torch.zeros(num_slices, width, dtype=torch.uint8, device=device)
 
     def exchange(self, rows: Tensor, own: Tensor) -> None:
@@ -118,5 +119,12 @@ class LeafStore(PixelStore):
 
     def likeliest(self, slice_index: Tensor) -> Tensor:
         """Return the likeliest leaf, int64 (B, H, W), -1 where there is none, of rows slice_index (B,)."""
-        q, known = self.get(slice_index)
-        return torch.where(known[:, 0], q.argmax(1), -1)
+        values = self._bytes[slice_index].view(-1, *self.shape)
+        if not self.soft:
+            return values[:, 0].long() - 1
+        # Leaf by leaf, which on bytes is ten times as fast as argmax.
+        best, leaf = values[:, 0], torch.zeros(values[:, 0].shape, dtype=torch.int8, device=values.device)
+        for number in range(1, self.leaves):
+            leaf = torch.where(values[:, number] > best, number, leaf)
+            best = torch.maximum(best, values[:, number])
+        return torch.where(best > 0, leaf, -1).long()

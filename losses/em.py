@@ -8,6 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +25,12 @@ class Prior(ABC):
 
     A prior is a frozen dataclass that derives from this. An experiment names its class under `model.prior`; its fields
     are the `init_args` there, and what a checkpoint keeps.
+
+    Attributes:
+        sees_network: Whether it looks at the network's answer (see `given_network`).
     """
+
+    sees_network: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, weak_label: Tensor, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Adapt(Prior):
         Refusal: It is no such share.
     """
 
+    sees_network: ClassVar[bool] = True
     share: float = 0.2
 
     def __post_init__(self) -> None:

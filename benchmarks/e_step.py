@@ -97,8 +97,8 @@ def compare_any_label(size: int, channels: int, scans: int, repeats: int) -> dic
             progress_bar_callback=None, precision_plugin=precision,
         )  # fmt: skip
         data.trainer = trainer
-        rows = data.own_train_indices(0)
-        rows = torch.from_numpy(rows[module.relabelled(table.scans)[table.scan[rows]]])
+        own = data.own_train_indices(0)
+        rows = torch.from_numpy(own[module.relabelled(table.scans)[table.scan[own]]])
         assert module.latent is not None, "prepare_latent makes it"
         size_of_latent = {"latent_bytes_a_slice": module.latent.width}
         return seconds_of(module, data, trainer, rows, repeats) | size_of_latent

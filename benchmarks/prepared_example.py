@@ -39,6 +39,6 @@ def write_prepared(out: Path, scans: int, slices: int = 24, size: int = 256) -> 
     spacing = dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), phantom.spacing_mm, strict=True))
     same: dict[str, Any] = {"site": "A", "split": "train", "weak_label": 1, "slices": slices, "readers": 0} | spacing
     bits = {f"has_{key}": 1 if key == CONSOLIDATION else -1 for key in L3.unions}
-    masks = {"has_infection_mask": 1, "has_pattern_mask": 1, "draws_infection": 0, "labels": ""}
+    masks: dict[str, Any] = {"has_infection_mask": 1, "has_pattern_mask": 1, "draws_infection": 0, "labels": ""}
     index.assign(**same, **masks, **bits).to_csv(out / "index.csv", index=False)
     return out

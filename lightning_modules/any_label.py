@@ -25,6 +25,9 @@ from networks.contract import NetworkFactory
 from networks.unet import UNet
 
 
+AUDIBLE = 0.02  # how far phi must be from 1/2
+
+
 @dataclass(frozen=True)
 class WeighedFinding:
     """A finding whose presence in a scan says, by a prior, where it is.
@@ -232,7 +235,8 @@ class AnyLabelModule(OpacityModule):
 
         Returns:
             q, float32 (B, C, H, W), and bool (B, 1, H, W): in scans that have the finding, what is more likely than not
-            the finding that it is a part of, with more than one leaf of that possible.
+            the finding that it is a part of, with more than one leaf of that possible, and a phi that is not 1/2. A
+            label that no prior made would hold the network to what it said before.
         """
         was_training = self.network.training
         self.network.eval()
@@ -254,9 +258,10 @@ class AnyLabelModule(OpacityModule):
                 phi = weighed.prior.given_network(z, x, odds, here)
             else:
                 phi = weighed.prior(z, x)
-            q = weigh_part(q, phi.where((z == 1).view(-1, 1, 1, 1), SAYS_NOTHING), part, whole)
+            phi = phi.where((z == 1).view(-1, 1, 1, 1), SAYS_NOTHING)
+            q = weigh_part(q, phi, part, whole)
             self._count_greys(number, x[:count], q[:count], here[:count])
-            speaks |= here
+            speaks |= here & ((phi - SAYS_NOTHING).abs() > AUDIBLE)
         return q, speaks
 
     def _count_greys(self, number: int, x: Tensor, q: Tensor, region: Tensor) -> None:

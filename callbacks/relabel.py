@@ -33,7 +33,7 @@ class Relabel(Callback):
 
     The module offers `prepare_latent(num_slices, size)`, which makes its store `latent`; `relabelled(scans)`, which
     scans are labelled; `e_step_passes(rows)` and `relabel_batch(batch)`, which count `counted` numbers (pixels
-    labelled, changed, in the region where labels may be, then labelled as each leaf); `end_e_step()`;
+    labelled, changed, in the region where labels may be, then labelled as each of `counted_leaves`); `end_e_step()`;
     `to_input(batch)`; and takes the course of the E-step in `e_step_figures`. The data offers `slice_table`,
     `own_train_indices` and `batches`.
 
@@ -55,7 +55,7 @@ class Relabel(Callback):
         self.every, self.batch_size, self.after = every, batch_size, after
         self._restored: Tensor | None = None
         self._shares: list[float] = []  # of every E-step so far
-        self._largest: dict[int, float] = {}  # share of each leaf in the E-step in which it was largest
+        self._largest: dict[str, float] = {}  # share of each leaf in the E-step in which it was largest
         self._idle = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,15 +157,15 @@ class Relabel(Callback):
                 f"the E-step labelled {share:.1%} of the infected region of patients who have the finding, outside "
                 f"{low:.0%}..{high:.0%}: EM is collapsing; try another learning rate, or look at stage 1's regions"
             )
-        for leaf, pixels in enumerate(of_leaves):
+        for leaf, pixels in zip(module.counted_leaves if of_leaves else (), of_leaves, strict=True):
             self._watch_leaf(leaf, pixels / max(region, 1), trainer.current_epoch > self.after)
 
-    def _watch_leaf(self, leaf: int, share: float, warns: bool) -> None:
+    def _watch_leaf(self, leaf: str, share: float, warns: bool) -> None:
         """Warn where a leaf that had a part of the latent labels has lost it, or has taken all of them."""
         largest = self._largest[leaf] = max(self._largest.get(leaf, 0.0), share)
         if warns and (share > HEALTHY_SHARE[1] or (largest >= MENTIONED and share < LOST * largest)):
             rank_zero_warn(
-                f"leaf {leaf} of the class set has {share:.1%} of the latent labels, at most {largest:.1%} before: EM "
+                f"{leaf} has {share:.1%} of the latent labels, at most {largest:.1%} before: EM "
                 "is collapsing; try another learning rate, or another prior"
             )
 

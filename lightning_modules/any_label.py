@@ -210,7 +210,12 @@ class AnyLabelModule(OpacityModule):
     @property
     def counted(self) -> int:
         """How many numbers `relabel` counts."""
-        return 3 + self.outputs
+        return 3 + len(self.classes.opacities)
+
+    @property
+    def counted_leaves(self) -> tuple[str, ...]:
+        """Keys of the leaves whose latent labels are counted."""
+        return tuple(self.classes.leaves[index].key for index in self.classes.opacities)
 
     def prepare_latent(self, num_slices: int, size: int) -> None:
         """Make room for the latent labels of a train table of `num_slices` rows, size x size each."""
@@ -276,7 +281,7 @@ class AnyLabelModule(OpacityModule):
 
     def relabel(self, batch: SliceBatch, count: int) -> Tensor:
         """Store new latent labels; return, for the first `count` slices, pixels labelled as the first weighed finding,
-        changed, and in the region, then labelled as each leaf, int64 (3 + C,)."""
+        changed, and in the region, then labelled as each of `counted_leaves`, int64 (counted,)."""
         assert self.latent is not None, "prepare_latent makes it"
         rows = batch["slice_index"]
         before = self.latent.likeliest(rows)
@@ -298,7 +303,8 @@ class AnyLabelModule(OpacityModule):
     def _counts(self, leaves: Tensor, changed: Tensor) -> Tensor:
         of_leaves = torch.bincount(leaves.flatten() + 1, minlength=self.outputs + 1)[1:]
         labelled = of_leaves[list(self.part(self.weighed[0]))].sum() if self.weighed else of_leaves.sum()
-        return torch.cat([torch.stack([labelled, changed.sum(), of_leaves.sum()]), of_leaves])
+        counts = torch.stack([labelled, changed.sum(), of_leaves.sum()])
+        return torch.cat([counts, of_leaves[list(self.classes.opacities)]])
 
     def end_e_step(self) -> dict[str, float]:
         """Fit the priors that are learned to the posterior; return their parameters. Every rank must call it."""

@@ -140,6 +140,29 @@ def test_a_collapse_of_em_is_warned_of(
     assert warned == ([f"the E-step labelled {share}"] if share else [])
 
 
+@pytest.mark.parametrize(
+    ("shares", "warned"),
+    [
+        ([0.5, 0.03, 0.47], []),
+        ([0.5, 0.0, 0.5], ["group_3 has 0.0% of the latent labels, at most 10.0% before"]),
+        ([0.02, 0.02, 0.96], ["group_4 has 96.0% of the latent labels, at most 96.0% before"]),
+    ],
+)
+def test_a_leaf_that_dies_out_or_takes_all_is_warned_of(
+    shares: list[float], warned: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relabel = Relabel(after=1)
+    names = ("group_2", "group_3", "group_4")
+    module = SimpleNamespace(log_dict=lambda figures: None, end_e_step=dict, counted_leaves=names)
+    for epoch, parts in ((1, [0.45, 0.1, 0.45]), (2, shares)):
+        counts = torch.tensor([400, 10, 1000, *(int(1000 * part) for part in parts)])
+        monkeypatch.setattr(relabel, "relabel_own", lambda *_, counts=counts: counts)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            relabel.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, world_size=1), module)
+    assert [str(warning.message).split(": EM")[0] for warning in caught] == warned
+
+
 NAN, RISEN = float("nan"), [0.0] * 6 + [0.2, 0.2]
 
 

@@ -148,7 +148,7 @@ def latent_by_hand(module: Any, batch: SliceBatch, prior: Phi2) -> tuple[Any, An
             total = (q[b, 2:, h, w] * factor).sum()
             if total:  # masks that rule out all that the prior leaves know more
                 q[b, 2:, h, w] *= factor * whole / total
-            speaks[b, h, w] = here
+            speaks[b, h, w] = here and abs(phi - 0.5) > 0.02
     return q, speaks
 
 
@@ -172,8 +172,8 @@ def test_latent_labels_are_stored_joined_and_counted(e_step: str) -> None:
     q, speaks = module.latent_labels(module.to_input(batch.copy()), 2)
     counts = module.relabel(module.to_input(batch.copy()), 1).tolist()
     leaves = torch.where(speaks[:, 0], q.argmax(1), -1)[0]
-    of_leaves = [int((leaves == leaf).sum()) for leaf in range(5)]
-    assert counts == [of_leaves[4], int(speaks[0].sum()), int(speaks[0].sum()), *of_leaves]
+    of_leaves = [int((leaves == leaf).sum()) for leaf in (2, 3, 4)]
+    assert counts == [of_leaves[2], int(speaks[0].sum()), int(speaks[0].sum()), *of_leaves]
     assert module.relabel(module.to_input(batch.copy()), 2).tolist()[1] == 0, "the same weights label alike"
     joined = module.augment(batch.copy())
     inside = speaks.clone()

@@ -24,7 +24,6 @@ from losses.soft_label import Weighting, soft_label_loss
 from networks.contract import NetworkFactory
 from networks.unet import UNet
 
-
 AUDIBLE = 0.02  # how far phi must be from 1/2
 
 

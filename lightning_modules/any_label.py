@@ -171,14 +171,13 @@ class AnyLabelModule(OpacityModule):
         hu, lung = batch["image"], batch["lung"]
         air = self.network_input(torch.full((), AIR_HU, device=hu.device), lung)
         batch["x"] = warp(self.network_input(hu, lung) - air, grid, "bilinear") + air
-        masks = warp(torch.cat([lung, batch["allowed"]], 1).float(), grid, "nearest").to(torch.int16)
+        # Nearest, or what borders on unlabelled pixels would be lost: latent labels may be a few pixels wide.
+        masks = warp(torch.cat([lung, batch["allowed"], known], 1).float(), grid, "nearest").to(torch.int16)
         anything = (1 << len(self.classes.leaves)) - 1
         batch["lung"] = masks[:, :1].bool()
-        batch["allowed"] = torch.where(masks[:, 1:] == 0, anything, masks[:, 1:])  # what enters is unlabelled
-        batch["mean"] = warp(mean, grid, "bilinear")
-        # A pixel that is mixed with one that has no distribution has none.
-        known = warp(known.float(), grid, "bilinear") > 0.999
-        batch["target"] = torch.where(known, batch["mean"].argmax(1, keepdim=True), -1).to(torch.int8)
+        batch["allowed"] = torch.where(masks[:, 1:2] == 0, anything, masks[:, 1:2])  # what enters is unlabelled
+        batch["mean"] = warp(mean, grid, "nearest")
+        batch["target"] = torch.where(masks[:, 2:].bool(), batch["mean"].argmax(1, keepdim=True), -1).to(torch.int8)
         return batch
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from batch import SliceBatch
 from cohort.training_statistics import Statistics
 from ct.classes import INFECTION, ClassSet
-from ct.refusal import Refusal, Word, word_of
+from ct.refusal import Refusal, word_of
 from datamodules.opacity_data import OpacityData, OpacityDataset
 from datamodules.slice_file import read_slice
 from datamodules.slices import SliceDataset, SliceTable
@@ -168,7 +168,7 @@ class AnyLabelData(OpacityData):
                         "data.{option} has {key!r}; expected some of {keys}, the findings and leaves of the class set",
                         option=word_of(option, ("told_apart", "bits", "balanced")),
                         key=key,
-                        keys=Word(", ".join(self.classes.unions)),
+                        keys=", ".join(self.classes.unions),
                     )
 
     def dataset(self, table: SliceTable) -> SliceDataset:

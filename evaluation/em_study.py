@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ct.classes import L3
-from ct.colours import PALETTE
-from evaluation.report.drawing import save
+from evaluation.report.drawing import LINE_COLOURS, save
 from evaluation.statistics import clustered_bootstrap
 from evaluation.tables import markdown
 from machine.command_line import run_command
@@ -172,7 +171,6 @@ def table_of(figures: pd.DataFrame) -> str:
 def draw_priors(out: Path, variants: Sequence[str], seeds: Sequence[int], path: Path) -> bool:
     """Draw the course of the learned prior's centre and steepness; return whether there was any."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
-    colours = [PALETTE[name] for name in ("blue", "orange", "green", "vermilion", "purple")]
     drawn = 0
     for variant in variants:
         for seed in seeds:
@@ -181,7 +179,7 @@ def draw_priors(out: Path, variants: Sequence[str], seeds: Sequence[int], path: 
             if "e_step/consolidation/b2" not in table:
                 continue
             table = table.dropna(subset=["e_step/consolidation/b2"])
-            style = {"color": colours[list(variants).index(variant) % len(colours)], "alpha": 0.8}
+            style = {"color": LINE_COLOURS[list(variants).index(variant) % len(LINE_COLOURS)], "alpha": 0.8}
             label = VARIANTS[variant].name if seed == seeds[0] else None
             axes[0].plot(table["epoch"], 110 * table["e_step/consolidation/b2"] - 1024, label=label, **style)
             axes[1].plot(table["epoch"], table["e_step/consolidation/k2"], **style)

@@ -113,7 +113,7 @@ class AnyLabelModule(OpacityModule):
                     "model.priors: {option} is {key!r}; expected one of {keys}, findings and leaves of the class set",
                     option=word_of(option, ("finding", "within")),
                     key=key,
-                    keys=Word(", ".join(unions)),
+                    keys=", ".join(unions),
                 )
         if not set(self.part(weighed)) < set(self.whole(weighed)):
             text = "model.priors: {finding!r} is not a part of {within!r}; name a finding that holds it and more"

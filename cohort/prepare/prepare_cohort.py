@@ -30,7 +30,7 @@ from cohort.pseudonyms import cohort_salt
 from cohort.splits import assign_splits
 from cohort.table import HAS, CohortRow, bits_of, read_cohort, weak_label_of
 from ct.classes import CLASS_SETS, L3, NAMES, ClassSet, read_class_set
-from ct.refusal import Refusal, Sentence, Word, word_of
+from ct.refusal import Refusal, Sentence, word_of
 from machine.command_line import run_command
 from machine.file_lock import locked
 from machine.whole_file import remove_parts
@@ -261,7 +261,7 @@ def _scan_labels(rows: Sequence[CohortRow], classes: ClassSet) -> tuple[list[Sca
                     scan=row.scan_id,
                     key=unknown[0],
                     classes=word_of(classes.name, NAMES),
-                    keys=Word(", ".join(classes.members)),
+                    keys=", ".join(classes.members),
                 )
             bits = {key: bit for known in reversed(sharing) for key, bit in bits_of(row, known).items()}
             labels.append(ScanLabels(weak_label_of(row), bits))

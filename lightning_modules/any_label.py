@@ -24,8 +24,6 @@ from losses.soft_label import Weighting, soft_label_loss
 from networks.contract import NetworkFactory
 from networks.unet import UNet
 
-AUDIBLE = 0.02  # how far phi must be from 1/2
-
 
 @dataclass(frozen=True)
 class WeighedFinding:
@@ -171,13 +169,14 @@ class AnyLabelModule(OpacityModule):
         hu, lung = batch["image"], batch["lung"]
         air = self.network_input(torch.full((), AIR_HU, device=hu.device), lung)
         batch["x"] = warp(self.network_input(hu, lung) - air, grid, "bilinear") + air
-        # Nearest, or what borders on unlabelled pixels would be lost: latent labels may be a few pixels wide.
-        masks = warp(torch.cat([lung, batch["allowed"], known], 1).float(), grid, "nearest").to(torch.int16)
+        masks = warp(torch.cat([lung, batch["allowed"]], 1).float(), grid, "nearest").to(torch.int16)
         anything = (1 << len(self.classes.leaves)) - 1
         batch["lung"] = masks[:, :1].bool()
-        batch["allowed"] = torch.where(masks[:, 1:2] == 0, anything, masks[:, 1:2])  # what enters is unlabelled
-        batch["mean"] = warp(mean, grid, "nearest")
-        batch["target"] = torch.where(masks[:, 2:].bool(), batch["mean"].argmax(1, keepdim=True), -1).to(torch.int8)
+        batch["allowed"] = torch.where(masks[:, 1:] == 0, anything, masks[:, 1:])  # what enters is unlabelled
+        batch["mean"] = warp(mean, grid, "bilinear")
+        # A pixel that is mixed with one that has no distribution has none.
+        known = warp(known.float(), grid, "bilinear") > 0.999
+        batch["target"] = torch.where(known, batch["mean"].argmax(1, keepdim=True), -1).to(torch.int8)
         return batch
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
@@ -238,8 +237,7 @@ class AnyLabelModule(OpacityModule):
 
         Returns:
             q, float32 (B, C, H, W), and bool (B, 1, H, W): in scans that have the finding, what is more likely than not
-            the finding that it is a part of, with more than one leaf of that possible, and a phi that is not 1/2. A
-            label that no prior made would hold the network to what it said before.
+            the finding that it is a part of, with more than one leaf of that possible.
         """
         was_training = self.network.training
         self.network.eval()
@@ -264,7 +262,7 @@ class AnyLabelModule(OpacityModule):
             phi = phi.where((z == 1).view(-1, 1, 1, 1), SAYS_NOTHING)
             q = weigh_part(q, phi, part, whole)
             self._count_greys(number, x[:count], q[:count], here[:count])
-            speaks |= here & ((phi - SAYS_NOTHING).abs() > AUDIBLE)
+            speaks |= here
         return q, speaks
 
     def _count_greys(self, number: int, x: Tensor, q: Tensor, region: Tensor) -> None:

@@ -148,7 +148,7 @@ def latent_by_hand(module: Any, batch: SliceBatch, prior: Phi2) -> tuple[Any, An
             total = (q[b, 2:, h, w] * factor).sum()
             if total:  # masks that rule out all that the prior leaves know more
                 q[b, 2:, h, w] *= factor * whole / total
-            speaks[b, h, w] = here and abs(phi - 0.5) > 0.02
+            speaks[b, h, w] = here
     return q, speaks
 
 

@@ -67,9 +67,7 @@ class Relabel(Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         table = trainer.datamodule.slice_table("train")
-        self._idle = not pl_module.relabelled(
-            table.scans
-        ).any()  # nothing to label: the labels that there are teach alone
+        self._idle = not pl_module.relabelled(table.scans).any()  # the labels that there are teach alone
         pl_module.prepare_latent(len(table), trainer.datamodule.size)
         if self._restored is not None:
             pl_module.latent.unpack(self._restored)

@@ -75,6 +75,10 @@ HAS = "has_"
 KNOWN_KEYS = frozenset(key for classes in CLASS_SETS for key in classes.unions)
 
 
+CellOf = Callable[[str], str]  # of a column, without blanks around it
+Wrong = Callable[[str, str, str], None]  # takes note of a column, what was found and what was expected
+
+
 @dataclass(frozen=True)
 class Cohort:
     """The rows of a cohort.csv and where it lies."""
@@ -189,16 +193,16 @@ def bits_of(row: CohortRow, classes: ClassSet) -> dict[str, int]:
             report is no text.
     """
     of_leaves: dict[tuple[int, ...], int] = {}
-    for key, cell in row.has_findings:
+    stated = row.has_findings
+    if row.has_consolidation is not None:
+        stated = ((CONSOLIDATION, str(row.has_consolidation)), *stated)
+    for key, cell in stated:
         if key in classes.unions and of_leaves.setdefault(classes.unions[key], _bit(row, key, cell)) != int(cell):
             text = (
                 "scan {scan}: {column} contradicts another column of the same classes of {classes}; leave one of them"
             )
             raise Refusal(text, scan=row.scan_id, column=HAS + key, classes=classes.name)
     bits = {key: of_leaves.get(leaves, -1) for key, leaves in classes.unions.items()}
-    if CONSOLIDATION in bits and row.has_consolidation is not None:
-        stated = {key for key, leaves in classes.unions.items() if leaves == classes.unions[CONSOLIDATION]}
-        bits |= dict.fromkeys(stated, row.has_consolidation)
     if row.report is not None:
         text = _report_text(row.report)
         bits |= {key: weak_label(text, key).value for key, bit in bits.items() if bit < 0 and is_reported(key)}
@@ -270,26 +274,6 @@ def _parse_row(
             wrong(column, "a blank cell", "a value")
     if text("scan_id") and not _SCAN_ID.fullmatch(text("scan_id")):
         wrong("scan_id", repr(text("scan_id")), "letters, digits, '_', '-' and '.' only (it becomes a folder name)")
-
-    def bit(column: str) -> int | None:
-        label = parse_whole_number(text(column), table.separator)
-        if text(column) and label not in (0, 1):
-            wrong(column, repr(text(column)), "0, 1 or blank")
-        return label if label in (0, 1) else None
-
-    label = bit("has_consolidation")
-    findings = []
-    for column in (name for name in table.header if name.startswith(HAS) and name != "has_consolidation"):
-        key, cell = column.removeprefix(HAS), text(column)
-        if key in KNOWN_KEYS:
-            cell = {None: "", 0: "0", 1: "1"}[bit(column)]
-        if cell:
-            findings.append((key, cell))
-    labels = tuple(part.strip() for part in text("labels").split(";") if part.strip())
-    if labels and not text("pattern_mask"):
-        wrong("labels", repr(text("labels")), "a blank cell, because the row has no pattern_mask")
-    if labels and text("readers"):
-        wrong("labels", repr(text("labels")), "a blank cell, because the masks of readers draw every class")
     if text("split") not in ("", *SPLITS):
         wrong("split", repr(text("split")), "train, val, test or blank")
     image = file("image") or path.parent
@@ -307,17 +291,46 @@ def _parse_row(
         pattern_mask=file("pattern_mask"),
         readers=tuple(reader for reader in readers if reader),
         report=file("report"),
-        labels=labels,
-        has_consolidation=label,
-        has_findings=tuple(findings),
+        labels=_parse_labels(text, wrong),
+        has_consolidation=_parse_bit("has_consolidation", text, wrong, table.separator),
+        has_findings=_parse_findings(table, text, wrong),
         split=text("split"),
         grey_low_hu=low,
         grey_high_hu=high,
     )
 
 
+def _parse_labels(text: CellOf, wrong: Wrong) -> tuple[str, ...]:
+    labels = tuple(part.strip() for part in text("labels").split(";") if part.strip())
+    if labels and not text("pattern_mask"):
+        wrong("labels", repr(text("labels")), "a blank cell, because the row has no pattern_mask")
+    if labels and text("readers"):
+        wrong("labels", repr(text("labels")), "a blank cell, because the masks of readers draw every class")
+    return labels
+
+
+def _parse_bit(column: str, text: CellOf, wrong: Wrong, separator: str) -> int | None:
+    label = parse_whole_number(text(column), separator)
+    if text(column) and label not in (0, 1):
+        wrong(column, repr(text(column)), "0, 1 or blank")
+    return label if label in (0, 1) else None
+
+
+def _parse_findings(table: CsvTable, text: CellOf, wrong: Wrong) -> tuple[tuple[str, str], ...]:
+    """Return key and cell of the columns has_<finding> that are filled, as `CohortRow.has_findings` holds them."""
+    cells: dict[str, str] = {}
+    for column in (name for name in table.header if name.startswith(HAS) and name != HAS + CONSOLIDATION):
+        key = column.removeprefix(HAS)
+        if key in KNOWN_KEYS:
+            label = _parse_bit(column, text, wrong, table.separator)
+            cells[key] = "" if label is None else str(label)
+        else:
+            cells[key] = text(column)
+    return tuple((key, cell) for key, cell in cells.items() if cell)
+
+
 def _parse_greys(
-    text: Callable[[str], str], wrong: Callable[[str, str, str], None], separator: str, is_image: bool
+    text: CellOf, wrong: Wrong, separator: str, is_image: bool
 ) -> tuple[GreyLimit | None, GreyLimit | None]:
     columns = ("grey_low_hu", "grey_high_hu")
     is_auto = [text(column).lower() == AUTO for column in columns]

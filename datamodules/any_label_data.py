@@ -14,7 +14,7 @@ from cohort.training_statistics import Statistics
 from ct.classes import INFECTION, ClassSet
 from ct.refusal import Refusal, word_of
 from datamodules.opacity_data import OpacityData, OpacityDataset
-from datamodules.slice_file import read_slice
+from datamodules.slice_file import array_shape, read_slice
 from datamodules.slices import SliceDataset, SliceTable
 
 MOST_LEAVES = 15  # bits of a positive int16
@@ -76,7 +76,7 @@ class AnyLabelDataset(OpacityDataset):
         pixel is not ruled out there by what was said of the whole.
         """
         scan, z = self.table.scan[row], self.table.z[row]
-        shape = read_slice(self.file(row, "lung"), z).shape
+        shape = array_shape(self.file(row, "lung"))[1:]
         allowed = np.full(shape, (1 << len(self.classes.leaves)) - 1, np.int16)
         if self.infection is not None and self.of_scan(row, "has_infection_mask"):
             inside, infected = set(self.classes.indices_of(INFECTION)), read_slice(self.file(row, "infection"), z)
@@ -98,13 +98,10 @@ def joined(classes: ClassSet, drawn: Sequence[str] | None, told_apart: Sequence[
         drawn: Findings and leaves that the mask draws; None for all.
         told_apart: Findings and leaves that count; None for all.
     """
-    parts = [classes.atoms(tuple(classes.unions) if keys is None else keys) for keys in (drawn, told_apart)]
-    if drawn is None and told_apart is None:
-        return [{index} for index in classes.indices]
-    parts = [atoms for atoms, keys in zip(parts, (drawn, told_apart), strict=True) if keys is not None]
+    parts = [classes.atoms(keys) for keys in (drawn, told_apart) if keys is not None]
     groups = [{index} for index in classes.indices]
     while True:
-        wider = [set().union(*(set(atoms[leaf]) for atoms in parts for leaf in group)) for group in groups]
+        wider = [group.union(*(atoms[leaf] for atoms in parts for leaf in group)) for group in groups]
         if wider == groups:
             return groups
         groups = wider

@@ -33,7 +33,7 @@ from machine.latest import through_latest
 from machine.whole_file import write_text
 
 PROJECT = Path(__file__).resolve().parents[1]
-EXPERIMENT = "any_label"
+EXPERIMENT, RELABEL = "any_label", "callbacks.relabel.Relabel"
 LEARNED, ADAPT = "losses.fitted_priors.Learned", "losses.fitted_priors.Adapt"
 PHI1, PHI2 = "losses.em.Phi1", "losses.em.Phi2"
 GROUPS = tuple(L3.leaves[index].key for index in L3.opacities)
@@ -105,20 +105,32 @@ def run_of(out: Path, variant: str, seed: int) -> Path:
     return through_latest(out / variant / f"seed{seed}" / EXPERIMENT / "latest")
 
 
+def options_of(variant: Variant, cohorts: Path) -> dict[str, Any]:
+    """Return what a variant changes, as an experiment file that is read after the others."""
+    data = {"cohort": str(cohorts / f"{variant.table}.csv"), **variant.data}
+    options: dict[str, Any] = {"experiment": EXPERIMENT, "data": {"init_args": data}}
+    if variant.model:
+        options["model"] = {"init_args": dict(variant.model)}
+    if variant.relabel:  # a list is replaced whole
+        files = (PROJECT / "experiments" / f"{name}.yaml" for name in ("base", EXPERIMENT))
+        trainers = [yaml.safe_load(file.read_text(encoding="utf-8"))["trainer"] for file in files]
+        callbacks = [*trainers[0]["callbacks"], *trainers[1]["callbacks+"]]
+        for callback in callbacks:
+            if callback["class_path"] == RELABEL:
+                callback["init_args"] |= variant.relabel
+        options["trainer"] = {"callbacks": callbacks}
+    return options
+
+
 def train(out: Path, cohorts: Path, name: str, seed: int, more: Sequence[str]) -> int:
     """Train a variant, unless it is finished; return the exit code."""
     variant = VARIANTS[name]
     folder = out / name / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {"experiment": EXPERIMENT}
-    if variant.model:
-        options["model"] = {"init_args": dict(variant.model)}
-    options["data"] = {"init_args": {"cohort": str(cohorts / f"{variant.table}.csv"), **variant.data}}
-    (folder / "variant.yaml").write_text(yaml.safe_dump(options), encoding="utf-8")
+    (folder / "variant.yaml").write_text(yaml.safe_dump(options_of(variant, cohorts)), encoding="utf-8")
     files = ("experiments/base.yaml", f"experiments/{EXPERIMENT}.yaml", folder / "variant.yaml")
     command = [sys.executable, "launch.py", "fit", *(part for file in files for part in ("--config", str(file)))]
     command += [f"--runs={folder}", "--unless_finished=true", f"--seed_everything={seed}"]
-    command += [f"--trainer.callbacks.{key}={value}" for key, value in variant.relabel.items()]
     with (folder / "log").open("a", encoding="utf-8") as log:
         return subprocess.run([*command, *more], cwd=PROJECT, stdout=log, stderr=log, check=False).returncode
 

@@ -265,10 +265,13 @@ class AnyLabelModule(OpacityModule):
             speaks |= here
         return q, speaks
 
+    def _no_greys(self) -> Tensor:
+        return torch.zeros(len(self.weighed), 2, BINS, dtype=torch.float64, device=self.device)
+
     def _count_greys(self, number: int, x: Tensor, q: Tensor, region: Tensor) -> None:
         """Count what the prior of a weighed finding is fitted to."""
         if self.greys is None:
-            self.greys = torch.zeros(len(self.weighed), 2, BINS, dtype=torch.float64, device=x.device)
+            self.greys = self._no_greys()
         weighed = self.weighed[number]
         of_whole = q[:, list(self.whole(weighed))].sum(1, keepdim=True).clamp(min=TINY)
         share = (q[:, list(self.part(weighed))].sum(1, keepdim=True) / of_whole)[region]
@@ -304,8 +307,7 @@ class AnyLabelModule(OpacityModule):
 
     def end_e_step(self) -> dict[str, float]:
         """Fit the priors that are learned to the posterior; return their parameters. Every rank must call it."""
-        greys = torch.zeros(len(self.weighed), 2, BINS, dtype=torch.float64, device=self.device)
-        greys = greys if self.greys is None else self.greys
+        greys = self._no_greys() if self.greys is None else self.greys
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(greys)
         self.greys = None

@@ -62,7 +62,7 @@ def write_mixed(out: Path, seed: int = 0, tiny: bool = False, size: int | None =
     Args:
         out: Folder to make; if it exists, it must be empty or hold this very cohort.
         seed: The patients.
-        tiny: 8 scans of 8 slices for tests instead of 60.
+        tiny: 8 scans of 8 slices for tests instead of 73.
         size: Columns of an image (default 128; 32 when tiny).
         jobs: Processes (default: one per core).
 

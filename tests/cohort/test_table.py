@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from cohort.table import CohortRow, read_cohort, weak_label_of, write_cohort
+from cohort.table import CohortRow, bits_of, read_cohort, weak_label_of, write_cohort
+from ct.classes import L3
 from ct.grey_window import AUTO
 
 HEADER = "scan_id,patient_id,site,image,lung_mask,readers,report,has_consolidation,split,grey_low_hu,grey_high_hu\n"
@@ -221,3 +222,40 @@ def test_greys_are_estimated_both_or_neither(tmp_path: Path) -> None:
     assert second.endswith(
         "row 3, column 'grey_low_hu': found a blank cell, expected auto, because the other one is auto"
     )
+
+
+@pytest.mark.parametrize("other", ["0", "1"])
+def test_two_columns_of_the_same_classes_must_agree(tmp_path: Path, other: str) -> None:
+    """Consolidation and group_4 are the same leaves in the class set l3."""
+    (tmp_path / "scan.nii").write_bytes(b"")
+    (tmp_path / "cohort.csv").write_text(
+        f"scan_id,patient_id,site,image,has_consolidation,has_group_4,has_group_2\na,p,A,scan.nii,1,{other},NA\n"
+    )
+    (row,) = read_cohort(tmp_path / "cohort.csv").rows
+    if other == "0":
+        with pytest.raises(
+            ValueError, match="scan a: has_group_4 contradicts another column of the same classes of l3"
+        ):
+            bits_of(row, L3)
+    else:
+        bits = bits_of(row, L3)
+        assert bits == {"infection": -1, "consolidation": 1, "group_2": -1, "group_3": -1, "group_4": 1}
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "message"),
+    [
+        ("has_group_2", "2", "column 'has_group_2': found '2', expected 0, 1 or blank"),
+        (
+            "labels",
+            "consolidation",
+            "column 'labels': found 'consolidation', expected a blank cell, because the row has no",
+        ),
+        ("labels,pattern_mask,readers", "infection,scan.nii,scan.nii", "because the masks of readers draw every class"),
+    ],
+)
+def test_wrong_labels_of_a_scan_are_refused_with_the_row(tmp_path: Path, header: str, cells: str, message: str) -> None:
+    (tmp_path / "scan.nii").write_bytes(b"")
+    (tmp_path / "cohort.csv").write_text(f"scan_id,patient_id,site,image,{header}\na,p,A,scan.nii,{cells}\n")
+    with pytest.raises(ValueError, match=message):
+        read_cohort(tmp_path / "cohort.csv")

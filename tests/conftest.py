@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from places import ROOT
 from phantom.mixed.write_mixed import write_mixed
 from phantom.plan import STUDY_SCANS
 from phantom.write_phantom import write_cohort
+from training.run_folder import VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,6 +25,13 @@ def _quiet() -> None:
     os.environ.pop("MAKEFLAGS", None)
     for name in re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def _no_run_left_open() -> Iterator[None]:
+    # Set up before every other fixture of a test, so that it ends after them.
+    yield
+    assert os.environ.pop(VARIABLE, None) is None, "the next test in this process would go on with this one's run"
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ ALLOWED_KEYS = re.compile(
     r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
     |model\.(class_path|classes|context|supervision|dice_over|labels|target|weighting|weight_exponent|window_hu|mean_hu|std_hu|keep
         |e_step|temper|loss
-        |priors\.\d+\.(finding|within|prior\.\w+)
+        |priors(\.\d+\.(finding|within|prior\.\w+))?
         |augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone))
     |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|told_apart|bits

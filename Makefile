@@ -46,7 +46,7 @@ MEMBER = $(RUNS)/ensemble/seed$(1)/$(EXP)/latest
 SWEEPS := $(sort $(basename $(notdir $(wildcard experiments/sweeps/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cohort prepare train evaluate predict study test test-all lint smoke bench clean split composition calibrate
+.PHONY: help setup cohort prepare train evaluate predict study test test-all lint smoke bench clean split composition calibrate wheel
 .PHONY: import ensemble view readers stats noise-model cross-validate opacity-study em-study sweep sweep-offline report compare
 .DELETE_ON_ERROR:
 
@@ -92,8 +92,8 @@ split: $(INSTALLED)  ## [COHORT= OUT=<folder> ARGS="--leave-one-site-out" | "--f
 composition: $(INSTALLED)  ## [COHORT= ARGS="--style markdown"]: slices, scans and patients per site, split and label
 	@$(WITH_COHORT) cohort.composition $(ARGS)
 
-predict: $(INSTALLED)  ## CKPT=<best.ckpt, or several with blanks between them; quote those that hold blanks> SCAN=<scan | folder of scans | cohort.csv> OUT=<folder> [ARGS=--flips]: masks, numbers and reports of new scans; goes on with an unfinished batch
-	$(PY) -m inference.predict --ckpt $(call quoted,$(CKPT)) --scan $(call quoted,$(SCAN)) --out $(call quoted,$(OUT)) $(ARGS)
+predict: $(INSTALLED)  ## SCAN=<scan | folder of scans | cohort.csv> OUT=<folder> [CKPT=<best.ckpt, or several with blanks between them; quote those that hold blanks> ARGS=--flips]: masks, numbers and reports of new scans, by the default model without CKPT; goes on with an unfinished batch
+	$(PY) -m inference.predict $(if $(CKPT),--ckpt $(call quoted,$(CKPT))) --scan $(call quoted,$(SCAN)) --out $(call quoted,$(OUT)) $(ARGS)
 
 calibrate: $(INSTALLED)  ## CKPT=<best.ckpt, or several as in predict> COHORT=<cohort.csv> [ARGS="--coverage 0.9"]: how far volumes may be off, from validation scans; make predict then gives intervals
 	$(PY) -m inference.calibrate --ckpt $(call quoted,$(CKPT)) --cohort $(call quoted,$(COHORT)) $(ARGS)
@@ -175,9 +175,12 @@ smoke: $(INSTALLED)  ## both stages end to end on a tiny phantom, about a minute
 	$(MAKE) --no-print-directory train EXP=smoke RUNS=runs/smoke
 	$(MAKE) --no-print-directory predict CKPT=runs/smoke/smoke/latest/best.ckpt SCAN=cohorts/tiny/images/B007 OUT=runs/smoke/predicted
 
+wheel: $(INSTALLED)  ## dist/ground_glass-*.whl and its sdist: the command ground-glass, for those who need no checkout
+	$(PY) -m hatchling build
+
 bench: CKPT = $(RUNS)/unet_em/latest/best.ckpt
 bench: $(INSTALLED)  ## [CKPT=runs/unet_em/latest/best.ckpt]: measure each claim against what people use instead (peers: pip install -e ".[bench]"); a JSON line each
 	@$(PY) -m benchmarks --ckpt $(call quoted,$(CKPT))
 
 clean:  ## remove the environment, prepared arrays, the site and caches; runs and cohorts stay
-	rm -rf .venv prepared site .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv prepared site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -27,8 +27,8 @@ from ct.refusal import Refusal, Sentence, Word, kind_of, sentence_of, word_of
 from machine.command_line import run_command
 from machine.file_lock import FileLock, locked
 from machine.latest import through_latest
+from machine.package import PROJECT, here, program
 
-PROJECT = Path(__file__).resolve().parent
 STAGE1_RUNS, UNLESS_FINISHED = OWN = ("stage1_runs", "unless_finished")
 COHORT, WEIGHTS, NOISE_MODEL = "data.cohort", "model.init_weights", "model.noise_model"
 BASE = "base.yaml"  # of all experiments, beside their files
@@ -50,7 +50,7 @@ COHORTS = {
     "realistic": ["phantom.realistic"],
     "medseg": [
         *("cohort.importers.medseg_slices", "--folder", "$MEDSEG"),
-        *("--groups=cohort/importers/medseg_neighbours.csv", "--transpose", "--whole-image"),
+        *(f"--groups={PROJECT / 'cohort' / 'importers' / 'medseg_neighbours.csv'}", "--transpose", "--whole-image"),
     ],
     # Their contrast was enhanced place by place, so that no window fits; a common one is at least steady.
     "covid20": [
@@ -202,7 +202,9 @@ def make_cohort(settings: Settings) -> Path:
             words = [os.environ[word[1:]] if word.startswith("$") else word for word in COHORTS[name]]
             failure = Sentence("the cohort {name} could not be made", name=word_of(name, COHORTS))
             # Our stdout is for the path of the cohort alone.
-            _run(["-m", *words, "--out", str(path.parent)], lock, failure, stdout=sys.stderr.fileno())
+            _run(
+                ["-m", here(words[0]), *words[1:], "--out", str(path.parent)], lock, failure, stdout=sys.stderr.fileno()
+            )
 
         _make_once(path.parent, path.is_file, make)
     return path
@@ -211,7 +213,7 @@ def make_cohort(settings: Settings) -> Path:
 def _make_noise_model(cohort: Path, settings: Settings) -> Path:
     """Return the reader noise model beside the cohort that it is estimated from, made if it is missing or older."""
     path = cohort.with_name("noise_model.npz")
-    command = ["-m", "evaluation.readers.noise_model", "--cohort", str(cohort), "--out", str(path)]
+    command = ["-m", here("evaluation.readers.noise_model"), "--cohort", str(cohort), "--out", str(path)]
     command += ["--size", str(settings.config.get("data.size", 256)), "--classes", settings.get("data.classes") or "l3"]
     failure = Sentence("the reader noise model could not be estimated")
     source = path.with_name("noise_model.sha256")  # of the cohort's table; what is newer by a clock may be older
@@ -237,27 +239,29 @@ def stage_1_of(settings: Settings) -> Stage1 | None:
     """Return the stage 1 whose weights an experiment starts from.
 
     None where it starts from none, from weights that the user names and that exist, or from some that no experiment
-    beside its own makes: if those are missing, train.py says so.
+    beside the configuration files makes: if those are missing, train.py says so.
     """
     path = Path(settings.get(WEIGHTS))
     named = bool(settings.option(WEIGHTS))
     if len(path.parts) < 4 or path.parts[-2:] != ("latest", "best.ckpt") or (named and through_latest(path).is_file()):
         return None
-    config = settings.configs[-1].with_name(f"{path.parts[-3]}.yaml") if settings.configs else Path()
+    beside = [config.with_name(f"{path.parts[-3]}.yaml") for config in reversed(settings.configs)]
+    config = next(filter(Path.is_file, beside), Path())
     runs = "" if named else settings.option(STAGE1_RUNS)
     return Stage1(Path(runs) if runs else path.parents[2], config) if config.is_file() else None
 
 
 def _make_stage_1(stage_1: Stage1, cohort: Path, settings: Settings) -> None:
     """Train stage 1 where its weights are missing or were learned from another cohort."""
-    configs = [f"--config={stage_1.config.with_name(BASE)}", f"--config={stage_1.config}"]
+    base = next((path for path in settings.configs if path.name == BASE), stage_1.config.with_name(BASE))
+    configs = [f"--config={base}", f"--config={stage_1.config}"]
     places = [("runs", str(stage_1.runs)), (STAGE1_RUNS, str(stage_1.runs)), (COHORT, str(cohort))]
     options = [f"--{name}={value}" for name, value in [*_passed_on(settings), *places]]
     failure = Sentence("stage 1 could not be trained; its own run and its log say why")
     _make_once(
         stage_1.runs / stage_1.config.stem,
         lambda: _learned_from(stage_1.weights, cohort),
-        lambda lock: _run([__file__, "fit", *configs, *options], lock, failure),
+        lambda lock: _run([*program("launch"), "fit", *configs, *options], lock, failure),
     )
     print(f"stage 1: {stage_1.weights}", flush=True)
 
@@ -357,7 +361,7 @@ def _training(options: Sequence[str]) -> list[str]:
         return []
     needs = make_needs(options)
     passed_on = [option for option in options if option.partition("=")[0].removeprefix("--") not in OWN]
-    return [str(PROJECT / "train.py"), "fit", *passed_on, *needs]
+    return [*program("train"), "fit", *passed_on, *needs]
 
 
 def _with_cohort(options: Sequence[str], module: Sequence[str]) -> list[str]:
@@ -366,7 +370,7 @@ def _with_cohort(options: Sequence[str], module: Sequence[str]) -> list[str]:
     if not module:
         print(cohort)
         return []
-    return ["-m", module[0], "--cohort", str(cohort), *module[1:]]
+    return ["-m", here(module[0]), "--cohort", str(cohort), *module[1:]]
 
 
 def _tell_wandb(reason: Sentence) -> None:

@@ -30,6 +30,7 @@ from inference.ensemble import load_ensemble, predict_command, write_members
 from machine.command_line import one_line_errors, run_command
 from machine.latest import followed
 from machine.network import finish
+from machine.package import answer_to_bare_names, with_bare_classes
 from training.checkpoint_file import CheckpointFiles, newest_whole
 from training.history import History
 from training.option_errors import OneLineParser, refusals
@@ -132,9 +133,10 @@ class ExperimentCLI(LightningCLI):
         config = self.config[self.subcommand].clone()
         for name in OF_A_START:
             config.pop(name)
-        return self._parser(self.subcommand).dump(
+        dumped = self._parser(self.subcommand).dump(
             config, skip_link_targets=False, skip_none=False, skip_validation=True
         )
+        return with_bare_classes(dumped)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would put what a checkpoint says of the model over what the user says."""
@@ -219,6 +221,7 @@ def _is_no_tip(record: logging.LogRecord) -> bool:
 def main(args: list[str] | None = None) -> None:
     """Parse `args` (sys.argv by default) and run the subcommand."""
     ignore_known_warnings()
+    answer_to_bare_names()
     if args is None:
         sys.argv[1:] = map(followed, sys.argv[1:])
     else:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import yaml
 
 from ct.colours import BESIDE_CLASSES, PALETTE
-from ct.refusal import PROJECT, Refusal, Sentence, Word, word_of
+from ct.refusal import Refusal, Sentence, Word, word_of
 from ct.report_terms import ReportTerm, read_report_term, report_term
+from machine.package import PROJECT
 
 FOLDER = PROJECT / "experiments" / "classes"
 NAMES = tuple(sorted(file.stem for file in FOLDER.glob("*.yaml")))

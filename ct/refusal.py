@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
-PROJECT = Path(__file__).resolve().parents[1]
+from machine.package import PROJECT, is_ours
+
 # Replacement of a path or a text in the public wording, by the name of its field in the template.
 NEUTRAL = {
     "where": "the scan",
@@ -122,7 +123,7 @@ def origin_of(error: BaseException) -> Sentence:
     """Return the last line of this project that an error passed through."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)
-        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts:
+        if is_ours(path):
             module = Word(path.relative_to(PROJECT).as_posix())
             return Sentence(" in {module}, line {line}", module=module, line=frame.lineno)
     return Sentence("")

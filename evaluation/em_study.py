@@ -30,9 +30,9 @@ from evaluation.statistics import clustered_bootstrap
 from evaluation.tables import markdown
 from machine.command_line import run_command
 from machine.latest import through_latest
+from machine.package import PROJECT, program
 from machine.whole_file import write_text
 
-PROJECT = Path(__file__).resolve().parents[1]
 EXPERIMENT, RELABEL = "any_label", "callbacks.relabel.Relabel"
 LEARNED, ADAPT = "losses.fitted_priors.Learned", "losses.fitted_priors.Adapt"
 PHI1, PHI2 = "losses.em.Phi1", "losses.em.Phi2"
@@ -129,7 +129,7 @@ def train(out: Path, cohorts: Path, name: str, seed: int, more: Sequence[str]) -
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "variant.yaml").write_text(yaml.safe_dump(options_of(variant, cohorts)), encoding="utf-8")
     files = ("experiments/base.yaml", f"experiments/{EXPERIMENT}.yaml", folder / "variant.yaml")
-    command = [sys.executable, "launch.py", "fit", *(part for file in files for part in ("--config", str(file)))]
+    command = [sys.executable, *program("launch"), "fit", *(part for file in files for part in ("--config", str(file)))]
     command += [f"--runs={folder}", "--unless_finished=true", f"--seed_everything={seed}"]
     with (folder / "log").open("a", encoding="utf-8") as log:
         return subprocess.run([*command, *more], cwd=PROJECT, stdout=log, stderr=log, check=False).returncode

@@ -19,9 +19,8 @@ from pathlib import Path
 from evaluation.find_run import selected_runs
 from evaluation.run_data import Run, read_run
 from machine.command_line import run_command
+from machine.package import program
 from pages.page import counted
-
-PROJECT = Path(__file__).resolve().parents[1]
 
 
 def masks_are_current(run: Run) -> bool:
@@ -42,15 +41,15 @@ def runs_without_masks(folders: Sequence[Path]) -> list[Path]:
     return missing
 
 
-def save_masks(run: Path, program: Path = PROJECT / "train.py") -> None:
+def save_masks(run: Path, tested_by: Sequence[str] = tuple(program("train"))) -> None:
     """Test a run again to save its masks, and print how long that took, or why there are none.
 
     Args:
         run: Its folder.
-        program: The script whose command `test` tests it.
+        tested_by: Python's arguments of the program whose command `test` tests it.
     """
     weights = [f"--config={run / 'config.yaml'}", f"--ckpt_path={run / 'best.ckpt'}"]
-    command = [sys.executable, str(program), "test", *weights, "--trainer.callbacks+=callbacks.save_masks.SaveMasks"]
+    command = [sys.executable, *tested_by, "test", *weights, "--trainer.callbacks+=callbacks.save_masks.SaveMasks"]
     print(f"masks of {run}: ", end="", flush=True)
     started = time.monotonic()
     # An error may name files of patients: the log stays out of the run folder.

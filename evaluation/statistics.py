@@ -5,7 +5,7 @@ counted; a figure that too few values leave undefined is NaN.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -262,11 +262,15 @@ def per_site_table(run: Run, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     Raises:
         ValueError: The run has no masks.
     """
-    scans = run.scans.assign(patient=run.patients)
+    return overlap_table(run.scans.assign(patient=run.patients), run.findings, draws, seed)
+
+
+def overlap_table(scans: pd.DataFrame, findings: Sequence[str], draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Return the table of `per_site_table` from rows of scans.csv with a column `patient`: who is drawn whole."""
     rows: list[dict[str, object]] = []
     for site in ["all", *sorted(scans["site"].unique())]:
         at_site = scans if site == "all" else scans[scans["site"] == site]
-        for finding in run.findings:
+        for finding in findings:
             rows += [{"site": site, "finding": finding, **row} for row in _site_figures(at_site, finding, draws, seed)]
     return pd.DataFrame(rows)
 

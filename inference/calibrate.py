@@ -19,12 +19,11 @@ from ct.files.read import read_mask, read_pattern_mask
 from ct.lungs.find import METHODS
 from ct.refusal import Refusal
 from ct.scan import Scan
-from inference.load import CHECKPOINTS, OWN_MODULES, checkpoints_in
+from inference.model_names import CHECKPOINTS, OWN_MODULES, checkpoints_in, folder_of, place_of
 from inference.scan_list import source_of
 from inference.segmenter import Segmenter
 from inference.volume_intervals import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from machine.command_line import run_command
-from machine.latest import through_latest
 from training.class_paths import OPTION
 
 
@@ -114,7 +113,7 @@ def main(args: Sequence[str] | None = None) -> None:
     checkpoints = checkpoints_in(options.ckpt)
     if not checkpoints or options.cohort == Path():
         parser.exit(2, "error: name a model and the cohort of its training: CKPT=<best.ckpt> COHORT=<cohort.csv>\n")
-    path = through_latest(checkpoints[0]).parent / NAME
+    path = folder_of(place_of(checkpoints[0])) / NAME
     try:
         segmenter = Segmenter(checkpoints, options.flips, options.lungs, options.modules, intervals=False)
         calibration = calibrate(segmenter, options.cohort, options.coverage)

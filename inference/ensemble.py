@@ -1,6 +1,5 @@
 """An ensemble of checkpoints as one module, for the test of train.py, and the list of its members."""
 
-import hashlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from lightning_modules.base import SegmentationModule
 from lightning_modules.ensemble import averaged
 from machine.latest import through_latest
 from machine.whole_file import write_json
+from training.weights import identity
 
 MEMBERS = "members.json"
 
@@ -38,7 +38,7 @@ def load_ensemble(checkpoints: Sequence[str], flips: bool, modules: Sequence[str
 def write_members(checkpoints: Sequence[str], flips: bool, folder: Path) -> None:
     """Write members.json: path and SHA-256 of each checkpoint, and whether mirrored slices were answered too."""
     paths = [through_latest(path) for path in checkpoints]
-    members = [{"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]
+    members = [{"path": str(path), "sha256": identity(path)} for path in paths]
     write_json({"members": members, "flips": flips}, folder / MEMBERS, alone=True)
 
 

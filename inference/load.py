@@ -1,7 +1,5 @@
 """Checkpoints of runs as modules ready to segment."""
 
-import glob
-import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,12 +7,12 @@ from typing import Any
 
 from ct.classes import EM, L3, ClassSet, class_set
 from ct.refusal import Refusal, Word
+from inference.model_names import place_of
 from inference.result import Member
 from lightning_modules.base import SegmentationModule
 from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
 from lightning_modules.opacity import OpacityModule
-from machine.latest import through_latest
 from training.class_paths import class_of
 from training.training_set import TrainingSet
 from training.weights import read_checkpoint
@@ -24,37 +22,19 @@ MODULES: dict[str, type[SegmentationModule]] = {
 }
 DICE = "/dice_mean"  # suffix of a finding's validation figure; its number of scans has _n behind it
 
-OWN_MODULES = "modules of your own that a checkpoint's network or prior may come from; they are imported, and so run"
-CHECKPOINTS = "best.ckpt of a run; several make an ensemble, also in one text with blanks between them"
-
-
-def checkpoints_in(texts: Sequence[str]) -> list[str]:
-    """Return the paths in texts: a text is one path if that file exists, else it is split as a shell splits words.
-
-    So `a b/best.ckpt` is one path where that file exists, and else the two paths `a` and `b/best.ckpt`.
-    """
-    words: list[str] = []
-    for text in texts:
-        try:
-            words += [text] if through_latest(text).is_file() else shlex.split(text)
-        except ValueError:  # a quotation mark without its other half is part of a name
-            words.append(text)
-    paths = [[word] if through_latest(word).is_file() else sorted(glob.glob(word)) or [word] for word in words]
-    return [path for matches in paths for path in matches]
-
 
 def load_module(path: str | Path, modules: Sequence[str] = ()) -> SegmentationModule:
-    """Return the module of a checkpoint file with its weights, in eval mode on the CPU.
+    """Return the module of a model with its weights, in eval mode on the CPU.
 
     Args:
-        path: The file.
+        path: A best.ckpt, a folder that `ground-glass export` wrote, or "default".
         modules: Modules that its network and prior may come from, beside those of this project: importing one runs it.
 
     Raises:
         ValueError: If the file is missing, is no checkpoint of this project, or holds an unknown task, or a network or
             prior that may not be imported.
     """
-    return module_of(read_checkpoint(path), path, modules)
+    return module_of(read_checkpoint(place_of(path)), path, modules)
 
 
 def module_of(checkpoint: dict[str, Any], path: str | Path, modules: Sequence[str] = ()) -> SegmentationModule:

@@ -1,25 +1,28 @@
 """Masks, measurements and reports of new scans: of one, of a folder of them, or of a cohort.
 
-python -m inference.predict --ckpt runs/unet_em/latest/best.ckpt --scan <scan | folder | cohort.csv> --out <folder>
+    ground-glass predict <scan | folder | cohort.csv> -o <folder> [--ckpt runs/unet_em/latest/best.ckpt]
+
+What takes time to import is imported when the call has been read.
 """
+
+from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from ct.files.formats import VOLUME
-from ct.lungs.find import METHODS
 from ct.refusal import Refusal
-from inference.load import CHECKPOINTS, OWN_MODULES, checkpoints_in
-from inference.many_scans import segment_batch
-from inference.outputs.write_outputs import NUMBERS
-from inference.scan_list import Source, is_batch
-from inference.segmenter import Segmenter
+from inference.model_names import CHECKPOINTS, DEFAULT, OWN_MODULES, checkpoints_in
 from machine.command_line import run_command
-from machine.host_memory import keep_freed_memory
 from training.class_paths import OPTION
+
+if TYPE_CHECKING:
+    from inference.scan_list import Source
+    from inference.segmenter import Segmenter
+
+SCANS = "DICOM folder or file, NIfTI, NRRD or MetaImage file, zip; a folder of such; a cohort.csv"
 
 
 def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
@@ -28,6 +31,8 @@ def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
     Raises:
         ValueError: The scan cannot be used, or `out` exists; nothing is written then.
     """
+    from tqdm import tqdm
+
     with tqdm(total=100, leave=False, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}|") as bar:
 
         def show(step: str, share: float) -> None:
@@ -37,25 +42,35 @@ def predict_one(segmenter: Segmenter, source: Source, out: Path) -> None:
         segmenter.predict(source, out, show)
 
 
-def main(args: list[str] | None = None) -> None:
-    """Run the command line of `make predict`."""
-    parser = argparse.ArgumentParser(prog="make predict", description="Segment chest CT.")
-    parser.add_argument("--ckpt", required=True, nargs="+", help=CHECKPOINTS)
-    parser.add_argument(
-        "--scan", required=True, help=f"DICOM folder or file, {VOLUME} file, zip; a folder of such; a cohort.csv"
+def options_of_predict() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ground-glass predict",
+        description="Segment chest CT: masks on the scan's grid, volumes, DICOM SEG and SR, a page per scan.",
+        epilog="Exit codes: 0 done; 1 some scans of a batch failed; 2 the call or the scan cannot be used.",
     )
-    parser.add_argument("--out", required=True, help="folder to write; a batch that was interrupted goes on in its own")
+    parser.add_argument("scan", nargs="?", default=argparse.SUPPRESS, help=SCANS)
+    parser.add_argument("--scan", default="", help=argparse.SUPPRESS)
+    parser.add_argument("-o", "--out", default="", help="folder to write; an interrupted batch goes on in its own")
+    parser.add_argument(
+        "--ckpt", nargs="+", default=[DEFAULT], metavar="MODEL", help=f"{CHECKPOINTS} (default: its own)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, gpu or auto: a GPU where there is one (default)")
     parser.add_argument("--flips", action="store_true", help="average over mirrored slices too: four times the work")
     parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: the lungs are found)")
-    parser.add_argument("--lungs", choices=METHODS, default="classical", help="how to find them (default: classical)")
+    parser.add_argument("--lungs", default="classical", help="how to find them: classical (default) or lungmask")
     parser.add_argument(OPTION, nargs="+", default=(), help=OWN_MODULES)
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = options_of_predict()
     options = parser.parse_args(args)
-    options.ckpt = checkpoints_in(options.ckpt)
-    missing = [name.upper() for name in ("ckpt", "scan", "out") if not getattr(options, name)]
+    options.ckpt = checkpoints_in(options.ckpt) or [DEFAULT]
+    missing = [name for name, value in (("the scan", options.scan), ("the folder to write", options.out)) if not value]
     if missing:
-        parser.exit(
-            2, f"error: {', '.join(missing)} not given; make predict CKPT=<best.ckpt> SCAN=<scan> OUT=<folder>\n"
-        )
+        parser.exit(2, f"error: {' and '.join(missing)} not given; ground-glass predict <scan> -o <folder>\n")
     try:
         failed = run(options)
     except ValueError as error:
@@ -66,6 +81,7 @@ def main(args: list[str] | None = None) -> None:
         parser.exit(130, "interrupted; the same command goes on with a batch\n")
     if failed:
         sys.exit(1)
+    return 0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,10 +90,16 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: The call cannot be carried out, or the only scan cannot be used.
     """
+    from inference.many_scans import segment_batch
+    from inference.outputs.write_outputs import NUMBERS
+    from inference.scan_list import Source, is_batch
+    from inference.segmenter import Segmenter
+    from machine.host_memory import keep_freed_memory
+
     keep_freed_memory()  # a scan's arrays are large, and each is short-lived
     scan, out = Path(options.scan), Path(options.out)
     mask = Path(options.lung_mask) if options.lung_mask else None
-    segmenter = Segmenter(options.ckpt, options.flips, options.lungs, options.modules)
+    segmenter = Segmenter(options.ckpt, options.flips, options.lungs, options.modules, device=options.device)
     if is_batch(scan):
         if mask:
             raise Refusal("--lung-mask is of one scan, but there are several; name masks in a cohort.csv instead")

@@ -1,6 +1,5 @@
 """Segmenter of scans: a model, or an ensemble of one task, with its settings."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -12,12 +11,14 @@ from ct.files.images import is_slice_image
 from ct.files.read import read_scan
 from ct.grey_window import AUTO
 from ct.lungs.find import find_lungs
-from ct.refusal import Refusal
+from ct.refusal import Refusal, Sentence, Word
+from ct.scan import Scan
 from inference.answer_flags import DECLARED_GREYS, ESTIMATED_GREYS, answer_flags
 from inference.flags import NO_TRAINING_SET, find_flags, grey_flags
 from inference.load import member_of, module_of, training_set_of
 from inference.measure import measure, spread
 from inference.model_flags import model_flags, model_warnings
+from inference.model_names import folder_of, place_of
 from inference.outputs.write_outputs import write_outputs
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
@@ -25,9 +26,11 @@ from inference.scan_masks import segment_scan
 from inference.unpacked import unpacked
 from inference.volume_intervals import NAME, OTHER_SETTINGS, read_calibration
 from lightning_modules.ensemble import check_members
-from machine.latest import through_latest
-from training.weights import read_checkpoint
+from training.model_folder import is_model_folder, read_manifest
+from training.weights import identity, read_checkpoint
 
+DEVICES = ("auto", "cpu", "gpu")
+IN_MEMORY = "scan"  # the name of a scan that has none
 Progress = Callable[[str, float], None]  # called with the current step and the share that is done
 
 
@@ -35,20 +38,36 @@ def _no_progress(step: str, share: float) -> None:
     """Ignore progress."""
 
 
-def experiment_of(checkpoint: Path) -> str:
-    """Return the experiment of a checkpoint: the folder of its run folder, or the folder of a model that lies alone."""
-    folder = checkpoint.resolve().parent
+def experiment_of(model: Path) -> str:
+    """Return the experiment of a model: the folder of its run folder, or the folder of a model that lies alone."""
+    if is_model_folder(model):
+        return str(read_manifest(model).get("experiment") or folder_of(model).resolve().name)
+    folder = model.resolve().parent
     return folder.parent.name if (folder / "config.yaml").is_file() else folder.name
+
+
+def torch_device(device: str) -> str:
+    """Return PyTorch's name of "auto", "cpu" or "gpu".
+
+    Raises:
+        ValueError: It is none of these, or a GPU is asked for and there is none.
+    """
+    there = torch.cuda.is_available()
+    if device not in DEVICES or (device == "gpu" and not there):
+        found = Sentence("the device {device!r}", device=device) if device not in DEVICES else Word("no GPU")
+        raise Refusal("found {found}; expected one of {devices}", found=found, devices=Word(", ".join(DEVICES)))
+    return "cuda" if there and device != "cpu" else "cpu"
 
 
 class Segmenter:
     """A model or ensemble that segments scans and writes all outputs.
 
     Args:
-        checkpoints: best.ckpt of one or more runs; several make an ensemble.
+        checkpoints: best.ckpt of a run, a folder that `ground-glass export` wrote, or "default"; several: an ensemble.
         flips: Average over mirrored slices too.
         lung_method: How lungs are segmented where no mask is given: "classical" or "lungmask".
         modules: Modules that networks and priors may come from, beside those of this project: importing one runs it.
+        device: "auto" (a GPU where there is one), "cpu" or "gpu".
         intervals: Give volumes the intervals of the calibration beside the first checkpoint, where there is one.
 
     Raises:
@@ -62,12 +81,13 @@ class Segmenter:
         lung_method: str = "classical",
         modules: Sequence[str] = (),
         intervals: bool = True,
+        device: str = "auto",
     ) -> None:
-        checkpoints = [through_latest(checkpoint) for checkpoint in checkpoints]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        contents = [read_checkpoint(path) for path in checkpoints]
+        places = [place_of(checkpoint) for checkpoint in checkpoints]
+        chosen = torch_device(device)
+        contents = [read_checkpoint(path) for path in places]
         self.modules = [
-            module_of(content, path, modules).to(device) for content, path in zip(contents, checkpoints, strict=True)
+            module_of(content, path, modules).to(chosen) for content, path in zip(contents, places, strict=True)
         ]
         check_members(self.modules)
         self.classes = self.modules[0].classes
@@ -75,14 +95,14 @@ class Segmenter:
         self.flips, self.lung_method = flips, lung_method
         self.card = ModelCard(
             task=self.modules[0].task,
-            experiment=experiment_of(Path(checkpoints[0])),
-            checkpoints_sha256=tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in checkpoints),
+            experiment=experiment_of(places[0]),
+            checkpoints_sha256=tuple(map(identity, places)),
             flips=4 if flips else 1,
             size=self.modules[0].size,
             version=version("ground-glass"),
             members=tuple(map(member_of, contents)),
         )
-        calibration = Path(checkpoints[0]).parent / NAME
+        calibration = folder_of(places[0]) / NAME
         self.calibration = read_calibration(calibration, self.card) if intervals and calibration.exists() else None
 
     def predict(self, source: Source, out: Path, progress: Progress = _no_progress) -> Result:
@@ -102,16 +122,27 @@ class Segmenter:
         progress("done", 1.0)
         return result
 
-    def segment(self, source: Source, progress: Progress = _no_progress) -> Result:
+    def segment(self, scan: Source | Scan | str | Path, progress: Progress = _no_progress) -> Result:
         """Segment a scan.
+
+        Args:
+            scan: A file, folder or zip to read; a scan in memory; or a `Source`, which names its lung mask too.
+            progress: Called with the step that begins and the share that is done.
 
         Raises:
             ValueError: The scan or its lungs cannot be used.
         """
+        if isinstance(scan, Scan):
+            return self._segment(scan, Source(IN_MEMORY, Path(IN_MEMORY)), progress)
+        source = scan if isinstance(scan, Source) else Source(IN_MEMORY, Path(scan))
         progress("read", 0.0)
-        # A slice image that nobody declared is answered all the same, with a flag.
-        grey_hu = AUTO if source.grey_hu is None and is_slice_image(source.path) else source.grey_hu
-        scan = read_scan(source.path, grey_hu=grey_hu)
+        with unpacked(source.path) as path:
+            source = replace(source, path=path)
+            # A slice image that nobody declared is answered all the same, with a flag.
+            grey_hu = AUTO if source.grey_hu is None and is_slice_image(path) else source.grey_hu
+            return self._segment(read_scan(path, grey_hu=grey_hu), source, progress)
+
+    def _segment(self, scan: Scan, source: Source, progress: Progress) -> Result:
         progress("find the lungs", 0.1)
         lungs = find_lungs(scan, source.lung_mask, self.lung_method)
         scan = replace(scan, repairs=scan.repairs + lungs.repairs)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-PROJECT = Path(__file__).resolve().parents[1]
+from machine.package import is_ours
+
 WRITABLE = "expected a place that you may write to: name another, or have its rights changed"
 ROOM = "make room, or name another place"
 # What a file system may refuse, and what a user can do about it.
@@ -65,7 +66,7 @@ def _sentence(error: ValueError | OSError) -> str:
 
 def _raised_by_us(error: ValueError) -> bool:
     file = Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve()
-    return PROJECT in file.parents and "site-packages" not in file.parts
+    return is_ours(file)
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

@@ -28,6 +28,7 @@ ALLOWED = {
     "evaluation": {"ct", "cohort", "losses", "metrics", "pages"},
     "inference": {"ct", "cohort", "networks", "lightning_modules", "training", "pages"},
     "viewer": {"evaluation", "inference", "pages", "ct", "cohort", "phantom"},
+    "ground_glass": {"ct", "evaluation", "inference", "launch", "training"},
 }
 ROOMS = {*ALLOWED, "train", "sweep", "launch", "tests"}
 FILES = [path for room in ALLOWED for path in [*ROOT.glob(f"{room}/**/*.py"), *ROOT.glob(f"{room}.py")]]

@@ -73,6 +73,8 @@ def box(tmp_path: Path) -> Path:
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
     (home / "ct").mkdir()
+    for folder in ("ct", "phantom", "cohort", "evaluation", "evaluation/readers", "training"):
+        (home / folder / "__init__.py").write_text("")  # or the package of this checkout would come before
     for name in ("launch.py", "ct/refusal.py"):
         shutil.copy(ROOT / name, home / name)
     shutil.copytree(ROOT / "machine", home / "machine")

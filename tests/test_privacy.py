@@ -24,7 +24,7 @@ from offline_run import payloads
 from places import ROOT
 from predict_harness import predict
 
-from evaluation.report.write_reports import main as report
+from evaluation.report.__main__ import main as report
 from inference.predict import main
 from viewer.choose import UPLOADED
 from viewer.segment_page import segment

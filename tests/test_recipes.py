@@ -23,7 +23,7 @@ TOUCHES = {
     heading.lower(): set(re.findall(r"`(\w+(?:/\w+)*)", touched))
     for heading, touched in re.findall(r"^\| \[([^\]]+)\]\([^)]*\) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
 }
-NOT_COPIED = (".*", "__pycache__", "runs", "cohorts", "prepared", "site", "wandb", "*.egg-info")
+NOT_COPIED = (".*", "__pycache__", "runs", "cohorts", "prepared", "site", "wandb", "dist")
 
 
 def copy_with(recipe: str, folder: Path) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ct.refusal import Refusal, Word
+from machine.package import bare, here
 
 ROOMS = ("networks", "losses")
 OPTION = "--modules"  # of the command lines that read checkpoints
@@ -44,7 +45,7 @@ def as_plain_values(chosen: object) -> dict[str, Any]:
                 "{what} cannot be kept in a checkpoint; expected a dataclass, or a class by its class_path", what=chosen
             )
         kind, arguments = classes[0], dict(chosen.keywords) if isinstance(chosen, partial) else {}
-    class_path = f"{kind.__module__}.{kind.__qualname__}"
+    class_path = f"{bare(kind.__module__)}.{kind.__qualname__}"
     for name, value in arguments.items():
         if not _is_plain(value):
             raise Refusal(
@@ -75,7 +76,8 @@ def class_of(description: Any, base: type[T], modules: Sequence[str], path: Path
     """
     class_path, arguments = _checked(description, path)
     module, _, name = class_path.rpartition(".")
-    if not any(module == allowed or module.startswith(f"{allowed}.") for allowed in (*ROOMS, *modules)):
+    own = any(module == room or module.startswith(f"{room}.") for room in ROOMS)
+    if not own and not any(module == allowed or module.startswith(f"{allowed}.") for allowed in modules):
         raise Refusal(
             "{path} names the class {class_path}, which is not of this project ({rooms}), and to import it would run "
             "code; if it is your own, allow its module: {option} {module}",
@@ -86,7 +88,7 @@ def class_of(description: Any, base: type[T], modules: Sequence[str], path: Path
             module=module,
         )
     try:
-        kind = getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(here(module) if own else module), name)
     except (ImportError, AttributeError) as error:
         raise Refusal(
             "{path} names the class {class_path}, which is not there ({error}); if it is of another version of this "
@@ -100,7 +102,7 @@ def class_of(description: Any, base: type[T], modules: Sequence[str], path: Path
             "{path} names {class_path}, which is no {base}; expected a class that derives from it",
             path=path,
             class_path=class_path,
-            base=Word(f"{base.__module__}.{base.__qualname__}"),
+            base=Word(f"{bare(base.__module__)}.{base.__qualname__}"),
         )
     try:
         inspect.signature(kind).bind_partial(**arguments)

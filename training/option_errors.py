@@ -14,6 +14,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 from machine.command_line import cause_for_users
+from machine.package import bare
 
 WHERE_THEY_STAND = "what can be set stands in the experiment's file and in experiments/base.yaml"
 # How jsonargparse words what it refuses, over several lines: first the way to the option, then the reason.
@@ -118,7 +119,7 @@ def _no_class(reason: re.Match[str], message: str) -> str:
     default = _class_by_default(argument) if argument else None
     if default is None:
         return ""
-    example = f"{default.__module__}.{default.__qualname__}"
+    example = f"{bare(default.__module__)}.{default.__qualname__}"
     return f"--{'.'.join(keys)} names no class that fits ({reason[0]}); expected a class_path such as {example}"
 
 

@@ -19,15 +19,14 @@ from ct.refusal import Sentence, sentence_of
 from machine.command_line import cause_for_users
 from machine.latest import through_latest
 from machine.network import START_TIMEOUT_S, bounds, started, unhindered
-
-PROJECT = Path(__file__).resolve().parents[1]
+from machine.package import PROJECT
 
 # The keys of an experiment's configuration that go to W&B; others stay here, since a path may bear a patient's name.
 # Networks, priors, optimizers and schedules are classes of the user's choice: `is_plain` looks at every value too.
 ALLOWED_KEYS = re.compile(
     r"""experiment|seed_everything|(optimizer|lr_scheduler|model\.network|model\.prior)\.\w+
     |model\.(class_path|classes|context|supervision|dice_over|labels|target|weighting|weight_exponent|window_hu|mean_hu|std_hu|keep
-        |e_step|temper|loss
+        |e_step|temper|annealed|loss
         |priors(\.\d+\.(finding|within|prior\.\w+))?
         |augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone))

@@ -1,5 +1,6 @@
 """Checkpoints of this project as they are read: weights and plain values only, of the task and size expected."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import nn
 from ct.refusal import Refusal
 from machine.latest import through_latest
 from training.checkpoint_file import load_checkpoint_file
+from training.model_folder import is_model_folder, read_manifest, read_model
 
 # Before networks and priors were chosen by class_path: the class for each name, and its arguments beside the name.
 NAMED_NETWORKS = {
@@ -22,12 +24,14 @@ BESIDE_NAMES = ("channels", "b1", "b2", "k2")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint of this project on the CPU without running any code that is in it.
+    """Load a best.ckpt, or a folder of `training.model_folder`, on the CPU without running any code that is in it.
 
     Raises:
         ValueError: If there is no such file, or it is no checkpoint of this project.
     """
     path = through_latest(path)
+    if path.exists() and is_model_folder(path):
+        return _of_today(read_model(path))
     if not path.is_file():
         stage = path.parts[-3] if len(path.parts) >= 3 and path.parts[-2] == "latest" else "<experiment>"
         raise Refusal("there is no checkpoint {path}; train it first: make train EXP={stage}", path=path, stage=stage)
@@ -36,8 +40,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise Refusal(
             "{path} is not a checkpoint of this project; expected a best.ckpt or last.ckpt of a run folder", path=path
         )
+    return _of_today(checkpoint)
+
+
+def _of_today(checkpoint: dict[str, Any]) -> dict[str, Any]:
     about = checkpoint["ground_glass"]
     return checkpoint | {"ground_glass": about | {"arguments": update_arguments(about.get("arguments", {}))}}
+
+
+def identity(path: str | Path) -> str:
+    """Return the SHA-256 by which results and calibrations name a model: that of its best.ckpt, also for a folder."""
+    path = through_latest(path)
+    if is_model_folder(path):
+        return str(read_manifest(path)["checkpoint_sha256"])
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def network_weights(checkpoint: dict[str, Any], prefix: str = "network.") -> dict[str, torch.Tensor]:

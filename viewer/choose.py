@@ -43,22 +43,20 @@ class PickedScan:
     write: WriteScan = field(compare=False)
 
 
-def choose_model(runs: Path) -> PickedModel | None:
-    """Return the checkpoint that the visitor picks, None without any.
+def choose_model(runs: Path) -> PickedModel:
+    """Return the checkpoint that the visitor picks.
 
     Args:
         runs: Folder of all runs.
     """
     paths = checkpoints(runs)
-    if not paths:
-        st.warning(f"No finished run in {plain(str(runs))} yet: make train EXP=unet_em makes one.")
     labels = {name: run_label(name, path.parent) for name, path in paths.items()}
-    help_text = "The newest finished run of every experiment, newer ones first."
+    help_text = f"The newest finished run of every experiment in {runs}, newer ones first, and the default model."
     name = st.selectbox("Model", list(paths), format_func=lambda name: labels[name], help=help_text)
     path = st.text_input("or a checkpoint", placeholder="path of a best.ckpt")
     if path:
         return PickedModel(Path(path).resolve(), path)
-    return PickedModel(paths[name], labels[name]) if name else None
+    return PickedModel(paths[name], labels[name])
 
 
 def choose_scan(cohorts: Path) -> PickedScan | None:

@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from evaluation.run_data import finished_runs
+from inference.model_names import DEFAULT, DEFAULT_MODEL
 
 TIMESTAMP, MINUTES = "%Y-%m-%d_%H-%M-%S", "%Y-%m-%d %H:%M"
 TIMESTAMP_LETTERS = 19  # milliseconds follow
@@ -26,6 +27,8 @@ def run_label(place: str, run: Path) -> str:
         place: Its `experiment_place`.
         run: Its folder.
     """
+    if place == DEFAULT:
+        return "the default model, trained on synthetic scans"
     *above, experiment = place.split("/")
     group = f" ({', '.join(above)})" if above else ""
     try:
@@ -36,13 +39,14 @@ def run_label(place: str, run: Path) -> str:
 
 
 def checkpoints(runs: Path) -> dict[str, Path]:
-    """Return best.ckpt of the newest finished run of every experiment, by its `experiment_place`.
+    """Return best.ckpt of every experiment's newest finished run, by `experiment_place`, and the default model.
 
     Args:
         runs: Folder of all runs.
     """
     newest = newest_runs(runs)
-    return {place: run / "best.ckpt" for place, run in newest.items() if (run / "best.ckpt").is_file()}
+    own = {place: run / "best.ckpt" for place, run in newest.items() if (run / "best.ckpt").is_file()}
+    return own | {DEFAULT: DEFAULT_MODEL}
 
 
 def newest_runs(runs: Path) -> dict[str, Path]:

@@ -24,7 +24,7 @@ class Options(NamedTuple):
 
 def read_options(args: Sequence[str] | None = None) -> Options:
     """Read the command line; by default this process's own."""
-    parser = argparse.ArgumentParser(prog="python -m viewer", description="Look at scans and runs in a browser.")
+    parser = argparse.ArgumentParser(prog="ground-glass view", description="Look at scans and runs in a browser.")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs (default: runs)")
     parser.add_argument("--cohorts", type=Path, default=Path("cohorts"), help="folder of cohorts (default: cohorts)")
     parser.add_argument("--port", type=int, default=8501, help="port on 127.0.0.1 (default: 8501)")

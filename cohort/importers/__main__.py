@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from machine.command_line import run_command
+from machine.package import here
 
 
 def heads() -> dict[str, str]:
@@ -23,7 +24,7 @@ def main(args: Sequence[str] | None = None) -> int:
         wants_help = name in ("-h", "--help")
         stream = sys.stdout if wants_help else sys.stderr
         start = "usage: " if wants_help else "error: name a data set: "
-        print(f"{start}make import FROM=<one of these> FOLDER=<folder>", file=stream)
+        print(f"{start}ground-glass import <one of these> --folder <as downloaded> --out <folder>", file=stream)
         print(*(f"  {name:<16} {head}" for name, head in importers.items()), sep="\n", file=stream)
         return 0 if wants_help else 2
     parser = argparse.ArgumentParser(add_help=False)
@@ -31,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if not parser.parse_known_args(options)[0].folder:
         print(f"error: name the folder of {name} as downloaded: FOLDER=<folder>", file=sys.stderr)
         return 2
-    code: int = importlib.import_module(f"cohort.importers.{name}").main(options)
+    code: int = importlib.import_module(here(f"cohort.importers.{name}")).main(options)
     return code
 
 

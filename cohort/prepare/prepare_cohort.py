@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -17,7 +16,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cohort.composition import as_text, scans_of_index, site_table
 from cohort.leakage import LeakRecord, find_leaks
 from cohort.prepare.checksums import OTHER_VERSION, find_damage
 from cohort.prepare.needs import estimate
@@ -29,15 +27,13 @@ from cohort.prepare.workers import Died, run_each
 from cohort.pseudonyms import cohort_salt
 from cohort.splits import assign_splits
 from cohort.table import HAS, CohortRow, bits_of, read_cohort, weak_label_of
-from ct.classes import CLASS_SETS, L3, NAMES, ClassSet, read_class_set
+from ct.classes import CLASS_SETS, L3, NAMES, ClassSet
 from ct.refusal import Refusal, Sentence, word_of
-from machine.command_line import run_command
 from machine.file_lock import locked
 from machine.whole_file import remove_parts
 
-__all__ = ["PreparedScan", "main", "prepare_cohort", "prepare_row", "prepare_scan", "prepared_folder"]
+__all__ = ["PreparedScan", "prepare_cohort", "prepare_row", "prepare_scan", "prepared_folder"]
 
-PHANTOM = Path("cohorts/phantom/cohort.csv")
 INDEX, VERDICTS, BUGS = "index.csv", "verdicts.csv", "bugs.log"
 # For patients without an explicit split; `cohort.splits` writes a cohort.csv with the splits of another seed.
 SPLIT_SEED = 0
@@ -282,29 +278,3 @@ def _warn_of_columns(rows: Sequence[CohortRow], sharing: Sequence[ClassSet]) -> 
             f"({', '.join(sharing[0].unions)}) and are not used",
             file=sys.stderr,
         )
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m cohort.prepare", description="Prepare the scans of a cohort.csv.")
-    parser.add_argument("--cohort", type=Path, default=PHANTOM, help="the cohort.csv")
-    parser.add_argument("--out", type=Path, help="folder for the prepared scans; if blank, where training looks")
-    parser.add_argument("--size", type=int, default=256, help="pixels along each side in plane")
-    parser.add_argument("--classes", default="l3", help="class set of pattern masks, of experiments/classes (l3)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes that work at the same time")
-    options = parser.parse_args(args)
-    try:
-        classes = read_class_set(options.classes)
-        out = options.out or prepared_folder(options.cohort, options.size, classes=classes)
-        done = prepare_cohort(options.cohort, out, options.size, options.jobs, classes)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(as_text(site_table(scans_of_index(out / INDEX))))
-    print(summary(done.verdicts))
-    print(f"{len(done.folders)} scans in {out}; all verdicts: {done.verdicts_csv}")
-    return 0
-
-
-if __name__ == "__main__":
-    run_command(main)

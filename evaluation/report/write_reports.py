@@ -7,7 +7,6 @@
 The masks of a run's test scans are made first by `make report`; without them a report has the key figures only.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,14 +16,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ct.classes import L3
-from evaluation.find_run import SWEEPS, selected_runs
 from evaluation.report import em_sections, opacity_sections, sections
 from evaluation.report.log_report import log_report
 from evaluation.report.report_folder import ReportFolder
 from evaluation.report.side_by_side import same_test, write_index
 from evaluation.run_data import Run, finished_runs, read_run
-from evaluation.sweeps.sweep_report import write_sweep
-from machine.command_line import run_command
 from pages.page import counted
 
 NO_MASKS = (
@@ -132,31 +128,3 @@ def report_all(folders: Sequence[Path], runs: Path) -> Path:
     report = write_index(shown, runs / "report", links)
     log_report(report.folder, "all", time.strftime("%Y-%m-%d_%H-%M-%S"), report.pictures, report.tables)
     return report.folder / "index.html"
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.report", description=__doc__)
-    parser.add_argument("run", nargs="*", help="run folders or experiments; by default all finished runs")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of all runs")
-    parser.add_argument("--sweep", metavar="NAME", help="report a sweep instead")
-    options = parser.parse_args(args)
-    try:
-        if options.sweep:
-            pages = [write_sweep(options.runs / SWEEPS / options.sweep, options.runs)]
-        else:
-            folders = selected_runs(options.run, options.runs)
-            pages = (
-                [report_run(read_run(folder)) for folder in folders]
-                if options.run
-                else [report_all(folders, options.runs)]
-            )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(*(f"report: {page}" for page in pages), sep="\n")
-    return 0
-
-
-if __name__ == "__main__":
-    run_command(main)

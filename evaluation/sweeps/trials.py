@@ -13,6 +13,7 @@ import yaml
 
 from evaluation.sweeps.sweep_file import TEST, Parameters, Sweep
 from machine.latest import latest_run
+from machine.package import here
 from machine.whole_file import whole_file
 
 
@@ -139,5 +140,5 @@ def monitor_of(run: Path) -> str | None:
     if config["model"].get("init_args", {}).get("keep") == "last":
         return None
     module, _, name = config["model"]["class_path"].rpartition(".")
-    monitor: str | None = getattr(importlib.import_module(module), name).monitor
+    monitor: str | None = getattr(importlib.import_module(here(module)), name).monitor
     return monitor

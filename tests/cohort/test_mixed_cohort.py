@@ -9,7 +9,7 @@ from broken_scans import broken_inputs, phantom_series
 from dicom_harness import enhance
 from places import SHARED_DATA
 
-from cohort.prepare.prepare_cohort import main
+from cohort.prepare.__main__ import main
 from phantom.write_phantom import write_cohort
 
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"needs the real scans in {SHARED_DATA}")

@@ -52,7 +52,7 @@ def test_a_run_that_cannot_be_tested_says_why_and_ends_nothing(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "train.py").write_text(PROGRAM)
-    save_masks(tmp_path / name, tmp_path / "train.py")
+    save_masks(tmp_path / name, [str(tmp_path / "train.py")])
     head, *rest = capsys.readouterr().out.splitlines()
     logs = list(tmp_path.glob("ground-glass-masks-*"))
     if not why:

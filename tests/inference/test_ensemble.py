@@ -12,7 +12,7 @@ from harness import refused
 from evaluation.missing_masks import masks_are_current
 from evaluation.run_data import read_run
 from inference.ensemble import predict_command
-from inference.load import checkpoints_in
+from inference.model_names import checkpoints_in
 from train import main
 
 

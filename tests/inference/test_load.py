@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.load import checkpoints_in
+from inference.model_names import checkpoints_in
 
 
 def test_a_path_that_exists_is_one_and_others_are_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

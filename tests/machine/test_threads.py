@@ -26,7 +26,7 @@ def test_what_a_user_chose_stands(own: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("entry", ["train", "inference.predict", "inference.calibrate", "viewer.segment_page"])
+@pytest.mark.parametrize("entry", ["train", "inference.segmenter", "inference.calibrate", "viewer.segment_page"])
 def test_every_program_that_runs_a_network_chooses_before_torch_is_loaded(entry: str) -> None:
     # Torch reads the choice when it is loaded: what is set afterwards would do nothing.
     program = (

@@ -9,10 +9,10 @@ from cohort.table import read_cohort
 from ct.files.read import read_pattern_mask, read_scan
 from viewer import examples as module
 from viewer import visit
-from viewer.__main__ import SETTINGS
 from viewer.examples import draw_example, examples
 from viewer.models import checkpoints, newest_runs, run_label
 from viewer.options import read_options
+from viewer.serve import SETTINGS
 
 
 def finished(runs: Path, experiment: str, name: str, checkpoint: bool = True) -> Path:
@@ -31,7 +31,7 @@ def test_newer_runs_come_first_and_studies_last(tmp_path: Path) -> None:
     bare = finished(tmp_path, "bare", "2026-01-04", checkpoint=False)
     runs = {"bare": bare, "new": new, "old": old, "study/seed0/deep": deep}
     assert list(newest_runs(tmp_path).items()) == list(runs.items())
-    assert list(checkpoints(tmp_path)) == ["new", "old", "study/seed0/deep"]
+    assert list(checkpoints(tmp_path)) == ["new", "old", "study/seed0/deep", "default"]
     assert checkpoints(tmp_path)["old"] == old / "best.ckpt"
 
 

@@ -22,8 +22,10 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import AllTransferSyntaxes
 
 from ct.files.dicom.tags import one_sentence, read_dataset
-from ct.refusal import PROJECT, Refusal, Sentence, word_of
+from ct.refusal import Refusal, Sentence, word_of
+from machine.package import ROOT, here
 
+MODULE = here("ct.files.dicom.decoder")  # this one, as a child runs it
 SYNTAXES = {syntax.name for syntax in AllTransferSyntaxes}
 # A slice takes some ten milliseconds; the first one also waits for the child to start.
 SECONDS_PER_FRAME = 60.0
@@ -69,9 +71,9 @@ def stored_frames_of_child(selection: Selection) -> Iterator[npt.NDArray[Any]]:
         ValueError: A frame cannot be decoded, or decoding it ended the child or took a minute.
     """
     # -P: the folder that the user works in must not shadow a module; the child finds ct where this process has it.
-    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ct.files.dicom.decoder"],
+        [sys.executable, "-P", "-m", MODULE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

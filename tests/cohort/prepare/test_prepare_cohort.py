@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from prepare_harness import SPACING, chest, index_of
 
-from cohort.prepare.prepare_cohort import main, prepare_cohort, prepare_scan, prepared_folder
+from cohort.prepare.__main__ import main
+from cohort.prepare.prepare_cohort import prepare_cohort, prepare_scan, prepared_folder
 from ct.files.read import read_scan
 from datamodules.infection_data import InfectionData
 

@@ -16,7 +16,8 @@ from prepare_harness import affine, break_a_and_b, chest, dies, index_of, verdic
 
 import cohort.prepare.prepare_scan as prepare_scan_module
 from callbacks.describe_run import KeepVerdicts
-from cohort.prepare.prepare_cohort import main, prepare_cohort
+from cohort.prepare.__main__ import main
+from cohort.prepare.prepare_cohort import prepare_cohort
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
 from ct.lungs.find import Lungs

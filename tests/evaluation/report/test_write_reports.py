@@ -15,8 +15,8 @@ from matplotlib.text import Text
 from report_harness import SCANS, make_run
 
 from evaluation.report import report_folder
+from evaluation.report.__main__ import main
 from evaluation.report.em_sections import results_table
-from evaluation.report.write_reports import main
 from evaluation.run_data import read_run
 
 pytestmark = pytest.mark.slow

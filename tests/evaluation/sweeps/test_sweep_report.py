@@ -6,8 +6,8 @@ import pytest
 from report_harness import make_run
 
 from evaluation.report import report_folder
+from evaluation.report.__main__ import main
 from evaluation.report.human_ceiling import ceiling_table
-from evaluation.report.write_reports import main
 from evaluation.sweeps.sweep_report import choice_sentence, read_trials, run_with_phi1, trade_off
 
 

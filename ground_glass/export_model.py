@@ -1,0 +1,120 @@
+"""The command `ground-glass export`: a model as files that other programs read, and the documents that go with it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ct.refusal import Refusal
+from inference.model_names import CHECKPOINTS, DEFAULT, folder_of, place_of
+from machine.whole_file import whole_folder, write_json, write_text
+
+CARD_FIGURES = "figures.json"  # of a model that lies alone
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="ground-glass export",
+        description="Write a model as model.safetensors and manifest.json, as ONNX, and its card and methods section.",
+        epilog="Exit codes: 0 done, or --check found no difference; 1 it found some; 2 the model cannot be used.",
+    )
+    parser.add_argument("model", nargs="?", default=DEFAULT, help=f"{CHECKPOINTS} (default: the default model)")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder to write, not there yet")
+    parser.add_argument("--licence", default="", help="licence of the weights, for the card (SPDX, such as CC-BY-4.0)")
+    parser.add_argument("--no-onnx", action="store_true", help="leave model.onnx out")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing: compute every figure in OUT anew and name what differs"
+    )
+    options = parser.parse_args(args)
+    try:
+        place = place_of(options.model)
+        manifest = manifest_of(place, options.licence)
+        if options.check:
+            return report_differences(manifest, options.out)
+        return write_all(place, manifest, options.out, onnx=not options.no_onnx)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def manifest_of(place: Path, licence: str = "") -> dict[str, Any]:
+    """Return the manifest of a model, with what its run's files say.
+
+    Raises:
+        ValueError: The model or its run cannot be used.
+    """
+    from evaluation.run_facts import facts_of_run
+    from training.model_folder import described
+    from training.weights import identity, read_checkpoint
+
+    folder = folder_of(place)
+    run = facts_of_run(folder) if (folder / "metrics.json").is_file() else {}
+    more: dict[str, Any] = {
+        "experiment": run.get("experiment") or folder.resolve().name,
+        "licence": licence,
+        "run": run,
+    }
+    for name, file in (("calibration", "calibration.json"), ("measured", CARD_FIGURES)):
+        if (folder / file).is_file():
+            more[name] = json.loads((folder / file).read_text(encoding="utf-8"))
+    return described(read_checkpoint(place), identity(place), more)
+
+
+def write_all(place: Path, manifest: dict[str, Any], out: Path, *, onnx: bool) -> int:
+    """Write the folder of a model, whole or not at all.
+
+    Raises:
+        ValueError: The folder is there, or a file cannot be made.
+    """
+    from evaluation.model_documents import CARD, METHODS, methods, model_card
+    from inference.load import load_module
+    from training.model_folder import write_model
+    from training.weights import read_checkpoint
+
+    if out.exists():
+        raise Refusal("{folder} exists already; name a new folder with -o", folder=out)
+    checkpoint = read_checkpoint(place)
+    can = importlib.util.find_spec("onnxscript") is not None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(out) as folder:
+        manifest = write_model(checkpoint, manifest, folder)
+        write_text(model_card(manifest), folder / CARD)
+        write_text(methods(manifest), folder / METHODS)
+        if "calibration" in manifest:
+            write_json(manifest["calibration"], folder / "calibration.json")
+        if onnx and can:
+            from inference.portable.onnx_model import write_onnx
+
+            write_onnx(load_module(place), folder)
+        files = sorted(path.name for path in folder.iterdir())
+    print(*(f"{out / name}" for name in files), sep="\n")
+    if onnx and not can:
+        print('no model.onnx: the extra is not installed (pip install "ground-glass[export]")', file=sys.stderr)
+    return 0
+
+
+def report_differences(manifest: dict[str, Any], out: Path) -> int:
+    """Compare the documents of an exported model with what its run says now; print what differs.
+
+    Raises:
+        ValueError: There is no exported model.
+    """
+    from evaluation.model_documents import CARD, METHODS, methods, model_card
+    from training.model_folder import MANIFEST, read_manifest
+
+    stored = read_manifest(out)
+    now = manifest | {key: stored[key] for key in ("versions", "sha256", "licence")}
+    differences = [f"{MANIFEST}: {key}" for key in sorted({*now, *stored}) if now.get(key) != stored.get(key)]
+    for name, text in ((CARD, model_card(now)), (METHODS, methods(now))):
+        lines, written = text.splitlines(), (out / name).read_text(encoding="utf-8").splitlines()
+        pairs = [(a, b) for a, b in zip(lines, written, strict=False) if a != b]
+        differences += [f"{name}: has {b!r}; computed anew it is {a!r}" for a, b in pairs]
+        differences += [f"{name}: has {len(written)} lines; anew {len(lines)}"] if len(lines) != len(written) else []
+    print(*differences or ["no difference"], sep="\n")
+    return 1 if differences else 0

@@ -1,0 +1,114 @@
+"""A model as a folder: every door takes it, it is the same model, and damage is told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ground_glass.__main__ import main
+from inference.segmenter import Segmenter
+from training.model_folder import MANIFEST, WEIGHTS, read_manifest
+from training.weights import identity, read_checkpoint
+
+
+@pytest.fixture(scope="module")
+def folder(infection_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke run of stage 1, exported by its run folder."""
+    out = tmp_path_factory.mktemp("exported") / "model"
+    assert main(["export", str(infection_run), "-o", str(out), "--no-onnx", "--licence", "CC0-1.0"]) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_it_is_the_same_model(folder: Path, infection_run: Path) -> None:
+    ours, theirs = read_checkpoint(infection_run / "best.ckpt"), read_checkpoint(folder)
+    assert set(ours["state_dict"]) == set(theirs["state_dict"])
+    assert all(torch.equal(value, theirs["state_dict"][name]) for name, value in ours["state_dict"].items())
+    about, again = ours["ground_glass"], theirs["ground_glass"]
+    assert again["arguments"]["network"] == about["arguments"]["network"]
+    for name in ("task", "size", "validation", "trained_on"):
+        assert again[name] == about[name]
+    for name, value in about["training"].items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(again["training"][name])), name
+    assert identity(folder) == identity(folder / MANIFEST) == identity(infection_run / "best.ckpt")
+    cards = [Segmenter([place]).card for place in (folder, infection_run / "best.ckpt", infection_run)]
+    assert cards[0] == cards[1] == cards[2]
+
+
+@pytest.mark.slow
+def test_stage_2_starts_from_it(folder: Path, infection_run: Path) -> None:
+    from networks.unet import UNet
+    from training.weights import load_network_weights
+
+    arguments = read_checkpoint(folder)["ground_glass"]["arguments"]
+    networks = [UNet(arguments["context"], 1, **arguments["network"]["init_args"]) for _ in range(2)]
+    load_network_weights(folder, "infection", networks[0])
+    load_network_weights(infection_run / "best.ckpt", "infection", networks[1])
+    assert all(map(torch.equal, networks[0].state_dict().values(), networks[1].state_dict().values()))
+
+
+@pytest.mark.slow
+def test_its_documents_hold_the_figures_of_the_run_and_tell_what_is_missing(
+    folder: Path, infection_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = json.loads((infection_run / "metrics.json").read_text())
+    card, methods = ((folder / name).read_text() for name in ("model_card.md", "methods.md"))
+    row = next(line for line in card.splitlines() if line.startswith("| infection | Dice, mean"))
+    assert f" {metrics['infection/dice_mean']:.3f}" in row
+    assert f"| {metrics['infection/dice_mean_n']} |" in row
+    assert "licence: CC0-1.0" in card
+    assert "synthetic" in methods
+    assert "age, sex" not in methods, "nobody asks that of phantoms"
+    assert "intended use" in card
+    assert main(["export", str(infection_run), "-o", str(folder), "--check"]) == 0
+    assert capsys.readouterr().out == "no difference\n"
+
+
+@pytest.mark.slow
+def test_a_figure_that_was_changed_is_found(
+    folder: Path, infection_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = Path(shutil.copytree(folder, tmp_path / "model"))
+    card = (changed / "model_card.md").read_text()
+    (changed / "model_card.md").write_text(card.replace("| infection | RV | 0", "| infection | RV | 9", 1) + "more\n")
+    assert main(["export", str(infection_run), "-o", str(changed), "--check"]) == 1
+    assert "model_card.md: has " in capsys.readouterr().out
+    run = Path(shutil.copytree(infection_run, tmp_path / "run" / "smoke" / "x"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"infection/dice_mean": 0.99}))
+    assert main(["export", str(run), "-o", str(tmp_path / "new"), "--no-onnx"]) == 2
+    assert "infection/dice_mean is 0.99 in metrics.json and 0." in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_damage_is_told_in_a_sentence(folder: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(folder, tmp_path / "model"))
+    weights = bytearray((damaged / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (damaged / WEIGHTS).write_bytes(weights)
+    with pytest.raises(ValueError, match="is damaged, or of another model than the manifest beside it"):
+        read_checkpoint(damaged)
+    (damaged / WEIGHTS).unlink()
+    with pytest.raises(ValueError, match="cannot be read with its manifest"):
+        read_checkpoint(damaged)
+    manifest = read_manifest(damaged)
+    (damaged / MANIFEST).write_text(json.dumps(manifest | {"format": "ground-glass model 9"}))
+    with pytest.raises(ValueError, match="is of the format 'ground-glass model 9'; expected 'ground-glass model 1'"):
+        read_checkpoint(damaged)
+    (damaged / MANIFEST).write_text("{")
+    with pytest.raises(ValueError, match="is no model"):
+        read_checkpoint(damaged)
+
+
+def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no model .* expected the best\.ckpt of a run"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.slow
+def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "default", "-o", str(folder)]) == 2
+    assert "exists already; name a new folder" in capsys.readouterr().err

@@ -58,6 +58,7 @@ class AnyLabelModule(OpacityModule):
         e_step: `hard` keeps the likeliest leaf of the posterior as the latent label, `soft` the posterior.
         temper: Power of the network's odds between opacities in the posterior, 0 to 1 (see `losses.em.temper_part`): 1
             is plain EM; less keeps leaves alive that masks do not tell apart.
+        annealed: Share of the training over which `temper` rises to 1; 0 leaves it as it is.
         loss: `divergence` of paper L3, or `dice` (equation 11, over the batch and all leaves of findings).
         weighting: As in OpacityModule.
         weight_exponent: As in OpacityModule.
@@ -79,6 +80,7 @@ class AnyLabelModule(OpacityModule):
         priors: list[WeighedFinding] | None = None,
         e_step: Literal["hard", "soft"] = "soft",
         temper: float = 1.0,
+        annealed: float = 0.0,
         loss: Literal["divergence", "dice"] = "divergence",
         weighting: Weighting = "pixel",
         weight_exponent: float = 1.0,
@@ -95,7 +97,9 @@ class AnyLabelModule(OpacityModule):
         self.weighed = list(priors or ())
         if not 0 <= temper <= 1:
             raise Refusal("model.temper is {temper}; expected a number from 0 to 1", temper=temper)
-        self.e_step, self.temper, self.loss = e_step, temper, loss
+        if not 0 <= annealed <= 1:
+            raise Refusal("model.annealed is {annealed}; expected a share from 0 to 1", annealed=annealed)
+        self.e_step, self.temper, self.annealed, self.loss = e_step, temper, annealed, loss
         for weighed in self.weighed:
             self._check(weighed)
         self.latent: LeafStore | None = None
@@ -200,7 +204,15 @@ class AnyLabelModule(OpacityModule):
 
     def posterior(self, p: Tensor, allowed: Tensor) -> Tensor:
         """Return the posterior of every pixel's leaf by the network and its masks, both (B, C, H, W)."""
-        return temper_part(posterior(p, allowed), self.classes.opacities, self.temper)
+        return temper_part(posterior(p, allowed), self.classes.opacities, self.power)
+
+    @property
+    def power(self) -> float:
+        """Power of the odds at this step: deterministic annealing EM raises it as the labels are learned."""
+        if not self.annealed:
+            return self.temper
+        done = self.global_step / self.trainer.estimated_stepping_batches
+        return self.temper + (1 - self.temper) * min(1.0, done / self.annealed)
 
     # -- E-step, called by callbacks.relabel ---------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ct.refusal import Refusal
+from ground_glass.bundle import CONFIGS, inference_config, metadata
 from inference.model_names import CHECKPOINTS, DEFAULT, folder_of, place_of
 from machine.whole_file import whole_folder, write_json, write_text
 
@@ -21,7 +22,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = argparse.ArgumentParser(
         prog="ground-glass export",
-        description="Write a model as model.safetensors and manifest.json, as ONNX, and its card and methods section.",
+        description="Write a model as safetensors with a manifest, ONNX and MONAI bundle, with its card and methods.",
         epilog="Exit codes: 0 done, or --check found no difference; 1 it found some; 2 the model cannot be used.",
     )
     parser.add_argument("model", nargs="?", default=DEFAULT, help=f"{CHECKPOINTS} (default: the default model)")
@@ -82,8 +83,12 @@ def write_all(place: Path, manifest: dict[str, Any], out: Path, *, onnx: bool) -
     checkpoint = read_checkpoint(place)
     can = importlib.util.find_spec("onnxscript") is not None
     out.parent.mkdir(parents=True, exist_ok=True)
+    module = load_module(place)
     with whole_folder(out) as folder:
         manifest = write_model(checkpoint, manifest, folder)
+        (folder / CONFIGS).mkdir()
+        write_json(inference_config(), folder / CONFIGS / "inference.json")
+        write_json(metadata(manifest, module.outputs), folder / CONFIGS / "metadata.json")
         write_text(model_card(manifest), folder / CARD)
         write_text(methods(manifest), folder / METHODS)
         if "calibration" in manifest:
@@ -91,8 +96,8 @@ def write_all(place: Path, manifest: dict[str, Any], out: Path, *, onnx: bool) -
         if onnx and can:
             from inference.portable.onnx_model import write_onnx
 
-            write_onnx(load_module(place), folder)
-        files = sorted(path.name for path in folder.iterdir())
+            write_onnx(module, folder)
+        files = sorted(path.relative_to(folder) for path in folder.rglob("*.*"))
     print(*(f"{out / name}" for name in files), sep="\n")
     if onnx and not can:
         print('no model.onnx: the extra is not installed (pip install "ground-glass[export]")', file=sys.stderr)

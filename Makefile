@@ -46,7 +46,7 @@ MEMBER = $(RUNS)/ensemble/seed$(1)/$(EXP)/latest
 SWEEPS := $(sort $(basename $(notdir $(wildcard experiments/sweeps/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup cohort prepare train evaluate predict study test test-all lint smoke bench clean split composition calibrate wheel
+.PHONY: help setup cohort prepare train evaluate predict study test test-all lint smoke bench clean split composition calibrate wheel page
 .PHONY: import ensemble view readers stats noise-model cross-validate opacity-study em-study sweep sweep-offline report compare
 .DELETE_ON_ERROR:
 
@@ -178,9 +178,17 @@ smoke: $(INSTALLED)  ## both stages end to end on a tiny phantom, about a minute
 wheel: $(INSTALLED)  ## dist/ground_glass-*.whl and its sdist: the command ground-glass, for those who need no checkout
 	$(PY) -m hatchling build
 
+PAGE_INSTALLED := browser/node_modules/.package-lock.json
+$(PAGE_INSTALLED): browser/package.json browser/package-lock.json
+	cd browser && npm ci --no-progress
+
+page: $(INSTALLED) $(PAGE_INSTALLED)  ## [CKPT=<best.ckpt>]: the page that segments in the browser and uploads nothing, in browser/built (needs Node.js 20)
+	$(PY) -m inference.portable.slice_model --out browser/model $(if $(CKPT),--ckpt $(call quoted,$(CKPT)))
+	cd browser && node build.mjs model/slices.onnx model/about.json
+
 bench: CKPT = $(RUNS)/unet_em/latest/best.ckpt
 bench: $(INSTALLED)  ## [CKPT=runs/unet_em/latest/best.ckpt]: measure each claim against what people use instead (peers: pip install -e ".[bench]"); a JSON line each
 	@$(PY) -m benchmarks --ckpt $(call quoted,$(CKPT))
 
 clean:  ## remove the environment, prepared arrays, the site and caches; runs and cohorts stay
-	rm -rf .venv prepared site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv prepared site dist browser/node_modules browser/built browser/model .mypy_cache .ruff_cache .pytest_cache .hypothesis

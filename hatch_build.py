@@ -19,6 +19,7 @@ ROOMS = (
     "callbacks", "evaluation", "inference", "pages", "viewer", "machine", "experiments", "models",
 )  # fmt: skip
 MODULES = ("train", "sweep", "launch", "batch")
+PAGE = "browser/built"
 FILES = {".py", ".css", ".js", ".html", ".csv", ".yaml", ".ckpt", ".json", ".md"}
 
 
@@ -61,6 +62,7 @@ def _is_used(name: str, tree: ast.AST) -> bool:
 def files_of_package(root: Path) -> dict[str, Path]:
     """Return the files of the package in a checkout, by their paths in the wheel, in order."""
     of_rooms = [path for room in (*ROOMS, PACKAGE) for path in (root / room).rglob("*") if path.suffix in FILES]
+    of_rooms += (root / PAGE).glob("*")  # where it was built; ground-glass serve-page says so where it was not
     modules = [root / f"{name}.py" for name in MODULES]
     files = {}
     for path in sorted([*of_rooms, *modules]):

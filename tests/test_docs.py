@@ -21,7 +21,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PACKAGES = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-ROOMS = PACKAGES | {"experiments", "benchmarks", "tests", "docs"}
+ROOMS = PACKAGES | {"experiments", "benchmarks", "tests", "docs", "browser"}
 PROGRAMS = set(MODULES)
 PLACEHOLDER = "placeholder"
 ADDED = texts_after([step for page in PAGES for step in steps_of(page)], ROOT)  # by the recipes, were they followed

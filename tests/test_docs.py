@@ -29,7 +29,8 @@ SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
     ROOT / f"{program}.py" for program in sorted(PROGRAMS)
 ]
 
-BEGINNINGS = "|".join([f"{room}[./]" for room in sorted(ROOMS)] + [rf"{program}\\." for program in sorted(PROGRAMS)])
+IN_PYTHON = [rf"{room}[./]" for room in sorted(ROOMS - {"browser"})]
+BEGINNINGS = "|".join([*IN_PYTHON, *(rf"{program}\\." for program in sorted(PROGRAMS))])
 NAME = re.compile(rf"(?<![\w./\\$~-])(?:{BEGINNINGS})\w+(?:[./]\w+)*")
 PLAIN_FILE = re.compile(r"\w+\.(csv|json|md|png)")  # such as cohort.csv and train.md, no modules
 FENCED = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -127,8 +128,8 @@ def test_what_a_command_names_is_there() -> None:
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what make reads, with every recipe followed."""
     copy = tmp_path_factory.mktemp("project")
-    for name in ("experiments", "cohort", "benchmarks"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("experiments", "cohort", "benchmarks", "browser"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules", "built"))
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, copy)
     for path, text in ADDED.items():

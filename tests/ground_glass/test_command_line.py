@@ -5,15 +5,19 @@ import importlib
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from phantom_scan import save_phantom
+from places import ROOT
 
 import ground_glass
 from ground_glass.__main__ import COMMANDS, main, usage
+from inference.result import Result
 from machine.package import here
 
 SCREEN = 40  # lines
@@ -123,8 +127,6 @@ def test_without_a_name_the_experiments_are_listed(capsys: pytest.CaptureFixture
 
 @pytest.mark.slow
 def test_the_library_segments_a_path_a_zip_and_a_scan_alike(tmp_path: Path) -> None:
-    import shutil
-
     import numpy as np
 
     from ct.files.read import read_scan
@@ -137,6 +139,21 @@ def test_the_library_segments_a_path_a_zip_and_a_scan_alike(tmp_path: Path) -> N
         assert result.masks["lungs"].any()
         assert json.dumps(dict(result.measurements)) == json.dumps(dict(results[0].measurements))
         assert all(np.array_equal(mask, results[0].masks[name]) for name, mask in result.masks.items())
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_pages_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_phantom(tmp_path / "scans" / "scan.nii.gz", slices=12)
+    shutil.make_archive(str(tmp_path / "scan"), "zip", tmp_path / "scans")
+    shutil.copy(tmp_path / "scans" / "scan.nii.gz", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"`(ground_glass\.load_model\(\)[^`]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert eval(example, {"ground_glass": ground_glass}) > 0
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    block = page.partition("## As a library\n\n")[2].partition("\n\n`import")[0]
+    names: dict[str, object] = {}
+    exec(textwrap.dedent(block), names)
+    assert isinstance(names["result"], Result)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -23,7 +23,10 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export"
 onnx_model = pytest.importorskip("inference.portable.onnx_model")
 
 REAL = ROOT.parent / "shared" / "data"
-SCANS = ("covidctmd_dev/P002_2x2x4mm.nii.gz", "covidctmd_dev/normal002_2x2x4mm.nii.gz", "cip_ct64/ct-64.nrrd")
+SCANS = (
+    "covidctmd_dev/P002_2x2x4mm.nii.gz", "covidctmd_dev/normal002_2x2x4mm.nii.gz", "cip_ct64/ct-64.nrrd",
+    "ibsi_lung_ct/phantom.nii.gz", "elastix_ct/3DCT_lung.mha",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def _model_rows(manifest: Manifest) -> list[list[str]]:
         ["lungs", pre["lungs"]],
         ["weights", f"`model.safetensors`, SHA-256 `{manifest['sha256']['model.safetensors']}`"],
         ["made from", f"a best.ckpt of SHA-256 `{manifest['checkpoint_sha256']}`"],
-        ["versions", ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())],
+        ["written with", ", ".join(f"{name} {version}" for name, version in manifest["written_with"].items())],
         ["licence", manifest.get("licence") or "not stated"],
     ]
 

@@ -67,11 +67,11 @@ def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
     answer |= {"is_patch_data": False, "channel_def": dict(zip(map(str, range(channels)), names, strict=True))}
     return {
         "schema": SCHEMA,
-        "version": manifest["versions"]["ground-glass"],
-        "changelog": {manifest["versions"]["ground-glass"]: f"weights of {manifest['checkpoint_sha256'][:12]}"},
-        "monai_version": manifest["versions"]["monai"],
-        "pytorch_version": manifest["versions"]["torch"],
-        "numpy_version": manifest["versions"]["numpy"],
+        "version": manifest["written_with"]["ground-glass"],
+        "changelog": {manifest["written_with"]["ground-glass"]: f"weights of {manifest['checkpoint_sha256'][:12]}"},
+        "monai_version": manifest["written_with"]["monai"],
+        "pytorch_version": manifest["written_with"]["torch"],
+        "numpy_version": manifest["written_with"]["numpy"],
         "required_packages_version": PACKAGES,
         "optional_packages_version": {},
         "name": f"Ground Glass {manifest.get('experiment') or manifest['task']}",

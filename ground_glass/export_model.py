@@ -12,9 +12,10 @@ from typing import Any
 
 from ct.refusal import Refusal
 from ground_glass.bundle import CONFIGS, inference_config, metadata
-from inference.model_names import CHECKPOINTS, DEFAULT, folder_of, place_of
+from inference.model_names import CHECKPOINTS, DEFAULT, DEFAULT_MODEL, folder_of, place_of
 from machine.whole_file import whole_folder, write_json, write_text
 
+OWN_LICENCE = "Apache-2.0"  # of the default model
 CARD_FIGURES = "figures.json"  # of a model that lies alone
 
 
@@ -51,14 +52,19 @@ def manifest_of(place: Path, licence: str = "") -> dict[str, Any]:
         ValueError: The model or its run cannot be used.
     """
     from evaluation.run_facts import facts_of_run
-    from training.model_folder import described
+    from training.model_folder import described, is_model_folder, read_manifest
     from training.weights import identity, read_checkpoint
 
     folder = folder_of(place)
+    if is_model_folder(place):  # all that its run said is in there
+        stored = read_manifest(place)
+        return {key: value for key, value in stored.items() if key != "sha256"} | {
+            "licence": licence or stored["licence"]
+        }
     run = facts_of_run(folder) if (folder / "metrics.json").is_file() else {}
     more: dict[str, Any] = {
         "experiment": run.get("experiment") or folder.resolve().name,
-        "licence": licence,
+        "licence": licence or (OWN_LICENCE if place == DEFAULT_MODEL else ""),
         "run": run,
     }
     for name, file in (("calibration", "calibration.json"), ("measured", CARD_FIGURES)):
@@ -114,7 +120,7 @@ def report_differences(manifest: dict[str, Any], out: Path) -> int:
     from training.model_folder import MANIFEST, read_manifest
 
     stored = read_manifest(out)
-    now = manifest | {key: stored[key] for key in ("versions", "sha256", "licence")}
+    now = manifest | {key: stored[key] for key in ("written_with", "sha256", "licence")}
     differences = [f"{MANIFEST}: {key}" for key in sorted({*now, *stored}) if now.get(key) != stored.get(key)]
     for name, text in ((CARD, model_card(now)), (METHODS, methods(now))):
         lines, written = text.splitlines(), (out / name).read_text(encoding="utf-8").splitlines()

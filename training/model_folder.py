@@ -62,7 +62,7 @@ def described(checkpoint: Mapping[str, Any], sha256: str, more: Mapping[str, Any
         "trained_on": about.get("trained_on", {}),
         "training_set": {name: value for name, value in counted.items() if isinstance(value, int)},
         "validation": about.get("validation", {}),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "written_with": {name: version(name) for name in LIBRARIES},
         "checkpoint_sha256": sha256,
         **more,
     }

@@ -118,7 +118,8 @@ def test_its_masks_are_those_of_predict_and_nothing_leaves(opened: tuple[Page, l
     assert ask(page, [scan]) == ""
     assert main(["predict", str(scan), "-o", str(tmp_path / "ours")]) == 0
     for name in ("lungs.nii.gz", "infection.nii.gz"):
-        theirs, ours = nibabel.load(downloaded(page, name, tmp_path)), nibabel.load(tmp_path / "ours" / name)
+        theirs: Any = nibabel.load(downloaded(page, name, tmp_path))
+        ours: Any = nibabel.load(tmp_path / "ours" / name)
         np.testing.assert_allclose(theirs.affine, ours.affine, atol=1e-4)
         same = np.asarray(theirs.dataobj) == np.asarray(ours.dataobj)
         assert same.mean() >= (1 if name == "lungs.nii.gz" else 0.999)
@@ -167,8 +168,7 @@ def test_it_reads_the_files_of_a_dicom_series_and_tells_what_it_cannot_read(
 def test_it_fits_a_phone_and_is_reached_by_keys(page_file: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        options = {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"}
-        page = browser.new_context(**options).new_page()
+        page = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme="dark").new_page()
         page.goto(page_file.as_uri())
         page.wait_for_function("document.getElementById('status').textContent == 'Ready.'", timeout=60_000)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360

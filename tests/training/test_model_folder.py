@@ -67,6 +67,20 @@ def test_its_documents_hold_the_figures_of_the_run_and_tell_what_is_missing(
 
 
 @pytest.mark.slow
+def test_what_is_exported_again_is_the_same(folder: Path, tmp_path: Path) -> None:
+    assert main(["export", str(folder), "-o", str(tmp_path / "again"), "--no-onnx"]) == 0
+    for path in sorted(folder.rglob("*.*")):
+        assert (tmp_path / "again" / path.relative_to(folder)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_default_model_says_its_licence(tmp_path: Path) -> None:
+    assert main(["export", "-o", str(tmp_path / "model"), "--no-onnx"]) == 0
+    card = (tmp_path / "model" / "model_card.md").read_text()
+    assert "licence: Apache-2.0" in card
+    assert "auc_infected_share" in card
+
+
+@pytest.mark.slow
 def test_a_figure_that_was_changed_is_found(
     folder: Path, infection_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -227,6 +227,7 @@ def test_what_cannot_be_made_ends_the_sweep(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MEDSEG", raising=False)
+    monkeypatch.chdir(file.parent)  # a checkout may have made that cohort
     command = ["launch.py", "fit", "--data.cohort=cohorts/medseg/cohort.csv", "${args}"]
     write(file, {"x": {"values": [1]}}, program="launch.py", command=command)
     assert sweep.main([str(file), f"--runs={file.parent / 'runs'}"]) == 2

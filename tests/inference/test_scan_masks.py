@@ -67,7 +67,7 @@ def test_what_is_odd_about_a_given_mask_is_told(cohort: Path, em_run: Path, tmp_
         ({"ckpt": "nowhere.ckpt"}, "there is no checkpoint nowhere.ckpt"),
         ({"scan": "nowhere.nii.gz"}, "nowhere.nii.gz"),
         ({"out": "."}, "exists already"),
-        ({"out": ""}, "OUT not given"),
+        ({"out": ""}, "the folder to write not given"),
         ({"lungs": "lungmask"}, "'lungmask' is not installed"),
     ],
 )

@@ -1,6 +1,5 @@
 import ast
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,16 +8,14 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 from places import ROOT
 
+from hatch_build import files_of_package
 from pages.rendering import Templates
 
-SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 TAGS = "a|b|br|button|caption|circle|dd|details|div|dl|dt|figcaption|figure|footer|h[1-6]|head|header|html|i|img"
 TAGS += "|input|label|li|line|link|main|meta|nav|ol|option|output|p|path|rect|script|section|select|small|span|style"
 TAGS += "|summary|svg|table|tbody|td|text|th|thead|tr|ul"
 MARKUP = re.compile(rf"(?<!\?P)</?({TAGS})(\s[^<>]*)?/?>|<({TAGS})\s[\w-]+=", re.IGNORECASE)
-SOURCES = sorted({ROOT / f"{module}.py" for module in SETTINGS["py-modules"]}) + sorted(
-    path for package in SETTINGS["packages"] for path in (ROOT / package.replace(".", "/")).glob("*.py")
-)
+SOURCES = [path for path in files_of_package(ROOT).values() if path.suffix == ".py"]
 
 
 def test_values_are_escaped_and_markup_is_not(tmp_path: Path) -> None:
@@ -65,15 +62,9 @@ def test_markup_would_be_noticed() -> None:
 
 
 def test_templates_styles_and_scripts_are_shipped() -> None:
-    shipped = {
-        path
-        for package, patterns in SETTINGS["package-data"].items()
-        for pattern in patterns
-        for path in (ROOT / package.replace(".", "/")).glob(pattern)
-    }
-    rooms = {package.split(".")[0] for package in SETTINGS["packages"]}
-    assets = {
-        path for room in rooms for kind in ("html", "css", "js", "csv") for path in (ROOT / room).rglob(f"*.{kind}")
-    }
+    shipped = {path for path in files_of_package(ROOT).values() if path.suffix in (".html", ".css", ".js", ".csv")}
+    shipped = {path for path in shipped if not path.is_relative_to(ROOT / "browser")}  # where it was built
+    rooms = {path.parent for path in ROOT.glob("*/__init__.py")} - {ROOT / "tests", ROOT / "benchmarks"}
+    assets = {path for room in rooms for kind in ("html", "css", "js", "csv") for path in room.rglob(f"*.{kind}")}
     assert assets == shipped
     assert ROOT / "pages" / "templates" / "page.html" in shipped

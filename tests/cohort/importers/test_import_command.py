@@ -12,7 +12,9 @@ def test_a_data_set_that_is_not_known_names_those_that_are(capsys: pytest.Captur
     for arguments in ([], ["", "--folder", "", "--out", "cohorts/"], ["mosmet", "--folder", "a"]):
         assert main(arguments) == 2
         head, *others = capsys.readouterr().err.splitlines()
-        assert head == "error: name a data set: make import FROM=<one of these> FOLDER=<folder>"
+        assert head == (
+            "error: name a data set: ground-glass import <one of these> --folder <as downloaded> --out <folder>"
+        )
         assert [line.split(maxsplit=1)[0] for line in others] == list(heads())
     assert heads()["mosmed"].startswith("MosMedData COVID19_1110: ")
     assert heads()["grey_slices"].endswith("one scan per case.")

@@ -235,6 +235,26 @@ def test_priors_without_a_relabelling_callback_are_refused() -> None:
         module.on_after_batch_transfer(batch_of([ANYTHING], [-1]), 0)
 
 
+def test_annealing_raises_the_power_to_plain_em_and_keeps_it_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_of(temper=0.5, annealed=0.4)
+    module._trainer.estimated_stepping_batches = 100
+    powers = []
+    for step in (0, 10, 20, 40, 90):
+        monkeypatch.setattr(OpacityModule, "global_step", step)
+        powers.append(module.power)
+    assert powers == pytest.approx([0.5, 0.625, 0.75, 1.0, 1.0])
+    # The network's odds of 4 to 1 between two opacities count as 4 ** power there.
+    p = torch.tensor([0.0, 0.5, 0.0, 0.4, 0.1])[None, :, None, None]
+    allowed = torch.tensor([False, False, True, True, True])[None, :, None, None]
+    for step, odds in ((0, 2.0), (20, 4**0.75), (90, 4.0)):
+        monkeypatch.setattr(OpacityModule, "global_step", step)
+        q = module.posterior(p, allowed)[0, :, 0, 0]
+        assert float(q[3] / q[4]) == pytest.approx(odds, rel=1e-5)
+    assert module_of(temper=0.5).power == 0.5
+    with pytest.raises(ValueError, match=r"model\.annealed is 2; expected a share from 0 to 1"):
+        module_of(annealed=2)
+
+
 @pytest.mark.parametrize(("allowed", "shows"), [(OPAQUE, True), (0b10000, True), (CLEAR, False), (0b10001, False)])
 def test_a_slice_shows_opacity_where_nothing_else_is_allowed(allowed: int, shows: bool) -> None:
     target = np.full((1, 3, 3), CLEAR, np.int16)

@@ -196,13 +196,16 @@ def draw_priors(out: Path, variants: Sequence[str], seeds: Sequence[int], path: 
             axes[0].plot(table["epoch"], 110 * table["e_step/consolidation/b2"] - 1024, label=label, **style)
             axes[1].plot(table["epoch"], table["e_step/consolidation/k2"], **style)
             drawn += 1
+    if not drawn:
+        plt.close(figure)
+        return False
     for axis, text in zip(axes, ("centre b2, HU", "steepness k2, per 110 HU"), strict=True):
         axis.set_xlabel("epoch")
         axis.set_ylabel(text)
     axes[1].set_yscale("log")
     axes[0].legend(frameon=False)
     save(figure, path)
-    return drawn > 0
+    return True
 
 
 def main(args: Sequence[str] | None = None) -> int:

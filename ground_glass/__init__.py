@@ -29,7 +29,7 @@ def load_model(
     """Load a model that segments scans.
 
     Args:
-        model: "default", which is part of the package; the best.ckpt of a run; a folder that `ground-glass export`
+        model: "default", which is part of the package; a run or its best.ckpt; a folder that `ground-glass export`
             wrote; or several of these, which make an ensemble.
         flips: Average over mirrored slices too: four times the work.
         lungs: How lungs are found where no mask is given: "classical" or "lungmask".

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 CONFIGS = "configs"
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-PACKAGES = {"ground-glass": "0.1.0"}
 
 
 def network(folder: str | Path) -> nn.Module:
@@ -63,7 +62,7 @@ def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
     plane = {"spatial_shape": [size, size], "dtype": "float32", "value_range": []}
     image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": context, **plane}
     image |= {"is_patch_data": False, "channel_def": {str(number): "slice" for number in range(context)}}
-    answer = {"type": "probabilities", "format": "segmentation", "num_channels": channels, **plane}
+    answer = {"type": "logits", "format": "segmentation", "num_channels": channels, **plane}
     answer |= {"is_patch_data": False, "channel_def": dict(zip(map(str, range(channels)), names, strict=True))}
     return {
         "schema": SCHEMA,
@@ -72,7 +71,7 @@ def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
         "monai_version": manifest["written_with"]["monai"],
         "pytorch_version": manifest["written_with"]["torch"],
         "numpy_version": manifest["written_with"]["numpy"],
-        "required_packages_version": PACKAGES,
+        "required_packages_version": {"ground-glass": manifest["written_with"]["ground-glass"]},
         "optional_packages_version": {},
         "name": f"Ground Glass {manifest.get('experiment') or manifest['task']}",
         "task": f"Segmentation of {', '.join(names)} in chest CT",

@@ -34,7 +34,7 @@ def in_package(source: str, names: Collection[str] = (*ROOMS, *MODULES), package
     Raises:
         ValueError: A module is imported by `import a.b` and then used by that name, which would be another one there.
     """
-    lines = [line.encode() for line in source.splitlines(keepends=True)]
+    lines = source.encode().splitlines(keepends=True)  # as the parser counts: of a text they could be more
     places: list[tuple[int, int]] = []
     tree = ast.parse(source)
     for node in ast.walk(tree):

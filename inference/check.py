@@ -25,17 +25,13 @@ if TYPE_CHECKING:
 def verdict_on(source: Source) -> Verdict:
     """Return the verdict on a scan: pass, repaired (by what), or refused (why), and what is unusual about its lungs."""
     from cohort.prepare.verdicts import PASS, REFUSED, REPAIRED, Verdict
-    from ct.files.images import is_slice_image
-    from ct.files.read import read_scan
-    from ct.grey_window import AUTO
     from ct.lungs.find import find_lungs
-    from inference.unpacked import unpacked
+    from inference.unpacked import read_new_scan, unpacked
 
     verdict = Verdict(source.name, "", "", REFUSED, (), (), str(source.path))
     try:
         with unpacked(source.path) as path:
-            greys = AUTO if source.grey_hu is None and is_slice_image(path) else source.grey_hu
-            scan = read_scan(path, grey_hu=greys)
+            scan = read_new_scan(path, source.grey_hu)
             lungs = find_lungs(scan, source.lung_mask)
     except (ValueError, OSError) as error:
         return replace(verdict, reasons=(str(error),))

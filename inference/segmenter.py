@@ -7,9 +7,6 @@ from pathlib import Path
 
 import torch
 
-from ct.files.images import is_slice_image
-from ct.files.read import read_scan
-from ct.grey_window import AUTO
 from ct.lungs.find import find_lungs
 from ct.refusal import Refusal, Sentence, Word
 from ct.scan import Scan
@@ -23,7 +20,7 @@ from inference.outputs.write_outputs import write_outputs
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
 from inference.scan_masks import segment_scan
-from inference.unpacked import unpacked
+from inference.unpacked import read_new_scan, unpacked
 from inference.volume_intervals import NAME, OTHER_SETTINGS, read_calibration
 from lightning_modules.ensemble import check_members
 from training.model_folder import is_model_folder, read_manifest
@@ -138,9 +135,7 @@ class Segmenter:
         progress("read", 0.0)
         with unpacked(source.path) as path:
             source = replace(source, path=path)
-            # A slice image that nobody declared is answered all the same, with a flag.
-            grey_hu = AUTO if source.grey_hu is None and is_slice_image(path) else source.grey_hu
-            return self._segment(read_scan(path, grey_hu=grey_hu), source, progress)
+            return self._segment(read_new_scan(path, source.grey_hu), source, progress)
 
     def _segment(self, scan: Scan, source: Source, progress: Progress) -> Result:
         progress("find the lungs", 0.1)

@@ -11,11 +11,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from chromium import CHROMIUM
 from phantom_scan import save_phantom
 from places import ROOT
 from playwright.sync_api import Page, sync_playwright
 
-from browser import CHROMIUM
 from ct.files.dicom.export import write_dicom_series
 from ct.files.nifti import read_nifti
 from ct.files.read import read_scan

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from browser import CHROMIUM
+from chromium import CHROMIUM
 from playwright.sync_api import Request, sync_playwright
 
 

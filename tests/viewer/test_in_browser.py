@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
-from browser import CHROMIUM
+from chromium import CHROMIUM
 from places import ROOT
 
 from cohort.table import read_cohort

@@ -9,7 +9,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from browser import CHROMIUM, visit
+from chromium import CHROMIUM, visit
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 from report_harness import SCANS, make_run

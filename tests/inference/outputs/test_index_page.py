@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browser import CHROMIUM
+from chromium import CHROMIUM
 from open_page import opened
 
 from ct.classes import EM

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from browser import CHROMIUM
+from chromium import CHROMIUM
 from drawn_result import CONSOLIDATION, INFECTION, VOXEL_ML, make_result, make_scan
 from open_page import opened
 from PIL import Image

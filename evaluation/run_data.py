@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from cohort.csv_table import read_csv_table
+from cohort.prepare.places import scan_folder
 from cohort.prepare.prepare_cohort import prepared_folder
 from cohort.table import REQUIRED_COLUMNS
 from ct.classes import EM, L3, ClassSet, class_set
@@ -225,7 +226,7 @@ def _read_scans(folder: Path, config: dict[str, Any]) -> pd.DataFrame:
         classes = _stored_classes(folder) or L3
         prepared = prepared_folder(data["cohort"], data["size"], data["prepared"], classes)
         masks = _read_table(folder / "masks" / "scans.csv")[MASK_COLUMNS]
-        masks["folder"] = [str(prepared / Path(name).name) for name in masks["folder"]]
+        masks["folder"] = [str(scan_folder(prepared, scan_id)) for scan_id in masks["scan_id"]]
     joined = scans.merge(masks, on="scan_id", how="left", validate="one_to_one")
     return joined.assign(voxel_ml=joined[SPACING].astype(float).prod(axis=1, skipna=False) / 1000)
 

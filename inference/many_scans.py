@@ -1,12 +1,16 @@
 """Segmentation of many scans in turn: failures are listed, finished scans are kept when it starts again."""
 
+import hashlib
 import json
 import sys
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 import torch
@@ -20,7 +24,15 @@ from inference.outputs.write_outputs import NUMBERS
 from inference.result import NO_CARD
 from inference.scan_list import PRIVATE, Source, name_sources, scans_of, write_private
 from inference.segmenter import Segmenter
+from machine.engines.engine import Died, Engine, InTurn, work_on
+from machine.engines.parts import Part, alone_in, forget_part, gather_parts, hold_all, hold_part, write_part
+from machine.whole_file import remove_parts
 from pages.page import counted
+
+DIED = (
+    "the process that segmented it was {how}, also when it ran alone; expected a scan that fits the memory there is; "
+    "give it more, or crop or thin the scan"
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Summary:
         return "\n".join([*lines, f"written to {self.out}"])
 
 
-def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
+def segment_batch(segmenter: Segmenter, scans: Path, out: Path, engine: Engine | None = None) -> Summary:
     """Segment every scan of a folder or a cohort into <out>/<name>, and write the tables of all.
 
     Scans that fail and files that are no scan are reported and listed, and the batch goes on. Started again, the same
@@ -66,6 +78,7 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
         segmenter: The model.
         scans: A folder of scans, or a cohort.csv.
         out: The folder of the batch.
+        engine: What segments the scans; by default this process, one after the other.
 
     Returns:
         The outcome.
@@ -73,26 +86,103 @@ def segment_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     Raises:
         ValueError: `scans` cannot be used, or `out` holds results of other scans or another model.
     """
-    _check_apart(scans, out)
-    sources, left_out = scans_of(scans)
-    out.mkdir(parents=True, exist_ok=True)
-    sources = name_sources(sources, out)
-    waiting = [source for source in sources if not _is_finished(out / source.name, segmenter)]
-    reasons: dict[str, Sentence] = {}
-    with tqdm(waiting, "scans", unit="scan", disable=None) as bar:
-        for number, source in enumerate(bar, 1):
-            if bar.disable:  # without a terminal, a log gets a line per scan
-                print(f"scan {number} of {len(waiting)}: {source.name}", file=sys.stderr)
-            try:
-                segmenter.predict(source, out / source.name)
-            except Exception as error:  # a bug that one scan brings out must not cost the others their results
-                reasons[source.name] = _reason(error)
-                bar.write(f"{source.name} failed: {reasons[source.name]}")
-    write_private(sources, out, reasons, left_out)
-    rows = _tables(sources, reasons, out, segmenter.classes)
-    flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
-    earlier = len(sources) - len(waiting)
-    return Summary(out, len(rows), earlier, flagged, len(reasons), Counter(left_out.values()))
+    batch = _Batch.read(segmenter, scans, out)
+    with hold_all(out):
+        remove_parts(out)
+        reasons, earlier = batch.segment(batch.sources, engine or InTurn())
+        return batch.settle(reasons, earlier)
+
+
+def segment_part(segmenter: Segmenter, scans: Path, out: Path, part: Part) -> Counter[str]:
+    """Segment a share of the scans like `segment_batch`, beside other processes that segment the other shares.
+
+    Tables are written by `gather_batch`, when all parts are done.
+
+    Returns:
+        How many scans of the part are "segmented" and how many "failed".
+    """
+    batch = _Batch.read(segmenter, scans, out)
+    sources = part.share(batch.sources)
+    with hold_part(out, part):
+        forget_part(out, part)
+        remove_parts(out, {source.name for source in sources})
+        reasons, _ = batch.segment(sources, InTurn())
+        results = {name: [str(reason), reason.public] for name, reason in reasons.items()}
+        write_part(out, part, batch.subject, {source.name: results.get(source.name) for source in sources})
+    return Counter("failed" if source.name in reasons else "segmented" for source in sources)
+
+
+def gather_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
+    """Write the tables of a batch that was segmented in parts, as `segment_batch` would have.
+
+    Raises:
+        ValueError: Parts are missing, or were of other scans or another model.
+    """
+    batch = _Batch.read(segmenter, scans, out)
+    with hold_all(out):
+        results = gather_parts(out, batch.subject, [source.name for source in batch.sources])
+        failed = {name: Sentence.in_wordings(*result) for name, result in results.items() if result}
+        return batch.settle(failed, 0)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The scans of a batch, by which model, and where their results go."""
+
+    segmenter: Segmenter
+    sources: list[Source]
+    left_out: dict[Path, str]
+    out: Path
+
+    @classmethod
+    def read(cls, segmenter: Segmenter, scans: Path, out: Path) -> Self:
+        """List the scans, with the names that they have in the folder."""
+        _check_apart(scans, out)
+        sources, left_out = scans_of(scans)
+        out.mkdir(parents=True, exist_ok=True)
+        with alone_in(out):
+            return cls(segmenter, name_sources(sources, out), left_out, out)
+
+    @property
+    def subject(self) -> str:
+        """What the results depend on, as a hash."""
+        card = self.segmenter.card
+        scans = [(source.name, str(source.path)) for source in self.sources]
+        settings = [*card.checkpoints_sha256, card.flips, self.segmenter.lung_method, scans]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def segment(self, sources: Sequence[Source], engine: Engine) -> tuple[dict[str, Sentence], int]:
+        """Segment scans that have no result yet; return why some failed, and how many had one."""
+        waiting = {each.name: each for each in sources if not _is_finished(self.out / each.name, self.segmenter)}
+        reasons: dict[str, Sentence] = {}
+        results = work_on(waiting, partial(_segment, segmenter=self.segmenter, out=self.out), engine)
+        with tqdm(total=len(waiting), desc="scans", unit="scan", disable=None) as bar, closing(results):
+            for number, (name, result) in enumerate(results, 1):
+                bar.update()
+                if bar.disable:  # without a terminal, a log gets a line per scan
+                    print(f"scan {number} of {len(waiting)}: {name}", file=sys.stderr)
+                reason = Sentence(DIED, how=result.how) if isinstance(result, Died) else result
+                if reason:
+                    reasons[name] = reason
+                    bar.write(f"{name} failed: {reason}")
+        return reasons, len(sources) - len(waiting)
+
+    def settle(self, reasons: Mapping[str, Sentence], earlier: int) -> Summary:
+        """Write the tables; return the outcome."""
+        in_order = {source.name: reasons[source.name] for source in self.sources if source.name in reasons}
+        write_private(self.sources, self.out, in_order, self.left_out)
+        rows = _tables(self.sources, in_order, self.out, self.segmenter.classes)
+        flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
+        return Summary(self.out, len(rows), earlier, flagged, len(in_order), Counter(self.left_out.values()))
+
+
+def _segment(source: Source, segmenter: Segmenter, out: Path) -> Sentence | None:
+    """Segment a scan; return why that failed."""
+    try:
+        segmenter.predict(source, out / source.name)
+    except Exception as error:  # a bug that one scan brings out must not cost the others their results
+        return _reason(error)
+    return None
 
 
 def _check_apart(scans: Path, out: Path) -> None:
@@ -127,7 +217,7 @@ def _is_finished(folder: Path, segmenter: Segmenter) -> bool:
     return True
 
 
-def _tables(sources: Sequence[Source], reasons: dict[str, Sentence], out: Path, classes: ClassSet) -> pd.DataFrame:
+def _tables(sources: Sequence[Source], reasons: Mapping[str, Sentence], out: Path, classes: ClassSet) -> pd.DataFrame:
     """Write measurements.csv, failed.csv, follow_up.csv and index.html; return the first."""
     rows = pd.DataFrame([_row(out / source.name) for source in sources if source.name not in reasons])
     failed = pd.DataFrame([(name, reason.public) for name, reason in reasons.items()], columns=["name", "reason"])

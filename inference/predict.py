@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 from ct.refusal import Refusal
 from inference.model_names import CHECKPOINTS, DEFAULT, OWN_MODULES, checkpoints_in
 from machine.command_line import run_command
+from machine.engines.engine import InTurn
+from machine.engines.options import LOCAL, add_engine_options, engine_of, part_of
+from machine.whole_file import remove_parts
 from training.class_paths import OPTION
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ def options_of_predict() -> argparse.ArgumentParser:
     parser.add_argument("--flips", action="store_true", help="average over mirrored slices too: four times the work")
     parser.add_argument("--lung-mask", help="lung mask on the scan's grid (default: the lungs are found)")
     parser.add_argument("--lungs", default="classical", help="how to find them: classical (default) or lungmask")
+    add_engine_options(parser)
     parser.add_argument(OPTION, nargs="+", default=(), help=OWN_MODULES)
     return parser
 
@@ -90,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: The call cannot be carried out, or the only scan cannot be used.
     """
-    from inference.many_scans import segment_batch
+    from inference.many_scans import gather_batch, segment_batch, segment_part
     from inference.outputs.write_outputs import NUMBERS
     from inference.scan_list import Source, is_batch
     from inference.segmenter import Segmenter
@@ -99,13 +103,23 @@ def run(options: argparse.Namespace) -> int:
     keep_freed_memory()  # a scan's arrays are large, and each is short-lived
     scan, out = Path(options.scan), Path(options.out)
     mask = Path(options.lung_mask) if options.lung_mask else None
+    part, engine = part_of(options), engine_of(options, InTurn())
+    several = is_batch(scan)
+    if not several and (part or options.gather or options.engine != LOCAL):
+        raise Refusal("{source} is one scan; expected a folder of scans or a cohort.csv to share out", source=scan)
     segmenter = Segmenter(options.ckpt, options.flips, options.lungs, options.modules, device=options.device)
-    if is_batch(scan):
+    if several:
         if mask:
             raise Refusal("--lung-mask is of one scan, but there are several; name masks in a cohort.csv instead")
-        summary = segment_batch(segmenter, scan, out)
+        if part:
+            counts = segment_part(segmenter, scan, out, part)
+            print(f"part {part}: {counts['segmented']} scans segmented, {counts['failed']} failed, in {out}")
+            print("when all parts are done: the same command with --gather instead of --part writes the tables")
+            return counts["failed"]
+        summary = gather_batch(segmenter, scan, out) if options.gather else segment_batch(segmenter, scan, out, engine)
         print(summary)
         return summary.failed
+    remove_parts(out.parent, {out.name})
     predict_one(segmenter, Source(out.name, scan, lung_mask=mask), out)
     print((out / NUMBERS).read_text() + f"written to {out}")
     return 0

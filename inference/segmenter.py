@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -56,6 +58,11 @@ def torch_device(device: str) -> str:
     return "cuda" if there and device != "cpu" else "cpu"
 
 
+@cache
+def _load_once(*settings: Any) -> "Segmenter":
+    return Segmenter(*settings)
+
+
 class Segmenter:
     """A model or ensemble that segments scans and writes all outputs.
 
@@ -80,6 +87,7 @@ class Segmenter:
         intervals: bool = True,
         device: str = "auto",
     ) -> None:
+        self._settings = tuple(map(str, checkpoints)), flips, lung_method, tuple(modules), intervals, device
         places = [place_of(checkpoint) for checkpoint in checkpoints]
         chosen = torch_device(device)
         contents = [read_checkpoint(path) for path in places]
@@ -101,6 +109,10 @@ class Segmenter:
         )
         calibration = folder_of(places[0]) / NAME
         self.calibration = read_calibration(calibration, self.card) if intervals and calibration.exists() else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as its settings: another process loads the model once, however often it is handed it."""
+        return _load_once, self._settings
 
     def predict(self, source: Source, out: Path, progress: Progress = _no_progress) -> Result:
         """Segment a scan, also one in a zip, into a new folder.

@@ -1,12 +1,12 @@
 """Files and folders that are whole or not there, whoever else writes the same and whenever a process is killed."""
 
 import contextlib
-import glob
+import errno
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,42 +37,60 @@ def whole_file(path: Path, private: bool = False, alone: bool = False) -> Iterat
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, replace: bool = False) -> Iterator[Path]:
-    """Give a new folder beside `path` to fill; it becomes `path` when the block ends, unless by an error.
+def whole_folder(path: Path, replace: bool = False, making: Path | None = None) -> Iterator[Path]:
+    """Give a new folder to fill; it becomes `path` when the block ends, unless by an error.
 
-    A process that is killed leaves it there, as a part that `remove_parts` takes away.
+    A process that is killed leaves it where it was, as a part that `remove_parts` takes away.
 
     Args:
         path: The folder to make, in one that exists.
-        replace: Take the place of a folder that is there; without it, of an empty one at most.
+        replace: Take the place of a folder that is there; without it, of an empty one at most. Of several processes
+            that make the same folder at once, one wins.
+        making: Where it lies until then, a folder of the same file system; beside `path` by default.
 
     Raises:
         OSError: It cannot be made; what was at `path` is still there.
     """
-    temporary, former = (path.with_name(f".{path.name}.{secrets.token_hex(6)}.part") for _ in range(2))
+    place = making or path.parent
+    temporary, former = (place / f".{path.name}.{secrets.token_hex(6)}.part" for _ in range(2))
     try:
         temporary.mkdir()
     except OSError as error:  # of the folder around it, not of a name that nobody has seen
-        raise OSError(error.errno, error.strerror, str(path.parent)) from None
+        raise OSError(error.errno, error.strerror, str(place)) from None
     try:
         yield temporary
-        if replace and path.exists():
-            path.replace(former)
-        temporary.replace(path)
+        if replace:
+            _take_place(temporary, path, former)
+        else:
+            temporary.replace(path)
     finally:
         for leftover in (temporary, former):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def remove_parts(folder: Path, name: str = "*") -> None:
+def _take_place(temporary: Path, path: Path, former: Path) -> None:
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(former)
+        try:
+            temporary.replace(path)
+            return
+        except OSError as error:  # another process put the same folder there in between
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def remove_parts(folder: Path, names: Collection[str] | None = None) -> None:
     """Take away what killed processes left of folders that they were filling.
 
     Args:
-        folder: The folder around them, in which no other process makes any now.
-        name: The name that they would have had; all of them by default.
+        folder: The folder around them, in which no other process makes any of these now.
+        names: The names that they would have had; all of them by default.
     """
-    for part in folder.glob(f".{name if name == '*' else glob.escape(name)}.*.part"):
-        shutil.rmtree(part, ignore_errors=True)
+    for part in folder.glob(".*.part"):
+        if names is None or part.name[1:].rsplit(".", 2)[0] in names:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(text: str, path: Path, alone: bool = False) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cohort.leakage import volume_hash
 from cohort.prepare.checksums import write_record
+from cohort.prepare.places import MAKING, scan_folder
 from cohort.prepare.sources import FORMAT_VERSION, hash_content, prepared_key, remember, stamp_of
 from cohort.table import CohortRow
 from ct.classes import INFECTION, L3, ClassSet
@@ -142,13 +143,13 @@ def prepare_row(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3
     """
     stamp = stamp_of(row, size, classes)
     content = hash_content(row, size, classes)
-    fresh = prepared_key(out_dir / row.scan_id) != content.key
+    fresh = prepared_key(scan_folder(out_dir, row.scan_id)) != content.key
     if fresh:
         arrays, record = _make(row, size, classes)
     try:
         if fresh:
             origin = {"format_version": FORMAT_VERSION, "key": content.key, "source_sha256": content.image_sha256}
-            _write(arrays, {**origin, **record}, out_dir / row.scan_id)
+            _write(arrays, {**origin, **record}, scan_folder(out_dir, row.scan_id), out_dir / MAKING)
         remember(row, out_dir, stamp, content.key)
     except OSError as error:
         raise OutputError(f"{out_dir}: prepared scans cannot be written ({error})") from error
@@ -172,9 +173,11 @@ def _make(row: CohortRow, size: int, classes: ClassSet) -> tuple[dict[str, npt.N
     return arrays, _record(replace(scan, repairs=(*repairs, *lungs.repairs)), prepared, lungs)
 
 
-def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: Path) -> None:
+def _write(arrays: dict[str, npt.NDArray[Any]], record: dict[str, Any], folder: Path, making: Path) -> None:
     """Put a prepared folder in place, whole or not at all."""
-    with whole_folder(folder, replace=True) as temporary:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    making.mkdir(exist_ok=True)
+    with whole_folder(folder, replace=True, making=making) as temporary:
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array)
         write_record(record, temporary)

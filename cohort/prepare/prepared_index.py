@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cohort.prepare.places import scan_folder
 from cohort.pseudonyms import pseudonym
 from cohort.table import HAS, CohortRow
 from ct.lungs.classical import ASSUMED_WIDTH_MM
@@ -45,7 +46,11 @@ def write_index(
         path: The file.
     """
     labelled = [(row, label) for row, label in zip(rows, labels, strict=True) if row.scan_id in records]
-    index = [_index_row(row, label, records[row.scan_id], salt) for row, label in labelled]
+    places = [scan_folder(path.parent, row.scan_id).relative_to(path.parent).as_posix() for row, _ in labelled]
+    index = [
+        _index_row(row, label, records[row.scan_id], salt) | {"folder": place}
+        for (row, label), place in zip(labelled, places, strict=True)
+    ]
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(index[0]))
         writer.writeheader()
@@ -62,7 +67,7 @@ def _index_row(row: CohortRow, labels: ScanLabels, record: dict[str, Any], salt:
         "weak_label": labels.weak_label,
         "slices": record["prepared_shape"][0],
         **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing, strict=True)),
-        "folder": row.scan_id,
+        "folder": "",
         "has_infection_mask": int("infection" in record["masks"]),
         "has_pattern_mask": int("patterns" in record["masks"]),
         "draws_infection": int(row.infection_mask is not None),

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cohort.prepare.places import scan_folder, stamp_file
 from cohort.table import CohortRow
 from ct.classes import L3, ClassSet
 from ct.files.formats import files_of_volume
@@ -18,7 +19,6 @@ from ct.lungs.classical import LUNGS_VERSION
 from machine.whole_file import write_text
 
 FORMAT_VERSION = 5
-STAMPS = ".stamps"
 # A file that changed so shortly before it was hashed could change again and keep its time; it is hashed next time too.
 SETTLED_NS = 2_000_000_000
 
@@ -77,8 +77,8 @@ def hash_content(row: CohortRow, size: int, classes: ClassSet = L3) -> Content:
 def is_current(row: CohortRow, out_dir: Path, size: int, classes: ClassSet = L3) -> bool:
     """Tell without reading the sources that a scan is prepared from them as they are now; False is "perhaps not"."""
     try:
-        stamp, key = _stamp_file(row, out_dir).read_text(encoding="utf-8").split()
-        return key == prepared_key(out_dir / row.scan_id) and stamp == stamp_of(row, size, classes)[0]
+        stamp, key = stamp_file(out_dir, row.scan_id).read_text(encoding="utf-8").split()
+        return key == prepared_key(scan_folder(out_dir, row.scan_id)) and stamp == stamp_of(row, size, classes)[0]
     except (OSError, ValueError):
         return False
 
@@ -98,11 +98,11 @@ def stamp_of(row: CohortRow, size: int, classes: ClassSet = L3) -> tuple[str, in
 
 def remember(row: CohortRow, out_dir: Path, stamp: tuple[str, int], key: str) -> None:
     """Note that files with this stamp (taken before they were read) have this key, for `is_current`."""
-    path = _stamp_file(row, out_dir)
+    path = stamp_file(out_dir, row.scan_id)
     if stamp[1] > time.time_ns() - SETTLED_NS:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(f"{stamp[0]} {key}\n", path)
 
 
@@ -131,7 +131,3 @@ def _parameters(row: CohortRow, size: int, classes: ClassSet) -> bytes:
     parameters += [row.labels] if row.labels else []
     # What was prepared before there were class sets was read as those of both papers are.
     return json.dumps(parameters if classes.reading == L3.reading else [*parameters, classes.reading]).encode()
-
-
-def _stamp_file(row: CohortRow, out_dir: Path) -> Path:
-    return out_dir / STAMPS / row.scan_id

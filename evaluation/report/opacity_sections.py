@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cohort.prepare.places import prepared_folder_of
 from ct.classes import L3
 from evaluation.readers.study_counts import count_study
 from evaluation.readers.study_figures import draw_maps, draw_matrix, most_contested
@@ -51,7 +52,7 @@ def results(report: ReportFolder, runs: Mapping[str, Run]) -> None:
 def readers(report: ReportFolder, run: Run) -> None:
     """Add Figures 3 and 4 over the run's test scans, the model among the readers; a sentence where no readers exist."""
     report.section("Readers")
-    prepared, masks = Path(run.scans["folder"].iloc[0]).parent, run.folder / "masks"
+    prepared, masks = prepared_folder_of(Path(run.scans["folder"].iloc[0])), run.folder / "masks"
     try:
         scans = count_study(prepared, masks, set(run.scans["scan_id"]))
     except ValueError as error:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cohort.composition import label_table, scans_of_index, site_table
+from cohort.prepare.places import INDEX, prepared_folder_of
 from evaluation.report.general_figures import (
     draw_bland_altman,
     draw_by_lesion_size,
@@ -58,7 +59,7 @@ def learning(report: ReportFolder, run: Run) -> None:
 def cohort(report: ReportFolder, run: Run) -> None:
     """Add the composition of the cohort, after Table 2 of paper L3."""
     report.section("Cohort")
-    scans = scans_of_index(Path(run.scans["folder"].iloc[0]).parent / "index.csv")
+    scans = scans_of_index(prepared_folder_of(Path(run.scans["folder"].iloc[0])) / INDEX)
     sites = site_table(scans)
     report.table(
         "composition",

@@ -12,7 +12,7 @@ from inference.outputs.dicom_seg import write_segmentation
 from inference.outputs.scan_page import write_scan_page
 from inference.outputs.structured_report import write_measurements_report
 from inference.result import Result
-from machine.whole_file import remove_parts, whole_folder
+from machine.whole_file import whole_folder
 
 NUMBERS, PAGE = "measurements.json", "report.html"
 SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
@@ -30,7 +30,6 @@ def write_outputs(result: Result, out: Path) -> Result:
         The result, with the warnings that arose while writing.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    remove_parts(out.parent, out.name)
     with whole_folder(out) as temporary:
         for name, mask in result.masks.items():
             write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")

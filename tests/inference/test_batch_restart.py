@@ -104,8 +104,8 @@ def test_what_a_killed_run_left_is_taken_away(
     left = tmp_path / ".out.0123456789ab.part"
     left.mkdir()
     (left / "stale.nii.gz").write_bytes(b"half")
-    segmenter = Segmenter([em_run / "best.ckpt"])
-    segmenter.predict(Source("out", folder / "0.nii.gz"), tmp_path / "out")
+    scan = str(folder / "0.nii.gz")
+    main(["--ckpt", str(em_run / "best.ckpt"), "--scan", scan, "--out", str(tmp_path / "out")])
     assert not left.exists()
     assert not (tmp_path / "out" / "stale.nii.gz").exists()
     monkeypatch.setattr(outputs, "numbers", lambda _: EMPTY["a bug"])

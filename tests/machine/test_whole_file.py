@@ -106,7 +106,7 @@ def test_parts_of_killed_processes_are_removed_by_name_or_all(tmp_path: Path) ->
         part.mkdir()
         (part / "half").touch()
     (tmp_path / ".other").mkdir()
-    remove_parts(tmp_path, "a[1]")
+    remove_parts(tmp_path, {"a[1]"})
     assert [part.is_dir() for part in parts] == [False, True, True]
     remove_parts(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [".other"]

@@ -97,11 +97,11 @@ def test_it_says_beforehand_what_it_needs(cohort: Path, tmp_path: Path, capsys: 
 
 def test_leftovers_of_a_killed_run_are_cleared(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    (out / ".a.0123456789ab.part").mkdir(parents=True)
+    (out / ".making" / ".a.0123456789ab.part").mkdir(parents=True)
     (out / "a").mkdir()
     (out / "a" / "scan.json").write_text("{ cut off")
     prepare_cohort(cohort, out, size=40, jobs=1)
-    assert not list(out.glob(".*.part"))
+    assert not list(out.glob("**/.*.part"))
     assert np.load(out / "a" / "hu.npy").shape == (10, 40, 40)
 
 

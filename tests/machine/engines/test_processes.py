@@ -2,24 +2,31 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from cohort.prepare.workers import Died, run_each
+from ct.refusal import Word
+from machine.engines.engine import Died, work_on
+from machine.engines.processes import Processes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def run_each(items: Iterable[Item], work: Callable[[Item], Result], jobs: int) -> Generator[tuple[str, Result | Died]]:
+    """Work on items that are named after themselves."""
+    return work_on({str(item): item for item in items}, work, Processes(jobs))
 
 
 def square(item: int) -> tuple[int, int]:
     return item * item, os.getpid()
 
 
-def alive(results: Iterable[tuple[Item, Result | Died]]) -> Iterator[tuple[Item, Result]]:
+def alive(results: Iterable[tuple[str, Result | Died]]) -> Iterator[tuple[str, Result]]:
     """Yield the results; assert that no process died."""
     for item, result in results:
         assert not isinstance(result, Died)
@@ -28,7 +35,7 @@ def alive(results: Iterable[tuple[Item, Result | Died]]) -> Iterator[tuple[Item,
 
 def test_every_item_runs_once_in_a_process_of_its_own() -> None:
     results = dict(alive(run_each(range(7), square, 3)))
-    assert {item: value for item, (value, _) in results.items()} == {item: item**2 for item in range(7)}
+    assert {item: value for item, (value, _) in results.items()} == {str(item): item**2 for item in range(7)}
     assert len({process for _, process in results.values()} | {os.getpid()}) == 8
     assert list(run_each([], square, 2)) == []
 
@@ -60,15 +67,15 @@ def test_the_dead_are_tried_again_alone_after_the_others(tmp_path: Path) -> None
         "a": "A",
         "b": "B",
         "o": "O",
-        "k": Died("killed by SIGTERM"),
-        "e": Died("ended with exit code 7"),
+        "k": Died(Word("killed by SIGTERM")),
+        "e": Died(Word("ended with exit code 7")),
     }
     assert sorted((tmp_path / "log").read_text()[:5]) == sorted("kaeob")
     assert (tmp_path / "log").read_text()[5:] == "".join(item for item, _ in results[2:])
 
 
 def test_a_result_that_is_larger_than_a_pipe_arrives() -> None:
-    assert next(run_each([10**6], bytes, 1)) == (10**6, bytes(10**6))
+    assert next(run_each([10**6], bytes, 1)) == ("1000000", bytes(10**6))
 
 
 def test_closing_ends_what_still_runs(tmp_path: Path) -> None:
@@ -97,5 +104,5 @@ def test_an_error_in_the_loop_reaches_the_caller_and_ends_what_runs(monkeypatch:
 
     monkeypatch.setattr(ForkProcess, "start", start_one)
     with pytest.raises(BlockingIOError):
-        list(run_each([30.0, 30.0], time.sleep, 2))
+        list(run_each([30.0, 31.0], time.sleep, 2))
     assert not started[0].is_alive()

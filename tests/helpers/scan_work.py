@@ -26,6 +26,12 @@ def process(_: int) -> int:
     return os.getpid()
 
 
+def worker_of(_: Any, segmenter: Any) -> int:
+    """Return the worker that a child with a model works for."""
+    assert segmenter.modules
+    return os.getppid()
+
+
 def slow_square(number: int) -> int:
     """Square a number, as slowly as a scan is read."""
     time.sleep(SECONDS)

@@ -110,7 +110,7 @@ def test_what_a_killed_run_left_is_taken_away(
     assert not (tmp_path / "out" / "stale.nii.gz").exists()
     monkeypatch.setattr(outputs, "numbers", lambda _: EMPTY["a bug"])
     with pytest.raises(KeyError):
-        segmenter.predict(Source("more", folder / "0.nii.gz"), tmp_path / "more")
+        Segmenter([em_run / "best.ckpt"]).predict(Source("more", folder / "0.nii.gz"), tmp_path / "more")
     assert not [path for path in tmp_path.iterdir() if "more" in path.name]
 
 

@@ -14,7 +14,9 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # batch systems announce a time limit by the latter
+# Batch systems announce a time limit by the latter, to every process of a job: those that help this one ignore it
+# (loader workers, W&B's), while SIGTERM would end them first.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # A rank that waits for another cannot be asked; after this it is ended. Batch systems grant 30 s, sweeps 10.
 GRACE_S = 5.0
 
@@ -32,7 +34,7 @@ class StopOnSignal(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._requested = self._in_loop = False
+        self._requested = self._in_loop = self._said = False
         self._group: Any = None
         self._trainer: Any = None
 
@@ -82,8 +84,19 @@ class StopOnSignal(Callback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException):
             exception.code = _exit_code(trainer)
-            if trainer.is_global_zero:
-                print(f"stopped by a signal; {self._how_to_resume()}", file=sys.stderr)
+            self._say(trainer)
+        elif self._requested:
+            self._leave()  # the same signal has ended W&B's process or another rank, and this is what came of it
+
+    def _say(self, trainer: Any) -> None:
+        if trainer.is_global_zero and not self._said:
+            self._said = True
+            print(f"stopped by a signal; {self._how_to_resume()}", file=sys.stderr, flush=True)
+
+    def _leave(self) -> None:
+        """End this process where it stands: it waits for another rank, or for what the signal has ended."""
+        self._say(self._trainer)
+        os._exit(_exit_code(self._trainer))
 
     def _how_to_resume(self) -> str:
         if (self.folder / "last.ckpt").is_file():
@@ -117,7 +130,7 @@ class StopOnSignal(Callback):
         launcher = self._trainer.strategy.launcher
         if launcher is not None:
             launcher.kill(signal.SIGTERM)
-        deadline = threading.Timer(GRACE_S, os._exit, [_exit_code(self._trainer)])
+        deadline = threading.Timer(GRACE_S, self._leave)
         deadline.daemon = True
         deadline.start()
 
@@ -140,7 +153,14 @@ def stop_listening() -> None:
         os.close(_pipe.pop())
 
 
-os.register_at_fork(after_in_child=stop_listening)  # a child must not speak into the pipe of its parent
+def _listen_as_a_child() -> None:
+    """Be no child that speaks into its parent's pipe, nor one that a batch system ends before the parent has."""
+    if _pipe:
+        stop_listening()
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+os.register_at_fork(after_in_child=_listen_as_a_child)
 
 
 def listen(trainer: Any) -> None:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +80,11 @@ def finish() -> None:
             f"W&B did not take all of this run within {FINISH_TIMEOUT_S} s; send the rest by `wandb sync {folder}`",
             file=sys.stderr,
         )
+    except OSError:
+        # A batch system sends its signals to every process of a job, and W&B's own does not outlive SIGTERM.
+        print(f"W&B's process was ended before this one; what it had recorded is in {folder}", file=sys.stderr)
+        with suppress(Exception):
+            wandb.teardown()
 
 
 def _first_line(error: Exception) -> str:

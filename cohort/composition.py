@@ -61,13 +61,18 @@ def site_counts(scans: pd.DataFrame) -> pd.DataFrame:
         Integer columns scans and patients, and float slices (NaN where unknown). The index holds every (site, split),
         with "all sites" and "all splits"; a site without scans in a split has zeros there.
     """
-    with_totals = pd.concat([scans, scans.assign(site=ALL_SITES)])
-    with_totals = pd.concat([with_totals, with_totals.assign(split=ALL_SPLITS)])
-    counts = with_totals.groupby(["site", "split"]).agg(
-        slices=("slices", _known_sum), scans=("scan_id", "size"), patients=("patient_id", "nunique")
+    slim = scans[["scan_id", "patient_id", "slices"]]
+    sites, splits = (scans[name].astype("category") for name in ("site", "split"))
+    totals = [pd.Series(name, scans.index, dtype="category") for name in (ALL_SITES, ALL_SPLITS)]
+    counts = pd.concat(
+        slim.groupby([of_site.rename("site"), of_split.rename("split")], observed=True).agg(
+            slices=("slices", _known_sum), scans=("scan_id", "size"), patients=("patient_id", "nunique")
+        )
+        for of_site in (sites, totals[0])
+        for of_split in (splits, totals[1])
     )
-    sites = [*sorted(set(scans["site"])), ALL_SITES]
-    cells = pd.MultiIndex.from_product([sites, _splits_of(scans)], names=["site", "split"])
+    names = [*sorted(set(scans["site"])), ALL_SITES]
+    cells = pd.MultiIndex.from_product([names, _splits_of(scans)], names=["site", "split"])
     return counts.reindex(cells, fill_value=0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 import re
 from collections.abc import Collection
@@ -54,12 +55,14 @@ def read_csv_table(path: Path, columns: Collection[str]) -> CsvTable:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = file.readlines()
-            named = SEPARATOR_LINE.fullmatch(lines[0].strip("\r\n")) if lines else None
+            header = file.readline()
+            named = SEPARATOR_LINE.fullmatch(header.strip("\r\n"))
             skipped = 1 if named else 0
-            header = "".join(lines[skipped : skipped + 1])
+            header = file.readline() if named else header
             separator = named[1] if named else _separator(path, header, columns)
-            records = list(csv.reader(lines[skipped:], delimiter=separator, strict=True))
+            records = list(
+                csv.reader(itertools.chain([header] if header else [], file), delimiter=separator, strict=True)
+            )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Refusal(
             "{path}: not a readable CSV file in UTF-8 ({error}); save it as CSV with UTF-8 encoding and the "

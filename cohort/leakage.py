@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from cohort.near_pairs import near_pairs
 from cohort.table import SPLITS
 
 # Share of differing bits up to which two images count as nearly the same. Measured: the same scan with noise of 80 HU,
@@ -30,8 +31,6 @@ _UPRIGHT_TERMS = (8, 32)
 # A term counts as structure above this many HU, and a view with fewer such terms than this is too plain to compare.
 _LEAST_HU = 0.5
 _LEAST_TERMS = 128
-_BLOCK = 32
-_FIRST_WORDS = 6
 
 
 @dataclass(frozen=True)
@@ -129,44 +128,15 @@ def _similar(records: Sequence[LeakRecord]) -> Iterator[tuple[tuple[int, int], i
     """Yield pairs of different splits whose hashes differ little, with the distance and the number of bits."""
     for length in sorted({len(record.volume_hash) for record in records} - {0}):
         chosen = [index for index, record in enumerate(records) if len(record.volume_hash) == length]
-        words = np.array([np.frombuffer(bytes.fromhex(records[i].volume_hash), dtype=np.uint64) for i in chosen])
+        joined = bytes.fromhex("".join(records[index].volume_hash for index in chosen))
+        words = np.frombuffer(joined, dtype=np.uint64).reshape(len(chosen), -1)
         limit = int(NEARLY_SAME * 4 * length)
+        of_split = {split: [n for n, index in enumerate(chosen) if records[index].split == split] for split in SPLITS}
         for split_a, split_b in combinations(SPLITS, 2):
-            a = np.array([n for n, i in enumerate(chosen) if records[i].split == split_a], dtype=np.int64)
-            b = np.array([n for n, i in enumerate(chosen) if records[i].split == split_b], dtype=np.int64)
-            for row, column, distance in _near_pairs(words[a], words[b], limit):
+            a, b = of_split[split_a], of_split[split_b]
+            for (row, column), distance in zip(*near_pairs(words[a], words[b], limit), strict=True):
                 first, second = sorted((chosen[a[row]], chosen[b[column]]))
-                yield (first, second), distance, 4 * length
-
-
-def _near_pairs(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], limit: int) -> Iterator[tuple[int, int, int]]:
-    """Yield rows of `a` and rows of `b` that differ in at most `limit` bits, with that number."""
-    b = np.asfortranarray(b)  # the same word of all scans lies together, as `_bits_apart` reads it
-    for start in range(0, len(a), _BLOCK):
-        block = a[start : start + _BLOCK]
-        first, rest = np.split(np.arange(a.shape[1]), [_FIRST_WORDS])
-        distance = _bits_apart(block, b, first)
-        rows, columns = np.divmod(np.flatnonzero(distance <= limit), max(1, len(b)))
-        if len(rows) > distance.size // 20:
-            distance += _bits_apart(block, b, rest)
-            rows, columns = np.nonzero(distance <= limit)
-            differing = distance[rows, columns]
-        else:  # as a rule nearly all pairs are too far apart by now, and the others are compared one by one
-            of_rest = np.bitwise_count(block[rows][:, rest] ^ b[columns][:, rest]).sum(1, dtype=np.uint16)
-            differing = distance[rows, columns] + of_rest
-        near = differing <= limit
-        for row, column, bits in zip(rows[near], columns[near], differing[near], strict=True):
-            yield start + int(row), int(column), int(bits)
-
-
-def _bits_apart(
-    a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64], words: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint16]:
-    """Count the differing bits of some words: uint16 (len(a), len(b))."""
-    distance = np.zeros((len(a), len(b)), dtype=np.uint16)
-    for word in words:
-        distance += np.bitwise_count(a[:, None, word] ^ b[None, :, word])
-    return distance
+                yield (first, second), int(distance), 4 * length
 
 
 def _view(hu: npt.NDArray[np.integer], axis: int, centre: float) -> npt.NDArray[np.float64]:

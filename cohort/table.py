@@ -24,7 +24,7 @@ SPLITS = ("train", "val", "test")
 _SCAN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CohortRow:
     """One scan of a cohort; the attributes are the columns of cohort.csv, paths made absolute.
 
@@ -70,6 +70,7 @@ REQUIRED_COLUMNS = tuple(column.name for column in fields(CohortRow) if column.d
 OPTIONAL_COLUMNS = tuple(
     column.name for column in fields(CohortRow) if column.default is not MISSING and column.name != "has_findings"
 )
+_OPTIONAL = frozenset(OPTIONAL_COLUMNS)
 # Columns has_<key> hold patient-level labels of any finding or leaf; these keys are known without a class set.
 HAS = "has_"
 KNOWN_KEYS = frozenset(key for classes in CLASS_SETS for key in classes.unions)
@@ -246,14 +247,13 @@ def _parse_row(
     path: Path, number: int, record: list[str], table: CsvTable, problems: list[str]
 ) -> tuple[int, CohortRow]:
     """Turn the cells of one row into a CohortRow; what is wrong is added to `problems`."""
-    cells = dict(zip(table.header, record, strict=False))
+    cells = {column: _without_blanks(column, cell) for column, cell in zip(table.header, record, strict=False)}
 
     def wrong(column: str, found: str, expected: str) -> None:
         problems.append(f"{path}: row {number}, column '{column}': found {found}, expected {expected}")
 
     def text(column: str) -> str:
-        cell = cells.get(column, "").strip()
-        return "" if (column in OPTIONAL_COLUMNS or column.startswith(HAS)) and is_missing(cell) else cell
+        return cells.get(column, "")
 
     def file(column: str, value: str | None = None) -> Path | None:
         value = text(column) if value is None else value
@@ -298,6 +298,12 @@ def _parse_row(
         grey_low_hu=low,
         grey_high_hu=high,
     )
+
+
+def _without_blanks(column: str, cell: str) -> str:
+    """Return a cell without blanks around it, and empty where a program wrote that it is."""
+    cell = cell.strip()
+    return "" if cell and (column in _OPTIONAL or column.startswith(HAS)) and is_missing(cell) else cell
 
 
 def _parse_labels(text: CellOf, wrong: Wrong) -> tuple[str, ...]:

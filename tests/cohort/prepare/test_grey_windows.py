@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_the_key_of_a_declared_scan_is_what_it_was(cohort: Path) -> None:
         content = (cohort.parent / name).read_bytes()
         digest.update(f"\0{role}\0{name}\0".encode() + hashlib.sha256(content).digest())
     assert hash_content(declared, 96).key == digest.hexdigest()
-    as_declared = CohortRow(**(vars(estimated) | {"grey_low_hu": WINDOW[0], "grey_high_hu": WINDOW[1]}))
+    as_declared = replace(estimated, grey_low_hu=WINDOW[0], grey_high_hu=WINDOW[1])
     assert hash_content(as_declared, 96).key != hash_content(estimated, 96).key
 
 

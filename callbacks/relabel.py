@@ -1,8 +1,10 @@
 """The E-step of paper EM within a training: which slices get new labels, when, and what is logged of it."""
 
 import math
+import shutil
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from batch import SliceBatch
+from ct.refusal import Refusal
 
+LATENT = "latent"  # folder of a run while it trains
 STILL = 0.05  # relative drift of the labelled share up to which a training counts as converged
 LEAST_E_STEPS = 8  # fewer tell no trend: the first of them labels all that UNet-1 found
 HEALTHY_SHARE = (0.08, 0.95)  # labelled share of the infected pixels of positive patients; beyond it EM has collapsed
@@ -31,8 +35,8 @@ class Relabel(Callback):
 
     At the end it says whether the labels had come to rest, by the drift of the labelled share (see `share_drift`).
 
-    The module offers `prepare_latent(num_slices, size)`, which makes its store `latent`; `relabelled(scans)`, which
-    scans are labelled; `e_step_passes(rows)` and `relabel_batch(batch)`, which count `counted` numbers (pixels
+    The module offers `prepare_latent(num_slices, size, folder)`, which makes its store `latent`; `relabelled(scans)`,
+    which scans are labelled; `e_step_passes(rows)` and `relabel_batch(batch)`, which count `counted` numbers (pixels
     labelled, changed, in the region where labels may be, then labelled as each of `counted_leaves`); `end_e_step()`;
     `to_input(batch)`; and takes the course of the E-step in `e_step_figures`. The data offers `slice_table`,
     `own_train_indices` and `batches`.
@@ -53,10 +57,10 @@ class Relabel(Callback):
                 "from 0 on"
             )
         self.every, self.batch_size, self.after = every, batch_size, after
-        self._restored: Tensor | None = None
         self._shares: list[float] = []  # of every E-step so far
         self._largest: dict[str, float] = {}  # share of each leaf in the E-step in which it was largest
         self._idle = False
+        self._folder: Path | None = None  # of this machine's files of latent labels
 
     def state_dict(self) -> dict[str, Any]:
         return {"shares": self._shares, "largest": self._largest}
@@ -68,16 +72,20 @@ class Relabel(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         table = trainer.datamodule.slice_table("train")
         self._idle = not pl_module.relabelled(table.scans).any()  # the labels that there are teach alone
-        pl_module.prepare_latent(len(table), trainer.datamodule.size)
-        if self._restored is not None:
-            pl_module.latent.unpack(self._restored)
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        # Labels are made anew in every epoch; a run that goes on needs the old ones only to count what changed.
-        checkpoint["latent"] = pl_module.latent.packed()
-
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        self._restored = checkpoint.get("latent")
+        log_dir = trainer.log_dir
+        if log_dir is None or self.every != "epoch" or self._idle:
+            pl_module.prepare_latent(len(table), trainer.datamodule.size)
+            return
+        # Ranks of one machine share the files: each writes the slices that are its own.
+        self._folder = Path(log_dir) / LATENT / f"of-machine-{trainer.node_rank}"
+        if trainer.local_rank == 0:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            stores = pl_module.prepare_latent(len(table), trainer.datamodule.size, self._folder)
+            labelled = int(pl_module.relabelled(table.scans)[table.scan].sum())
+            check_room(labelled * sum(store.width for store in stores), self._folder)
+        trainer.strategy.barrier("the files of latent labels are made")
+        if trainer.local_rank != 0:
+            pl_module.prepare_latent(len(table), trainer.datamodule.size, self._folder)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         if self.every != "epoch":
@@ -86,10 +94,13 @@ class Relabel(Callback):
         if self._idle or trainer.current_epoch < self.after:
             return
         start = time.perf_counter()
+        if trainer.world_size > 1:
+            torch.distributed.barrier()  # every rank has read the labels of the epoch before
         counts = self.relabel_own(trainer, pl_module)
         if trainer.world_size > 1:
-            torch.distributed.all_reduce(counts)
-            self.exchange(trainer, pl_module)
+            torch.distributed.all_reduce(counts)  # and now all have written
+            if trainer.num_nodes > 1 or not pl_module.latent.is_shared:
+                self.exchange(trainer, pl_module)
         labelled, changed = counts[:2].tolist()
         values = {"labelled": labelled, "changed": changed, "seconds": time.perf_counter() - start}
         pl_module.log_dict({f"e_step/{name}": float(value) for name, value in values.items()})
@@ -109,6 +120,8 @@ class Relabel(Callback):
         self._log_share(trainer, pl_module, self._counts.tolist())
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._folder is not None and trainer.local_rank == 0:
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
         drift = share_drift(self._shares)
         if abs(drift) > STILL:  # not if it is undefined
             rank_zero_warn(
@@ -138,7 +151,9 @@ class Relabel(Callback):
         table = data.slice_table("train")
         rows = np.flatnonzero(module.relabelled(table.scans)[table.scan])
         is_own = np.isin(rows, data.own_train_indices(trainer.current_epoch))
-        module.latent.exchange(*(torch.from_numpy(array).to(module.device) for array in (rows, is_own)))
+        writes = trainer.local_rank == 0 or not module.latent.is_shared
+        module.latent.exchange(torch.from_numpy(rows), torch.from_numpy(is_own), writes)
+        torch.distributed.barrier()
 
     def _log_share(self, trainer: Any, module: Any, counts: Sequence[int]) -> None:
         """Log the labelled share of the region, the same on every rank, and warn where EM collapses."""
@@ -177,6 +192,19 @@ class Relabel(Callback):
         for number, batch in enumerate(tqdm(batches, title, total, leave=False, disable=hidden or total == 0 or None)):
             count = min(self.batch_size, len(indices) - number * self.batch_size)
             yield module.to_input(module.transfer_batch_to_device(batch, module.device, 0)), count
+
+
+def check_room(needed: int, folder: Path) -> None:
+    """Refuse to begin where latent labels will not fit on the disk: a file that is mapped cannot say so later."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise Refusal(
+            "{folder}: latent labels need {needed:.1f} GB there, and {free:.1f} GB are free; make room, or give --runs "
+            "another disk",
+            folder=folder,
+            needed=needed / 1e9,
+            free=free / 1e9,
+        )
 
 
 def share_drift(shares: Sequence[float]) -> float:

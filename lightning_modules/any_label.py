@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from batch import SliceBatch
 from ct.refusal import Refusal, Word, word_of
 from lightning_modules.augment import Augmentation, affine_grid, warp
 from lightning_modules.base import Keep, SegmentationModule, network_units
-from lightning_modules.latent import LeafStore, Pass
+from lightning_modules.latent import LeafStore, Pass, PixelStore
 from lightning_modules.opacity import AIR_HU, OpacityModule
 from losses.dice import leaf_dice_loss
 from losses.em import SAYS_NOTHING, TINY, Prior, posterior, temper_part, unpack_leaves, weigh_part
@@ -226,9 +227,11 @@ class AnyLabelModule(OpacityModule):
         """Keys of the leaves whose latent labels are counted."""
         return tuple(self.classes.leaves[index].key for index in self.classes.opacities)
 
-    def prepare_latent(self, num_slices: int, size: int) -> None:
-        """Make room for the latent labels of a train table of `num_slices` rows, size x size each."""
-        self.latent = LeafStore(num_slices, self.outputs, (size, size), self.e_step == "soft", self.device)
+    def prepare_latent(self, num_slices: int, size: int, folder: Path | None = None) -> tuple[PixelStore, ...]:
+        """Make room for the latent labels of a train table; see `ConsolidationModule.prepare_latent`."""
+        file = folder / "latent" if folder else None
+        self.latent = LeafStore(num_slices, self.outputs, (size, size), self.e_step == "soft", self.device, file)
+        return (self.latent,)
 
     def relabelled(self, scans: pd.DataFrame) -> NDArray[np.bool_]:
         """Tell which scans get latent labels, bool (N,): those known to have a weighed finding."""
@@ -299,7 +302,9 @@ class AnyLabelModule(OpacityModule):
         q, speaks = self.latent_labels(batch, count)
         self.latent.set(rows, q, speaks)
         after = self.latent.likeliest(rows)
-        return self._counts(after[:count], (after != before)[:count])
+        changed = (after != before).flatten(1).sum(1)
+        changed = self.latent.note_changes(rows, changed, self.current_epoch)
+        return self._counts(after[:count], changed[:count])
 
     def relabel_batch(self, batch: SliceBatch) -> Tensor:
         """Give a training batch new labels, as the network is about to see it; return counts as `relabel` does."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from batch import SliceBatch
 from ct.refusal import Refusal, Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import Find, SegmentationModule
-from lightning_modules.latent import MaskStore, Pass
+from lightning_modules.latent import MaskStore, Pass, PixelStore
 from lightning_modules.thresholds import ThresholdBaselines
 from losses.dice import dice_loss
 from losses.em import Phi2, Prior, e_step
@@ -131,10 +132,21 @@ class ConsolidationModule(SegmentationModule):
         if unknown and self.hparams["supervision"] == "em":
             rank_zero_warn(f"{unknown} of {len(scans)} training scans have no weak label and take no part in EM")
 
-    def prepare_latent(self, num_slices: int, size: int) -> None:
-        """Make room for latent labels and infected regions of a train table of `num_slices` rows, size x size each."""
-        self.latent = MaskStore(num_slices, (size, size), self.device)
-        self.located = MaskStore(num_slices, (size, size), self.device)
+    def prepare_latent(self, num_slices: int, size: int, folder: Path | None = None) -> tuple[PixelStore, ...]:
+        """Make room for latent labels and infected regions of a train table of `num_slices` rows, size x size each.
+
+        Args:
+            num_slices: Rows of the table.
+            size: Pixels along each side.
+            folder: Of their files; in memory by default.
+
+        Returns:
+            The stores.
+        """
+        files = [folder / name if folder else None for name in ("latent", "located")]
+        self.latent = MaskStore(num_slices, (size, size), self.device, files[0])
+        self.located = MaskStore(num_slices, (size, size), self.device, files[1])
+        return self.latent, self.located
 
     def relabelled(self, scans: pd.DataFrame) -> NDArray[np.bool_]:
         """Tell which scans get latent labels, bool (N,); in all others nothing is consolidation."""
@@ -143,8 +155,8 @@ class ConsolidationModule(SegmentationModule):
     def e_step_passes(self, rows: NDArray[np.int64]) -> Iterator[Pass]:
         """Yield the passes over training slices that label rows (n,), each made when the one before is done."""
         assert self.located is not None, "prepare_latent makes it"
-        yield "locate infection", rows[~self.located.known[torch.from_numpy(rows)].cpu().numpy()], self._locate
-        yield "E-step", rows[self.located.any(torch.from_numpy(rows)).cpu().numpy()], self.relabel
+        yield "locate infection", rows[~self.located.known[torch.from_numpy(rows)].numpy()], self._locate
+        yield "E-step", rows[self.located.any(torch.from_numpy(rows)).numpy()], self.relabel
 
     def _locate(self, batch: SliceBatch, count: int) -> None:
         assert self.located is not None
@@ -156,9 +168,11 @@ class ConsolidationModule(SegmentationModule):
         assert self.latent is not None
         region = self.located.get(batch["slice_index"])
         labels = self.latent_labels(batch, region)
-        changed = labels != self.latent.get(batch["slice_index"])
-        self.latent.set(batch["slice_index"], labels)
-        return torch.stack([mask[:count].sum() for mask in (labels, changed, region)])
+        rows = batch["slice_index"]
+        changed = (labels != self.latent.get(rows)).flatten(1).sum(1)
+        self.latent.set(rows, labels)
+        changed = self.latent.note_changes(rows, changed, self.current_epoch)
+        return torch.stack([values[:count].sum() for values in (labels, changed, region)])
 
     def relabel_batch(self, batch: SliceBatch) -> Tensor:
         """Give a training batch new labels, as the network is about to see it; return counts as `relabel` does."""

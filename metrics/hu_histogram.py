@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.ranks import by_maximum
 from metrics.scan_confusion import count_per_image
 
 THRESHOLDS_HU: NDArray[np.float64] = np.arange(-1000.0, 201.0, 25.0)  # candidates; "HU > threshold" is consolidation
@@ -32,7 +33,7 @@ class HuHistogram(Metric):
     edges: Tensor
 
     def __init__(self, num_slices: int) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=by_maximum)
         self.bins = len(THRESHOLDS_HU) + 1
         self.register_buffer("edges", torch.from_numpy(THRESHOLDS_HU).float(), persistent=False)
         empty = torch.zeros(num_slices, self.bins, 2, dtype=torch.int32)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.ranks import by_magnitude
+
 BINS = 20
 
 
@@ -57,9 +59,9 @@ class SliceSums(Metric):
     table: Tensor
 
     def __init__(self, num_slices: int, *shape: int) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=by_magnitude)
         default = torch.zeros(num_slices, *shape, dtype=torch.float64)
-        self.add_state("table", default=default, dist_reduce_fx=merge_ranks)
+        self.add_state("table", default=default, dist_reduce_fx="max")
 
     def update(self, sums: Tensor, slice_index: Tensor) -> None:
         """Enter the sums (B, *shape) of B slices at rows slice_index (B,)."""
@@ -68,8 +70,3 @@ class SliceSums(Metric):
     def compute(self) -> Any:
         """Return float64 (num_slices, *shape) over all ranks."""
         return self.table
-
-
-def merge_ranks(tables: Tensor) -> Tensor:
-    """Merge (ranks, ...): a rank that did not see a slice has 0 there, and all others have the same sums."""
-    return tables.gather(0, tables.abs().argmax(0, keepdim=True))[0]

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from metrics.ranks import by_maximum
+
 
 def count_per_image(code: Tensor, where: Tensor, codes: int) -> Tensor:
     """Count each code in each image, in one scatter and without a host sync (CUDA's bincount has one).
@@ -57,7 +59,7 @@ class ScanConfusion(Metric):
     table: Tensor
 
     def __init__(self, num_slices: int, num_classes: int = 2) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=by_maximum)
         self.num_classes = num_classes
         empty = torch.zeros(num_slices, num_classes + 1, num_classes, dtype=torch.int64)
         self.add_state("table", default=empty, dist_reduce_fx="max")

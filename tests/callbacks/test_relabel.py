@@ -130,11 +130,12 @@ def test_a_collapse_of_em_is_warned_of(
     logged: dict[str, object] = {}
     relabel = Relabel()
     monkeypatch.setattr(relabel, "relabel_own", lambda *_: here.clone())
-    monkeypatch.setattr(relabel, "exchange", lambda *_: None)
-    module = SimpleNamespace(log=logged.__setitem__, log_dict=logged.update, end_e_step=dict)
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
+    shared = SimpleNamespace(is_shared=True)
+    module = SimpleNamespace(log=logged.__setitem__, log_dict=logged.update, end_e_step=dict, latent=shared)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        relabel.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, world_size=2), module)
+        relabel.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, world_size=2, num_nodes=1), module)
     assert logged["e_step/share"] == labelled / 1000
     warned = [str(warning.message).split(" of the")[0] for warning in caught]
     assert warned == ([f"the E-step labelled {share}"] if share else [])

@@ -13,7 +13,6 @@ from ranks import Command, run_ranks
 from datamodules.infection_data import InfectionData
 from lightning_modules.consolidation import ConsolidationModule
 from networks.unet import UNet
-from training.checkpoint_file import load_checkpoint_file
 
 pytestmark = pytest.mark.slow
 
@@ -35,14 +34,15 @@ def runs(
     place = tmp_path_factory.mktemp("figures")
     common = [f"--trainer.max_epochs={EPOCHS}", "--trainer.precision=32-true", "--trainer.limit_val_batches=0"]
     common += ["--optimizer.lr=0", f"--model.init_weights={infection_run / 'best.ckpt'}"]
-    common += ["--trainer.callbacks+=still_network.StillNetwork"]
+    common += [f"--trainer.callbacks+={name}" for name in ("still_network.StillNetwork", "record_labels.RecordLabels")]
     folders = {}
     for world_size in WORLD_SIZES:
         commands = []
         for name, more in VARIANTS.items():
             run = place / f"ranks_{world_size}" / name
             folders[name, world_size] = run
-            commands.append(Command(["fit", *experiment_args("smoke", cohort, work, *more, *common)], run))
+            labels = {"RECORD_LABELS": str(run / "labels")}
+            commands.append(Command(["fit", *experiment_args("smoke", cohort, work, *more, *common)], run, labels))
         run_ranks(world_size, commands)
     return folders
 
@@ -79,9 +79,20 @@ def test_figures_count_the_labels(
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_the_checkpoint_has_the_labels_of_all_ranks(runs: dict[tuple[str, int], Path], world_size: int) -> None:
-    alone, together = (load_checkpoint_file(runs["plain", size] / "last.ckpt") for size in (1, world_size))
-    assert torch.equal(alone["latent"], together["latent"])
+def test_every_rank_trains_with_the_labels_of_one_process(runs: dict[tuple[str, int], Path], world_size: int) -> None:
+    def labels(world_size: int) -> dict[int, torch.Tensor]:
+        of_slices = {}
+        for file in sorted((runs["plain", world_size] / "labels").glob(f"{EPOCHS - 1}_*.pt")):
+            record = torch.load(file, weights_only=True)
+            of_slices |= dict(zip(record["rows"].tolist(), record["labels"], strict=True))
+        return of_slices
+
+    alone, together = labels(1), labels(world_size)
+    assert any(mask.any() for mask in alone.values())
+    assert set(together) <= set(alone)  # what several ranks cannot share evenly is left out of an epoch
+    assert len(together) >= len(alone) - world_size
+    assert all(torch.equal(alone[row], together[row]) for row in together)
+    assert not (runs["plain", world_size] / "latent").exists(), "what only a training needs goes with it"
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -18,6 +18,7 @@ def labels_of_rank(module: Any, data: Any, rank: int, world_size: int, batch_siz
         world_size=world_size,
         is_global_zero=False,
         precision_plugin=Precision(),
+        log_dir=None,
     )
     data.trainer = trainer
     relabel = Relabel(batch_size=batch_size)

@@ -16,4 +16,5 @@ class RecordLabels(Callback):
         weights = {key: value.clone() for key, value in pl_module.state_dict().items()}
         record = {"rows": rows, "labels": pl_module.latent.get(rows), "weights": weights}
         folder = Path(os.environ["RECORD_LABELS"])
+        folder.mkdir(exist_ok=True)
         torch.save(record, folder / f"{trainer.current_epoch}_{trainer.global_rank}.pt")

@@ -52,7 +52,7 @@ def module_of(kind: type[Any] = AnyLabelModule, **options: Any) -> Any:
     module.hu_mean.fill_(-600.0)
     module.hu_std.fill_(300.0)
     module.class_frequency.copy_(torch.tensor([0.5, 0.3, 0.1, 0.06, 0.04]))
-    module._trainer = SimpleNamespace(training=True, world_size=1, global_step=0, global_rank=0)
+    module._trainer = SimpleNamespace(training=True, world_size=1, global_step=0, global_rank=0, current_epoch=0)
     module.log_step = lambda *args: None
     module.vary = lambda batch: batch["x"]
     module.draw_affine = lambda count: torch.tensor([[1.0, 0, 0], [0, 1.0, 0]]).expand(count, -1, -1)
@@ -174,6 +174,7 @@ def test_latent_labels_are_stored_joined_and_counted(e_step: str) -> None:
     leaves = torch.where(speaks[:, 0], q.argmax(1), -1)[0]
     of_leaves = [int((leaves == leaf).sum()) for leaf in (2, 3, 4)]
     assert counts == [of_leaves[2], int(speaks[0].sum()), int(speaks[0].sum()), *of_leaves]
+    module._trainer.current_epoch = 1
     assert module.relabel(module.to_input(batch.copy()), 2).tolist()[1] == 0, "the same weights label alike"
     joined = module.augment(batch.copy())
     inside = speaks.clone()
@@ -276,9 +277,6 @@ def test_leaves_are_stored_to_a_255th_and_ranks_exchange_them(soft: bool, monkey
     expected = q if soft else torch.nn.functional.one_hot(q.argmax(1), 5).movedim(-1, 1).float()
     assert torch.allclose(got, expected * known, atol=0.012 if soft else 0)
     assert torch.equal(store.likeliest(torch.tensor([0])), torch.full((1, 3, 7), -1))
-    other = LeafStore(5, 5, (3, 7), soft, torch.device("cpu"))
-    other.unpack(store.packed())
-    assert all(torch.equal(*pair) for pair in zip(other.get(rows), store.get(rows), strict=True))
     calls: list[Callable[..., Any]] = []
     monkeypatch.setattr(torch.distributed, "all_reduce", calls.append)
     store.exchange(torch.tensor([1, 4]), torch.tensor([True, False]))

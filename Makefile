@@ -73,8 +73,8 @@ cohorts/%/cohort.csv: | $(INSTALLED)
 import: $(INSTALLED)  ## FROM=<data set> FOLDER=<as downloaded> [OUT=cohorts/<data set> ARGS=]: make a cohort of a public data set
 	$(PY) -m cohort.importers $(call quoted,$(FROM)) --folder $(call quoted,$(FOLDER)) --out $(call quoted,$(or $(OUT),cohorts/$(FROM))) $(ARGS)
 
-prepare: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<cohort.csv> JOBS=2 SIZE=256]: prepare all scans, with a verdict for each in verdicts.csv
-	$(PY) -m cohort.prepare --cohort $(call quoted,$(or $(COHORT),cohorts/phantom/cohort.csv)) --size $(SIZE) --jobs $(JOBS)
+prepare: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<cohort.csv> JOBS=2 SIZE=256 ARGS=]: prepare all scans, with a verdict for each in verdicts.csv; ARGS="--engine dask --scheduler <address>": on a cluster
+	$(PY) -m cohort.prepare --cohort $(call quoted,$(or $(COHORT),cohorts/phantom/cohort.csv)) --size $(SIZE) --jobs $(JOBS) $(ARGS)
 
 train: $(INSTALLED)  ## EXP=<experiment> [COHORT= ARGS= RUNS= FRESH=1]: train (cohort and stage 1 first, if they are needed), test, show the table; goes on with an unfinished run of the same configuration, FRESH=1 starts over
 	$(call fit,$(EXP),$(RUNS),$(COHORT)) $(ARGS)

@@ -247,6 +247,7 @@ def _parse_row(
     path: Path, number: int, record: list[str], table: CsvTable, problems: list[str]
 ) -> tuple[int, CohortRow]:
     """Turn the cells of one row into a CohortRow; what is wrong is added to `problems`."""
+    folder = path.parent
     cells = {column: _without_blanks(column, cell) for column, cell in zip(table.header, record, strict=False)}
 
     def wrong(column: str, found: str, expected: str) -> None:
@@ -259,8 +260,8 @@ def _parse_row(
         value = text(column) if value is None else value
         if not value:
             return None
-        target = path.parent / value
-        if not target.exists():
+        target = folder / value
+        if not os.path.exists(target):
             wrong(column, f"'{value}', which does not exist", "a file or folder relative to the cohort file")
         return target
 
@@ -276,10 +277,9 @@ def _parse_row(
         wrong("scan_id", repr(text("scan_id")), "letters, digits, '_', '-' and '.' only (it becomes a folder name)")
     if text("split") not in ("", *SPLITS):
         wrong("split", repr(text("split")), "train, val, test or blank")
-    image = file("image") or path.parent
-    low, high = _parse_greys(
-        text, wrong, table.separator, text("image") != "" and image.exists() and is_slice_image(image)
-    )
+    image = file("image") or folder
+    is_image = text("image") != "" and is_slice_image(image) and os.path.exists(image)
+    low, high = _parse_greys(text, wrong, table.separator, is_image)
     readers = [file("readers", part.strip()) for part in text("readers").split(";") if part.strip()]
     return number, CohortRow(
         scan_id=text("scan_id"),
@@ -339,6 +339,8 @@ def _parse_greys(
     text: CellOf, wrong: Wrong, separator: str, is_image: bool
 ) -> tuple[GreyLimit | None, GreyLimit | None]:
     columns = ("grey_low_hu", "grey_high_hu")
+    if not is_image and not any(map(text, columns)):
+        return None, None
     is_auto = [text(column).lower() == AUTO for column in columns]
     if all(is_auto):
         return AUTO, AUTO

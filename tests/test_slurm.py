@@ -143,7 +143,7 @@ def test_agents_of_a_sweep_are_jobs(slurm: Slurm, cohort: Path, tmp_path: Path) 
     trials = [{"optimizer.lr": 1e-3}, {"optimizer.lr": 3e-4}]
     arguments = [f"--config={ROOT / 'experiments' / name}.yaml" for name in ("base", "smoke_infection")]
     arguments += [f"--data.cohort={cohort}", f"--data.prepared={tmp_path / 'prepared'}", f"--runs={tmp_path / 'runs'}"]
-    sweep = {"program": "launch.py", "method": "grid", "project": "ground-glass"}
+    sweep: dict[str, object] = {"program": "launch.py", "method": "grid", "project": "ground-glass"}
     sweep |= {"metric": {"name": "val/dice", "goal": "maximize"}}
     sweep |= {"parameters": {"optimizer.lr": {"values": [trial["optimizer.lr"] for trial in trials]}}}
     sweep |= {"command": [".venv/bin/python", "${program}", "fit", *arguments, "--trainer.accelerator=cpu", "${args}"]}

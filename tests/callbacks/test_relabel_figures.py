@@ -81,7 +81,7 @@ def test_figures_count_the_labels(
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_every_rank_trains_with_the_labels_of_one_process(runs: dict[tuple[str, int], Path], world_size: int) -> None:
     def labels(world_size: int) -> dict[int, torch.Tensor]:
-        of_slices = {}
+        of_slices: dict[int, torch.Tensor] = {}
         for file in sorted((runs["plain", world_size] / "labels").glob(f"{EPOCHS - 1}_*.pt")):
             record = torch.load(file, weights_only=True)
             of_slices |= dict(zip(record["rows"].tolist(), record["labels"], strict=True))

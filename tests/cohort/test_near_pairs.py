@@ -11,7 +11,7 @@ def brute_force(a: NDArray[np.uint64], b: NDArray[np.uint64], limit: int) -> dic
     """Compare all with all, bit by bit: the dot product of signs tells how many agree."""
     signs = [1 - 2 * np.unpackbits(words.view(np.uint8), axis=1).astype(np.float32) for words in (a, b)]
     bits = signs[0].shape[1]
-    near = {}
+    near: dict[tuple[int, int], int] = {}
     for start in range(0, len(a), 256):
         apart = (bits - signs[0][start : start + 256] @ signs[1].T) / 2
         near |= {(start + int(r), int(c)): int(apart[r, c]) for r, c in zip(*np.nonzero(apart <= limit), strict=True)}

@@ -50,7 +50,12 @@ def tree(folder: Path) -> dict[str, str]:
 def content(file: Path) -> bytes:
     """Return what a DICOM object says but for identifiers and times."""
     dataset = pydicom.dcmread(file)
-    dataset.walk(lambda parent, element: parent.pop(element.tag) if element.VR in ("UI", "DA", "TM", "DT") else None)
+
+    def forget(parent: pydicom.Dataset, element: pydicom.DataElement) -> None:
+        if element.VR in ("UI", "DA", "TM", "DT"):
+            del parent[element.tag]
+
+    dataset.walk(forget)
     return dataset.to_json().encode()
 
 
@@ -104,6 +109,7 @@ def test_a_gpu_is_asked_of_the_worker(em_run: Path, scans: Path, cluster: Cluste
         sources = {"a": Source("a", scans / "B007")}
         results = DaskCluster(cluster.scheduler, {"GPU": 1}).run(sources, partial(worker_of, segmenter=segmenter))
         ((_, worker),) = results
+        assert isinstance(worker, int)
         assert os.getpgid(worker) == cluster.processes["with-gpu"].pid
     finally:
         cluster.kill("with-gpu")

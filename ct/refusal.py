@@ -80,6 +80,17 @@ class Sentence(str):
         parts = list(sentences)
         return cls.in_wordings(separator.join(parts), separator.join(part.public for part in parts))
 
+    @property
+    def record(self) -> list[str]:
+        """Both wordings, to be written down where the user alone reads them."""
+        return [str(self), self.public]
+
+    @classmethod
+    def of_record(cls, record: list[str]) -> Self:
+        """Return the sentence that was written down as a `record`."""
+        text, public = record
+        return cls.in_wordings(text, public)
+
     def in_private(self, text: str) -> Sentence:
         """Return a sentence with the same public wording and another private one."""
         return Sentence.in_wordings(text, self.public)

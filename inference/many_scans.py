@@ -29,11 +29,6 @@ from machine.engines.parts import Part, alone_in, forget_part, gather_parts, hol
 from machine.whole_file import remove_parts
 from pages.page import counted
 
-DIED = (
-    "the process that segmented it was {how}, also when it ran alone; expected a scan that fits the memory there is; "
-    "give it more, or crop or thin the scan"
-)
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -107,7 +102,7 @@ def segment_part(segmenter: Segmenter, scans: Path, out: Path, part: Part) -> Co
         forget_part(out, part)
         remove_parts(out, {source.name for source in sources})
         reasons, _ = batch.segment(sources, InTurn())
-        results = {name: [str(reason), reason.public] for name, reason in reasons.items()}
+        results = {name: reason.record for name, reason in reasons.items()}
         write_part(out, part, batch.subject, {source.name: results.get(source.name) for source in sources})
     return Counter("failed" if source.name in reasons else "segmented" for source in sources)
 
@@ -121,7 +116,7 @@ def gather_batch(segmenter: Segmenter, scans: Path, out: Path) -> Summary:
     batch = _Batch.read(segmenter, scans, out)
     with hold_all(out):
         results = gather_parts(out, batch.subject, [source.name for source in batch.sources])
-        failed = {name: Sentence.in_wordings(*result) for name, result in results.items() if result}
+        failed = {name: Sentence.of_record(result) for name, result in results.items() if result}
         return batch.settle(failed, 0)
 
 
@@ -161,7 +156,7 @@ class _Batch:
                 bar.update()
                 if bar.disable:  # without a terminal, a log gets a line per scan
                     print(f"scan {number} of {len(waiting)}: {name}", file=sys.stderr)
-                reason = Sentence(DIED, how=result.how) if isinstance(result, Died) else result
+                reason = _reason_of_death(result) if isinstance(result, Died) else result
                 if reason:
                     reasons[name] = reason
                     bar.write(f"{name} failed: {reason}")
@@ -174,6 +169,14 @@ class _Batch:
         rows = _tables(self.sources, in_order, self.out, self.segmenter.classes)
         flagged = int(rows["flags"].ne("").sum()) if len(rows) else 0
         return Summary(self.out, len(rows), earlier, flagged, len(in_order), Counter(self.left_out.values()))
+
+
+def _reason_of_death(death: Died) -> Sentence:
+    return Sentence(
+        "the process that segmented it was {how}, also when it ran alone; expected a scan that fits the memory there "
+        "is; give it more, or crop or thin the scan",
+        how=death.how,
+    )
 
 
 def _segment(source: Source, segmenter: Segmenter, out: Path) -> Sentence | None:

@@ -49,6 +49,7 @@ def options_of_predict() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="ground-glass predict",
+        usage="%(prog)s <scan | folder | cohort.csv> -o <folder> [options]",
         description="Segment chest CT: masks on the scan's grid, volumes, DICOM SEG and SR, a page per scan.",
         epilog="Exit codes: 0 done; 1 some scans of a batch failed; 2 the call or the scan cannot be used.",
     )

@@ -9,9 +9,9 @@ import secrets
 import sys
 import threading
 from asyncio import CancelledError
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from ct.refusal import Refusal, Word, cause_of
@@ -21,6 +21,7 @@ from machine.engines.engine import Died, Item, NotBegun, Result
 # Tasks a thread that wait at the scheduler: enough that none is idle, few enough that a million scans do not lie there.
 AHEAD = 4
 SECONDS_TO_ANSWER = 10
+MOST_LOSSES = 5  # of one scan, before the scheduler counts as lost
 SECONDS_BETWEEN_LOOKS = 0.2
 LOST = (
     "the Dask scheduler at {scheduler} was lost; what is done is kept: start it and its workers again, and the same "
@@ -69,16 +70,17 @@ class DaskCluster:
         client = self._connect()
         names: dict[Any, str] = {}  # of the futures that are not done
         try:
-            waiting, run = iter(items), secrets.token_hex(4)
+            waiting, run, again = deque(items), secrets.token_hex(4), Counter[str]()
             completed = as_completed(loop=client.loop)
             while True:
                 with self._watched():
-                    for name in islice(waiting, max(0, AHEAD * max(1, _threads(client)) - len(names))):
+                    room = AHEAD * max(1, _threads(client)) - len(names)
+                    for name in [waiting.popleft() for _ in range(min(room, len(waiting)))]:
                         future = client.submit(
                             do_in_child,
                             pickle.dumps((work, items[name])),
                             os.getcwd(),
-                            key=f"{name}-{run}",
+                            key=f"{name}-{run}-{again[name]}",
                             pure=False,
                             resources=self.resources or None,
                         )
@@ -87,7 +89,16 @@ class DaskCluster:
                     if not names:
                         return
                     future = next(completed)
-                yield names.pop(future), self._result(future)
+                name = names.pop(future)
+                try:
+                    result = self._result(future)
+                except CancelledError as error:  # lost on the way, as with a worker that dies when it is done
+                    again[name] += 1
+                    if again[name] > MOST_LOSSES or client.status != "running":
+                        raise Refusal(LOST, scheduler=self.scheduler) from error
+                    waiting.append(name)
+                    continue
+                yield name, result
                 future.release()
         finally:
             if client.status == "running":
@@ -126,7 +137,7 @@ class DaskCluster:
         from distributed import KilledWorker
 
         if future.status in ("cancelled", "lost"):
-            raise Refusal(LOST, scheduler=self.scheduler)
+            raise CancelledError
         error = future.exception() if future.status == "error" else None
         if error is None:
             result = future.result()

@@ -14,8 +14,8 @@ LOCAL, DASK = "local", "dask"
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
     """Add --part, --gather, --engine, --scheduler and --resources."""
-    group = parser.add_argument_group("many machines", "docs/scaling.md shows how")
-    group.add_argument("--part", metavar="I/N", help="do only the I-th of N shares of the scans, as in a job array")
+    group = parser.add_argument_group("many machines (docs/scaling.md)")
+    group.add_argument("--part", metavar="I/N", help="do the I-th of N shares alone, as in a job array")
     group.add_argument("--gather", action="store_true", help="check that all parts are done, and write the tables")
     group.add_argument(
         "--engine", choices=(LOCAL, DASK), default=LOCAL, help="this machine (default) or a Dask cluster that runs"

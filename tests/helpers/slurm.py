@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
+DAEMONS = ("munged", "slurmctld", "slurmd")
+PROGRAMS = (*DAEMONS, "sbatch")
 CPUS = 16  # as told to SLURM, whatever the machine has: tests ask for tasks, not for speed
 SECONDS_TO_START = 30
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
@@ -141,6 +143,8 @@ def running_slurm(folder: Path) -> Iterator[Slurm]:
         slurm.wait_for(lambda: "idle" in state_of_node(slurm))
         yield slurm
     finally:
+        if len(daemons) == len(DAEMONS):
+            end_jobs(slurm)
         for daemon in reversed(daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(daemons):
@@ -149,6 +153,16 @@ def running_slurm(folder: Path) -> Iterator[Slurm]:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+
+
+def end_jobs(slurm: Slurm) -> None:
+    """End what a failed test left running, with all of its processes, while somebody is there to do it."""
+    everybodys: dict[str, Any] = {"env": slurm.environment, "capture_output": True, "text": True, "check": False}
+    subprocess.run(["scancel", "--signal=KILL", "--full", "--user", "root"], **everybodys)
+    subprocess.run(["scancel", "--user", "root"], **everybodys)
+    end = time.monotonic() + SECONDS_TO_START
+    while subprocess.run(["squeue", "-h"], **everybodys).stdout.strip() and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def start(slurm: Slurm, program: str, *options: object) -> subprocess.Popen[bytes]:

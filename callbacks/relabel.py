@@ -195,12 +195,18 @@ class Relabel(Callback):
 
 
 def check_room(needed: int, folder: Path) -> None:
-    """Refuse to begin where latent labels will not fit on the disk: a file that is mapped cannot say so later."""
+    """Refuse to begin where latent labels will not fit on the disk: a file that is mapped cannot say so later.
+
+    Args:
+        needed: Bytes of all labels, of which a run that goes on has some there already.
+        folder: Their place.
+    """
+    needed -= sum(file.stat().st_blocks * 512 for file in folder.iterdir())
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise Refusal(
-            "{folder}: latent labels need {needed:.1f} GB there, and {free:.1f} GB are free; make room, or give --runs "
-            "another disk",
+            "{folder}: latent labels need {needed:.1f} GB more there, and {free:.1f} GB are free; make room, or "
+            "give --runs another disk",
             folder=folder,
             needed=needed / 1e9,
             free=free / 1e9,

@@ -60,9 +60,8 @@ def read_csv_table(path: Path, columns: Collection[str]) -> CsvTable:
             skipped = 1 if named else 0
             header = file.readline() if named else header
             separator = named[1] if named else _separator(path, header, columns)
-            records = list(
-                csv.reader(itertools.chain([header] if header else [], file), delimiter=separator, strict=True)
-            )
+            lines = itertools.chain([header] if header else [], file)
+            records = list(csv.reader(lines, delimiter=separator, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Refusal(
             "{path}: not a readable CSV file in UTF-8 ({error}); save it as CSV with UTF-8 encoding and the "

@@ -24,7 +24,7 @@ Pairs = npt.NDArray[np.int64]  # (pairs, 2): a row of the one, a row of the othe
 MOST_BITS = 26
 MOST_TOLERANCE = 2
 THREADS = 2
-SAMPLE = 256
+SAMPLE, SAMPLED_PARTS = 256, 8
 # Nanoseconds, measured on one core: a pair in `_all_with_all`, a key that is looked up, a pair that is then compared.
 PER_PAIR, PER_PROBE, PER_CANDIDATE = 15.0, 10.0, 250.0
 _BLOCK = 32
@@ -94,11 +94,11 @@ def _expected_candidates(a: Words, b: Words, plan: _Plan) -> float:
     generator = np.random.default_rng(0)
     rows, columns = (generator.integers(len(each), size=SAMPLE) for each in (a, b))
     total = 0
-    for bits in plan.parts[:: max(1, len(plan.parts) // 8)]:
+    parts = plan.parts[:: max(1, len(plan.parts) // SAMPLED_PARTS)]
+    for bits in parts:
         apart = _keys(a[rows], bits)[:, None] ^ _keys(b[columns], bits)[None]
         total += int(np.count_nonzero(np.bitwise_count(apart) <= plan.tolerance))
-    looked_at = len(plan.parts[:: max(1, len(plan.parts) // 8)])
-    return total / SAMPLE**2 * len(plan.parts) / looked_at * len(a) * len(b)
+    return total / SAMPLE**2 * len(plan.parts) / len(parts) * len(a) * len(b)
 
 
 def _by_parts(a: Words, b: Words, limit: int, plan: _Plan) -> Iterator[Pairs]:

@@ -77,7 +77,7 @@ class PixelStore:
     def any(self, slice_index: Tensor) -> Tensor:
         """Tell which rows have a pixel set, bool (B,)."""
         rows = slice_index.cpu()
-        return torch.cat([(self._bytes[part] > 0).any(1) for part in rows.split(ROWS_AT_ONCE)] or [rows > 0])
+        return torch.cat([(self._bytes[part] > 0).any(1) for part in rows.split(ROWS_AT_ONCE)])
 
 
 def _rows(file: Path | None, shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:

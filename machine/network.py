@@ -80,7 +80,7 @@ def finish() -> None:
             f"W&B did not take all of this run within {FINISH_TIMEOUT_S} s; send the rest by `wandb sync {folder}`",
             file=sys.stderr,
         )
-    except OSError:
+    except ConnectionError:
         # A batch system sends its signals to every process of a job, and W&B's own does not outlive SIGTERM.
         print(f"W&B's process was ended before this one; what it had recorded is in {folder}", file=sys.stderr)
         with suppress(Exception):

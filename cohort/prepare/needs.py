@@ -39,13 +39,20 @@ class Needs:
     largest: int
     disk: int
 
-    def text(self, out_dir: Path, jobs: int) -> str:
-        """Say what is needed, and warn in further lines where that is more than there is."""
-        memory = jobs * SCANS_IN_MEMORY * self.largest
+    def text(self, out_dir: Path, jobs: int | None) -> str:
+        """Say what is needed, and warn in further lines where that is more than there is.
+
+        Args:
+            out_dir: Where the prepared scans go.
+            jobs: Processes of this machine that work at the same time; None where they are those of others.
+        """
+        a_job = SCANS_IN_MEMORY * self.largest
+        memory = (jobs or 0) * a_job
+        each = f"{SCANS_IN_MEMORY} x {_size(self.largest)}, the largest scan"
+        of_memory = f"{_size(memory)} of memory ({jobs} jobs x {each})" if jobs else f"{_size(a_job)} a job ({each})"
         lines = [
             f"{self.scans} scans are new, may have changed or were refused ({_size(self.sources)} of files); preparing "
-            f"them takes up to {_size(memory)} of memory ({jobs} jobs x {SCANS_IN_MEMORY} x {_size(self.largest)}, the "
-            f"largest scan) and {_size(self.disk)} of disk in {out_dir}"
+            f"them takes up to {of_memory} and {_size(self.disk)} of disk in {out_dir}"
         ]
         free_memory, free_disk = available_memory(), shutil.disk_usage(out_dir).free
         if memory > free_memory:

@@ -225,7 +225,8 @@ def _prepare_all(task: _Task, rows: Sequence[CohortRow], engine: Engine | None =
     outcomes = {row.scan_id: Outcome() for row in rows}
     todo = {row.scan_id: row for row in rows if not is_current(row, task.out, task.size, task.classes)}
     if todo:
-        print(estimate(list(todo.values()), task.size).text(task.out, task.jobs), file=sys.stderr)
+        of_this_machine = task.jobs if engine is None or isinstance(engine, Processes) else None
+        print(estimate(list(todo.values()), task.size).text(task.out, of_this_machine), file=sys.stderr)
     work = partial(try_row, out_dir=task.out, size=task.size, classes=task.classes)
     results = work_on(todo, work, engine or Processes(task.jobs))
     bar = tqdm(

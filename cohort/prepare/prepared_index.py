@@ -46,18 +46,16 @@ def write_index(
         path: The file.
     """
     labelled = [(row, label) for row, label in zip(rows, labels, strict=True) if row.scan_id in records]
-    places = [scan_folder(path.parent, row.scan_id).relative_to(path.parent).as_posix() for row, _ in labelled]
-    index = [
-        _index_row(row, label, records[row.scan_id], salt) | {"folder": place}
-        for (row, label), place in zip(labelled, places, strict=True)
-    ]
+    index = [_index_row(row, label, records[row.scan_id], salt, path.parent) for row, label in labelled]
     with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(index[0]))
         writer.writeheader()
         writer.writerows(index)
 
 
-def _index_row(row: CohortRow, labels: ScanLabels, record: dict[str, Any], salt: str) -> dict[str, object]:
+def _index_row(
+    row: CohortRow, labels: ScanLabels, record: dict[str, Any], salt: str, out_dir: Path
+) -> dict[str, object]:
     spacing = record["prepared_spacing_mm"] if record["spacing_known"] else ["", "", ""]
     return {
         "scan_id": row.scan_id,
@@ -67,7 +65,7 @@ def _index_row(row: CohortRow, labels: ScanLabels, record: dict[str, Any], salt:
         "weak_label": labels.weak_label,
         "slices": record["prepared_shape"][0],
         **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), spacing, strict=True)),
-        "folder": "",
+        "folder": scan_folder(out_dir, row.scan_id).relative_to(out_dir).as_posix(),
         "has_infection_mask": int("infection" in record["masks"]),
         "has_pattern_mask": int("patterns" in record["masks"]),
         "draws_infection": int(row.infection_mask is not None),

@@ -75,10 +75,11 @@ def hold_part(folder: Path, part: Part) -> Iterator[None]:
 @contextmanager
 def hold_all(folder: Path) -> Iterator[None]:
     """Hold all of a folder's work: no part of it runs meanwhile, and no other command for all."""
-    with ExitStack() as stack:
-        stack.enter_context(alone_in(folder))
+    with alone_in(folder):
+        # A part that has ended cannot begin again before this one has: it would have to hold the folder for a moment.
         for lock in sorted((folder / PARTS).glob("*.lock")):
-            stack.enter_context(locked(lock, f"a part is still at work in {folder}; waiting for it to end"))
+            with locked(lock, f"a part is still at work in {folder}; waiting for it to end"):
+                pass
         yield
 
 

@@ -15,7 +15,7 @@ from prepare_harness import index_of, verdicts_of
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.prepare.prepare_scan import prepare_row
 from cohort.prepare.sources import hash_content
-from cohort.table import CohortRow, read_cohort
+from cohort.table import read_cohort
 from ct.grey_window import AUTO, GreyWindow, describe_windows
 
 WINDOW = (-1250.0, 250.0)
@@ -85,7 +85,7 @@ def test_scans_without_a_lung_mask_are_prepared_again_when_the_lungs_are_found_o
     cohort: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = read_cohort(cohort).rows[0]
-    found = CohortRow(**(vars(given) | {"lung_mask": None}))
+    found = replace(given, lung_mask=None)
     before = [hash_content(row, 96).key for row in (given, found)]
     monkeypatch.setattr("cohort.prepare.sources.LUNGS_VERSION", 2)
     after = [hash_content(row, 96).key for row in (given, found)]

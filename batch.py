@@ -21,6 +21,7 @@ class SliceBatch(TypedDict):
         border: uint8 (B, 2, H, W), multi-class task: the group across the nearest border, and half mm to that border.
         votes: uint8 (B, 5, H, W), multi-class task: readers who chose each group; all 0 where one reader labelled.
         allowed: int16 (B, 1, H, W), any-label task: a bit for each leaf that masks and patient-level labels allow.
+        latent: uint8 (B, bytes), latent labels of the slices as their store packs them; joined before the transfer.
         bits: int8 (B, K), any-label task: patient-level labels of the K findings and leaves of `ClassSet.unions`.
         x: float32 (B, context, H, W), input of the network; made on the device from ``image`` and ``lung``.
         mean: float32 (B, 5, H, W), multi-class task: probability of each group by the readers; made on the device.
@@ -35,6 +36,7 @@ class SliceBatch(TypedDict):
     border: NotRequired[Tensor]
     votes: NotRequired[Tensor]
     allowed: NotRequired[Tensor]
+    latent: NotRequired[Tensor]
     bits: NotRequired[Tensor]
     x: NotRequired[Tensor]
     mean: NotRequired[Tensor]

@@ -168,7 +168,7 @@ class AnyLabelModule(OpacityModule):
         mean, _ = self.targets(batch["target"], batch["border"], batch["votes"])
         known = batch["target"] >= 0
         if self.latent is not None:
-            q, labelled = self.latent.get(batch["slice_index"])
+            q, labelled = self.latent.unpack(batch["latent"])
             mean, known = torch.where(labelled & ~known, q, mean), known | labelled
         grid = affine_grid(self.draw_affine(len(known)), batch["image"].shape)
         hu, lung = batch["image"], batch["lung"]

@@ -18,6 +18,7 @@ from ct.classes import EM, ClassSet
 from lightning_modules.augment import Augmentation, affine_grid, draw_affine, vary_acquisition, warp
 from lightning_modules.features import pooled_features
 from lightning_modules.labels import require_labels
+from lightning_modules.latent import PixelStore
 from machine.host_memory import keep_freed_memory
 from metrics.summary import Metrics, summarise
 from metrics.training_figures import TrainingFigures
@@ -103,6 +104,14 @@ class SegmentationModule(LightningModule):
         raise AssertionError(f"{type(self).__name__} must define shows_finding")
 
     # -- data, on the device -------------------------------------------------------------------------------------------
+
+    latent: PixelStore | None = None  # labels of the training slices that an E-step makes, in tasks that have one
+
+    def on_before_batch_transfer(self, batch: SliceBatch, dataloader_idx: int) -> SliceBatch:
+        """Join latent labels while it is known without asking the device which slices these are."""
+        if self.latent is not None and self.trainer.training:
+            self.latent.join(batch)
+        return batch
 
     def on_after_batch_transfer(self, batch: SliceBatch, dataloader_idx: int) -> SliceBatch:
         """Make the network's input; augment it in training."""

@@ -106,7 +106,7 @@ class ConsolidationModule(SegmentationModule):
                 raise Refusal(
                     "supervision is 'em' but nothing relabels: add callbacks.relabel.Relabel to trainer.callbacks"
                 )
-            batch["target"] = self.latent.get(batch["slice_index"]).to(torch.int8)
+            batch["target"] = self.latent.unpack(batch["latent"]).to(torch.int8)
         elif self.trainer.training:
             batch["target"] = batch["target"][:, 1:]
         return super().on_after_batch_transfer(batch, dataloader_idx)

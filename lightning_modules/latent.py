@@ -40,6 +40,11 @@ class PixelStore:
         changes = file.with_name(f"{file.name}.changes") if file else None
         self._changes = torch.from_numpy(_rows(changes, (num_slices, 2), np.int32))
 
+    def join(self, batch: SliceBatch) -> None:
+        """Add the bytes of a batch that is not on the device yet: they travel with it, and no step waits for them."""
+        packed = self._bytes[batch["slice_index"]]
+        batch["latent"] = packed.pin_memory() if self.device.type == "cuda" else packed
+
     def read(self, slice_index: Tensor) -> Tensor:
         """Return the bytes of rows slice_index (B,), on the device: uint8 (B, width)."""
         return self._bytes[slice_index.cpu()].to(self.device)
@@ -120,7 +125,11 @@ class MaskStore(PixelStore):
 
     def get(self, slice_index: Tensor) -> Tensor:
         """Return bool masks (B, 1, H, W) of rows slice_index (B,); rows never set are empty."""
-        bits = (self.read(slice_index)[:, :, None] & self._powers) > 0
+        return self.unpack(self.read(slice_index))
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """Return the masks of bytes (B, width), as `get` does."""
+        bits = (packed[:, :, None] & self._powers) > 0
         height, width = self.shape
         return bits.flatten(1)[:, : height * width].view(-1, 1, height, width)
 
@@ -156,7 +165,11 @@ class LeafStore(PixelStore):
 
     def get(self, slice_index: Tensor) -> tuple[Tensor, Tensor]:
         """Return q, float32 (B, C, H, W), and known, bool (B, 1, H, W), of rows slice_index (B,)."""
-        values = self.read(slice_index).view(-1, *self.shape)
+        return self.unpack(self.read(slice_index))
+
+    def unpack(self, packed: Tensor) -> tuple[Tensor, Tensor]:
+        """Return q and known of bytes (B, width), as `get` does."""
+        values = packed.view(-1, *self.shape)
         if self.soft:
             total = values.sum(1, keepdim=True, dtype=torch.float32)
             return values / total.clamp(min=1), total > 0

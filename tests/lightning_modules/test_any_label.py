@@ -176,7 +176,7 @@ def test_latent_labels_are_stored_joined_and_counted(e_step: str) -> None:
     assert counts == [of_leaves[2], int(speaks[0].sum()), int(speaks[0].sum()), *of_leaves]
     module._trainer.current_epoch = 1
     assert module.relabel(module.to_input(batch.copy()), 2).tolist()[1] == 0, "the same weights label alike"
-    joined = module.augment(batch.copy())
+    joined = module.augment(module.on_before_batch_transfer(batch.copy(), 0))
     inside = speaks.clone()
     _, known = module.latent.get(batch["slice_index"])
     assert torch.equal(known, speaks)
@@ -209,7 +209,8 @@ def test_what_one_rank_and_two_ranks_fit_is_the_same(monkeypatch: pytest.MonkeyP
 def test_per_iteration_replaces_the_targets_of_the_batch() -> None:
     module = module_of(priors=[PRIOR], e_step="hard")
     module.prepare_latent(4, SIDE)
-    batch = module.augment(batch_of([ANYTHING, OPAQUE, 0b10000], [-1, -1, 4], {"consolidation": 1}))
+    batch = batch_of([ANYTHING, OPAQUE, 0b10000], [-1, -1, 4], {"consolidation": 1})
+    batch = module.augment(module.on_before_batch_transfer(batch, 0))
     q, speaks = module.latent_labels(batch, 2)
     counts = module.relabel_batch(batch)
     assert counts[2] == speaks.sum() > 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dask_harness import Cluster, running_cluster
 from harness import train_in_process
 from places import ROOT
 
@@ -70,3 +71,17 @@ def infection_run(cohort: Path, work: Path) -> Path:
 def em_run(cohort: Path, work: Path, infection_run: Path) -> Path:
     """Run folder of stage 2."""
     return train_in_process("smoke", cohort, work, f"--model.init_weights={infection_run / 'best.ckpt'}")
+
+
+@pytest.fixture(scope="session")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Dask cluster of two workers that no test kills."""
+    with running_cluster(tmp_path_factory.mktemp("dask"), 2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A Dask cluster of four workers to be killed."""
+    with running_cluster(tmp_path / "dask", 4) as cluster:
+        yield cluster

@@ -1,6 +1,5 @@
 """The batch scripts of docs/ on a real SLURM cluster of one node."""
 
-import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from fault_harness import assert_same_run
+from file_tree import tree
 from places import ROOT
 from slurm import Slurm, running_slurm
 from sweep_server import SWEEP, SweepServer, serving
@@ -29,16 +29,6 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
             del cluster.environment[name]
         cluster.environment |= {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
         yield cluster
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file below a folder that is not hidden."""
-    files = {file: file.relative_to(folder) for file in folder.rglob("*") if file.is_file()}
-    return {
-        str(name): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file, name in files.items()
-        if not any(part.startswith(".") for part in name.parts)
-    }
 
 
 def start_training(slurm: Slurm, cohort: Path, place: Path, *limits: str) -> str:

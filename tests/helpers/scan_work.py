@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+from numpy import save as np_save
 
 from machine.engines.dask_cluster import DaskCluster
 from machine.engines.engine import Died
@@ -78,36 +80,23 @@ class SlowFolder:
     def __init__(self, work: Callable[[Any], Any]) -> None:
         self.work = work
 
+    def save(self, *arguments: Any) -> None:
+        """Write an array, slowly."""
+        time.sleep(0.2)
+        np_save(*arguments)
+
     def __call__(self, item: Any) -> Any:
         """Do the work."""
-        original = np.save
-
-        def save(*arguments: Any) -> None:
-            time.sleep(0.2)
-            original(*arguments)
-
-        setattr(np, "save", save)  # noqa: B010  # as a test would patch it, in another process
-        try:
+        with patch.object(np, "save", self.save):
             return self.work(item)
-        finally:
-            setattr(np, "save", original)  # noqa: B010
 
 
 class FullFolder(SlowFolder):
     """The work on a disk on which nothing fits."""
 
-    def __call__(self, item: Any) -> Any:
-        """Do the work."""
-        original = np.save
-
-        def save(*_: Any) -> None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        setattr(np, "save", save)  # noqa: B010  # as a test would patch it, in another process
-        try:
-            return self.work(item)
-        finally:
-            setattr(np, "save", original)  # noqa: B010
+    def save(self, *arguments: Any) -> None:
+        """Write nothing."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Disturbed(DaskCluster):

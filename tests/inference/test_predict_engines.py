@@ -1,17 +1,16 @@
 """The same scans segmented in turn, in parts and on a cluster: the same files."""
 
-import hashlib
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pydicom
 import pytest
-from dask_harness import Cluster, running_cluster
+from dask_harness import Cluster
+from file_tree import tree
 from scan_work import worker_of
 
 from ct.refusal import Word
@@ -34,21 +33,10 @@ def scans(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tree(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file below a folder that is not hidden.
-
-    DICOM objects count without their own identifiers and times, in which no two of them may agree.
-    """
-    files = {file: file.relative_to(folder) for file in folder.rglob("*") if file.is_file()}
-    return {
-        str(name): hashlib.sha256(content(file) if file.suffix == ".dcm" else file.read_bytes()).hexdigest()
-        for file, name in files.items()
-        if not any(part.startswith(".") for part in name.parts)
-    }
-
-
 def content(file: Path) -> bytes:
-    """Return what a DICOM object says but for identifiers and times."""
+    """Return a file's bytes; of a DICOM object what it says but for identifiers and times, which no two share."""
+    if file.suffix != ".dcm":
+        return file.read_bytes()
     dataset = pydicom.dcmread(file)
 
     def forget(parent: pydicom.Dataset, element: pydicom.DataElement) -> None:
@@ -73,21 +61,15 @@ def expected(em_run: Path, scans: Path, tmp_path_factory: pytest.TempPathFactory
     out = tmp_path_factory.mktemp("in_turn") / "out"
     assert command(em_run, scans, out) == 1
     assert sorted(pd.read_csv(out / "measurements.csv")["name"]) == ["scan-0001", "scan-0002", "scan-0003"]
-    return tree(out)
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running_cluster(tmp_path_factory.mktemp("dask"), 2) as cluster:
-        yield cluster
+    return tree(out, content)
 
 
 def test_a_cluster_writes_the_same_files(
-    em_run: Path, scans: Path, expected: dict[str, str], cluster: Cluster, tmp_path: Path
+    em_run: Path, scans: Path, expected: dict[str, str], steady: Cluster, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    assert command(em_run, scans, out, "--engine", "dask", "--scheduler", cluster.scheduler) == 1
-    assert tree(out) == expected
+    assert command(em_run, scans, out, "--engine", "dask", "--scheduler", steady.scheduler) == 1
+    assert tree(out, content) == expected
 
 
 def test_parts_write_the_same_files(
@@ -99,20 +81,20 @@ def test_parts_write_the_same_files(
     assert "2 of 4 scans have no result yet, since part 2/3, 3/3 did not finish" in capsys.readouterr().err
     assert [command(em_run, scans, out, "--part", f"{number}/3") for number in (3, 2)] == [0, 0]
     assert command(em_run, scans, out, "--gather") == 1
-    assert tree(out) == expected
+    assert tree(out, content) == expected
 
 
-def test_a_gpu_is_asked_of_the_worker(em_run: Path, scans: Path, cluster: Cluster, tmp_path: Path) -> None:
-    cluster.start_worker("with-gpu", "--resources", "GPU=1")
+def test_a_gpu_is_asked_of_the_worker(em_run: Path, scans: Path, steady: Cluster, tmp_path: Path) -> None:
+    steady.start_worker("with-gpu", "--resources", "GPU=1")
     try:
         segmenter = Segmenter([em_run / "best.ckpt"], device="cpu")
         sources = {"a": Source("a", scans / "B007")}
-        results = DaskCluster(cluster.scheduler, {"GPU": 1}).run(sources, partial(worker_of, segmenter=segmenter))
+        results = DaskCluster(steady.scheduler, {"GPU": 1}).run(sources, partial(worker_of, segmenter=segmenter))
         ((_, worker),) = results
         assert isinstance(worker, int)
-        assert os.getpgid(worker) == cluster.processes["with-gpu"].pid
+        assert os.getpgid(worker) == steady.processes["with-gpu"].pid
     finally:
-        cluster.kill("with-gpu")
+        steady.kill("with-gpu")
 
 
 def test_a_pickled_segmenter_is_loaded_once(em_run: Path) -> None:

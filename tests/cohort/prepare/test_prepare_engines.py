@@ -1,6 +1,5 @@
 """The same cohort prepared by processes, in parts and on a cluster: the same files, whatever happens meanwhile."""
 
-import hashlib
 import os
 import random
 import signal
@@ -8,55 +7,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from dask_harness import Cluster, running_cluster
+from dask_harness import Cluster
+from file_tree import tree
+from noise_scans import write_noise_scans
 from places import ROOT
 from scan_work import Disturbed, FullFolder, SlowFolder
 
 import cohort.prepare.places as places
 from cohort.prepare.__main__ import main
 from cohort.prepare.prepare_cohort import gather_cohort, prepare_cohort, prepare_part
-from ct.files.write import write_scan_nifti
 from machine.engines.dask_cluster import DaskCluster
 from machine.engines.parts import Part
-
-AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
-SCANS = 12
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort of twelve scans: one broken, one repaired, one with a mask of half of it."""
-    folder = tmp_path_factory.mktemp("scans")
-    lines = ["scan_id,patient_id,site,image,lung_mask,infection_mask,split"]
-    for number in range(SCANS):
-        hu = np.random.default_rng(number).integers(-900, 60, (12, 40, 40)).astype(np.int16)
-        hu[:, :4] = -3024 if number == 2 else -1000
-        lung = np.zeros(hu.shape, dtype=np.uint8)
-        lung[:, 6:34, 6:16] = lung[:, 6:34, 22:34] = 1
-        write_scan_nifti(hu, AFFINE, folder / f"{number}.nii.gz")
-        write_scan_nifti(lung[: 6 if number == 7 else None], AFFINE, folder / f"{number}_lung.nii.gz")
-        lines.append(f"s{number:02d},p{number},X,{number}.nii.gz,{number}_lung.nii.gz,{number}_lung.nii.gz,train")
-    (folder / "3.nii.gz").write_bytes((folder / "3.nii.gz").read_bytes()[:5000])
-    path = folder / "cohort.csv"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file below a folder that is not hidden."""
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    names = {file: file.relative_to(folder) for file in files}
-    return {
-        str(name): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file, name in names.items()
-        if not any(part.startswith(".") for part in name.parts)
-    }
+    return write_noise_scans(tmp_path_factory.mktemp("scans"), 12, (12, 40, 40), half_masked=7)
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +37,6 @@ def expected(scans: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     done = prepare_cohort(scans, out, size=32, jobs=2)
     assert (len(done.folders), done.refused) == (11, 1)
     return tree(out)
-
-
-@pytest.fixture(scope="module")
-def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running_cluster(tmp_path_factory.mktemp("dask"), 2) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    with running_cluster(tmp_path / "dask", 4) as cluster:
-        yield cluster
 
 
 def test_a_cluster_makes_the_same_files(
@@ -108,7 +67,7 @@ def test_parts_at_the_same_time_make_the_same_files(scans: Path, expected: dict[
     parts = [subprocess.Popen([*command, "--part", f"{n}/3"], cwd=ROOT, stdout=subprocess.PIPE) for n in (1, 2, 3)]
     printed = [part.communicate()[0].decode() for part in parts]
     assert [part.returncode for part in parts] == [0, 0, 0]
-    assert "part 1/3: 3 scans prepared, 1 refused" in printed[0]  # s03 is broken
+    assert "part 1/3: 3 scans prepared, 1 refused" in printed[0]  # s3 is broken
     assert subprocess.run([*command, "--gather"], cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
     assert tree(tmp_path / "out") == expected
 
@@ -166,12 +125,12 @@ def test_many_scans_lie_on_shelves(
 ) -> None:
     out = tmp_path / "out"
     prepare_cohort(scans, out, size=32, jobs=2)
-    written = (out / "s00" / "hu.npy").stat().st_ino
+    written = (out / "s0" / "hu.npy").stat().st_ino
     monkeypatch.setattr(places, "MANY", 5)
     done = prepare_cohort(scans, out, size=32, jobs=2)
     assert done.fresh == 0, "scans that lay beside each other are moved, not prepared again"
-    assert not (out / "s00").exists()
-    shelved = {Path(name).name: name for name in tree(out) if name.endswith("s00/hu.npy")}
+    assert not (out / "s0").exists()
+    shelved = {Path(name).name: name for name in tree(out) if name.endswith("s0/hu.npy")}
     assert (out / shelved["hu.npy"]).stat().st_ino == written
     contents = {Path(*Path(name).parts[-2:]): digest for name, digest in tree(out).items() if name.endswith(".npy")}
     assert contents == {Path(name): digest for name, digest in expected.items() if name.endswith(".npy")}

@@ -1,4 +1,3 @@
-import hashlib
 import multiprocessing
 import os
 import random
@@ -9,46 +8,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from file_tree import tree
+from noise_scans import write_noise_scans
 from tqdm import tqdm
 
 import cohort.prepare.prepare_scan as prepare_scan_module
 from cohort.prepare.prepare_cohort import prepare_cohort
 from ct.files.read import read_scan
-from ct.files.write import write_scan_nifti
 from ct.scan import Scan
-
-AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
 
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
     """A cohort of five scans of differing content, one of them broken, one repaired."""
-    lines = ["scan_id,patient_id,site,image,lung_mask,infection_mask,split"]
-    for number in range(5):
-        hu = np.random.default_rng(number).integers(-900, 60, (20, 60, 60)).astype(np.int16)
-        hu[:, :4] = -3024 if number == 2 else -1000
-        lung = np.zeros(hu.shape, dtype=np.uint8)
-        lung[:, 10:50, 10:25] = lung[:, 10:50, 35:50] = 1
-        write_scan_nifti(hu, AFFINE, tmp_path / f"{number}.nii.gz")
-        write_scan_nifti(lung, AFFINE, tmp_path / f"{number}_lung.nii.gz")
-        lines.append(f"s{number},p{number},X,{number}.nii.gz,{number}_lung.nii.gz,{number}_lung.nii.gz,train")
-    (tmp_path / "3.nii.gz").write_bytes((tmp_path / "3.nii.gz").read_bytes()[:5000])
-    path = tmp_path / "cohort.csv"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def tree(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file below a folder that is not hidden."""
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    names = {file: file.relative_to(folder) for file in files}
-    return {
-        str(name): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file, name in names.items()
-        if not any(part.startswith(".") for part in name.parts)
-    }
+    return write_noise_scans(tmp_path, 5, (20, 60, 60))
 
 
 def in_own_group(cohort: Path, out: Path) -> None:

@@ -3,7 +3,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +16,6 @@ from machine.engines.engine import Died, work_on
 
 def named(numbers: range) -> dict[str, int]:
     return {f"s{number}": number for number in numbers}
-
-
-@pytest.fixture(scope="module")
-def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster of two workers that no test of this file kills."""
-    with running_cluster(tmp_path_factory.mktemp("dask"), 2) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster of four workers to be killed."""
-    with running_cluster(tmp_path / "dask", 4) as cluster:
-        yield cluster
 
 
 def test_every_item_gets_its_result(steady: Cluster) -> None:

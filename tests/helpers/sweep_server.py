@@ -49,6 +49,7 @@ class SweepServer(ThreadingHTTPServer):
         self.received: list[bytes] = []
         self.seconds_to_stop: dict[str, float] = {}
         self._handed_out = 0
+        self._one_agent_at_a_time = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -69,7 +70,8 @@ class SweepServer(ThreadingHTTPServer):
         if operation == "CreateAgent":
             return {"createAgent": {"agent": {"id": "1"}}}
         if operation == "Heartbeat":
-            commands = self._commands(list(json.loads(variables["runState"])))
+            with self._one_agent_at_a_time:
+                commands = self._commands(list(json.loads(variables["runState"])))
             return {"agentHeartbeat": {"agent": {"id": "1"}, "commands": json.dumps(commands)}}
         if operation == "UpsertBucket":
             self.received.append(json.dumps(variables).encode())

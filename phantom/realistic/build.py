@@ -10,9 +10,7 @@ figures below are statistics over all of them): mean +- standard deviation (leas
 - right dome above the lowest point of the lung: 88 +- 26 mm (45 .. 139), correlation with height .72; its top lies
   18 mm in front of the middle
 - share of the lungs' volume: right upper .20, middle .09, lower .24, left upper .25, lower .22
-- fissures as planes z / height = a + b (y / depth) + c (x / width) of each lung, from the middle of its box:
-  right oblique .45 +- .08, .71 +- .19, .05; left oblique .42 +- .06, 1.01 +- .32, -.07; horizontal .55 +- .06, .10,
-  -.01
+- fissures: `ct.lungs.fissure_shapes`
 """
 
 from dataclasses import dataclass

@@ -13,6 +13,8 @@ from phantom.realistic.trees import Tree, grow_tree, joined, supplied_points
 
 # Points per tree and lung that branches end at: the smallest vessels of a scan at 0.7 mm.
 SUPPLIED = 1200
+# Two layers of visceral pleura, which scans of 1 mm show as lines of 100 to 200 HU above the lung.
+FISSURE_MM, PLEURA_HU = (0.2, 0.5), 20.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def normal_lung(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thor
         hu = hu - rng.uniform(25, 80) * patches
     if rng.random() < 0.15:
         hu = _emphysema(rng, grid, build, thorax, hu)
-    return paint(hu, hu + 200, _fissures(rng, grid, thorax))
+    return paint(hu, PLEURA_HU, _fissures(rng, grid, thorax))
 
 
 def _emphysema(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thorax, hu: Volume) -> Volume:
@@ -55,7 +57,8 @@ def _emphysema(rng: np.random.Generator, grid: Grid, build: Build, thorax: Thora
 def _fissures(rng: np.random.Generator, grid: Grid, thorax: Thorax) -> Volume:
     """Return the share of each voxel in the fissures, which are incomplete."""
     width = max(1.2, 0.6 * grid.spacing_mm[2])
-    thin = rng.uniform(0.2, 0.9) / width * np.exp(-((thorax.fissure_mm / width) ** 2))
+    # A sheet of `FISSURE_MM`, spread over about a pixel.
+    thin = rng.uniform(*FISSURE_MM) / (width * np.sqrt(np.pi)) * np.exp(-((thorax.fissure_mm / width) ** 2))
     return (thin * rise(noise(rng, grid, 50) + 0.9, 1.0)).astype(np.float32)
 
 

@@ -31,6 +31,7 @@ class RealisticPhantom:
         hu: int16.
         spacing_mm: (z, y, x).
         lungs: uint8, 1 = left, 2 = right.
+        lobes: int8, 0 outside the lungs, 1 right upper, 2 middle, 3 right lower, 4 left upper, 5 left lower.
         drawn_lungs: uint8 (Z, Y, X), lungs as programs and readers draw them: more or less generous, domes taken in.
         patterns: int8, codes of paper L3: 0 outside infection, 5 .. 10 inside.
         mimics: bool, look-alikes that are no infection.
@@ -41,6 +42,7 @@ class RealisticPhantom:
     hu: NDArray[np.int16]
     spacing_mm: tuple[float, float, float]
     lungs: NDArray[np.uint8]
+    lobes: NDArray[np.int8]
     drawn_lungs: NDArray[np.uint8]
     patterns: NDArray[np.int8]
     mimics: NDArray[np.bool_]
@@ -161,6 +163,7 @@ def _scanned(
     occupancy = slabs(infection.occupancy * share, scanner) / np.maximum(lung, 0.1)
     codes = seen_sections(infection.code, scanner)
     middle = codes[:, scanner.averaged // 2]
+    lobe = seen_sections(thorax.lobe, scanner)[:, scanner.averaged // 2]
     code = np.where(middle > 0, middle, codes.max(1))
     patterns = np.where(inside & (occupancy > DRAWN_FROM), code, 0).astype(np.int8)
     lungs = np.where(inside, np.where(left, 1, 2), 0).astype(np.uint8)
@@ -170,6 +173,7 @@ def _scanned(
         hu=scan(draw("noise"), seen, build, scanner, slabs(moved, scanner)),
         spacing_mm=(scanner.slice_mm, grid.spacing_mm[1], grid.spacing_mm[2]),
         lungs=lungs,
+        lobes=np.where(inside, lobe, 0).astype(np.int8),
         drawn_lungs=np.where(drawn, np.where(left, 1, 2), 0).astype(np.uint8),
         patterns=patterns,
         mimics=slabs(mimics.occupancy * (1 - infection.occupancy), scanner) > 0.5,

@@ -4,11 +4,13 @@ The tables are means over the masks that `phantom.realistic.build` cites, by hei
 as a share of their height.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ct.lungs.fissure_shapes import LOBE_SHARES, STATISTICS, FissureName, terms
 from phantom.realistic.build import Build
 from phantom.realistic.fields import Grid, Points, Volume, ball, noise
 
@@ -26,12 +28,8 @@ MEDIAL_MM = {
     "left": ((35, 28, 24, 20, 16, 14, 27, 31), (41, 49, 46, 46, 44, 33, 18, 21), (28, 27, 24, 23, 23, 22, 25, 32)),
 }
 SIDES = {"left": 1, "right": -1}
-# Fissures of each lung: (a, b, c) of build's planes, and the standard deviation of a and b.
-FISSURES = {
-    ("right", "oblique"): (0.45, 0.71, 0.05, 0.08, 0.19),
-    ("left", "oblique"): (0.42, 1.01, -0.07, 0.06, 0.32),
-    ("right", "horizontal"): (0.55, 0.10, -0.01, 0.06, 0.13),
-}
+# The shares of the lobes are counted on every 6th voxel, and fissures are drawn again until they fit.
+COARSE, MOST_DRAWS = 6, 50
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ def shape_thorax(rng: np.random.Generator, grid: Grid, build: Build) -> Thorax:
     medial = np.where(left, _medial(rng, grid, build, up, "left"), _medial(rng, grid, build, up, "right"))
     floor = np.where(left, _floor(rng, grid, build, wall, "left"), _floor(rng, grid, build, wall, "right"))
     above = (grid.z - floor).astype(np.float32)
-    lobe, fissure = _lobes(rng, grid, build)
     heart = np.array([rng.uniform(0.28, 0.36) * build.height_mm, -0.17 * build.depth_mm, rng.uniform(14, 30)])
     radii = np.array([64.0, 46.0, 62.0]) * rng.uniform(0.85, 1.15) * (build.width_mm / 265)
     lung = np.minimum(np.minimum(wall, medial), np.minimum(0.75 * above, -ball(grid, heart, radii)))
+    lobe, fissure = _lobes(rng, grid, build, lung)
     return Thorax(wall.astype(np.float32), above, lung.astype(np.float32), left, lobe, fissure, heart, radii)
 
 
@@ -112,20 +110,36 @@ def _floor(rng: np.random.Generator, grid: Grid, build: Build, wall: Volume, sid
     return (recess + (dome - recess) * shape + 2.5 * noise(rng, grid, (1e3, 50, 50))).astype(np.float32)
 
 
-def _lobes(rng: np.random.Generator, grid: Grid, build: Build) -> tuple[NDArray[np.int8], Volume]:
-    """Divide both lungs into lobes by curved fissures."""
-    heights = {}
-    for (side, name), (a, b, c, sd_a, sd_b) in FISSURES.items():
-        across = (grid.x - SIDES[side] * build.width_mm / 4) / (build.width_mm / 2)
-        plane = rng.normal(a, sd_a) + rng.normal(b, sd_b) * grid.y / build.depth_mm + c * across
-        curve = rng.uniform(-0.25, 0.25) * (grid.y / build.depth_mm) ** 2
-        bumps = 6.0 * noise(rng, grid, (1e3, 60, 60))
-        heights[side, name] = (grid.z - (plane + curve) * build.height_mm + bumps).astype(np.float32)
-    slope = {"right": 0.8, "left": 0.7}
-    left, right = heights["left", "oblique"] * slope["left"], heights["right", "oblique"] * slope["right"]
-    horizontal = heights["right", "horizontal"]
-    on_left = grid.x > 0
-    upper = np.where(horizontal > 0, 1, 2)
-    lobe = np.where(on_left, np.where(left > 0, 4, 5), np.where(right > 0, upper, 3)).astype(np.int8)
-    of_right = np.where(right > 0, np.minimum(np.abs(right), np.abs(horizontal)), np.abs(right))
-    return lobe, np.where(on_left, np.abs(left), of_right).astype(np.float32)
+def _lobes(rng: np.random.Generator, grid: Grid, build: Build, lung: Volume) -> tuple[NDArray[np.int8], Volume]:
+    """Divide both lungs into lobes by curved and bumpy fissures; a patient has no larger or smaller ones than seen."""
+    inside = lung[::COARSE, ::COARSE, ::COARSE] > 0
+    z_mm, y_mm, x_mm = (COARSE * mm for mm in grid.spacing_mm)
+    few = Grid(inside.shape, (z_mm, y_mm, x_mm), grid.corner_mm)
+    for _ in range(MOST_DRAWS):
+        coefficients = {name: rng.normal(known.mean, known.sd) for name, known in STATISTICS.items()}
+        signed = {name: _above(few, build, name, values) for name, values in coefficients.items()}
+        volumes = np.bincount(_labels(few, signed)[inside], minlength=6)[1:]
+        shares = volumes / np.repeat([volumes[:3].sum(), volumes[3:].sum()], (3, 2)).clip(1)
+        if all(low <= share <= high for share, (low, high) in zip(shares, LOBE_SHARES, strict=True)):
+            break
+    signed = {}
+    for name, values in coefficients.items():
+        bumps = STATISTICS[name].bumps_mm * noise(rng, grid, (1e3, 50, 50))
+        slope = values[1] * build.height_mm / build.depth_mm
+        signed[name] = ((_above(grid, build, name, values) + bumps) / np.hypot(1, slope)).astype(np.float32)
+    left, right, horizontal = (np.abs(signed[name]) for name in ("left oblique", "right oblique", "right horizontal"))
+    of_right = np.where(signed["right oblique"] > 0, np.minimum(right, horizontal), right)
+    return _labels(grid, signed), np.where(grid.x > 0, left, of_right).astype(np.float32)
+
+
+def _above(grid: Grid, build: Build, name: FissureName, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the height above a fissure without bumps in mm, (Z, Y, X)."""
+    sign = SIDES["left" if name.startswith("left") else "right"]
+    y, x = grid.y / build.depth_mm, (grid.x - sign * build.width_mm / 4) / (build.width_mm / 2)
+    return (grid.z / build.height_mm - 0.5 - terms(y, x) @ coefficients) * build.height_mm
+
+
+def _labels(grid: Grid, above: Mapping[FissureName, NDArray[np.floating]]) -> NDArray[np.int8]:
+    """Return the lobe of each voxel (Z, Y, X), also outside the lungs."""
+    of_right = np.where(above["right oblique"] > 0, np.where(above["right horizontal"] > 0, 1, 2), 3)
+    return np.where(grid.x > 0, np.where(above["left oblique"] > 0, 4, 5), of_right).astype(np.int8)

@@ -139,9 +139,10 @@ readers: $(INSTALLED) $(if $(COHORT),,cohorts/phantom/cohort.csv)  ## [COHORT=<c
 # A report and a comparison read the masks of a run's test scans, which are made first where they are missing.
 REPORT_OF = --runs $(call quoted,$(RUNS)) $(if $(EXP)$(filter command line environment,$(origin RUN)),$(call quoted,$(RUN)))
 
-report: $(INSTALLED)  ## [EXP=<experiment> | RUN=<run folder> | SWEEP=<sweep>]: both papers' tables and figures of a run, of a sweep, or of all runs side by side
-	@$(if $(SWEEP),,$(PY) -m evaluation.missing_masks $(REPORT_OF))
-	$(PY) -m evaluation.report $(if $(SWEEP),--runs $(call quoted,$(RUNS)) --sweep $(SWEEP),$(REPORT_OF))
+# What predict wrote into OUT needs no run.
+report: $(INSTALLED)  ## [EXP=<experiment> | RUN=<run folder> | SWEEP=<sweep> | OUT=<folder of make predict> [COHORT=<cohort.csv>]]: both papers' tables and figures of a run, of a sweep, or of all runs side by side; or the lobes of segmented scans, and how a reader scored them
+	@$(if $(SWEEP)$(OUT),,$(PY) -m evaluation.missing_masks $(REPORT_OF))
+	$(PY) -m evaluation.report $(if $(OUT),$(call quoted,$(OUT)) $(if $(COHORT),--cohort $(call quoted,$(COHORT))),$(if $(SWEEP),--runs $(call quoted,$(RUNS)) --sweep $(SWEEP),$(REPORT_OF)))
 
 compare: $(INSTALLED)  ## A=<run or experiment> B=<run or experiment>: paired tests of two runs on the scans that both were tested on
 	@$(if $(and $(A),$(B)),$(PY) -m evaluation.missing_masks --runs $(call quoted,$(RUNS)) $(call quoted,$(A)) $(call quoted,$(B)))

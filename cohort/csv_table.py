@@ -6,7 +6,7 @@ import csv
 import itertools
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ SEPARATOR_LINE = re.compile(r"sep=(.)")
 # What pandas and R write where a cell is empty.
 MISSING = ("nan", "na", "<na>", "n/a", "none", "null")
 THOUSANDS = re.compile(r"[-+]?\d{1,3}([.,]\d{3})+")
+
+CellOf = Callable[[str], str]  # of a column, without blanks around it
+Wrong = Callable[[str, str, str], None]  # takes note of a column, what was found and what was expected
 
 
 @dataclass(frozen=True)

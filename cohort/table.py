@@ -6,13 +6,14 @@ import csv
 import difflib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from cohort.csv_table import CsvTable, is_missing, parse_number, parse_whole_number, read_csv_table
+from cohort.csv_table import CellOf, CsvTable, Wrong, is_missing, parse_number, parse_whole_number, read_csv_table
+from cohort.reader_scores import parse_reader_scores
 from cohort.reports.weak_label import is_reported, weak_label
 from ct.classes import CLASS_SETS, CONSOLIDATION, ClassSet
 from ct.files.images import is_slice_image
@@ -36,6 +37,8 @@ class CohortRow:
         grey_low_hu: Declared HU of grey 0, for slice images and for volumes whose voxels are not HU; or `AUTO`, to have
             it estimated.
         grey_high_hu: Declared HU of grey 255, for the same; `AUTO` if and only if the other one is.
+        reader_ct_severity_score: A reader's CT severity score of both lungs, 0 to 25; None where it is blank, as those
+            of the lobes, 0 to 5 each, which do not contradict it.
         has_findings: Key and cell of every other column has_<finding> that is not blank: 0 or 1 for what a class set
             of the project has; `bits_of` reads those of other sets.
     """
@@ -54,6 +57,12 @@ class CohortRow:
     split: str = ""
     grey_low_hu: GreyLimit | None = None
     grey_high_hu: GreyLimit | None = None
+    reader_ct_severity_score: int | None = None
+    reader_right_upper_lobe_score: int | None = None
+    reader_right_middle_lobe_score: int | None = None
+    reader_right_lower_lobe_score: int | None = None
+    reader_left_upper_lobe_score: int | None = None
+    reader_left_lower_lobe_score: int | None = None
     has_findings: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -74,10 +83,6 @@ _OPTIONAL = frozenset(OPTIONAL_COLUMNS)
 # Columns has_<key> hold patient-level labels of any finding or leaf; these keys are known without a class set.
 HAS = "has_"
 KNOWN_KEYS = frozenset(key for classes in CLASS_SETS for key in classes.unions)
-
-
-CellOf = Callable[[str], str]  # of a column, without blanks around it
-Wrong = Callable[[str, str, str], None]  # takes note of a column, what was found and what was expected
 
 
 @dataclass(frozen=True)
@@ -297,6 +302,7 @@ def _parse_row(
         split=text("split"),
         grey_low_hu=low,
         grey_high_hu=high,
+        **parse_reader_scores(text, wrong, table.separator),
     )
 
 

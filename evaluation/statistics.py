@@ -66,24 +66,6 @@ class Interval(NamedTuple):
     undefined: int = 0
 
 
-class BlandAltman(NamedTuple):
-    """Agreement of two measurements of the same scans (Bland and Altman, Lancet 1986).
-
-    Attributes:
-        bias: Mean difference.
-        sd: Its standard deviation (n - 1); the limits of agreement are bias -+ 1.96 sd.
-        low: Lower end of the exact t interval of the bias.
-        high: Its upper end.
-        n: Pairs.
-    """
-
-    bias: float
-    sd: float
-    low: float
-    high: float
-    n: int
-
-
 class RankTest(NamedTuple):
     """Mann-Whitney's U of the first sample, its two-sided p, and U as a share of the pairs: the area under the ROC."""
 
@@ -124,7 +106,7 @@ def pearson_interval(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Correl
 
     All is NaN where either side does not vary, and for 2 pairs, which are a line; for 3 pairs the interval is.
     """
-    pairs = _whole_pairs(x, y)
+    pairs = whole_pairs(x, y)
     if len(pairs) <= FEWEST or (np.ptp(pairs, axis=0) == 0).any():
         return Correlation(np.nan, np.nan, np.nan, np.nan, len(pairs))
     result = stats.pearsonr(pairs[:, 0], pairs[:, 1])
@@ -133,7 +115,7 @@ def pearson_interval(x: ArrayLike, y: ArrayLike, level: float = LEVEL) -> Correl
     return Correlation(float(result.statistic), float(low), float(high), float(result.pvalue), len(pairs))
 
 
-def _whole_pairs(x: ArrayLike, y: ArrayLike) -> Values:
+def whole_pairs(x: ArrayLike, y: ArrayLike) -> Values:
     """Return the pairs without NaN, (n, 2)."""
     pairs = np.column_stack([np.asarray(x, float), np.asarray(y, float)])
     return pairs[np.isfinite(pairs).all(1)]
@@ -180,17 +162,6 @@ def clustered_bootstrap(
     return Interval(value, float(low[0]), float(high[0]), len(values), len(names), int(undefined[0]))
 
 
-def bland_altman(a: ArrayLike, b: ArrayLike) -> BlandAltman:
-    """Return the agreement of a with b, as a - b over the pairs without NaN; undefined figures are NaN."""
-    pairs = _whole_pairs(a, b)
-    difference, n = pairs[:, 0] - pairs[:, 1], len(pairs)
-    bias = float(difference.mean()) if n else np.nan
-    if n < FEWEST:
-        return BlandAltman(bias, np.nan, np.nan, np.nan, n)
-    half = stats.sem(difference) * stats.t.ppf((1 + LEVEL) / 2, n - 1)
-    return BlandAltman(bias, float(difference.std(ddof=1)), float(bias - half), float(bias + half), n)
-
-
 def fit_gamma(tpr: ArrayLike, fpr: ArrayLike) -> float:
     """Fit gamma of TPR = FPR^gamma by least squares in linear space (paper EM, Figure 4); NaN without any point.
 
@@ -198,7 +169,7 @@ def fit_gamma(tpr: ArrayLike, fpr: ArrayLike) -> float:
         tpr: True positive rates in [0, 1].
         fpr: False positive rates in [0, 1]; points with a NaN are left out.
     """
-    points = _whole_pairs(tpr, fpr)
+    points = whole_pairs(tpr, fpr)
     if not len(points):
         return np.nan
 

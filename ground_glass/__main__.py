@@ -19,7 +19,10 @@ COMMANDS = {
     "import": ("cohort.importers.__main__", "a cohort.csv of a public data set"),
     "prepare": ("cohort.prepare.__main__", "check and prepare the scans of a cohort.csv"),
     "train": ("ground_glass.train_experiment", "train an experiment, and test it"),
-    "report": ("evaluation.report.__main__", "tables and figures of runs, as the papers have them"),
+    "report": (
+        "evaluation.report.__main__",
+        "tables and figures of runs, as the papers have them, or of segmented scans",
+    ),
     "export": ("ground_glass.export_model", "a model as files that other programs read, with its card"),
     "serve-page": ("ground_glass.serve_page", "the page that segments in the browser and uploads nothing"),
     "completion": ("ground_glass.completion", "completion of these words in your shell"),

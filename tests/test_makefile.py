@@ -35,6 +35,7 @@ TARGETS = {
     "report EXP=unet_em": "RUNS",
     "report": "RUN",
     "report SWEEP=unet_em_prior": "RUNS",
+    "report EXP=": "OUT COHORT",
     "compare": "A B RUNS",
     "import FROM=medseg": "FOLDER OUT",
     "bench": "CKPT",

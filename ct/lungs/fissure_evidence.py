@@ -165,7 +165,7 @@ def _sheet(hu: Samples, inside: BoolArray, core: BoolArray, steepness: float, le
     for lean_y in leans:
         for lean_x in leans:
             leaning = _leaning(ridge, lean_y, lean_x)
-            average: Samples = ndimage.gaussian_filter(leaning, blurs, truncate=2.0)
+            average = np.asarray(ndimage.gaussian_filter(leaning, blurs, truncate=2.0), dtype=np.float32)
             np.maximum(best, _leaning(average, -lean_y, -lean_x), out=best)
     return np.where(core, best - float(np.median(best[core])), 0).astype(np.float32)
 

@@ -59,7 +59,8 @@ STATISTICS: dict[FissureName, FissureStatistics] = {
 }
 # Mean and standard deviation of `front` and `tall` of each lung.
 SHAPES = {"right": ((-0.295, 0.067), (0.531, 0.119)), "left": ((-0.205, 0.110), (0.617, 0.111))}
-# Least and greatest share of its own lung of each lobe: right upper, middle, right lower, left upper, left lower.
+LOBES = ("right_upper_lobe", "right_middle_lobe", "right_lower_lobe", "left_upper_lobe", "left_lower_lobe")
+# Least and greatest share of its own lung of each of the lobes.
 LOBE_SHARES = ((0.23, 0.52), (0.05, 0.30), (0.30, 0.72), (0.43, 0.65), (0.35, 0.57))
 # Mean and standard deviation of the shares of the right upper, the middle and the left upper lobe.
 USUAL_SHARES = ((0.382, 0.077), (0.174, 0.056), (0.538, 0.062))
@@ -78,7 +79,7 @@ def terms(y: npt.ArrayLike, x: npt.ArrayLike) -> FloatArray:
     """
     ys, xs = np.broadcast_arrays(np.asarray(y, np.float64), np.asarray(x, np.float64))
     basis = [np.ones_like(ys), ys, xs, ys**2 - 1 / 12, xs * ys, xs**2 - 1 / 12]
-    return np.stack(basis, axis=-1).astype(np.float64, copy=False)
+    return np.array(basis, dtype=np.float64).transpose(*range(1, ys.ndim + 1), 0)
 
 
 def centres_mm(count: int, mm: float) -> FloatArray:

@@ -14,7 +14,6 @@ from ct.lungs.fissure_shapes import BoolArray, FissureName, LungBox, LungShape, 
 from ct.lungs.sides import LEFT, RIGHT, left_right, sides_of_slices
 from ct.resample import coarser_grid
 
-LOBES = ("right_upper_lobe", "right_middle_lobe", "right_lower_lobe", "left_upper_lobe", "left_lower_lobe")
 Labels = npt.NDArray[np.int8]
 Spacing = tuple[float, float, float]
 
@@ -32,7 +31,7 @@ class Lobes:
     """The lobes of both lungs.
 
     Attributes:
-        labels: int8 (Z, Y, X), 0 outside the lungs, 1 .. 5 in the order of `LOBES`.
+        labels: int8 (Z, Y, X), 0 outside the lungs, 1 .. 5 in the order of `fissure_shapes.LOBES`.
         draws: int8 (n, Z', Y', X'), lobes as they may be instead, on voxels of about 3 mm.
         doubt: Share of the lungs that lies in another lobe in a draw, on average.
     """

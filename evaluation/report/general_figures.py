@@ -11,11 +11,13 @@ from matplotlib.lines import Line2D
 
 from ct.classes import COLOUR_OF
 from evaluation.report.drawing import HATCHES, marker_of, point_styles, rank_of
-from evaluation.statistics import FEWEST, BlandAltman, between
+from evaluation.score_agreement import BlandAltman
+from evaluation.statistics import FEWEST, between
 from pages.page import counted
 
 FOREST_FIGURES = {"dice_mean": "Dice, mean over scans", "iou_pooled": "IOU, pooled over voxels"}
-LIMIT_SD = 1.96  # 95 % of normally distributed differences lie within the limits of agreement
+LIMITS = "Solid: bias; dashed: limits of agreement, bias ± 1.96 sd; grey bands: their 95 % intervals."
+AREA_PER_SCAN = 36  # of a point; scans of the same figures make one larger point
 PANELS_PER_ROW = 3
 CEILING: dict[str, Any] = {"color": "black", "linestyle": ":", "linewidth": 2}
 DETECTION_FIGURES = {"recall": "share of lesion voxels found", "touched": "share of lesions touched"}
@@ -92,12 +94,16 @@ def _ceiling_handle() -> Line2D:
     return Line2D([], [], label="human ceiling", **CEILING)
 
 
-def draw_bland_altman(volumes: pd.DataFrame, limits: Mapping[str, BlandAltman]) -> Any:
-    """Draw predicted minus true volume against the mean of both, a panel per finding (Bland and Altman, Lancet 1986).
+def draw_bland_altman(
+    pairs: pd.DataFrame, limits: Mapping[str, BlandAltman], compared: Sequence[str], unit: str = ""
+) -> Any:
+    """Draw the difference of two measurements against their mean, a panel per finding (Bland and Altman, Lancet 1986).
 
     Args:
-        volumes: One row per scan and finding: finding, site, truth_ml, predicted_ml.
+        pairs: One row per scan and finding: finding, site, and a column per measurement.
         limits: Agreement of each finding to show.
+        compared: The two measurements, by their columns; the second is subtracted.
+        unit: Unit of both.
 
     Returns:
         A matplotlib figure.
@@ -108,28 +114,43 @@ def draw_bland_altman(volumes: pd.DataFrame, limits: Mapping[str, BlandAltman]) 
     figure, axes = plt.subplots(
         rows, columns, figsize=(3.5 * columns + 0.4, 3.7 * rows + 0.4), squeeze=False, layout="constrained"
     )
-    sites = sorted(volumes["site"].unique())
+    first, second = compared
+    in_unit = f" ({unit})" if unit else ""
     for axis, finding in zip(axes.flat, findings, strict=False):
-        scans, agreement = volumes[volumes["finding"] == finding], limits[finding]
-        for site, (marker, colour) in zip(sites, point_styles(), strict=False):
-            truth, predicted = (scans.loc[scans["site"] == site, name] for name in ("truth_ml", "predicted_ml"))
-            mean, difference = (predicted + truth) / 2, predicted - truth
-            axis.scatter(mean, difference, marker=marker, facecolors="none", edgecolors=colour, label=f"site {site}")
-        axis.axhspan(agreement.low, agreement.high, color="black", alpha=0.12, linewidth=0)
-        limits_ml = agreement.bias - LIMIT_SD * agreement.sd, agreement.bias + LIMIT_SD * agreement.sd
-        for value, style in ((agreement.bias, "-"), *((limit, "--") for limit in limits_ml)):
-            axis.axhline(value, color="black", linestyle=style, linewidth=1)
-        axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
-        title = f"{finding.replace('_', ' ')}, n = {counted(agreement.n, 'scan')}\n"
-        title += f"bias {between(agreement.bias, agreement.low, agreement.high, '.1f', ' ml')}"
-        if agreement.n >= FEWEST:
-            title += f",\nlimits {limits_ml[0]:.1f} to {limits_ml[1]:.1f} ml"
-        axis.set_title(title, fontsize=9)
-        axis.set(xlabel="mean of truth and prediction (ml)", ylabel="prediction - truth (ml)")
-    figure.legend(
+        _draw_differences(axis, pairs[pairs["finding"] == finding], sorted(pairs["site"].unique()), compared)
+        _draw_limits(axis, limits[finding])
+        axis.set_title(_limits_title(finding, limits[finding], unit), fontsize=9)
+        axis.set(xlabel=f"mean of {second} and {first}{in_unit}", ylabel=f"{first} - {second}{in_unit}")
+    legend = figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9
     )
+    handles: Sequence[Any] = legend.legend_handles
+    for handle in handles:
+        handle.set_sizes([AREA_PER_SCAN])
     return figure
+
+
+def _draw_differences(axis: Any, scans: pd.DataFrame, sites: Sequence[str], compared: Sequence[str]) -> None:
+    for site, (marker, colour) in zip(sites, point_styles(), strict=False):
+        first, second = (scans.loc[scans["site"] == site, name].to_numpy(float) for name in compared)
+        places, scans_there = np.unique([(first + second) / 2, first - second], axis=1, return_counts=True)
+        style = {"marker": marker, "facecolors": "none", "edgecolors": colour, "label": f"site {site}"}
+        axis.scatter(*places, s=AREA_PER_SCAN * scans_there, **style)
+
+
+def _draw_limits(axis: Any, agreement: BlandAltman) -> None:
+    for bound, style in zip(agreement, ("-", "--", "--"), strict=True):
+        axis.axhspan(bound.low, bound.high, color="black", alpha=0.12 if style == "-" else 0.06, linewidth=0)
+        axis.axhline(bound.value, color="black", linestyle=style, linewidth=1)
+    axis.axhline(0, color="grey", linewidth=0.6, linestyle=":")
+
+
+def _limits_title(finding: str, agreement: BlandAltman, unit: str) -> str:
+    bias, lower, upper = agreement
+    unit = f" {unit}" if unit else ""
+    title = f"{finding.replace('_', ' ')}, n = {counted(bias.n, 'scan')}\n"
+    title += f"bias {between(bias.value, bias.low, bias.high, '.1f', unit)}"
+    return title + (f",\nlimits {lower.value:.1f} to {upper.value:.1f}{unit}" if bias.n >= FEWEST else "")
 
 
 def draw_calibration(curves: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> Any:

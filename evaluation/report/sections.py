@@ -8,6 +8,7 @@ import pandas as pd
 from cohort.composition import label_table, scans_of_index, site_table
 from cohort.prepare.places import INDEX, prepared_folder_of
 from evaluation.report.general_figures import (
+    LIMITS,
     draw_bland_altman,
     draw_by_lesion_size,
     draw_by_spacing,
@@ -22,7 +23,8 @@ from evaluation.report.strata import by_lesion_size, by_spacing
 from evaluation.report.surface import surface_table
 from evaluation.report.worst_scans import draw_failures, failure, most_false, worst_scans
 from evaluation.run_data import Run
-from evaluation.statistics import FEWEST, between, bland_altman, per_site_table
+from evaluation.score_agreement import bland_altman
+from evaluation.statistics import FEWEST, between, per_site_table
 from evaluation.tables import CAPTION, finding_rows
 from metrics.overlap import counts
 from metrics.summary import tables_of
@@ -132,15 +134,17 @@ def volumes(report: ReportFolder, run: Run) -> None:
     }
     report.figure(
         "bland_altman",
-        draw_bland_altman(measured, limits),
+        draw_bland_altman(measured.rename(columns=COMPARED_ML), limits, list(COMPARED_ML.values()), "ml"),
         "Bland-Altman of volumes",
-        "Solid: bias with its 95 % t interval (grey band); dashed: limits of agreement, bias ± 1.96 sd; of a single "
-        "scan there is neither.",
+        f"{LIMITS} Of a single scan there are neither intervals nor limits.",
     )
     left_out = table["scan_id"].nunique() - measured["scan_id"].nunique()
     if left_out:
         report.note(f"Left out: {counted(left_out, 'scan')} without a label or of unknown spacing.")
     report.table("volumes", table, "Volumes", "Of the voxels inside the lungs whose truth is known.")
+
+
+COMPARED_ML = {"predicted_ml": "prediction", "truth_ml": "truth"}
 
 
 def volume_table(run: Run) -> pd.DataFrame:

@@ -14,7 +14,6 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
 
 from evaluation.run_data import read_run
 from evaluation.statistics import (
-    bland_altman,
     clustered_bootstrap,
     fit_gamma,
     mann_whitney,
@@ -32,7 +31,7 @@ def mean(values: NDArray[Any]) -> float:
 NAN = float("nan")
 
 
-# -- correlation and agreement -----------------------------------------------------------------------------------------
+# -- correlation -------------------------------------------------------------------------------------------------------
 
 
 def test_pearson_has_fishers_interval() -> None:
@@ -53,21 +52,6 @@ def test_pearson_of_what_does_not_vary_is_nan(x: list[float], y: list[float]) ->
     result = pearson_interval(x, y)
     assert np.isnan(result[:4]).all()
     assert result.n == np.isfinite(x).sum()
-
-
-def test_bland_altman_by_hand() -> None:
-    # Differences 2, 4, 6, 8: mean 5, sum of squares 20, sd sqrt(20 / 3), t(0.975, 3) = 3.1824.
-    result = bland_altman([3, 6, 9, 12, NAN], [1, 2, 3, 4, 5])
-    sd = np.sqrt(20 / 3)
-    half = 3.182446 * sd / 2
-    assert result == pytest.approx((5, sd, 5 - half, 5 + half, 4), rel=1e-6)
-
-
-def test_bland_altman_of_one_pair_has_no_spread() -> None:
-    result = bland_altman([3.0], [1.0])
-    assert (result.bias, result.n) == (2, 1)
-    assert np.isnan([result.sd, result.low, result.high]).all()
-    assert np.isnan(bland_altman([], []).bias)
 
 
 # -- bootstrap ---------------------------------------------------------------------------------------------------------

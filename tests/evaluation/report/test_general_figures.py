@@ -10,7 +10,7 @@ from evaluation.report.general_figures import (
     draw_calibration,
     forest,
 )
-from evaluation.statistics import BlandAltman
+from evaluation.score_agreement import bland_altman
 
 
 @pytest.fixture(autouse=True)
@@ -48,22 +48,34 @@ def test_forest_has_a_row_per_finding_and_site_and_the_human_ceiling() -> None:
 
 
 def test_bland_altman_draws_bias_and_limits() -> None:
-    volumes = pd.DataFrame({"finding": ["infection"] * 3, "site": ["A", "A", "B"], "truth_ml": [1.0, 2.0, 3.0]})
-    volumes["predicted_ml"] = [2.0, 2.0, 5.0]
-    figure = draw_bland_altman(volumes, {"infection": BlandAltman(1.0, 0.5, 0.8, 1.2, 3)})
+    volumes = pd.DataFrame({"finding": ["infection"] * 3, "site": ["A", "A", "B"], "truth": [1.0, 2.0, 3.0]})
+    volumes["prediction"] = [2.0, 2.0, 5.0]
+    limits = {"infection": bland_altman(volumes["prediction"], volumes["truth"])}
+    figure = draw_bland_altman(volumes, limits, ["prediction", "truth"], "ml")
     [axis] = figure.axes
     levels = {float(line.get_ydata()[0]) for line in axis.lines}
-    assert {1.0, 0.02, 1.98} <= {round(level, 6) for level in levels}
+    assert {1.0, -0.96, 2.96} <= {round(level, 6) for level in levels}  # the differences 1, 0 and 2 have an sd of 1
     points = np.concatenate([part.get_offsets() for part in axis.collections if len(part.get_offsets())])
     assert sorted(points.tolist()) == [[1.5, 1.0], [2.0, 0.0], [4.0, 2.0]]
     assert "n = 3 scans" in axis.get_title()
+    assert "limits -1.0 to 3.0 ml" in axis.get_title()
     assert axis.get_ylabel() == "prediction - truth (ml)"
 
 
+def test_scans_of_the_same_figures_make_a_larger_point() -> None:
+    scores = pd.DataFrame({"finding": "score", "site": "A", "model": [3.0, 3.0, 5.0], "reader": [2.0, 2.0, 5.0]})
+    figure = draw_bland_altman(scores, {"score": bland_altman(scores["model"], scores["reader"])}, ["model", "reader"])
+    [points] = [part for part in figure.axes[0].collections if len(part.get_offsets())]
+    assert points.get_offsets().tolist() == [[2.5, 1.0], [5.0, 0.0]]
+    assert points.get_sizes()[0] == 2 * points.get_sizes()[1]
+    assert figure.axes[0].get_xlabel() == "mean of reader and model"
+
+
 def test_bland_altman_of_one_scan_has_no_interval() -> None:
-    volumes = pd.DataFrame({"finding": ["infection"], "site": ["A"], "truth_ml": [1.0], "predicted_ml": [2.5]})
-    limits = {"infection": BlandAltman(1.5, np.nan, np.nan, np.nan, 1)}
-    assert draw_bland_altman(volumes, limits).axes[0].get_title() == "infection, n = 1 scan\nbias 1.5 ml"
+    volumes = pd.DataFrame({"finding": ["infection"], "site": ["A"], "truth": [1.0], "prediction": [2.5]})
+    limits = {"infection": bland_altman([2.5], [1.0])}
+    [axis] = draw_bland_altman(volumes, limits, ["prediction", "truth"], "ml").axes
+    assert axis.get_title() == "infection, n = 1 scan\nbias 1.5 ml"
 
 
 def test_calibration_leaves_out_empty_bins() -> None:

@@ -70,9 +70,9 @@ def measure_density(
 
     Returns:
         `<region>_<measure>` of all voxels, then `<region>_<measure>_without_vessels`, for the regions `lung`, `right`,
-        `left`, the five lobes where they are known, `ventral` and `dorsal`, and the measures of
-        `ct.densitometry.density_of`. None where a region is empty or a measure undefined; without a known spacing there
-        are no masses, and as vessels cannot be told then, nothing without them.
+        `left`, the five lobes, `ventral` and `dorsal`, and the measures of `ct.densitometry.density_of`. None where a
+        region is empty or unknown, or a measure undefined; without a known spacing there are no masses, and as vessels
+        cannot be told then, nothing without them.
     """
     vessels = vessel_mask(scan.hu, lung, scan.spacing_mm, opacity) if scan.spacing_known else None
     shape = (len(SIDES), len(LOBES) + 1, len(HALVES), 2)
@@ -80,7 +80,7 @@ def measure_density(
     table = histograms(scan.hu, numbers, int(np.prod(shape))).reshape(*shape, BINS)
     voxel_ml = scan.voxel_ml if scan.spacing_known else None
     measured: Measurements = {}
-    for region, part in _regions(lobes is not None).items():
+    for region, part in _regions().items():
         with_vessels, bare = table[part].reshape(-1, 2, BINS).sum((0, 1)), table[part][..., 0, :].reshape(-1, BINS)
         without = dict.fromkeys(MEASURES) if vessels is None else density_of(bare.sum(0), voxel_ml)
         measured |= {f"{region}_{name}": value for name, value in density_of(with_vessels, voxel_ml).items()}
@@ -88,11 +88,11 @@ def measure_density(
     return measured
 
 
-def _regions(with_lobes: bool) -> dict[str, tuple[Any, ...]]:
+def _regions() -> dict[str, tuple[Any, ...]]:
     """Return the part of the table (side, lobe, half, vessel, bin) that belongs to each region."""
     every = slice(None)
     sides = {side: (row,) for row, side in enumerate(SIDES)}
-    lobes = {lobe: (every, number) for number, lobe in enumerate(LOBES, 1)} if with_lobes else {}
+    lobes = {lobe: (every, number) for number, lobe in enumerate(LOBES, 1)}
     halves = {half: (every, every, number) for number, half in enumerate(HALVES)}
     return {"lung": (every,)} | sides | lobes | halves
 

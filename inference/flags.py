@@ -92,18 +92,28 @@ def _unusual_size(scan: Scan, lung: BoolArray) -> Iterator[str]:
 
 def _cut(lung: BoolArray) -> Iterator[str]:
     """Flag borders of the scan that cut through the lungs."""
+    for axis, side, share in _cut_borders(lung):
+        yield (
+            f"the field of view is partial: the scan's border at the {side} shows {share:.0%} of the lungs' "
+            f"largest section, more than {CUT_SHARE[axis]:.0%}; volumes are of what is seen"
+        )
+
+
+def cut_ends(lung: BoolArray) -> list[str]:
+    """Return at which ends of the body, "foot" and "head", the scan's border cuts through the lungs (Z, Y, X)."""
+    return [side for axis, side, _ in _cut_borders(lung) if axis == "z"]
+
+
+def _cut_borders(lung: BoolArray) -> Iterator[tuple[str, str, float]]:
+    """Yield axis, side and share of the largest section of each border that cuts through the lungs."""
     for axis, name in enumerate("zyx"):
         if lung.shape[axis] == 1:  # one slice alone cannot show a border of the lungs
             continue
         areas = lung.sum(tuple({0, 1, 2} - {axis}))
-        borders = [(index, side) for letter, index, side in BORDERS if letter == name]
-        for index, side in borders:
-            share = float(areas[index] / areas.max())
+        for letter, index, side in BORDERS:
+            share = float(areas[index] / areas.max()) if letter == name else 0.0
             if share > CUT_SHARE[name]:
-                yield (
-                    f"the field of view is partial: the scan's border at the {side} shows {share:.0%} of the lungs' "
-                    f"largest section, more than {CUT_SHARE[name]:.0%}; volumes are of what is seen"
-                )
+                yield name, side, share
 
 
 def _left_out(scan: Scan, lung: BoolArray) -> Iterator[str]:

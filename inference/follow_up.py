@@ -8,6 +8,8 @@ import pandas as pd
 
 from ct.files.dicom.file_set import find_dicom_files
 from ct.files.dicom.tags import Tags, read_dataset
+from ct.lungs.fissure_shapes import LOBES
+from inference.lobar_scores import SCORES
 from inference.scan_list import Source
 from inference.unpacked import unpacked
 
@@ -26,22 +28,23 @@ def follow_up(sources: Sequence[Source], rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `patient` ("patient 1"), `name`, `days` since the first scan (NaN where a date of the patient is unknown), and
-        for every volume `<finding>_ml` and `<finding>_change_ml` since the first scan.
+        for every volume `<finding>_ml` and `<finding>_change_ml` since the first scan, also of lobes, and for every
+        score `<score>` and `<score>_change`.
     """
     segmented = set(rows["name"])
     headers = [_visit(source) for source in sources if source.name in segmented]
     scans = pd.DataFrame(headers, columns=["name", "patient_id", "date"])
     scans = scans[scans["patient_id"] != ""].merge(rows, on="name", how="inner")
     repeated = scans[scans.duplicated("patient_id", keep=False)]
-    volumes = _volumes(rows)
+    values = [*_volumes(rows), *(score for score in SCORES if score in rows)]
     tables = []
     for number, (_, visits) in enumerate(repeated.groupby("patient_id", sort=False), 1):
         dated = visits["date"].notna().all()
         visits = visits.sort_values("date", kind="stable") if dated else visits
         days = (visits["date"] - visits["date"].iloc[0]).dt.days if dated else float("nan")
-        table = visits[["name", *volumes]].assign(patient=f"patient {number}", days=days)
-        for volume in volumes:
-            table[volume.replace("_ml", "_change_ml")] = table[volume] - table[volume].iloc[0]
+        table = visits[["name", *values]].assign(patient=f"patient {number}", days=days)
+        for value in values:
+            table[_changed(value)] = table[value] - table[value].iloc[0]
         tables.append(table)
     columns = ["patient", "name", "days"]
     if not tables:
@@ -51,8 +54,14 @@ def follow_up(sources: Sequence[Source], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _volumes(rows: pd.DataFrame) -> list[str]:
-    """Return the columns of whole volumes, without those of regions."""
-    return [name for name in map(str, rows) if name.endswith("_ml") and name.split("_")[0] not in ("left", "right")]
+    """Return the columns of volumes, of whole lungs and of lobes, without those of sides and zones."""
+    names = [name for name in map(str, rows) if name.endswith("_ml")]
+    return [name for name in names if name.split("_")[0] not in ("left", "right") or name.startswith(LOBES)]
+
+
+def _changed(value: str) -> str:
+    """Return the name of the change of a value."""
+    return f"{value.removesuffix('_ml')}_change_ml" if value.endswith("_ml") else f"{value}_change"
 
 
 def _visit(source: Source) -> tuple[str, str, datetime | None]:

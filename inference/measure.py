@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct.classes import CONSOLIDATION, ClassSet
+from ct.lungs.fissure_shapes import LOBES
 from ct.lungs.sides import LEFT, sides_of_slices
 from ct.scan import Scan
 from inference.result import Masks, Measurements
@@ -31,25 +32,26 @@ def _unions(masks: Masks, classes: ClassSet) -> list[str]:
     return [finding.key for finding in classes.findings if finding.key in masks]
 
 
-def measure(scan: Scan, masks: Masks, classes: ClassSet) -> Measurements:
+def measure(scan: Scan, masks: Masks, classes: ClassSet, lobes: NDArray[np.int8] | None = None) -> Measurements:
     """Measure a segmented scan on its own grid.
 
     Severity, the share of the outermost finding, and consolidation score are equations 14 and 15 of paper EM;
     `wal_percent` is the well-aerated share of the lungs (paper L3). Findings outside the lungs have a volume, a density
-    and a mass, but no share of the lungs. Regions are each lung and the thirds of its own height. Mass is that of
-    tissue with the density of water at 0 HU and of nothing at -1000 HU and below: the sum over voxels of
+    and a mass, but no share of the lungs. Regions are each lung, the thirds of its own height, and the five lobes. Mass
+    is that of tissue with the density of water at 0 HU and of nothing at -1000 HU and below: the sum over voxels of
     max(HU + 1000, 0) / 1000 g/ml.
 
     Args:
         scan: The scan.
         masks: Its masks, as in `inference.result.Result`; lungs are not empty.
         classes: The model's class set.
+        lobes: int8 (Z, Y, X), 0 outside, 1 .. 5 in the order of `LOBES`; None where they are unknown.
 
     Returns:
-        Values by name. `_ml` and `_g` are None where the spacing is unknown, mean HU where the finding is empty, shares
-        where a region has no lung.
+        Values by name; those of unknown lobes are None. `_ml` and `_g` are None where the spacing is unknown, mean HU
+        where the finding is empty, shares where a region has no lung.
     """
-    voxels, hu_sum, mass_hu = _tables(scan, masks, classes)
+    voxels, hu_sum, mass_hu, of_lobes = _tables(scan, masks, classes, lobes)
     findings = _codes_of_findings(masks, classes)
     ml = scan.voxel_ml if scan.spacing_known else None
     total, lung = voxels.sum((0, 1)), voxels.sum()
@@ -63,6 +65,9 @@ def measure(scan: Scan, masks: Masks, classes: ClassSet) -> Measurements:
     measured |= _outside(scan, masks, classes, ml) | _scores(total, findings, classes, "groups" in masks)
     for region, (side, thirds) in _regions().items():
         measured |= _of_region(region, voxels[side, thirds].sum(0), findings, ml)
+    for number, lobe in enumerate(LOBES):
+        of_lobe = _of_region(lobe, of_lobes[number], findings, ml)
+        measured |= of_lobe if lobes is not None else dict.fromkeys(of_lobe)
     return measured
 
 
@@ -125,16 +130,21 @@ def _of_region(
 
 
 def _tables(
-    scan: Scan, masks: Masks, classes: ClassSet
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return voxels, sums of HU and sums of HU above air, each (2 sides, 3 thirds, codes)."""
+    scan: Scan, masks: Masks, classes: ClassSet, lobes: NDArray[np.int8] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Return voxels, sums of HU and of HU above air, each (2 sides, 3 thirds, codes), and voxels (5 lobes, codes)."""
     codes = max(max(of_finding) for of_finding in _codes_of_findings(masks, classes).values()) + 1
     lungs = masks["lungs"].astype(np.bool_, copy=False)
+    of_lobes = np.zeros((len(LOBES) + 1, codes), dtype=np.int64)
     by_slice = np.zeros((3, len(lungs), len(SIDES), codes))  # slice by slice, to need no memory of a scan's size
     for z, (inside, sides) in enumerate(zip(lungs, sides_of_slices(lungs, scan.spacing_mm), strict=True)):
         pixels = np.flatnonzero(inside)  # `take` is faster than a mask as an index
         row = (sides.take(pixels) == LEFT).astype(np.intp)  # in the order of `SIDES`
-        code = _codes(masks, classes, z, pixels) + codes * row
+        code = _codes(masks, classes, z, pixels)
+        if lobes is not None:
+            lobe = lobes[z].take(pixels).astype(np.intp)
+            of_lobes += np.bincount(code + codes * lobe, minlength=of_lobes.size).reshape(of_lobes.shape)
+        code = code + codes * row
         hu = scan.hu[z].take(pixels).astype(np.float64)
         for table, weight in zip(by_slice[:, z], (None, hu, np.maximum(hu, AIR_HU) - AIR_HU), strict=True):
             table.flat = np.bincount(code, weight, table.size)
@@ -144,7 +154,7 @@ def _tables(
         for z in heights:
             third = (z - heights[0]) * len(THIRDS) // (heights[-1] - heights[0] + 1)
             tables[:, side, third] += by_slice[:, z, side]
-    return tables[0].astype(np.int64), tables[1], tables[2]
+    return tables[0].astype(np.int64), tables[1], tables[2], of_lobes[1:]
 
 
 def _codes(masks: Masks, classes: ClassSet, z: int, pixels: NDArray[np.intp]) -> NDArray[np.uint8]:

@@ -10,9 +10,44 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ct.classes import LUNGS, ClassSet, Concept, Finding, Leaf
+from ct.lungs.fissure_shapes import LOBES
 from inference.result import Masks
 
 OUTLINE = 1  # label of the lungs' outline; 0 is transparent, overlays follow
+
+
+@dataclass(frozen=True)
+class Lobe:
+    """A lobe, for people and for DICOM.
+
+    Attributes:
+        key: Its key in measurements.
+        name: Its name in legends.
+        colour: "#rrggbb".
+        concept: Its code.
+    """
+
+    key: str
+    name: str
+    colour: str
+    concept: Concept
+
+
+# In the order of `LOBES`.
+LOBE_LEGEND = tuple(
+    Lobe(key, key.replace("_", " "), colour, Concept("SCT", code, meaning))
+    for key, (colour, code, meaning) in zip(
+        LOBES,
+        (
+            ("#88ccee", "42400003", "Upper lobe of right lung"),
+            ("#ddcc77", "72481006", "Middle lobe of right lung"),
+            ("#117733", "266005", "Lower lobe of right lung"),
+            ("#332288", "44714003", "Upper lobe of left lung"),
+            ("#aa4499", "41224006", "Lower lobe of left lung"),
+        ),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)

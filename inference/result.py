@@ -113,6 +113,8 @@ class Result:
         flags: Sentences on why the result may be wrong although nothing failed; every output shows them.
         model: The model.
         classes: The model's class set.
+        lobes: int8 (Z, Y, X) on the scan's canonical grid, 0 outside the lungs, 1 .. 5 in the order of
+            `ct.lungs.fissure_shapes.LOBES`; None where the lobes are unknown.
     """
 
     name: str
@@ -125,3 +127,4 @@ class Result:
     flags: tuple[str, ...]
     model: ModelCard
     classes: ClassSet
+    lobes: NDArray[np.int8] | None = None

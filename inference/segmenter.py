@@ -13,8 +13,10 @@ from ct.lungs.find import find_lungs
 from ct.refusal import Refusal, Sentence, Word
 from ct.scan import Scan
 from inference.answer_flags import DECLARED_GREYS, ESTIMATED_GREYS, answer_flags
+from inference.density import density_warnings, measure_density
 from inference.flags import NO_TRAINING_SET, find_flags, grey_flags
 from inference.load import member_of, module_of, training_set_of
+from inference.lobar_scores import lobes_of, measure_scores
 from inference.measure import measure, spread
 from inference.model_flags import model_flags, model_warnings
 from inference.model_names import folder_of, place_of
@@ -158,17 +160,24 @@ class Segmenter:
         )
         masks = segmentation.masks
         progress("measure", 0.8)
-        measured = measure(scan, masks, self.classes)
+        lobes, lobe_warnings = lobes_of(scan, lungs.mask)
+        labels = None if lobes is None else lobes.labels
+        measured = measure(scan, masks, self.classes, labels)
         measured |= {"entropy_in_lungs_bits": segmentation.entropy_bits}
         measured |= spread(segmentation.shares, measured["lung_ml"])
         grey_warnings = [ESTIMATED_GREYS if each.estimated else DECLARED_GREYS for each in scan.grey_windows[:1]]
-        warnings = [*lungs.warnings, *grey_warnings, *model_warnings(self.card)]
+        warnings = [*lungs.warnings, *grey_warnings, *lobe_warnings, *density_warnings(scan)]
+        warnings += model_warnings(self.card)
         if not self.training:
             warnings.append(NO_TRAINING_SET)
         if self.calibration and self.calibration.fits(self.card, lungs.source):
             measured |= self.calibration.intervals(measured)
         elif self.calibration:
             warnings.append(OTHER_SETTINGS)
+        outermost = self.classes.findings[0].key
+        opacity = masks[outermost] > 0
+        measured |= measure_scores(scan, lobes, opacity, segmentation.shares[outermost], measured, outermost)
+        measured |= measure_density(scan, lungs.mask, labels, opacity)
         return Result(
             name=source.name,
             source=source.path,
@@ -185,4 +194,5 @@ class Segmenter:
             ),
             model=self.card,
             classes=self.classes,
+            lobes=labels,
         )

@@ -1,4 +1,4 @@
-"""DICOM SEG of a segmented DICOM scan: a segment for the lungs and each finding, on the source's own slices."""
+"""DICOM SEG of a segmented DICOM scan: segments for the lungs, findings and lobes, on the source's own slices."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from pydicom.sr.coding import Code
 from ct.classes import ClassSet, Concept
 from ct.colours import rgb_of
 from ct.files.dicom.tags import keyword
+from ct.lungs.fissure_shapes import LOBES
 from ct.refusal import Sentence
 from ct.scan import to_source
 from inference.outputs.dicom_source import SourceSlice, source_slices
-from inference.overlays import all_overlays
+from inference.overlays import LOBE_LEGEND, all_overlays
 from inference.result import Masks, ModelCard, Result
 
 PRODUCT = "Ground Glass"
@@ -43,31 +44,52 @@ class Segment:
         label: Its name for people.
         code: Its code, SegmentedPropertyType.
         colour: "#rrggbb".
-        mask: bool (Z, Y, X) on the scan's canonical grid.
+        key: Prefix of its measurements' names.
+        labels: (Z, Y, X) on the scan's canonical grid; several segments may share one array.
+        value: Value of its voxels in `labels`.
         in_lungs: Whether it lies inside the lungs.
     """
 
     label: str
     code: Code
     colour: str
-    mask: NDArray[np.bool_]
+    key: str
+    labels: NDArray[np.bool_] | NDArray[np.int8]
+    value: int
     in_lungs: bool
 
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """Return its voxels: bool (Z, Y, X)."""
+        return np.asarray(self.labels == self.value)
 
-def find_segments(masks: Masks, classes: ClassSet) -> list[Segment]:
-    """Turn masks into segments: the lungs, and findings that share no voxel.
+    @property
+    def is_anatomy(self) -> bool:
+        """Tell whether it is a part of the body, not a finding."""
+        return self.code == LUNG or self.key in LOBES
+
+
+def find_segments(masks: Masks, classes: ClassSet, lobes: NDArray[np.int8] | None = None) -> list[Segment]:
+    """Turn masks into segments: the lungs, findings that share no voxel, and the lobes.
 
     Args:
         masks: As in `inference.result.Result`.
         classes: The model's class set.
+        lobes: As in `inference.result.Result`.
 
     Returns:
-        The lungs, then the overlays of `inference.overlays`.
+        The lungs, then the overlays of `inference.overlays`, then the lobes where they are known.
     """
     outside = {classes.leaves[index].key for index in classes.outside}
-    return [
-        Segment(each.name, _code(each.concept), each.colour, each.mask, each.key not in outside)
+    segments = [
+        Segment(each.name, _code(each.concept), each.colour, each.key, each.mask, 1, each.key not in outside)
         for each in all_overlays(masks, classes)
+    ]
+    if lobes is None:
+        return segments
+    numbered = enumerate(LOBE_LEGEND, 1)
+    return segments + [
+        Segment(lobe.name, _code(lobe.concept), lobe.colour, lobe.key, lobes, number, True) for number, lobe in numbered
     ]
 
 
@@ -91,7 +113,7 @@ def write_segmentation(result: Result, path: str | Path) -> tuple[Sentence, ...]
         ValueError: A file of the source cannot be read any more.
     """
     slices = source_slices(result.scan)
-    segments = find_segments(result.masks, result.classes)
+    segments = find_segments(result.masks, result.classes, result.lobes)
     segmentation = _nested(segments)(
         source_images=[each.stand_in for each in slices],
         pixel_array=_labels(result, segments),
@@ -147,31 +169,38 @@ def algorithm_parameters(model: ModelCard) -> dict[str, str]:
 
 
 def _nested(segments: Sequence[Segment]) -> type[Segmentation]:
-    """Return a Segmentation class for one label array, whose first segment includes those inside the lungs.
+    """Return a Segmentation class for the array of `_labels`, in which segments overlap.
 
     highdicom takes overlapping segments only as one array each, and sums them in 64 bits to detect the overlap: 0.8 GiB
     more for 300 slices of 512 x 512.
     """
-    in_lungs = np.zeros(256, np.uint8)
-    in_lungs[[number for number, segment in enumerate(segments, start=1) if segment.in_lungs]] = 1
+    findings = [segment for segment in segments if segment.key not in LOBES]
+    finding, lobe = np.arange(256) % (len(findings) + 1), np.arange(256) // (len(findings) + 1)
+    inside = [number for number, segment in enumerate(findings, start=1) if segment.in_lungs]
+    held = np.stack([np.isin(finding, inside), *(finding == number for number in range(2, len(findings) + 1))])
+    held = np.concatenate([held, [lobe == number for number in range(1, len(LOBES) + 1)]]).astype(np.uint8)
 
     class NestedSegmentation(Segmentation):
         @staticmethod
         def _get_segment_pixel_array(
             pixel_array: NDArray[Any], segment_number: int, *_: object, **__: object
         ) -> NDArray[np.uint8]:
-            if segment_number == 1:
-                return in_lungs[pixel_array]
-            return (pixel_array == segment_number).astype(np.uint8)
+            return np.asarray(held[segment_number - 1][pixel_array])
 
     return NestedSegmentation
 
 
 def _labels(result: Result, segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """Return uint8 (slice, row, column) in the source's order: 1 is lung without a finding, 2.. a finding."""
-    labels = segments[0].mask.astype(np.uint8)
-    for number, segment in enumerate(segments[1:], start=2):
+    """Return uint8 (slice, row, column) in the source's order.
+
+    1 is lung without a finding, 2.. a finding; each lobe adds its number times one more than there are of these.
+    """
+    findings = [segment for segment in segments if segment.key not in LOBES]
+    labels = findings[0].mask.astype(np.uint8)
+    for number, segment in enumerate(findings[1:], start=2):
         labels[segment.mask] = number
+    if result.lobes is not None:
+        labels += result.lobes.view(np.uint8) * np.uint8(len(findings) + 1)
     return to_source(labels, result.scan.source).transpose(2, 1, 0)
 
 
@@ -187,14 +216,14 @@ def _descriptions(segments: Sequence[Segment], model: ModelCard) -> list[Segment
             segment_number=number,
             segment_label=segment.label,
             segmented_property_category=(
-                codes.SCT.AnatomicalStructure if segment.code == LUNG else codes.SCT.MorphologicallyAbnormalStructure
+                codes.SCT.AnatomicalStructure if segment.is_anatomy else codes.SCT.MorphologicallyAbnormalStructure
             ),
             segmented_property_type=segment.code,
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm,
             tracking_uid=highdicom.UID(),
             tracking_id=segment.label,
-            anatomic_regions=[LUNG] if segment.in_lungs and segment.code != LUNG else None,
+            anatomic_regions=[LUNG] if segment.in_lungs and not segment.is_anatomy else None,
             display_color=CIELabColor.from_rgb(*rgb_of(segment.colour)),
         )
         for number, segment in enumerate(segments, start=1)

@@ -17,6 +17,7 @@ FOOTER = "Made by Ground Glass, a model, not a physician. For research; no medic
 # Further columns of measurements.csv and their headings; shares are shown as per cent.
 SCORES = {
     "severity_score": "severity (%)",
+    "ct_severity_score": "CT severity score (0 to 25)",
     "consolidation_score": "consolidation score (%)",
     "wal_percent": "well-aerated lung (%)",
     "entropy_in_lungs_bits": "entropy (bits)",

@@ -12,5 +12,7 @@ function show() {
 }
 slider.addEventListener("input", show);
 overlay.addEventListener("change", () => document.body.classList.toggle("bare", !overlay.checked));
+for (const lobe of document.querySelectorAll("[data-slice]"))
+  lobe.addEventListener("click", () => { slider.value = lobe.dataset.slice; show(); });
 for (const controls of document.querySelectorAll(".controls")) controls.hidden = false;
 show();

@@ -31,6 +31,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
+from ct.lungs.fissure_shapes import LOBES
 from inference.outputs.dicom_seg import LUNG, PRODUCT, Segment, algorithm_parameters, find_segments, new_series
 from inference.result import ModelCard, Result
 
@@ -42,6 +43,13 @@ SCHEME = "99GRGLASS"
 SCHEME_ITEM = CodingSchemeIdentificationItem(
     designator=SCHEME, name="Concepts of the Ground Glass software", responsible_organization=PRODUCT
 )
+HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+ENDS = {"": ", 0 to 25", "_low": ", lower end of the 90 % interval", "_high": ", upper end of the 90 % interval"}
+DENSITIES: dict[str, tuple[Code, Code]] = {
+    "haa_percent": (Code("haa_percent", SCHEME, "High attenuation areas, -600 to -250 HU"), codes.UCUM.Percent),
+    "laa_950_percent": (Code("laa_950_percent", SCHEME, "Low attenuation areas, below -950 HU"), codes.UCUM.Percent),
+    "percentile_15_hu": (Code("percentile_15_hu", SCHEME, "15th percentile of HU"), HOUNSFIELD),
+}
 # Measurements of the whole lungs by key. No public coding scheme has these concepts.
 LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
     "infection_ml": (Code("infection_ml", SCHEME, "Volume of infected lung"), MILLILITRE),
@@ -51,6 +59,24 @@ LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
         codes.UCUM.NoUnits,
     ),
     "wal_percent": (Code("wal_percent", SCHEME, "Well-aerated lung"), codes.UCUM.Percent),
+    **{
+        f"ct_severity_score{end}": (
+            Code(f"ct_severity_score{end}", SCHEME, f"CT severity score{of}"),
+            codes.UCUM.NoUnits,
+        )
+        for end, of in ENDS.items()
+    },
+    **{f"lung_{key}": each for key, each in DENSITIES.items()},
+}
+# Measurements of a lobe, by key without that of the lobe.
+LOBE_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
+    "infection_ml": (Code("infection_ml", SCHEME, "Volume of infected lung"), MILLILITRE),
+    "infection_share": (Code("infection_share", SCHEME, "Infected share of the lobe's volume"), codes.UCUM.NoUnits),
+    **{
+        f"score{end}": (Code(f"lobe_score{end}", SCHEME, f"CT severity score of the lobe{of}"), codes.UCUM.NoUnits)
+        for end, of in ENDS.items()
+    },
+    **DENSITIES,
 }
 
 
@@ -87,7 +113,8 @@ def write_measurements_report(result: Result, segmentation_path: str | Path, pat
 
 def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeasurementsAndQualitativeEvaluations]:
     series = segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID
-    for segment, item in zip(find_segments(result.masks, result.classes), segmentation.SegmentSequence, strict=True):
+    segments = find_segments(result.masks, result.classes, result.lobes)
+    for segment, item in zip(segments, segmentation.SegmentSequence, strict=True):
         measurements = list(_measurements(result, segment))
         if not measurements:
             continue
@@ -100,7 +127,7 @@ def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeas
                 source_series=SourceSeriesForSegmentation(series),
             ),
             finding_type=segment.code,
-            finding_sites=[FindingSite(LUNG)] if segment.in_lungs else None,
+            finding_sites=[FindingSite(LUNG)] if segment.in_lungs and segment.key not in LOBES else None,
             algorithm_id=_algorithm(result.model),
             measurements=measurements,
         )
@@ -109,7 +136,10 @@ def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeas
 def _measurements(result: Result, segment: Segment) -> Iterator[Measurement]:
     if result.scan.spacing_known:
         yield Measurement(codes.SCT.Volume, int(segment.mask.sum()) * result.scan.voxel_ml, MILLILITRE)
-    for key, (name, unit) in LUNG_MEASUREMENTS.items() if segment.code == LUNG else ():
+    keys = {key: (key, name, unit) for key, (name, unit) in LUNG_MEASUREMENTS.items()} if segment.code == LUNG else {}
+    if segment.key in LOBES:
+        keys = {f"{segment.key}_{key}": (key, name, unit) for key, (name, unit) in LOBE_MEASUREMENTS.items()}
+    for key, (_, name, unit) in keys.items():
         value = result.measurements.get(key)
         if value is not None:
             yield Measurement(name, value, unit)

@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ct.files.write import write_mask
 from ct.refusal import Sentence
 from inference.outputs.dicom_seg import write_segmentation
@@ -15,6 +17,7 @@ from inference.result import Result
 from machine.whole_file import whole_folder
 
 NUMBERS, PAGE = "measurements.json", "report.html"
+LOBES = "lobes.nii.gz"
 SEGMENTATION, REPORT = "segmentation.dcm", "measurements.dcm"
 FLAGGED = "flagged: the result may be wrong, see measurements.json"
 
@@ -33,6 +36,8 @@ def write_outputs(result: Result, out: Path) -> Result:
     with whole_folder(out) as temporary:
         for name, mask in result.masks.items():
             write_mask(mask, result.scan, temporary / f"{name}.nii.gz", FLAGGED if result.flags else "")
+        if result.lobes is not None:
+            write_mask(result.lobes.view(np.uint8), result.scan, temporary / LOBES, FLAGGED if result.flags else "")
         if is_dicom(result):
             result = replace(result, warnings=result.warnings + write_dicom(result, temporary))
         text = json.dumps(numbers(result), indent=2, allow_nan=False)

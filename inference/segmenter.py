@@ -21,6 +21,7 @@ from inference.measure import measure, spread
 from inference.model_flags import model_flags, model_warnings
 from inference.model_names import folder_of, place_of
 from inference.outputs.write_outputs import write_outputs
+from inference.overlays import mask_of
 from inference.result import ModelCard, Result
 from inference.scan_list import Source
 from inference.scan_masks import segment_scan
@@ -175,7 +176,7 @@ class Segmenter:
         elif self.calibration:
             warnings.append(OTHER_SETTINGS)
         outermost = self.classes.findings[0].key
-        opacity = masks[outermost] > 0
+        opacity = mask_of(masks, self.classes, outermost)
         measured |= measure_scores(scan, lobes, opacity, segmentation.shares[outermost], measured, outermost)
         measured |= measure_density(scan, lungs.mask, labels, opacity)
         return Result(

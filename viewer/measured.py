@@ -7,7 +7,9 @@ import pandas as pd
 
 from ct.classes import Finding
 from inference.measure import SIDES
+from inference.outputs.scan_lobes import density_table, score_text
 from inference.outputs.scan_numbers import ZONES, scores, shown_ml, shown_percent, table_of
+from inference.overlays import LOBE_LEGEND
 
 UNKNOWN = "-"
 Measured = Mapping[str, float | None]
@@ -15,6 +17,7 @@ Measured = Mapping[str, float | None]
 REGIONS = {side: f"{side} lung" for side in SIDES} | {
     f"{side}_{zone}": f"{side} lung, {zone} third" for side in SIDES for zone in ZONES
 }
+LOBES = {lobe.key: lobe.name for lobe in LOBE_LEGEND}
 ABOUT = (
     "All is measured on the grid of the scan itself, inside the lungs; a dash stands for what cannot be known. HU: how "
     "dense the tissue is on average (air -1000, water 0). Mass: of the tissue without its air. SD: how far the answers "
@@ -39,12 +42,12 @@ def _number(value: float | str) -> str:
 
 
 def region_table(measured: Measured, findings: Sequence[Finding]) -> pd.DataFrame:
-    """Return a row of text for each side and third; no rows where regions were not measured."""
+    """Return a row of text for each side, third and lobe; no rows where these were not measured."""
     rows = {
         name: {"lung": shown_ml(measured[f"{region}_lung_ml"])}
         | {finding.name: _amount(measured, f"{region}_{finding.key}") for finding in findings}
-        for region, name in REGIONS.items()
-        if f"{region}_lung_ml" in measured
+        for region, name in (REGIONS | LOBES).items()
+        if f"{region}_lung_ml" in measured and (region in REGIONS or measured[f"{region}_lung_ml"] is not None)
     }
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -56,5 +59,15 @@ def _amount(measured: Measured, key: str) -> str:
 
 
 def scores_table(measured: Measured) -> pd.DataFrame:
-    """Return the papers' scores and the entropy: a row each, column value."""
-    return pd.DataFrame.from_dict(scores(measured), orient="index", columns=["value"])
+    """Return the papers' scores, the entropy, and the CT severity score of the lobes: a row each, column value."""
+    keys = {"CT severity score (0 to 25)": "ct_severity_score"}
+    keys |= {f"{name}, score (0 to 5)": f"{lobe}_score" for lobe, name in LOBES.items()}
+    texts = {name: score_text(measured, key) for name, key in keys.items()}
+    known = {name: text for name, text in texts.items() if text != UNKNOWN}
+    return pd.DataFrame.from_dict(scores(measured) | known, orient="index", columns=["value"])
+
+
+def densities(measured: Measured) -> pd.DataFrame:
+    """Return densities as text: a row for each region of which any is known."""
+    table = density_table(measured)
+    return table.set_index("").map(_number) if len(table) else table

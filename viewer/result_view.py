@@ -17,7 +17,7 @@ from inference.outputs.scan_page import LUNG_SOURCES
 from inference.outputs.write_outputs import PAGE
 from inference.overlays import Overlay, all_overlays, findings_of, mask_of
 from inference.result import Masks, Result
-from viewer.measured import ABOUT, region_table, scores_table, volumes_table
+from viewer.measured import ABOUT, densities, region_table, scores_table, volumes_table
 from viewer.planes import pack, show_planes, step_of
 from viewer.reader_masks import agreement
 from viewer.visit import plain
@@ -136,7 +136,8 @@ def _show_tabs(segmented: Segmented) -> None:
 
 def _show_numbers(result: Result) -> None:
     measured, findings = result.measurements, findings_of(result.masks, result.classes)
-    for rows in (volumes_table(measured, findings), region_table(measured, findings), scores_table(measured)):
+    tables = (volumes_table(measured, findings), region_table(measured, findings), scores_table(measured))
+    for rows in (*tables, densities(measured)):
         if len(rows):
             st.table(rows.map(plain))
     st.caption(ABOUT)

@@ -98,17 +98,16 @@ class Columns:
             reach: Samples below and above it.
 
         Returns:
-            HU float32 (Y', X', 2 reach + 1), from below to above, and which of them lie in the lung.
+            HU float32 (Y', X', 2 reach + 1), from below to above, 0 outside the lung, and which of them lie in it.
         """
         z_mm = height_mm[..., None] + SAMPLE_MM * np.arange(-reach, reach + 1)
-        y_mm, x_mm = (
-            np.broadcast_to(self.y_mm[:, None, None], z_mm.shape),
-            np.broadcast_to(self.x_mm[:, None], z_mm.shape),
-        )
-        place = [axis_mm / mm - 0.5 for axis_mm, mm in zip((z_mm, y_mm, x_mm), spacing_mm, strict=True)]
-        values = ndimage.map_coordinates(hu, place, output=np.float32, order=1, mode="nearest")
-        index = tuple(self._index(axis_mm, axis) for axis, axis_mm in enumerate((z_mm, y_mm, x_mm)))
-        inside = self.mask[index] & (z_mm >= 0) & (z_mm < self.mask.shape[0] * self.spacing_mm[0])
+        z, y, x = self._index(z_mm, 0), self._index(self.y_mm, 1)[:, None, None], self._index(self.x_mm, 2)[:, None]
+        inside = self.mask[z, y, x] & (z_mm >= 0) & (z_mm < self.mask.shape[0] * self.spacing_mm[0])
+        row, column, _ = inside.nonzero()
+        place_mm = (z_mm[inside], self.y_mm[row], self.x_mm[column])
+        place = [axis_mm / mm - 0.5 for axis_mm, mm in zip(place_mm, spacing_mm, strict=True)]
+        values = np.zeros(z_mm.shape, dtype=np.float32)
+        values[inside] = ndimage.map_coordinates(hu, place, output=np.float32, order=1, mode="nearest")
         return values, inside
 
 
@@ -159,27 +158,31 @@ def _sheet(hu: Samples, inside: BoolArray, core: BoolArray, steepness: float, le
     ridge = smooth - np.maximum(below, above) / 2 - (below + above) / 4
     usual = float(np.median(ridge[core]))
     noise = 1.4826 * float(np.median(np.abs(ridge[core] - usual))) + 2.0
-    ridge = np.where(core, ((ridge - usual) / noise).clip(LEAST, MOST), 0).astype(np.float32)
-    blurs = (THEN_MM / COLUMN_MM, THEN_MM / COLUMN_MM, 0)
-    best = np.full_like(ridge, -np.inf)
-    for lean_y in leans:
-        for lean_x in leans:
-            leaning = _leaning(ridge, lean_y, lean_x)
-            average = np.asarray(ndimage.gaussian_filter(leaning, blurs, truncate=2.0), dtype=np.float32)
-            np.maximum(best, _leaning(average, -lean_y, -lean_x), out=best)
+    ridge = np.where(core, ((ridge - usual) / noise).clip(LEAST, MOST), 0)
+    best = _best_lean(ridge.astype(np.float32), 0, leans)
     return np.where(core, best - float(np.median(best[core])), 0).astype(np.float32)
 
 
-def _leaning(values: Samples, lean_y: float, lean_x: float) -> Samples:
-    """Shift every column so that a sheet with this slope becomes flat."""
-    if lean_y == lean_x == 0:
-        return values
-    rows, columns, count = values.shape
-    y, x = (COLUMN_MM * (np.arange(size) - size // 2) for size in (rows, columns))
-    shift = np.rint((lean_y * y[:, None] + lean_x * x[None]) / SAMPLE_MM).astype(np.intp)
-    index = np.arange(count) + shift[..., None]
-    there = (index >= 0) & (index < count)
-    return np.where(there, np.take_along_axis(values, index.clip(0, count - 1), 2), 0).astype(np.float32)
+def _best_lean(values: Samples, axis: int, leans: tuple[float, ...]) -> Samples:
+    """Average samples along sheets with the slopes along this axis and the next, and keep the greatest average."""
+    best = np.full_like(values, -np.inf)
+    for lean in leans:
+        leaning = _leaning(values, axis, lean)
+        average: Samples = ndimage.gaussian_filter1d(leaning, THEN_MM / COLUMN_MM, axis, truncate=2.0)
+        if axis == 0:
+            average = _best_lean(average, 1, leans)
+        np.maximum(best, _leaning(average, axis, -lean), out=best)
+    return best
+
+
+def _leaning(values: Samples, axis: int, lean: float) -> Samples:
+    """Shift every column so that a sheet with this slope along an axis becomes flat."""
+    leaning, (size, count) = np.zeros_like(values), (values.shape[axis], values.shape[2])
+    shifts = np.rint(lean * COLUMN_MM / SAMPLE_MM * (np.arange(size) - size // 2)).astype(int).clip(-count, count)
+    for source, target, shift in zip(np.moveaxis(values, axis, 0), np.moveaxis(leaning, axis, 0), shifts, strict=True):
+        low, high = max(0, shift), count + min(0, shift)
+        target[:, low - shift : high - shift] = source[:, low:high]
+    return leaning
 
 
 def _band(hu: Samples, inside: BoolArray, steepness: float) -> Samples:

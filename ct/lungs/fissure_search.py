@@ -28,14 +28,13 @@ from ct.lungs.fissure_shapes import (
     LungBox,
     LungShape,
     expected_fissure,
-    terms,
 )
 
 # Samples above and below the expected surface, and around the surface that was found.
 REACH, NEAR_REACH = 60, 20
 EVERY = 2  # of the columns along y and x are enough for the search
-DRAWS, POOL, STARTS, APART_MM = 2500, 1200, 30, 12.0
-CANDIDATES, CANDIDATES_APART_MM = 8, 3.0
+DRAWS, POOL, STARTS, APART_MM = 2500, 1200, 30, 15.0
+CANDIDATES, CANDIDATES_APART_MM = 8, 3.75
 # Blur of the evidence along the columns where surfaces are drawn, and where candidates are compared.
 DRAWN_MM, COMPARED_MM = 3.0, 1.5
 # How far from the surface a column looks for the fissure, standard deviations in mm, step by step.
@@ -53,15 +52,26 @@ SPREAD = 4.0
 LEANS_NEAR = (-0.1, 0.0, 0.1)
 WAVES = tuple((i, j) for i, j in product(range(5), repeat=2) if 3 <= i + j <= 6)
 
-Bonus = Callable[[FloatArray], FloatArray]  # of heights (N, C) in mm above the middle of the lung's box, (N,)
-Allowed = Callable[[FloatArray], BoolArray]  # where of heights (..., C) the fissure can exist
+Bonus = Callable[[Samples], FloatArray]  # of heights (N, C) in mm above the middle of the lung's box, (N,)
+Allowed = Callable[[Samples], BoolArray]  # where of heights (..., C) the fissure can exist
+
+
+# A term is a factor of y times a factor of x: which of `_factors`.
+FACTORS_Y, FACTORS_X = zip(
+    (0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), *((3 + i, 3 + j) for i, j in WAVES), strict=True
+)
+
+
+def _factors(share: npt.ArrayLike) -> FloatArray:
+    """Return what terms are products of, (..., 8): the polynomials of up to second degree, then cosines."""
+    places = np.asarray(share, np.float64)[..., None]
+    waves = np.cos(np.pi * np.arange(5) * (places + 0.5))
+    return np.concatenate([np.ones_like(places), places, places**2 - 1 / 12, waves], axis=-1)
 
 
 def surface_terms(y: npt.ArrayLike, x: npt.ArrayLike) -> FloatArray:
     """Return the terms of a fissure with bumps, (..., 6 + waves); places as for `fissure_shapes.terms`."""
-    ys, xs = np.broadcast_arrays(np.asarray(y, np.float64), np.asarray(x, np.float64))
-    waves = [np.cos(np.pi * i * (ys + 0.5)) * np.cos(np.pi * j * (xs + 0.5)) for i, j in WAVES]
-    return np.concatenate([terms(ys, xs), np.stack(waves, -1)], axis=-1)
+    return _factors(y)[..., FACTORS_Y] * _factors(x)[..., FACTORS_X]
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +90,10 @@ class Surface:
 
     def height_mm(self, y_mm: FloatArray, x_mm: FloatArray) -> FloatArray:
         """Return its height above the scan's corner at places (Y,) and (X,), as (Y, X)."""
-        at = surface_terms(self.box.share(y_mm, 1)[:, None], self.box.share(x_mm, 2)[None])
-        return self.box.place_mm(at @ self.coefficients, 0)
+        by_factor = np.zeros((8, 8))
+        by_factor[FACTORS_Y, FACTORS_X] = self.coefficients
+        y, x = _factors(self.box.share(y_mm, 1)), _factors(self.box.share(x_mm, 2))
+        return self.box.place_mm(y @ by_factor @ x.T, 0)
 
     def moved(self, rng: np.random.Generator) -> Surface:
         """Draw a surface that differs from this one by its spread."""
@@ -112,50 +124,63 @@ class Landscape:
     column_mm: float
 
     @cached_property
+    def _heights_of_terms(self) -> Samples:
+        return np.ascontiguousarray(self.at.T * self.height_mm, dtype=np.float32)
+
+    @cached_property
+    def _likelihood(self) -> Samples:
+        """Return how likely the fissure is at every sample; before the first and after the last it hardly is."""
+        return np.exp(np.pad(self.evidence, ((0, 0), (1, 1)), constant_values=-5.0))
+
+    @cached_property
     def _weight(self) -> float:
         return (self.column_mm / COMMON_MM) ** 2
 
-    def heights(self, coefficients: FloatArray) -> FloatArray:
+    def heights(self, coefficients: FloatArray) -> Samples:
         """Return heights (..., C) in mm above the middle of the box of surfaces (..., K)."""
-        return coefficients @ self.at.T * self.height_mm
+        return coefficients.astype(np.float32) @ self._heights_of_terms
+
+    def _samples(self, surfaces: FloatArray) -> npt.NDArray[np.intp]:
+        """Return the samples at which surfaces (..., K) lie, (..., C): numbers, also of samples that do not exist."""
+        away = np.rint(self.heights(surfaces - self.around) / np.float32(SAMPLE_MM))
+        return away.astype(np.intp) + self.evidence.shape[1] // 2
 
     def _blurred(self, blur_mm: float) -> Samples:
+        """Return the evidence, blurred along the columns, with nothing before the first and after the last sample."""
         blurred = ndimage.gaussian_filter1d(self.evidence, blur_mm / SAMPLE_MM, axis=1, mode="constant")
-        return (blurred * np.sqrt(max(blur_mm, 1.0))).astype(np.float32)
+        return np.pad((blurred * np.sqrt(max(blur_mm, 1.0))).astype(np.float32), ((0, 0), (1, 1)))
 
     def score(self, surfaces: FloatArray, blur_mm: float, bonus: Bonus | None, allowed: Allowed | None) -> FloatArray:
         """Return evidence and prior of surfaces (N, K) together, (N,)."""
         values, heights = self._blurred(blur_mm), self.heights(surfaces)
         count, samples = values.shape
-        index = np.rint((heights - self.heights(self.around)) / SAMPLE_MM).astype(np.int32) + samples // 2
-        there = (index >= 0) & (index < samples)
+        index = (self._samples(surfaces) + 1).clip(0, samples - 1)
+        found = values.ravel().take(index + np.arange(count) * samples)
         if allowed:
-            there &= allowed(heights)
-        found = np.where(there, values.ravel()[np.arange(count) * samples + index.clip(0, samples - 1)], 0).sum(1)
+            found *= allowed(heights)
         prior = -0.5 * (((surfaces - self.mean) / self.sd) ** 2).sum(1)
-        return found * self._weight + prior + (bonus(heights) if bonus else 0.0)
+        return found.sum(1) * self._weight + prior + (bonus(heights) if bonus else 0.0)
 
     def settle(
         self, start: FloatArray, widths_mm: tuple[float, ...], allowed: Allowed | None
     ) -> tuple[FloatArray, FloatArray]:
         """Move a surface (K,) to the evidence around it; return it and its precision (K, K)."""
-        surface, rows = start, np.arange(len(self.at))[:, None]
-        precision = np.diag(1 / self.sd**2)
+        surface, precision = start, np.diag(1 / self.sd**2)
+        count = self.evidence.shape[1]
+        rows = np.arange(len(self.evidence))[:, None] * (count + 2) + 1
         for width in widths_mm:
             reach = int(np.ceil(2.5 * width))
-            step = np.arange(-reach, reach + 1)
-            away = self.heights(surface) - self.heights(self.around)
-            index = np.rint(away / SAMPLE_MM).astype(np.intp)[:, None] + step + self.evidence.shape[1] // 2
-            there = (index >= 0) & (index < self.evidence.shape[1])
-            seen = np.where(there, self.evidence[rows, index.clip(0, self.evidence.shape[1] - 1)], -5.0)
-            nearness = -0.5 * (step / width) ** 2
-            share = np.exp(seen + nearness - seen.max(1, keepdims=True))
-            share /= share.sum(1, keepdims=True)
-            shift = share @ step
-            variance = share @ step**2 - shift**2
-            blind = np.exp(nearness)
+            step = np.arange(-reach, reach + 1.0)
+            nearness = np.exp(-0.5 * (step / width) ** 2)
+            powers = (nearness * [step**0, step, step**2]).T
+            seen = self._likelihood.take(
+                (self._samples(surface)[:, None] + step.astype(np.intp)).clip(-1, count) + rows
+            )
+            total, first, second = (seen @ powers.astype(np.float32)).T.astype(np.float64)
+            shift = first / total
+            variance = second / total - shift**2
             # A column in which nothing is to be seen says nothing.
-            told = np.clip(1 - variance / (blind @ step**2 / blind.sum()), 0, 1)
+            told = np.clip(1 - variance / (powers[:, 2].sum() / nearness.sum()), 0, 1)
             weight = told / (variance + 2.0) * self._weight * self.height_mm**2
             if allowed:
                 weight = weight * allowed(self.heights(surface))
@@ -171,25 +196,24 @@ class Landscape:
         """Return the best surfaces that differ, at most `count`, each with its score, the best first."""
         drawn = rng.normal(self.mean, self.sd, (DRAWS, len(self.mean)))
         drawn[0] = self.mean
-        order = np.argsort(-self.score(drawn, DRAWN_MM, bonus, allowed))[:POOL]
-        starts = self._apart(drawn[order], APART_MM, STARTS)
+        drawn = drawn[np.argsort(-self.score(drawn, DRAWN_MM, bonus, allowed))[:POOL]]
+        starts = drawn[self._apart(drawn, APART_MM, STARTS)]
         settled = np.stack([self.settle(start, WIDTHS_MM, allowed)[0] for start in starts])
         scores = self.score(settled, COMPARED_MM, bonus, allowed)
         order = np.argsort(-scores)
-        best = self._apart(settled[order], CANDIDATES_APART_MM, count)
-        score_of = {surface.tobytes(): float(score) for surface, score in zip(settled, scores, strict=True)}
-        return [(score_of[surface.tobytes()], surface) for surface in best]
+        settled, scores = settled[order], scores[order]
+        return [(float(scores[best]), settled[best]) for best in self._apart(settled, CANDIDATES_APART_MM, count)]
 
-    def _apart(self, surfaces: FloatArray, least_mm: float, most: int) -> list[FloatArray]:
-        """Keep the first of surfaces that are closer to each other, on average, than a distance."""
-        heights = self.heights(surfaces)
+    def _apart(self, surfaces: FloatArray, least_mm: float, most: int) -> list[int]:
+        """Keep the first of surfaces that are closer to each other, root mean square, than a distance."""
+        # In these coordinates surfaces are as far from each other as their heights.
+        places = surfaces @ np.asarray(np.linalg.qr(self.at, mode="r")).T * (self.height_mm / np.sqrt(len(self.at)))
         kept: list[int] = []
-        for number in range(len(surfaces)):
-            if not kept or np.abs(heights[kept] - heights[number]).mean(1).min() > least_mm:
-                kept.append(number)
-            if len(kept) == most:
-                break
-        return [surfaces[number] for number in kept]
+        left = np.arange(len(surfaces))
+        while len(left) and len(kept) < most:
+            kept.append(int(left[0]))
+            left = left[np.linalg.norm(places[left] - places[left[0]], axis=1) > least_mm]
+        return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,7 +267,7 @@ class LungSearch:
         self.hu, self.spacing_mm, self.columns, self.shape = hu, spacing_mm, columns, shape
         self.rng = np.random.default_rng(seed)
         middle_mm = float(columns.box.place_mm(0.0, 0))
-        low, high = (mm[::EVERY, ::EVERY] - middle_mm for mm in columns.spans_mm())
+        low, high = ((mm[::EVERY, ::EVERY] - middle_mm).astype(np.float32) for mm in columns.spans_mm())
         self.used = high > low
         self.low, self.high = low[self.used], high[self.used]
 
@@ -291,29 +315,27 @@ class LungSearch:
             pairs += [({"right oblique": below, "right horizontal": above}, score + more) for more, above in found]
         return self._refined(sorted(pairs, key=lambda pair: -pair[1]))
 
-    def _share(self, low: FloatArray, high: FloatArray) -> FloatArray:
-        return (high - low).clip(0).sum(-1) / (self.high - self.low).sum()
-
     def _below(self, usual: float, number: int) -> Bonus:
         """Return how usual the share of the lower lobe is."""
-        sd = USUAL_SHARES[number][1]
-        return lambda heights: -0.5 * ((self._share(self.low, heights.clip(self.low, self.high)) - usual) / sd) ** 2
+        total, sd = (self.high - self.low).sum(), USUAL_SHARES[number][1]
 
-    def _between(self, oblique: FloatArray) -> Bonus:
+        def bonus(heights: Samples) -> FloatArray:
+            share = (heights.clip(self.low, self.high) - self.low).sum(1) / total
+            return np.asarray(-0.5 * ((share - usual) / sd) ** 2, dtype=np.float64)
+
+        return bonus
+
+    def _between(self, oblique: Samples) -> Bonus:
         """Return how usual the shares of the upper and the middle lobe are above the oblique fissure."""
-        floor = oblique.clip(self.low, self.high)
+        floor, total = oblique.clip(self.low, self.high), (self.high - self.low).sum()
         behind = self.columns.terms[::EVERY, ::EVERY][self.used][:, 1] > MIDDLE_LOBE_BACK[0]
+        parts = np.stack([np.ones_like(floor), behind], 1).astype(np.float32)
 
-        def bonus(heights: FloatArray) -> FloatArray:
-            top = np.maximum(heights, floor).clip(self.low, self.high)
-            thickness = top - floor
-            shares = (
-                self._share(top, self.high),
-                self._share(floor, top),
-                thickness[:, behind].sum(1) / np.maximum(thickness.sum(1), 1e-6),
-            )
+        def bonus(heights: Samples) -> FloatArray:
+            middle, back = ((heights.clip(floor, self.high) - floor) @ parts).T
+            shares = ((self.high - floor).sum() - middle) / total, middle / total, back / np.maximum(middle, 1e-6)
             usual = zip(shares, (*USUAL_SHARES[:2], (0.0, MIDDLE_LOBE_BACK[1])), strict=True)
-            return -0.5 * np.sum([((share - mean) / sd) ** 2 for share, (mean, sd) in usual], axis=0)
+            return np.asarray(-0.5 * sum(((share - mean) / sd) ** 2 for share, (mean, sd) in usual), dtype=np.float64)
 
         return bonus
 
@@ -354,6 +376,6 @@ class LungSearch:
             yield name, Surface(box, coefficients, spread)
 
 
-def _above(oblique: FloatArray) -> Allowed:
+def _above(oblique: Samples) -> Allowed:
     """Return whether heights are those of a horizontal fissure before it meets the oblique one."""
     return lambda heights: heights > oblique + GAP_MM

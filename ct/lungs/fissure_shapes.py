@@ -84,7 +84,7 @@ def terms(y: npt.ArrayLike, x: npt.ArrayLike) -> FloatArray:
 
 def centres_mm(count: int, mm: float) -> FloatArray:
     """Return the places of the centres of voxels along an axis."""
-    return (np.arange(count) + 0.5) * mm
+    return np.arange(0.5, count) * mm
 
 
 @dataclass(frozen=True, eq=False)

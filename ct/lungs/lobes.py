@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from ct.lungs.fissure_evidence import Columns
 from ct.lungs.fissure_search import Fissures, LungSearch, Surface, usual_fissures
-from ct.lungs.fissure_shapes import BoolArray, FissureName, LungBox, LungShape, centres_mm
-from ct.lungs.sides import LEFT, RIGHT, left_right, sides_of_slices
+from ct.lungs.fissure_shapes import BoolArray, FissureName, FloatArray, LungBox, LungShape, centres_mm
+from ct.lungs.sides import LEFT, RIGHT, sides_of_slices
 from ct.resample import coarser_grid
 
 Labels = npt.NDArray[np.int8]
 Spacing = tuple[float, float, float]
+Heights = Mapping[FissureName, npt.NDArray[np.float32]]
 
 # Fissures are sought on a lung mask of these voxels, and lobes as they may be instead are drawn on coarser ones.
 SEARCHED_MM, DRAWN_MM = 1.5, 3.0
@@ -56,19 +57,23 @@ def find_lobes(lung: BoolArray, spacing_mm: Spacing, hu: npt.NDArray[np.int16] |
     Returns:
         The lobes; None where one lung is missing.
     """
+    labels = np.zeros(lung.shape, dtype=np.int8)
+    for inside, side, target in zip(lung, sides_of_slices(lung, spacing_mm), labels, strict=True):
+        np.multiply(inside, side, out=target)
     grid = coarser_grid(lung.shape, spacing_mm, (SEARCHED_MM,) * 3)
-    coarse = grid.apply_mask(lung) > 0
-    sides = left_right(coarse, grid.spacing_mm)
+    sides = grid.apply_mask(labels)
     if min(np.count_nonzero(sides == side) for side in (LEFT, RIGHT)) < LEAST_VOXELS:
         return None
     fissures = _fissures_of(sides, grid.spacing_mm, hu, spacing_mm)
-    found = [each.surfaces[0] for each in fissures]
-    labels = _labels(lung, sides_of_slices(lung, spacing_mm), spacing_mm, found[0] | found[1])
     few = coarser_grid(lung.shape, spacing_mm, (DRAWN_MM,) * 3)
-    draws = np.stack(list(_draw(few.apply_mask(lung) > 0, few.spacing_mm, fissures)))
-    chosen = few.apply_mask(labels)
-    inside = chosen > 0
-    return Lobes(labels, draws, float((draws[:, inside] != chosen[inside]).mean()))
+    drawn_sides = few.apply_mask(labels)
+    _label(labels, spacing_mm, fissures[0].surfaces[0] | fissures[1].surfaces[0])
+    there = drawn_sides > 0
+    drawn = list(_draw(drawn_sides, few.spacing_mm, fissures))
+    draws = np.zeros((DRAWS, *there.shape), dtype=np.int8)
+    for draw, lobes in zip(draws, drawn, strict=True):
+        draw[there] = lobes
+    return Lobes(labels, draws, float((np.stack(drawn) != few.apply_mask(labels)[there]).mean()))
 
 
 def _fissures_of(
@@ -88,10 +93,12 @@ def _fissures_of(
     return fissures
 
 
-def _draw(lung: BoolArray, spacing_mm: Spacing, fissures: list[Fissures]) -> Iterator[Labels]:
-    """Yield lobes (Z, Y, X) as they may be: another candidate, and its surfaces moved."""
+def _draw(sides: Labels, spacing_mm: Spacing, fissures: list[Fissures]) -> Iterator[Labels]:
+    """Yield lobes of all voxels of the lungs (N,) as they may be: another candidate, and its surfaces moved."""
     rng = np.random.default_rng(0)
-    sides = left_right(lung, spacing_mm)
+    z_mm, y_mm, x_mm = (centres_mm(count, mm) for count, mm in zip(sides.shape, spacing_mm, strict=True))
+    z, y, x = sides.nonzero()
+    height_mm, column, side = z_mm[z].astype(np.float32), y * len(x_mm) + x, sides[z, y, x]
     for _ in range(DRAWS):
         surfaces: dict[FissureName, Surface] = {}
         for each in fissures:
@@ -99,21 +106,24 @@ def _draw(lung: BoolArray, spacing_mm: Spacing, fissures: list[Fissures]) -> Ite
             likely = np.exp((scores - scores.max()) / SCORE_SCALE)
             chosen = each.surfaces[rng.choice(len(likely), p=likely / likely.sum())]
             surfaces |= {name: surface.moved(rng) for name, surface in chosen.items()}
-        yield _labels(lung, iter(sides), spacing_mm, surfaces)
+        heights = _heights_mm(surfaces, y_mm, x_mm)
+        yield _lobe(side, height_mm, {name: height.take(column) for name, height in heights.items()})
 
 
-def _labels(
-    lung: BoolArray, sides: Iterator[npt.NDArray[np.int8]], spacing_mm: Spacing, surfaces: Mapping[FissureName, Surface]
-) -> Labels:
-    """Label every voxel of the lungs by the surfaces below and above it: int8 (Z, Y, X)."""
-    y_mm, x_mm = (centres_mm(lung.shape[axis], spacing_mm[axis]) for axis in (1, 2))
-    heights = {name: surface.height_mm(y_mm, x_mm).astype(np.float32) for name, surface in surfaces.items()}
-    labels = np.zeros(lung.shape, dtype=np.int8)
-    z_mm = centres_mm(lung.shape[0], spacing_mm[0])
-    for z, inside, side, target in zip(z_mm, lung, sides, labels, strict=True):
-        pixels = np.flatnonzero(inside)
-        below = {name: height.take(pixels) >= z for name, height in heights.items()}
-        right = np.where(below["right oblique"], 3, 1 + below["right horizontal"])
-        left = 4 + below["left oblique"]
-        target.flat[pixels] = np.where(side.take(pixels) == LEFT, left, right)
-    return labels
+def _label(sides: Labels, spacing_mm: Spacing, surfaces: Mapping[FissureName, Surface]) -> None:
+    """Turn the sides of the lungs (Z, Y, X) into their lobes, in place."""
+    z_mm, y_mm, x_mm = (centres_mm(count, mm) for count, mm in zip(sides.shape, spacing_mm, strict=True))
+    heights = _heights_mm(surfaces, y_mm, x_mm)
+    for z, side in zip(z_mm, sides, strict=True):
+        np.multiply(_lobe(side, np.float32(z), heights), side > 0, out=side)
+
+
+def _heights_mm(surfaces: Mapping[FissureName, Surface], y_mm: FloatArray, x_mm: FloatArray) -> Heights:
+    return {name: surface.height_mm(y_mm, x_mm).astype(np.float32) for name, surface in surfaces.items()}
+
+
+def _lobe(side: Labels, z_mm: npt.NDArray[np.float32] | np.float32, heights_mm: Heights) -> Labels:
+    """Return the lobes of voxels by the surfaces below and above them."""
+    below = {name: (height >= z_mm).view(np.int8) for name, height in heights_mm.items()}
+    right = np.where(below["right oblique"], 3, 1 + below["right horizontal"])
+    return np.where(side == LEFT, 4 + below["left oblique"], right)

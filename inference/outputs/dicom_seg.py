@@ -11,7 +11,7 @@ import highdicom
 import numpy as np
 from highdicom.color import CIELabColor
 from highdicom.content import AlgorithmIdentificationSequence
-from highdicom.seg import Segmentation, SegmentDescription
+from highdicom.seg import Segmentation, SegmentDescription, SegmentsOverlapValues
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -181,6 +181,12 @@ def _nested(segments: Sequence[Segment]) -> type[Segmentation]:
     held = np.concatenate([held, [lobe == number for number in range(1, len(LOBES) + 1)]]).astype(np.uint8)
 
     class NestedSegmentation(Segmentation):
+        @classmethod
+        def _check_and_cast_pixel_array(
+            cls, pixel_array: Any, *_: object, **__: object
+        ) -> tuple[Any, SegmentsOverlapValues]:
+            return pixel_array, SegmentsOverlapValues.YES  # values are no numbers of segments, as highdicom expects
+
         @staticmethod
         def _get_segment_pixel_array(
             pixel_array: NDArray[Any], segment_number: int, *_: object, **__: object

@@ -112,6 +112,8 @@ def _follow_up(scans: pd.DataFrame, classes: ClassSet) -> list[Item]:
         for finding in findings:
             table[f"{finding.name} (ml)"] = visits[f"{finding.key}_ml"].astype(float)
             table[f"change in {finding.name} (ml)"] = changes_ml(visits, finding.key)
+        if "ct_severity_score" in visits and visits["ct_severity_score"].notna().any():
+            table[SCORES["ct_severity_score"]] = visits["ct_severity_score"].astype(float)
         tables.append(table)
     if not tables:
         return []

@@ -129,7 +129,7 @@ def density_table(measured: Measured) -> pd.DataFrame:
     for name, region in REGIONS.items():
         values = {title: measured.get(f"{region}_{key}") for title, key in DENSITIES.items()}
         if any(value is not None for value in values.values()):
-            rows.append({"": name, **values})
+            rows.append({"": name, **{title: np.nan if value is None else value for title, value in values.items()}})
     return pd.DataFrame(rows)
 
 

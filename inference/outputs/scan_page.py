@@ -113,14 +113,15 @@ def _lobes(result: Result, findings: list[Finding]) -> list[Item]:
     if result.lobes is None:
         return []
     outermost = result.classes.findings[0]
-    slices = fullest_slices(result.lobes, result.masks[outermost.key] > 0, _chosen(result)[0])
+    slices = fullest_slices(result.lobes, mask_of(result.masks, result.classes, outermost.key), _chosen(result)[0])
     caption = (
         f"Share of {outermost.name} and score of each lobe, the patient's right on the left. The fuller the colour, "
         "the larger the share. A click shows the slice with most of it."
     )
     scored = (
-        f"Score of a lobe by the share of {outermost.name}: {DEFINITION} (Pan et al., Radiology 2020). In 90 of 100 "
-        "scans the score lies in the interval, which holds what is uncertain about the fissures and the volumes."
+        f"Score of a lobe by the share of {outermost.name}: {DEFINITION} (Pan et al., Radiology 2020). The "
+        "interval holds what is uncertain about the fissures and, where the model has a calibration or gave several "
+        "answers, about the volumes."
     )
     return [
         Drawing(draw_lobes(result.measurements, outermost, slices), "Five lobes", caption),

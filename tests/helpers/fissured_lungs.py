@@ -93,9 +93,7 @@ def fissured_lungs(
     return FissuredLungs(lung, lobes.astype(np.int8), np.rint(hu).astype(np.int16), spacing_mm)
 
 
-def mean_distance_mm(
-    found: npt.NDArray[np.int8], scan: FissuredLungs, below: tuple[int, ...], plane: Plane
-) -> float:
+def mean_distance_mm(found: npt.NDArray[np.int8], scan: FissuredLungs, below: tuple[int, ...], plane: Plane) -> float:
     """Return the mean distance of the top of some lobes from the plane that is their top.
 
     Args:

@@ -65,7 +65,7 @@ def measure_lung(mask: Labels, side: str) -> MeasuredLung:
     boundaries: dict[FissureName, FloatArray] = {}
     for name, (above, below) in BESIDE.items():
         if name.startswith(side):
-            pairs = np.argwhere(np.isin(mask[:-1], below) & np.isin(mask[1:], above)) + [0.5, 0, 0]
+            pairs = np.argwhere(np.isin(mask[:-1], below) & np.isin(mask[1:], above)) + np.array([0.5, 0, 0])
             boundaries[name] = (pairs - low) / (high - low) - 0.5
     shape = np.array([floor[front, 0].mean(), np.log(size_mm[0] / size_mm[2])])
     return MeasuredLung(boundaries, shape, float(size_mm[0]))

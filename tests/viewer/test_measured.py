@@ -8,10 +8,11 @@ import pytest
 
 from ct.classes import EM, L3
 from ct.scan import Grid, Scan
+from inference.density import measure_density
 from inference.measure import measure
 from inference.overlays import findings_of
 from inference.result import Masks, Measurements
-from viewer.measured import region_table, scores_table, volumes_table
+from viewer.measured import densities, region_table, scores_table, volumes_table
 
 FINDINGS = [EM.finding("infection"), *(each for each in L3.multiclass_findings if each.key == "group_2")]
 MEASURED = {
@@ -102,8 +103,13 @@ def test_all_that_is_measured_is_shown_and_no_key_is(task: str) -> None:
     masks |= {"consolidation": inside} if task == "consolidation" else {}
     masks |= {"groups": np.full(scan.hu.shape, 3, np.uint8)} if task == "opacity" else {}
     classes = L3 if task == "opacity" else EM
-    measured, findings = Read(measure(scan, masks, classes)), findings_of(masks, classes)
+    lobes = np.broadcast_to(1 + np.arange(10, dtype=np.int8) // 2, scan.hu.shape)
+    measured, findings = Read(measure(scan, masks, classes, lobes)), findings_of(masks, classes)
     tables = [volumes_table(measured, findings), region_table(measured, findings), scores_table(measured)]
     assert set(measured) <= measured.keys_read
+    measured |= measure_density(scan, inside, lobes)
+    tables += [densities(measured)]
+    shown = [f"{region}_mean_hu" for region in ("lung", "right", "ventral", "left_lower_lobe")]
+    assert set(shown) <= measured.keys_read
     words = [word for table in tables for word in (*table.index, *table.columns, *table.to_numpy().ravel())]
     assert not [word for word in words if re.search(r"\w_\w", word)]

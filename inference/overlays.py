@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ct.classes import LUNGS, ClassSet, Concept, Finding, Leaf
+from ct.colours import PALETTE
 from ct.lungs.fissure_shapes import LOBES
 from inference.result import Masks
 
@@ -35,15 +36,15 @@ class Lobe:
 
 # In the order of `LOBES`.
 LOBE_LEGEND = tuple(
-    Lobe(key, key.replace("_", " "), colour, Concept("SCT", code, meaning))
+    Lobe(key, key.replace("_", " "), PALETTE[colour], Concept("SCT", code, meaning))
     for key, (colour, code, meaning) in zip(
         LOBES,
         (
-            ("#88ccee", "42400003", "Upper lobe of right lung"),
-            ("#ddcc77", "72481006", "Middle lobe of right lung"),
-            ("#117733", "266005", "Lower lobe of right lung"),
-            ("#332288", "44714003", "Upper lobe of left lung"),
-            ("#aa4499", "41224006", "Lower lobe of left lung"),
+            ("sky blue", "42400003", "Upper lobe of right lung"),
+            ("yellow", "72481006", "Middle lobe of right lung"),
+            ("blue", "266005", "Lower lobe of right lung"),
+            ("orange", "44714003", "Upper lobe of left lung"),
+            ("purple", "41224006", "Lower lobe of left lung"),
         ),
         strict=True,
     )

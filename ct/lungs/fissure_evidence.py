@@ -38,6 +38,8 @@ BAND_WEIGHT = 0.5
 # columns.
 BORDER_MM, BORDER_COLUMNS = 6, 1
 LUNG_HU = (-1000, -300)
+# Differences smaller than in any real lung are not made to look like evidence: those of rounding, say.
+LEAST_DEVIATION = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +123,22 @@ def evidence(hu: Samples, inside: BoolArray, steepness: float, leans: tuple[floa
         leans: Slopes along y and x by which the sheet may lean from the surface.
 
     Returns:
-        float32 (Y', X', S) with mean 0 in every column and standard deviation 1 over all, 0 outside and at the border.
+        float32 (Y', X', S), 0 outside and at the border, with mean 0 in every column and standard deviation 1 over all
+        (less where hardly anything differs).
     """
     core = _core(inside)
     if not core.any():
         return np.zeros_like(hu)
     hu = hu.clip(*LUNG_HU)
     sheet, band = _sheet(hu, inside, core, steepness, leans), _band(hu, inside, steepness)
-    total = sheet / max(float(sheet[core].std()), 1e-6) + BAND_WEIGHT * band / max(float(band[core].std()), 1e-6)
+    total = _standardized(sheet, core) + BAND_WEIGHT * _standardized(band, core)
     count = core.sum(2, keepdims=True)
     mean = np.where(core, total, 0).sum(2, keepdims=True) / np.maximum(count, 1)
-    total = np.where(core, total - mean, 0)
-    return (total / max(float(total[core].std()), 1e-6)).astype(np.float32)
+    return _standardized(np.where(core, total - mean, 0).astype(np.float32), core)
+
+
+def _standardized(values: Samples, core: BoolArray) -> Samples:
+    return values / np.float32(max(float(values[core].std()), LEAST_DEVIATION))
 
 
 def _core(inside: BoolArray) -> BoolArray:

@@ -93,11 +93,11 @@ def test_a_sheet_steeper_than_the_leans_is_missed_and_leans_find_it() -> None:
 def test_a_steep_sheet_is_thick_along_columns() -> None:
     """A faint sheet three times as thick along columns is seen where its steepness is known."""
     away = (np.arange(SHAPE[2]) - MIDDLE) / 3.0
-    hu = noise() + (20 * np.exp(-(away**2))).astype(np.float32)
+    hu = noise() + (10 * np.exp(-(away**2))).astype(np.float32)
     flat, steep = (evidence(hu, everywhere(), steepness)[6:-6, 6:-6] for steepness in (1.0, 3.0))
     near = [np.mean(np.abs(found.argmax(2) - MIDDLE) < 4) for found in (flat, steep)]
     assert near[1] > 0.9
-    assert near[0] < 0.7
+    assert near[0] < 0.6
 
 
 def test_a_vessel_is_worth_less_than_a_sheet() -> None:
@@ -108,6 +108,13 @@ def test_a_vessel_is_worth_less_than_a_sheet() -> None:
     assert found[19, :, MIDDLE + 18 : MIDDLE + 22].max(axis=1).mean() < 0.7 * sheet
     # As a surface, a vessel is even less: few columns have it.
     assert found[6:-6, :, MIDDLE + 20].mean() < 0.2 * sheet
+
+
+def test_how_dense_a_vessel_or_a_clip_is_does_not_count() -> None:
+    hu = noise() + sheet_at(np.array(-15.0))
+    metal = hu.copy()
+    hu[10:13, :, 50:54], metal[10:13, :, 50:54] = 40.0, 3000.0
+    np.testing.assert_array_equal(evidence(hu, everywhere(), 1.0), evidence(metal, everywhere(), 1.0))
 
 
 def test_a_band_that_few_vessels_cross_attracts_without_a_sheet() -> None:

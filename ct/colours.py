@@ -24,6 +24,8 @@ BESIDE_CLASSES: dict[str, str] = {
     "model": PALETTE["sky blue"],
     "unlabelled": PALETTE["grey"],
 }
+# Of the lobes, the right upper, middle and lower, then the left upper and lower: neighbours are told apart.
+LOBE_COLOURS = tuple(PALETTE[name] for name in ("sky blue", "yellow", "blue", "orange", "purple"))
 
 
 def name_of(colour: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ct.classes import LUNGS, ClassSet, Concept, Finding, Leaf
-from ct.colours import PALETTE
+from ct.colours import LOBE_COLOURS
 from ct.lungs.fissure_shapes import LOBES
 from inference.result import Masks
 
@@ -36,15 +36,16 @@ class Lobe:
 
 # In the order of `LOBES`.
 LOBE_LEGEND = tuple(
-    Lobe(key, key.replace("_", " "), PALETTE[colour], Concept("SCT", code, meaning))
-    for key, (colour, code, meaning) in zip(
+    Lobe(key, key.replace("_", " "), colour, Concept("SCT", code, meaning))
+    for key, colour, (code, meaning) in zip(
         LOBES,
+        LOBE_COLOURS,
         (
-            ("sky blue", "42400003", "Upper lobe of right lung"),
-            ("yellow", "72481006", "Middle lobe of right lung"),
-            ("blue", "266005", "Lower lobe of right lung"),
-            ("orange", "44714003", "Upper lobe of left lung"),
-            ("purple", "41224006", "Lower lobe of left lung"),
+            ("42400003", "Upper lobe of right lung"),
+            ("72481006", "Middle lobe of right lung"),
+            ("266005", "Lower lobe of right lung"),
+            ("44714003", "Upper lobe of left lung"),
+            ("41224006", "Lower lobe of left lung"),
         ),
         strict=True,
     )

@@ -125,15 +125,30 @@ def test_a_surface_settles_at_a_ridge_near_it_and_becomes_precise() -> None:
 
 
 def test_columns_where_the_fissure_cannot_exist_do_not_count() -> None:
-    """Where it is said to lie elsewhere, behind, the fissure is not allowed."""
-    behind = places()[:, 1] > 0
-    wrong = landscape(TRUE - [0.15, 0, 0, 0, 0, 0])
-    mixed = replace(wrong, evidence=np.where(behind[:, None], wrong.evidence, landscape(TRUE).evidence))
-    settled, _ = mixed.settle(TRUE, (4.0, 3.0, 2.0), front_only)
-    inside = places()[~behind] @ (settled - TRUE) * HEIGHT_MM
-    assert np.abs(inside).mean() < 0.7
-    scores = [mixed.score(np.stack([TRUE]), 1.5, None, allowed)[0] for allowed in (front_only, None)]
-    assert scores[0] > scores[1]
+    """Behind, where the fissure is not allowed, something else lies 7 mm below it."""
+    in_front = front_only(np.zeros(len(places()), dtype=np.float32))
+    below = landscape(TRUE - 7 / HEIGHT_MM * np.eye(6)[0], strength=6.0)
+    mixed = replace(below, evidence=np.where(in_front[:, None], landscape(TRUE).evidence, below.evidence))
+    errors = []
+    for allowed in (front_only, None):
+        settled, _ = mixed.settle(TRUE, (4.0, 3.0, 2.0), allowed)
+        errors.append(np.abs(places()[in_front] @ (settled - TRUE)).mean() * HEIGHT_MM)
+    assert errors[0] < 0.5
+    assert errors[1] > 2 * errors[0]
+    scores = [below.score(TRUE[None], 1.5, None, allowed)[0] for allowed in (front_only, None)]
+    behind = replace(below, at=below.at[~in_front], evidence=below.evidence[~in_front])
+    prior = -0.5 * float((((TRUE - MEAN) / SD) ** 2).sum())
+    assert scores[1] - scores[0] == pytest.approx(behind.score(TRUE[None], 1.5, None, None)[0] - prior, abs=1e-3)
+
+
+def test_beyond_the_samples_the_fissure_hardly_lies() -> None:
+    """A surface near the last sample, with nothing to be seen, moves away from the edge."""
+    even = replace(landscape(None), evidence=np.zeros((len(places()), SAMPLES), dtype=np.float32))
+    for side in (-1, 1):
+        at_the_edge = MEAN + side * (SAMPLES // 2 - 2) / HEIGHT_MM * np.eye(6)[0]
+        settled, _ = even.settle(at_the_edge, (4.0, 3.0, 2.0), None)
+        inwards_mm = side * (places() @ (at_the_edge - settled)) * HEIGHT_MM
+        assert inwards_mm.min() > 1.0
 
 
 def test_a_score_is_evidence_with_what_is_known_before() -> None:

@@ -38,7 +38,7 @@ BAND_WEIGHT = 0.5
 # columns.
 BORDER_MM, BORDER_COLUMNS = 6, 1
 LUNG_HU = (-1000, -300)
-# Differences smaller than in any real lung are not made to look like evidence: those of rounding, say.
+# Smaller deviations are not made to look like evidence: those of rounding, say. Of 12 realistic phantoms all have more.
 LEAST_DEVIATION = 0.2
 
 

@@ -194,7 +194,10 @@ def test_lobes_of_realistic_phantoms(seed: int) -> None:
 
 @pytest.mark.slow
 def test_intervals_of_draws_hold_the_true_volumes() -> None:
-    """Patient 2 is one whose middle lobe is found badly. Over the 24 phantoms 89 % of intervals hold the truth."""
+    """Over 24 other phantoms 92 % of intervals hold the truth, over the patients 0 .. 7 90 %, here 13 of 15.
+
+    Patient 2 is one whose middle lobe is found badly.
+    """
     held, widths = [], []
     for seed in (0, 1, 2):
         lobes, truth = lobes_of_patient(seed), patient(seed).lobes
@@ -203,8 +206,8 @@ def test_intervals_of_draws_hold_the_true_volumes() -> None:
         true = np.array([np.sum(truth == lobe) for lobe in range(1, 6)]) / np.sum(truth > 0)
         held += list((low <= true) & (true <= high))
         widths += list(high - low)
-    assert np.mean(held) >= 0.7
-    assert np.mean(widths) < 0.08, "intervals that hold anything are no merit"
+    assert np.mean(held) >= 0.8
+    assert np.mean(widths) < 0.05, "intervals that hold anything are no merit"
 
 
 needs_masks = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"the masks of real lobes are not at {FOLDER}")

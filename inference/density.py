@@ -198,9 +198,8 @@ def _sharp(header: _Header) -> Iterator[Sentence]:
     for kernel in header.words("ConvolutionKernel"):
         if any(re.fullmatch(pattern, kernel) for pattern in patterns):
             yield Sentence(
-                "the kernel {kernel} is sharp: its noise raises emphysema and spread and lowers the percentile; give "
+                "the kernel is sharp: its noise raises emphysema and spread and lowers the percentile; give "
                 "the reconstruction with a soft kernel where there is one",
-                kernel=Word(kernel),  # by the pattern, no name
             )
             return
 

@@ -83,7 +83,9 @@ def _show_answer(segmented: Segmented, scan: str, model: str) -> None:
     st.caption(plain(f"Model: {result.model.card_line}{flips}."))
     if result.flags:
         st.warning(f"**This result may be wrong:** {reasons(result.flags)}. {DETAILS}", icon=":material/flag:")
-    st.html(tiles(result.measurements, findings_of(result.masks, result.classes)))
+    # The score stands in the numbers: on a phone the picture must be on the first screen, too.
+    shown = {key: value for key, value in result.measurements.items() if key != "ct_severity_score"}
+    st.html(tiles(shown, findings_of(result.masks, result.classes)))
     show_planes(segmented.packet, segmented.name)
     st.caption(f"{MOUSE}{_coarser(result.scan)}")
     if segmented.truth_overlays:

@@ -165,7 +165,7 @@ def test_a_plain_series_is_not_warned_of(tmp_path: Path) -> None:
         ({"SliceThickness": "5"}, "slices are 5 mm thick, more than 3 mm"),
         ({"SliceThickness": None}, "slices lie 5 mm apart, more than 3 mm"),
         ({"SliceThickness": "0"}, "slices lie 5 mm apart"),
-        ({"ConvolutionKernel": "B70f"}, "the kernel B70F is sharp"),
+        ({"ConvolutionKernel": "B70f"}, "the kernel is sharp"),
         ({"ConvolutionKernel": ["Br64d", "3"]}, "the kernel BR64D is sharp"),
         ({"Manufacturer": "GE MEDICAL SYSTEMS", "ConvolutionKernel": "BONEPLUS"}, "the kernel BONEPLUS is sharp"),
         ({"Manufacturer": "Philips", "ConvolutionKernel": "YA"}, "the kernel YA is sharp"),

@@ -8,6 +8,7 @@ lies at one height keeps a sheet and wears away vessels and noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ class Columns:
         y_mm, x_mm = (np.arange(box.low_mm[axis], box.high_mm[axis], COLUMN_MM) + COLUMN_MM / 2 for axis in (1, 2))
         return cls(box, mask, spacing_mm, y_mm, x_mm)
 
-    @property
+    @cached_property
     def terms(self) -> FloatArray:
         """Return the terms of a fissure's height at every column, (Y', X', 6)."""
         return terms(self.box.share(self.y_mm, 1)[:, None], self.box.share(self.x_mm, 2)[None])

@@ -20,6 +20,8 @@ from scipy import ndimage
 from ct.lungs.fissure_evidence import COLUMN_MM, SAMPLE_MM, Columns, Samples, evidence
 from ct.lungs.fissure_shapes import (
     MIDDLE_LOBE_BACK,
+    OF_X,
+    OF_Y,
     STATISTICS,
     USUAL_SHARES,
     BoolArray,
@@ -28,6 +30,7 @@ from ct.lungs.fissure_shapes import (
     LungBox,
     LungShape,
     expected_fissure,
+    polynomials,
 )
 
 # Samples above and below the expected surface, and around the surface that was found.
@@ -57,16 +60,14 @@ Allowed = Callable[[Samples], BoolArray]  # where of heights (..., C) the fissur
 
 
 # A term is a factor of y times a factor of x: which of `_factors`.
-FACTORS_Y, FACTORS_X = zip(
-    (0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2), *((3 + i, 3 + j) for i, j in WAVES), strict=True
-)
+FACTORS_Y = (*OF_Y, *(3 + i for i, _ in WAVES))
+FACTORS_X = (*OF_X, *(3 + j for _, j in WAVES))
 
 
 def _factors(share: npt.ArrayLike) -> FloatArray:
     """Return what terms are products of, (..., 8): the polynomials of up to second degree, then cosines."""
-    places = np.asarray(share, np.float64)[..., None]
-    waves = np.cos(np.pi * np.arange(5) * (places + 0.5))
-    return np.concatenate([np.ones_like(places), places, places**2 - 1 / 12, waves], axis=-1)
+    waves = np.cos(np.pi * np.arange(5) * (np.asarray(share, np.float64)[..., None] + 0.5))
+    return np.concatenate([polynomials(share), waves], axis=-1)
 
 
 def surface_terms(y: npt.ArrayLike, x: npt.ArrayLike) -> FloatArray:
@@ -253,7 +254,6 @@ class LungSearch:
         spacing_mm: Its voxels (z, y, x).
         columns: The lung's columns.
         shape: What its mask tells.
-        seed: Of the surfaces that are drawn.
     """
 
     def __init__(
@@ -262,10 +262,9 @@ class LungSearch:
         spacing_mm: tuple[float, float, float],
         columns: Columns,
         shape: LungShape,
-        seed: int = 0,
     ) -> None:
         self.hu, self.spacing_mm, self.columns, self.shape = hu, spacing_mm, columns, shape
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(0)
         middle_mm = float(columns.box.place_mm(0.0, 0))
         low, high = ((mm[::EVERY, ::EVERY] - middle_mm).astype(np.float32) for mm in columns.spans_mm())
         self.used = high > low
@@ -297,7 +296,8 @@ class LungSearch:
 
     def left(self) -> Fissures:
         """Find the oblique fissure of the left lung."""
-        usual = self._below(1 - USUAL_SHARES[2][0], 2)
+        upper, sd = USUAL_SHARES[2]
+        usual = self._below(1 - upper, sd)
         found: list[tuple[dict[FissureName, FloatArray], float]] = []
         for steeper in STEEPER:
             landscape = self.landscape("left oblique", steeper)
@@ -307,17 +307,18 @@ class LungSearch:
     def right(self) -> Fissures:
         """Find the oblique and the horizontal fissure of the right lung."""
         oblique, horizontal = self.landscape("right oblique"), self.landscape("right horizontal")
-        share = 1 - USUAL_SHARES[0][0] - USUAL_SHARES[1][0]
+        (upper, sd), (middle, _), _ = USUAL_SHARES
+        usual = self._below(1 - upper - middle, sd)
         pairs: list[tuple[dict[FissureName, FloatArray], float]] = []
-        for score, below in oblique.search(self.rng, CANDIDATES, self._below(share, 0), None):
+        for score, below in oblique.search(self.rng, CANDIDATES, usual, None):
             heights = oblique.heights(below)
             found = horizontal.search(self.rng, 1, self._between(heights), _above(heights))
             pairs += [({"right oblique": below, "right horizontal": above}, score + more) for more, above in found]
         return self._refined(sorted(pairs, key=lambda pair: -pair[1]))
 
-    def _below(self, usual: float, number: int) -> Bonus:
-        """Return how usual the share of the lower lobe is."""
-        total, sd = (self.high - self.low).sum(), USUAL_SHARES[number][1]
+    def _below(self, usual: float, sd: float) -> Bonus:
+        """Return how usual the share of the lower lobe is; it varies as much as the upper lobe's."""
+        total = (self.high - self.low).sum()
 
         def bonus(heights: Samples) -> FloatArray:
             share = (heights.clip(self.low, self.high) - self.low).sum(1) / total

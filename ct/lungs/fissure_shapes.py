@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+Side = Literal["right", "left"]
 FissureName = Literal["right oblique", "right horizontal", "left oblique"]
 
-TERMS = 6
+# A term is a polynomial of y times one of x: which of `polynomials`.
+OF_Y, OF_X = (0, 1, 0, 2, 1, 0), (0, 0, 1, 0, 1, 2)
 # Share of a lung beyond each side of its box, so that a strand of airway or a speck does not stretch it.
 OUTSIDE = 0.005
 
@@ -70,6 +72,12 @@ MIDDLE_LOBE_BACK = (0.1, 0.03)
 SHRINKAGE, MOST_DEVIATIONS = 0.85, 2.5
 
 
+def polynomials(share: npt.ArrayLike) -> FloatArray:
+    """Return what terms are products of, (..., 3): level, slope and curvature at places in shares of the box."""
+    places = np.asarray(share, np.float64)[..., None]
+    return np.concatenate([np.ones_like(places), places, places**2 - 1 / 12], axis=-1)
+
+
 def terms(y: npt.ArrayLike, x: npt.ArrayLike) -> FloatArray:
     """Return the terms of a fissure's height, (..., 6): level, slopes and curvatures.
 
@@ -77,9 +85,7 @@ def terms(y: npt.ArrayLike, x: npt.ArrayLike) -> FloatArray:
         y: From front to back in shares of the lung's box, -0.5 to 0.5.
         x: From the patient's right to the left, the same.
     """
-    ys, xs = np.broadcast_arrays(np.asarray(y, np.float64), np.asarray(x, np.float64))
-    basis = [np.ones_like(ys), ys, xs, ys**2 - 1 / 12, xs * ys, xs**2 - 1 / 12]
-    return np.array(basis, dtype=np.float64).transpose(*range(1, ys.ndim + 1), 0)
+    return polynomials(y)[..., OF_Y] * polynomials(x)[..., OF_X]
 
 
 def centres_mm(count: int, mm: float) -> FloatArray:
@@ -135,14 +141,12 @@ class LungShape:
         tall: Logarithm of its height over its width.
     """
 
-    side: Literal["right", "left"]
+    side: Side
     front: float
     tall: float
 
     @classmethod
-    def of(
-        cls, side: Literal["right", "left"], lung: BoolArray, box: LungBox, spacing_mm: tuple[float, float, float]
-    ) -> LungShape:
+    def of(cls, side: Side, lung: BoolArray, box: LungBox, spacing_mm: tuple[float, float, float]) -> LungShape:
         """Measure the mask (Z, Y, X) of a lung."""
         y, x = (box.share(centres_mm(lung.shape[axis], spacing_mm[axis]), axis) for axis in (1, 2))
         region = ((y > -0.4) & (y < -0.15))[:, None] & (np.abs(x) < 0.2)[None]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ct.lungs.fissure_evidence import Columns
 from ct.lungs.fissure_search import Fissures, LungSearch, Surface, usual_fissures
-from ct.lungs.fissure_shapes import BoolArray, FissureName, FloatArray, LungBox, LungShape, centres_mm
+from ct.lungs.fissure_shapes import BoolArray, FissureName, FloatArray, LungBox, LungShape, Side, centres_mm
 from ct.lungs.sides import LEFT, RIGHT, sides_of_slices
 from ct.resample import coarser_grid
 
@@ -18,6 +18,7 @@ Labels = npt.NDArray[np.int8]
 Spacing = tuple[float, float, float]
 Heights = Mapping[FissureName, npt.NDArray[np.float32]]
 
+SIDES: tuple[tuple[int, Side], ...] = ((RIGHT, "right"), (LEFT, "left"))
 # Fissures are sought on a lung mask of these voxels, and lobes as they may be instead are drawn on coarser ones.
 SEARCHED_MM, DRAWN_MM = 1.5, 3.0
 DRAWS = 40
@@ -81,15 +82,15 @@ def _fissures_of(
 ) -> list[Fissures]:
     """Return the fissures of the right and the left lung."""
     fissures = []
-    for side, name in ((RIGHT, "right"), (LEFT, "left")):
-        mask = sides == side
+    for value, side in SIDES:
+        mask = sides == value
         box = LungBox.around(mask, side_mm)
-        shape = LungShape.of("right" if side == RIGHT else "left", mask, box, side_mm)
+        shape = LungShape.of(side, mask, box, side_mm)
         if hu is None:
             fissures.append(usual_fissures(box, shape))
             continue
         search = LungSearch(hu, spacing_mm, Columns.of(mask, side_mm, box), shape)
-        fissures.append(search.right() if name == "right" else search.left())
+        fissures.append(search.right() if side == "right" else search.left())
     return fissures
 
 

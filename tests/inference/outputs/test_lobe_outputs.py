@@ -20,6 +20,7 @@ from open_page import opened
 from result_harness import result_of
 
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import LOBE_SCORES, SUM
 from ct.lungs.lobes import DRAWN_MM, Lobes
 from ct.resample import coarser_grid
 from inference.density import measure_density
@@ -107,7 +108,7 @@ def test_a_structured_report_holds_the_scores_of_the_lobes(result: Result, tmp_p
         names |= {"lobe_score_low": "score_low", "lobe_score_high": "score_high", "haa_percent": "haa_percent"}
         expected = {name: measured[f"{lobe}_{key}"] for name, key in names.items()}
         assert {name: groups[code][name] for name in names} == pytest.approx(expected)
-    assert groups["39607008"]["ct_severity_score"] == measured["ct_severity_score"]
+    assert groups["39607008"][SUM] == measured[SUM]
     assert groups["39607008"]["percentile_15_hu"] == measured["lung_percentile_15_hu"]
 
 
@@ -135,11 +136,11 @@ def test_the_page_shows_the_lobes_and_their_scores(tmp_path: Path) -> None:
     write_scan_page(drawn, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     for lobe in LOBES:
-        share, score = (drawn.measurements[f"{lobe}_{name}"] for name in ("infection_share", "score"))
+        share, score = (drawn.measurements[key] for key in (f"{lobe}_infection_share", LOBE_SCORES[lobe]))
         assert share is not None
         assert re.search(rf">{lobe.replace('_', ' ')}<(?:(?!</tr>).)*>{score:.0f}(?:<| \()", html, re.DOTALL)
         assert f"<title>{lobe.replace('_', ' ')}: {shown_percent(share)}, score {score:.0f}" in html
-    assert f"<b>{drawn.measurements['ct_severity_score']:.0f} of 25</b>" in html
+    assert f"<b>{drawn.measurements[SUM]:.0f} of 25</b>" in html
     assert f"{drawn.measurements['left_upper_lobe_mean_hu']:.1f}" in html
 
 
@@ -163,10 +164,10 @@ def test_the_follow_up_holds_the_change_of_every_lobe(tmp_path: Path) -> None:
     sources = [Source(name, tmp_path / name, patient="P1") for name in ("a", "b")]
     first = {"name": "a", "lung_ml": 4000.0, "right_ml": 1.0, "left_lower_lobe_infection_ml": 10.0}
     second = first | {"name": "b", "left_lower_lobe_infection_ml": 4.0}
-    scores = {"left_lower_lobe_score": (2.0, 1.0), "ct_severity_score": (9.0, 7.0)}
+    scores = {"left_lower_lobe_score": (2.0, 1.0), SUM: (9.0, 7.0)}
     rows = pd.DataFrame([row | {key: pair[i] for key, pair in scores.items()} for i, row in enumerate((first, second))])
     table = follow_up(sources, rows)
     assert table["left_lower_lobe_infection_change_ml"].tolist() == [0.0, -6.0]
     assert table["left_lower_lobe_score_change"].tolist() == [0.0, -1.0]
-    assert table["ct_severity_score_change"].tolist() == [0.0, -2.0]
+    assert table[f"{SUM}_change"].tolist() == [0.0, -2.0]
     assert "right_change_ml" not in table

@@ -112,6 +112,30 @@ def test_a_structured_report_holds_the_scores_of_the_lobes(result: Result, tmp_p
     assert groups["39607008"]["percentile_15_hu"] == measured["lung_percentile_15_hu"]
 
 
+def test_the_meaning_of_every_score_says_up_to_what_it_goes(result: Result, tmp_path: Path) -> None:
+    write_segmentation(result, tmp_path / "seg.dcm")
+    write_measurements_report(result, tmp_path / "seg.dcm", tmp_path / "sr.dcm")
+    content = highdicom.sr.srread(tmp_path / "sr.dcm").content
+    assert isinstance(content, highdicom.sr.MeasurementReport)
+    meanings = {}
+    for group in content.get_volumetric_roi_measurement_groups():
+        assert group.finding_type is not None
+        names = [each.name for each in group.get_measurements()]
+        meanings[group.finding_type.value] = {name.value: name.meaning for name in names if "_score" in name.value}
+    for code in CODES:
+        assert meanings[code] == {
+            "lobe_score": "CT severity score of the lobe, 0 to 5",
+            "lobe_score_low": "CT severity score of the lobe, lower end of the 90 % interval",
+            "lobe_score_high": "CT severity score of the lobe, upper end of the 90 % interval",
+        }
+    of_sum = {value: meaning for value, meaning in meanings["39607008"].items() if value.startswith("ct_")}
+    assert of_sum == {
+        "ct_severity_score": "CT severity score, 0 to 25",
+        "ct_severity_score_low": "CT severity score, lower end of the 90 % interval",
+        "ct_severity_score_high": "CT severity score, upper end of the 90 % interval",
+    }
+
+
 def test_without_lobes_there_are_none_in_any_output(tmp_path: Path) -> None:
     plain = result_of(write_series(tmp_path / "series"))
     write_outputs(plain, tmp_path / "out")

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from ct.lungs.fissure_shapes import LOBES
 from ct.lungs.lobe_scores import LOBE_SCORES, SCORES, SUM, score_of
-from ct.lungs.lobes import DRAWN_MM, Lobes, find_lobes
+from ct.lungs.lobes import DRAWN_MM, LEAST_VOXELS, Lobes, find_lobes
 from ct.refusal import Sentence
 from ct.resample import coarser_grid
 from ct.scan import Scan
@@ -49,7 +49,11 @@ def lobes_of(scan: Scan, lung: BoolArray) -> tuple[Lobes | None, tuple[Sentence,
         return None, (Sentence(text, ends=" and the ".join(ends)),)
     lobes = find_lobes(lung, scan.spacing_mm, scan.hu)
     if lobes is None:
-        return None, (Sentence("no lobes: one of the two lungs is missing"),)
+        text = (
+            "no lobes: one of the two lungs is missing or has fewer than {least} voxels of the lattice on which "
+            "fissures are sought, too few to divide"
+        )
+        return None, (Sentence(text, least=LEAST_VOXELS),)
     if not lobes.doubt <= MOST_DOUBT:
         text = (
             "the lobes are uncertain: {doubt:.0%} of the lungs may lie in another lobe, since the scan hardly shows "

@@ -130,7 +130,10 @@ def test_a_scan_without_lobes_says_why() -> None:
     assert "size of a pixel is unknown" in reason(replace(scan, spacing_known=False), lung)
     assert "60 mm of lung" in reason(scan, lung & (np.arange(SHAPE[0]) < 25)[:, None, None])
     assert "cuts the lungs at the head" in reason(replace(scan, hu=scan.hu[:42]), lung[:42])
-    assert "one of the two lungs is missing" in reason(scan, lung & (np.arange(SHAPE[2]) < 20))
+    right = lung & (np.arange(SHAPE[2]) < 20)
+    assert "one of the two lungs is missing" in reason(scan, right)
+    speck = lung & (np.indices(SHAPE) < np.reshape([14, 14, 32], (3, 1, 1, 1))).all(0)  # 9 x 9 x 10 voxels of the left
+    assert "has fewer than 1000 voxels of the lattice" in reason(scan, right | speck)
     lobes, sentences = lobes_of(scan, lung)
     assert lobes is not None
     assert set(np.unique(lobes.labels)) == set(range(6))

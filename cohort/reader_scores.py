@@ -1,18 +1,9 @@
-"""A reader's CT severity score in cohort.csv: 0 to 5 for each of the five lobes, 0 to 25 for both lungs.
-
-Pan et al., "Time course of lung changes at chest CT during recovery from coronavirus disease 2019 (COVID-19)",
-Radiology 295 (2020): a lobe's score is 0 without involvement, 1 for less than 5 % of the lobe, 2 for 5 to 25 %, 3 for
-26 to 49 %, 4 for 50 to 75 %, and 5 for more; the score of both lungs is their sum.
-"""
+"""A reader's CT severity score in cohort.csv: of each of the five lobes, and of both lungs."""
 
 from cohort.csv_table import CellOf, Wrong, parse_whole_number
-from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import HIGHEST, HIGHEST_OF_LOBE, SUM
 
-# The highest score of both lungs and of each lobe, by its column in measurements.csv; cohort.csv has the same columns
-# with a prefix.
-SUM = "ct_severity_score"
-HIGHEST = {SUM: 25} | {f"{lobe}_score": 5 for lobe in LOBES}
-READER = "reader_"
+READER = "reader_"  # prefix of the columns that measurements.csv has without it
 
 
 def parse_reader_scores(text: CellOf, wrong: Wrong, separator: str) -> dict[str, int | None]:
@@ -22,7 +13,7 @@ def parse_reader_scores(text: CellOf, wrong: Wrong, separator: str) -> dict[str,
     }
     total, *lobes = scores.values()
     least = sum(score for score in lobes if score is not None)
-    most = least + HIGHEST[f"{LOBES[0]}_score"] * lobes.count(None)
+    most = least + HIGHEST_OF_LOBE * lobes.count(None)
     if total is not None and not least <= total <= most:
         expected = f"{least}, the sum of its five lobes" if least == most else f"{least} to {most}, by its lobes"
         wrong(READER + SUM, str(total), expected)

@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 
 from cohort.csv_table import CsvTable, is_missing, parse_number, read_csv_table
-from cohort.reader_scores import HIGHEST, READER, SUM
+from cohort.reader_scores import READER
 from cohort.table import CohortRow, read_cohort
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import HIGHEST, LOBE_SCORES, SUM
 
 MEASUREMENTS = "measurements.csv"
 NAME = "name"  # of a scan; that of a cohort's scan is its scan_id
 FLAGS = "flags"
 SHARE = re.compile(rf"({'|'.join(LOBES)})_(\w+)_share")
 INFECTION = "infection"
-LOBE_SCORES = tuple(f"{lobe}_score" for lobe in LOBES)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def score_pairs(scans: pd.DataFrame) -> pd.DataFrame:
         Columns score (ct_severity_score or <lobe>_score), scan_id, site, patient, reader, model (NaN where unknown);
         rows of scores that the reader gave.
     """
-    of_lobes = scans[[READER + name for name in LOBE_SCORES]].sum(axis=1, skipna=False)
+    of_lobes = scans[[READER + name for name in LOBE_SCORES.values()]].sum(axis=1, skipna=False)
     read = scans.assign(**{READER + SUM: scans[READER + SUM].fillna(of_lobes)})
     tables = [
         pd.DataFrame({"score": name, "scan_id": read[NAME], "site": read["site"], "patient": read["patient"]}).assign(

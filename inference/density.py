@@ -22,7 +22,7 @@ from inference.result import Measurements
 
 BoolArray = NDArray[np.bool_]
 
-# Values of a label array of lobes, from 1.
+# In front of and behind the coronal plane half way through both lungs, in the order of their numbers in `_numbers`.
 HALVES = ("ventral", "dorsal")
 WITHOUT_VESSELS = "without_vessels"
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ct.files.dicom.file_set import find_dicom_files
 from ct.files.dicom.tags import Tags, read_dataset
 from ct.lungs.fissure_shapes import LOBES
-from inference.lobar_scores import SCORES
+from ct.lungs.lobe_scores import SCORES
 from inference.scan_list import Source
 from inference.unpacked import unpacked
 

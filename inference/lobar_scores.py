@@ -1,4 +1,4 @@
-"""CT severity score of the five lobes, 0 to 25, with the interval that follows from what is uncertain about it."""
+"""CT severity score of the five lobes, with the interval that follows from what is uncertain about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from ct.lungs.fissure_shapes import LOBES
-from ct.lungs.lobes import DRAWN_MM, Lobes, find_lobes
+from ct.lungs.lobe_scores import LOBE_SCORES, SCORES, SUM, score_of
+from ct.lungs.lobes import DRAWN_MM, LEAST_VOXELS, Lobes, find_lobes
 from ct.refusal import Sentence
 from ct.resample import coarser_grid
 from ct.scan import Scan
@@ -20,18 +21,12 @@ from inference.volume_intervals import unit_ml
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Limits of the involved share of a lobe between the scores 0 to 5; to which of both a limit itself belongs, `score_of`
-# says. Below the first there are specks only.
-SCORE_LIMITS = (0.001, 0.05, 0.25, 0.50, 0.75)
-DEFINITION = "0 none (< 0.1 %), 1 below 5 %, 2 up to 25 %, 3 below 50 %, 4 up to 75 %, 5 above 75 % of the lobe"
-HIGHEST = 5 * len(LOBES)
 COVERAGE = 0.9
 # A lung whose height is less shows no lobes that could be told apart.
 LEAST_HEIGHT_MM = 100.0
 # Share of the lungs that may lie in another lobe, above which the lobes are not trusted. Masks alone have 0.12, real
 # scans of 4 mm slices, which hardly show fissures, 0.09, and 24 realistic phantoms 0.03 to 0.10.
 MOST_DOUBT = 0.08
-SCORES = (*(f"{lobe}_score" for lobe in LOBES), "ct_severity_score")
 KEYS = tuple(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high"))
 
 
@@ -54,7 +49,11 @@ def lobes_of(scan: Scan, lung: BoolArray) -> tuple[Lobes | None, tuple[Sentence,
         return None, (Sentence(text, ends=" and the ".join(ends)),)
     lobes = find_lobes(lung, scan.spacing_mm, scan.hu)
     if lobes is None:
-        return None, (Sentence("no lobes: one of the two lungs is missing"),)
+        text = (
+            "no lobes: one of the two lungs is missing or has fewer than {least} voxels of the lattice on which "
+            "fissures are sought, too few to divide"
+        )
+        return None, (Sentence(text, least=LEAST_VOXELS),)
     if not lobes.doubt <= MOST_DOUBT:
         text = (
             "the lobes are uncertain: {doubt:.0%} of the lungs may lie in another lobe, since the scan hardly shows "
@@ -62,15 +61,6 @@ def lobes_of(scan: Scan, lung: BoolArray) -> tuple[Lobes | None, tuple[Sentence,
         )
         return lobes, (Sentence(text, doubt=lobes.doubt),)
     return lobes, ()
-
-
-def score_of(share: FloatArray) -> NDArray[np.int64]:
-    """Return the score 0 to 5 of involved shares of lobes (Pan et al., Radiology 2020; see `DEFINITION`).
-
-    A share of exactly 5 % scores 2, of 25 % 2, of 50 % 4, of 75 % 4.
-    """
-    from_here = np.array([SCORE_LIMITS[0], SCORE_LIMITS[1], np.nextafter(SCORE_LIMITS[2], 1), SCORE_LIMITS[3]])
-    return np.searchsorted(np.append(from_here, np.nextafter(SCORE_LIMITS[4], 1)), share, side="right")
 
 
 def measure_scores(
@@ -116,11 +106,11 @@ def measure_scores(
     # Of counts, not of volumes, whose rounding would move a lobe of exactly 5 %.
     scores, found = score_of(drawn.clip(0, 1)), score_of(marked / np.maximum(voxels, 1))
     scored: Measurements = dict.fromkeys(KEYS)
-    for column, lobe in enumerate(LOBES):
+    for column, key in enumerate(LOBE_SCORES.values()):
         if voxels[column]:
-            scored |= _with_interval(f"{lobe}_score", int(found[column]), scores[:, column])
+            scored |= _with_interval(key, int(found[column]), scores[:, column])
     if voxels.all():
-        scored |= _with_interval("ct_severity_score", int(found.sum()), scores.sum(1))
+        scored |= _with_interval(SUM, int(found.sum()), scores.sum(1))
     return scored | {"lobe_doubt": lobes.doubt}
 
 

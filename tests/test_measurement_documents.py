@@ -21,9 +21,10 @@ from places import ROOT
 from ct.classes import EM, L3, ClassSet, read_class_set
 from ct.densitometry import HIGHEST_HU, LOWEST_HU, density_of
 from ct.grey_window import GreyWindow
+from ct.lungs.lobe_scores import SUM, score_of
 from ct.lungs.lobes import find_lobes
 from inference.density import measure_density
-from inference.lobar_scores import measure_scores, score_of
+from inference.lobar_scores import measure_scores
 from inference.many_scans import segment_batch
 from inference.measure import measure, spread
 from inference.outputs.write_outputs import numbers, write_outputs
@@ -224,5 +225,5 @@ def test_the_segmenter_writes_what_the_page_has() -> None:
     result = Segmenter(["default"], flips=True, device="cpu").segment(make_scan(chest.hu, affine=affine))
     assert result.lobes is not None
     written = set(numbers(result))
-    assert {"infection_ml_spread", "ct_severity_score_low", "entropy_in_lungs_bits"} <= written
+    assert {"infection_ml_spread", f"{SUM}_low", "entropy_in_lungs_bits"} <= written
     assert written <= written_keys()[0]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ct.classes import Finding
+from ct.lungs.lobe_scores import HIGHEST, LOBE_SCORES, SUM
 from inference.measure import SIDES
 from inference.outputs.scan_lobes import density_table, score_text
 from inference.outputs.scan_numbers import ZONES, scores, shown_ml, shown_percent, table_of
@@ -60,9 +61,8 @@ def _amount(measured: Measured, key: str) -> str:
 
 def scores_table(measured: Measured) -> pd.DataFrame:
     """Return the papers' scores, the entropy, and the CT severity score of the lobes: a row each, column value."""
-    keys = {"CT severity score (0 to 25)": "ct_severity_score"}
-    keys |= {f"{name}, score (0 to 5)": f"{lobe}_score" for lobe, name in LOBES.items()}
-    texts = {name: score_text(measured, key) for name, key in keys.items()}
+    names = {SUM: "CT severity score"} | {LOBE_SCORES[lobe]: f"{name}, score" for lobe, name in LOBES.items()}
+    texts = {f"{name} (0 to {HIGHEST[key]})": score_text(measured, key) for key, name in names.items()}
     known = {name: text for name, text in texts.items() if text != UNKNOWN}
     return pd.DataFrame.from_dict(scores(measured) | known, orient="index", columns=["value"])
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import streamlit as st
 
+from ct.lungs.lobe_scores import SUM
 from ct.scan import Scan
 from inference.outputs.scan_numbers import tiles
 from inference.outputs.scan_page import LUNG_SOURCES
@@ -84,7 +85,7 @@ def _show_answer(segmented: Segmented, scan: str, model: str) -> None:
     if result.flags:
         st.warning(f"**This result may be wrong:** {reasons(result.flags)}. {DETAILS}", icon=":material/flag:")
     # The score stands in the numbers: on a phone the picture must be on the first screen, too.
-    shown = {key: value for key, value in result.measurements.items() if key != "ct_severity_score"}
+    shown = {key: value for key, value in result.measurements.items() if key != SUM}
     st.html(tiles(shown, findings_of(result.masks, result.classes)))
     show_planes(segmented.packet, segmented.name)
     st.caption(f"{MOUSE}{_coarser(result.scan)}")

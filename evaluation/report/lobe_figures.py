@@ -10,14 +10,15 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import LIMITS
 from evaluation.report.drawing import point_styles
 from pages.page import counted
 
 # Right lobes stand on the left, as a radiologist looks at a chest, and a gap parts the lungs.
 PLACES = dict(zip(LOBES, (0.0, 1.0, 2.0, 3.5, 4.5), strict=True))
 LUNGS = {"right": {"facecolor": "white"}, "left": {"facecolor": "lightgrey", "hatch": "////"}}
-# Per cent of a lobe at which its score rises above 1, 2, 3 and 4; see `cohort.reader_scores`.
-SCORE_LIMITS = (5, 25, 50, 75)
+# Per cent of a lobe at which its score rises above 1, 2, 3 and 4.
+SCORE_LIMITS = tuple(100 * limit for limit in LIMITS[1:])
 LEAST_TOP = 10
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohort.reader_scores import HIGHEST, SUM
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import DEFINITION, HIGHEST, HIGHEST_OF_LOBE, LOBE_SCORES, SUM
 from evaluation.report.general_figures import LIMITS, draw_bland_altman
 from evaluation.report.lobe_figures import draw_scores, draw_shares, name_of, shares_of
 from evaluation.report.report_folder import ReportFolder
 from evaluation.score_agreement import Agreement, Estimate, agreement_of_scores, cross_table
-from evaluation.segmented_scans import INFECTION, LOBE_SCORES, NAME, SegmentedScans, read_segmented, score_pairs
+from evaluation.segmented_scans import INFECTION, NAME, SegmentedScans, read_segmented, score_pairs
 from evaluation.statistics import FEWEST, TO, between
 from pages.page import counted
 
@@ -26,10 +26,8 @@ NO_READER = (
     "The cohort has no score of a reader (columns reader_ct_severity_score and reader_<lobe>_score), so there is no "
     "agreement to report."
 )
-SCORES = (
-    "Score of a lobe by the share that is infected: 0 none, 1 less than 5 %, 2 to 25 %, 3 less than 50 %, 4 to 75 %, 5 "
-    "more (Pan et al., Radiology 2020)."
-)
+SCORES = f"Score of a lobe by the share that is infected: {DEFINITION} (Pan et al., Radiology 2020)."
+SCORE_NAMES = {SUM: "CT severity score"} | {key: name_of(lobe) for lobe, key in LOBE_SCORES.items()}
 OF_SCORES = ["scans scored", "mean score", "share scored > 0"]
 UNDEFINED = "A dash: undefined, as with fewer than 2 scans, or where reader or model gives all scans one score."
 
@@ -83,7 +81,7 @@ def lobes(report: ReportFolder, segmented: SegmentedScans) -> None:
     caption = f"Shares of the lobe from 0 to 1. {SCORES}"
     report.table("by_lobe", by_lobe.drop(columns="finding"), "Infection by lobe", caption)
     severity = pd.DataFrame(_severity(segmented))
-    report.table("severity", severity, "CT severity score", "Sum of the scores of the five lobes, 0 to 25.")
+    report.table("severity", severity, SCORE_NAMES[SUM], f"Sum of the scores of the five lobes, 0 to {HIGHEST[SUM]}.")
     others = [(lobe, finding) for finding in measured if finding != INFECTION for lobe in LOBES]
     if others:
         table = pd.DataFrame(_by_site(segmented, others)).drop(columns=OF_SCORES)
@@ -95,7 +93,7 @@ def _by_site(segmented: SegmentedScans, parts: Sequence[tuple[str, str]]) -> Ite
     for site, scans in _sites(segmented):
         for lobe, finding in parts:
             share = scans.get(f"{lobe}_{finding}_share", pd.Series(dtype=float)).dropna()
-            scores = scans[f"{lobe}_score"].dropna()
+            scores = scans[LOBE_SCORES[lobe]].dropna()
             yield (
                 {"site": site, "finding": finding.replace("_", " "), "lobe": name_of(lobe), "scans": len(share)}
                 | _quartiles(share)
@@ -134,12 +132,12 @@ def agreement(report: ReportFolder, segmented: SegmentedScans) -> None:
     }
     report.table("agreement", pd.DataFrame(map(_texts, figures, figures.values())), "Agreement", _intervals(figures))
     if SUM in figures:
-        name = _score_name(SUM)
+        name = SCORE_NAMES[SUM]
         sums = judged[judged["score"] == SUM].assign(finding=name)
         drawn = draw_bland_altman(sums, {name: figures[SUM].differences}, ["model", "reader"])
         caption = f"{LIMITS} Scans with the same two scores make one larger point."
         report.figure("bland_altman", drawn, "Bland-Altman of the CT severity score", caption)
-    _score_table(report, judged[judged["score"].isin(LOBE_SCORES)])
+    _score_table(report, judged[judged["score"].isin(LOBE_SCORES.values())])
     rows = [row for score, each in figures.items() for row in _figures(score, each)]
     report.table("agreement_figures", pd.DataFrame(rows), "The same, one figure a row", UNDEFINED)
     _scores(report, pairs)
@@ -158,25 +156,20 @@ def _intervals(figures: Mapping[str, Agreement]) -> str:
 def _score_table(report: ReportFolder, judged: pd.DataFrame) -> None:
     if judged.empty:
         return
-    highest = HIGHEST[LOBE_SCORES[0]]
-    table = cross_table(judged["reader"], judged["model"], highest)
+    table = cross_table(judged["reader"], judged["model"], HIGHEST_OF_LOBE)
     caption = "How often a lobe that the reader scored so was scored so by the model, over all five lobes."
     report.figure("lobe_scores", draw_scores(table, judged["scan_id"].nunique()), "Scores of the lobes", caption)
-    frame = pd.DataFrame(table, columns=[f"model {score}" for score in range(highest + 1)])
-    frame.insert(0, "reader", np.arange(highest + 1))
+    frame = pd.DataFrame(table, columns=[f"model {score}" for score in range(len(table))])
+    frame.insert(0, "reader", np.arange(len(table)))
     report.table("lobe_scores", frame, "Scores of the lobes, reader by model", "Numbers of lobes.")
 
 
 def _scores(report: ReportFolder, pairs: pd.DataFrame) -> None:
-    shown = pairs.drop(columns="patient").assign(score=pairs["score"].map(_score_name))
+    shown = pairs.drop(columns="patient").assign(score=pairs["score"].map(SCORE_NAMES))
     report.table("scores", shown, "Scores of every scan", "A dash: the model has no score.")
     unscored = list(dict.fromkeys(pairs.loc[pairs["model"].isna(), "scan_id"]))
     if unscored:
         report.note(f"The model lacks a score that the reader gave: {_named(unscored)}.")
-
-
-def _score_name(score: str) -> str:
-    return "CT severity score" if score == SUM else name_of(score.removesuffix("_score"))
 
 
 def _estimates(agreed: Agreement) -> dict[str, Estimate]:
@@ -194,7 +187,7 @@ def _texts(score: str, agreed: Agreement) -> dict[str, object]:
     """Return a row of the table of agreement; the intervals of the limits are left to the one of all figures."""
     texts = {name: between(each.value, each.low, each.high, ".2f") for name, each in _estimates(agreed).items()}
     limits = [texts.pop(f"{side} limit").partition(" (")[0] for side in ("lower", "upper")]
-    row = {"score": _score_name(score), "scans": agreed.icc.n, "patients": agreed.patients}
+    row = {"score": SCORE_NAMES[score], "scans": agreed.icc.n, "patients": agreed.patients}
     return row | texts | {"limits": "-" if agreed.icc.n < FEWEST else TO.join(limits)}
 
 

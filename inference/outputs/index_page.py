@@ -8,6 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ct.classes import ClassSet
+from ct.lungs.lobe_scores import HIGHEST, SUM
 from inference.overlays import findings_in
 from pages.line_chart import Line, line_chart
 from pages.page import Alarm, Drawing, Item, Section, Table, counted, page
@@ -17,7 +18,7 @@ FOOTER = "Made by Ground Glass, a model, not a physician. For research; no medic
 # Further columns of measurements.csv and their headings; shares are shown as per cent.
 SCORES = {
     "severity_score": "severity (%)",
-    "ct_severity_score": "CT severity score (0 to 25)",
+    SUM: f"CT severity score (0 to {HIGHEST[SUM]})",
     "consolidation_score": "consolidation score (%)",
     "wal_percent": "well-aerated lung (%)",
     "entropy_in_lungs_bits": "entropy (bits)",
@@ -112,8 +113,8 @@ def _follow_up(scans: pd.DataFrame, classes: ClassSet) -> list[Item]:
         for finding in findings:
             table[f"{finding.name} (ml)"] = visits[f"{finding.key}_ml"].astype(float)
             table[f"change in {finding.name} (ml)"] = changes_ml(visits, finding.key)
-        if "ct_severity_score" in visits and visits["ct_severity_score"].notna().any():
-            table[SCORES["ct_severity_score"]] = visits["ct_severity_score"].astype(float)
+        if SUM in visits and visits[SUM].notna().any():
+            table[SCORES[SUM]] = visits[SUM].astype(float)
         tables.append(table)
     if not tables:
         return []

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ct.classes import Finding
-from inference.lobar_scores import HIGHEST
+from ct.lungs.lobe_scores import HIGHEST, LOBE_SCORES, SUM
 from inference.outputs import TEMPLATES
 from inference.outputs.scan_numbers import FULLEST, shown_percent
 from inference.overlays import LOBE_LEGEND, Lobe
@@ -88,7 +88,7 @@ def draw_lobes(measured: Measured, finding: Finding, slices: Sequence[int]) -> M
     fullest = max(share or 0.0 for share in shares)
     lobes = []
     for lobe, (outline, x, y), share, place in zip(LOBE_LEGEND, OUTLINES, shares, slices, strict=True):
-        score = score_text(measured, f"{lobe.key}_score")
+        score = score_text(measured, LOBE_SCORES[lobe.key])
         strength = FULLEST * (share or 0.0) / fullest if fullest else 0.0
         text = f"{shown_percent(share)}, score {score}"
         shown = (shown_percent(share), score.split(" ")[0], text)
@@ -110,11 +110,12 @@ def lobe_table(measured: Measured, findings: Sequence[Finding]) -> pd.DataFrame:
     for lobe in LOBE_LEGEND:
         shares = {f"{finding.name} (%)": _share(measured, lobe, finding) for finding in findings}
         volume = {"": lobe.name, "volume (ml)": measured.get(f"{lobe.key}_lung_ml")}
-        rows.append({**volume, **shares, "score (90 % interval)": score_text(measured, f"{lobe.key}_score")})
-    total = score_text(measured, "ct_severity_score")
+        rows.append({**volume, **shares, "score (90 % interval)": score_text(measured, LOBE_SCORES[lobe.key])})
+    total = score_text(measured, SUM)
     sizes = [row["volume (ml)"] for row in rows]
     volume_ml = None if None in sizes else sum(size for size in sizes if isinstance(size, float))
-    rows.append({"": f"CT severity score, 0 to {HIGHEST}", "volume (ml)": volume_ml, "score (90 % interval)": total})
+    title = f"CT severity score, 0 to {HIGHEST[SUM]}"
+    rows.append({"": title, "volume (ml)": volume_ml, "score (90 % interval)": total})
     return pd.DataFrame(rows)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from ct.classes import Finding
+from ct.lungs.lobe_scores import HIGHEST, SUM
 from inference.measure import SIDES, THIRDS
 from inference.outputs import TEMPLATES
 from pages.page import cell
@@ -45,9 +46,9 @@ def tiles(measured: Mapping[str, float | None], findings: Sequence[Finding]) -> 
         value = shown_ml(volume_ml) if volume_ml is not None else shown_percent(share)
         of_lungs = f"{shown_percent(share)} of the lungs" if volume_ml is not None else "of the lungs"
         values.append((finding.name, value, ", ".join([of_lungs, *_uncertainty(measured, finding.key)])))
-    if (score := measured.get("ct_severity_score")) is not None:
-        low, high = (measured.get(f"ct_severity_score_{end}") for end in ("low", "high"))
-        values.append(("CT severity score", f"{score:.0f} of 25", f"90 % interval {low:.0f} to {high:.0f}"))
+    if (score := measured.get(SUM)) is not None:
+        low, high = (measured.get(f"{SUM}_{end}") for end in ("low", "high"))
+        values.append(("CT severity score", f"{score:.0f} of {HIGHEST[SUM]}", f"90 % interval {low:.0f} to {high:.0f}"))
     if (wal_percent := measured.get("wal_percent")) is not None:
         values.append(("well-aerated lung", shown_percent(wal_percent / 100), "of the lungs"))
     return TEMPLATES.render("tiles.html", tiles=values)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ct.classes import ClassSet, Finding
 from ct.grey_window import describe_windows
-from inference.lobar_scores import DEFINITION
+from ct.lungs.lobe_scores import DEFINITION
 from inference.outputs import TEMPLATES
 from inference.outputs.scan_lobes import density_table, draw_lobes, fullest_slices, lobe_table
 from inference.outputs.scan_numbers import scores, shown_percent, table_of, tiles, zones

@@ -32,6 +32,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import HIGHEST, HIGHEST_OF_LOBE, SUM
 from inference.outputs.dicom_seg import LUNG, PRODUCT, Segment, algorithm_parameters, find_segments, new_series
 from inference.result import ModelCard, Result
 
@@ -44,12 +45,29 @@ SCHEME_ITEM = CodingSchemeIdentificationItem(
     designator=SCHEME, name="Concepts of the Ground Glass software", responsible_organization=PRODUCT
 )
 HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
-ENDS = {"": ", 0 to 25", "_low": ", lower end of the 90 % interval", "_high": ", upper end of the 90 % interval"}
 DENSITIES: dict[str, tuple[Code, Code]] = {
     "haa_percent": (Code("haa_percent", SCHEME, "High attenuation areas, -600 to -250 HU"), codes.UCUM.Percent),
     "laa_950_percent": (Code("laa_950_percent", SCHEME, "Low attenuation areas, below -950 HU"), codes.UCUM.Percent),
     "percentile_15_hu": (Code("percentile_15_hu", SCHEME, "15th percentile of HU"), HOUNSFIELD),
 }
+
+
+def _with_ends(key: str, concept: str, name: str, highest: int) -> dict[str, tuple[Code, Code]]:
+    """Return by their keys the codes and units of a score and of both ends of its interval.
+
+    Args:
+        key: Key of the score.
+        concept: Value of its code.
+        name: What it scores.
+        highest: The highest score.
+    """
+    ends = {"": f"0 to {highest}", "_low": "lower end of the 90 % interval", "_high": "upper end of the 90 % interval"}
+    return {
+        f"{key}{end}": (Code(f"{concept}{end}", SCHEME, f"{name}, {meaning}"), codes.UCUM.NoUnits)
+        for end, meaning in ends.items()
+    }
+
+
 # Measurements of the whole lungs by key. No public coding scheme has these concepts.
 LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
     "infection_ml": (Code("infection_ml", SCHEME, "Volume of infected lung"), MILLILITRE),
@@ -59,23 +77,14 @@ LUNG_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
         codes.UCUM.NoUnits,
     ),
     "wal_percent": (Code("wal_percent", SCHEME, "Well-aerated lung"), codes.UCUM.Percent),
-    **{
-        f"ct_severity_score{end}": (
-            Code(f"ct_severity_score{end}", SCHEME, f"CT severity score{of}"),
-            codes.UCUM.NoUnits,
-        )
-        for end, of in ENDS.items()
-    },
+    **_with_ends(SUM, SUM, "CT severity score", HIGHEST[SUM]),
     **{f"lung_{key}": each for key, each in DENSITIES.items()},
 }
 # Measurements of a lobe, by key without that of the lobe.
 LOBE_MEASUREMENTS: dict[str, tuple[Code, Code]] = {
     "infection_ml": (Code("infection_ml", SCHEME, "Volume of infected lung"), MILLILITRE),
     "infection_share": (Code("infection_share", SCHEME, "Infected share of the lobe's volume"), codes.UCUM.NoUnits),
-    **{
-        f"score{end}": (Code(f"lobe_score{end}", SCHEME, f"CT severity score of the lobe{of}"), codes.UCUM.NoUnits)
-        for end, of in ENDS.items()
-    },
+    **_with_ends("score", "lobe_score", "CT severity score of the lobe", HIGHEST_OF_LOBE),
     **DENSITIES,
 }
 
@@ -136,10 +145,10 @@ def _groups(result: Result, segmentation: Dataset) -> Iterator[VolumetricROIMeas
 def _measurements(result: Result, segment: Segment) -> Iterator[Measurement]:
     if result.scan.spacing_known:
         yield Measurement(codes.SCT.Volume, int(segment.mask.sum()) * result.scan.voxel_ml, MILLILITRE)
-    keys = {key: (key, name, unit) for key, (name, unit) in LUNG_MEASUREMENTS.items()} if segment.code == LUNG else {}
+    concepts = LUNG_MEASUREMENTS if segment.code == LUNG else {}
     if segment.key in LOBES:
-        keys = {f"{segment.key}_{key}": (key, name, unit) for key, (name, unit) in LOBE_MEASUREMENTS.items()}
-    for key, (_, name, unit) in keys.items():
+        concepts = {f"{segment.key}_{key}": concept for key, concept in LOBE_MEASUREMENTS.items()}
+    for key, (name, unit) in concepts.items():
         value = result.measurements.get(key)
         if value is not None:
             yield Measurement(name, value, unit)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cohort.reader_scores import HIGHEST, READER
+from cohort.reader_scores import READER
 from cohort.table import CohortRow, read_cohort, write_cohort
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import HIGHEST
 
 COLUMNS = [READER + name for name in HIGHEST]  # the sum first
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,7 +45,27 @@ class Cluster:
     def start_worker(self, name: str, *options: str) -> None:
         """Start a worker with one thread; it ends when it has lost the scheduler."""
         where = ["--local-directory", str(self.folder / f"of-{name}"), "--host", "127.0.0.1", "--no-dashboard"]
-        self._start(name, self.scheduler, "--nthreads", "1", *where, "--death-timeout", "20", *options)
+        of_one = ["--name", name, "--nthreads", "1", "--death-timeout", "20"]
+        self._start(name, self.scheduler, *of_one, *where, *options)
+
+    @contextmanager
+    def suspended(self, name: str) -> Iterator[Callable[[], bool]]:
+        """Stop a worker with all that it started; until the block ends, it keeps tasks that it gets and finishes none.
+
+        Yields:
+            A function: whether it has got any.
+        """
+        from distributed import Client
+
+        with Client(self.scheduler, set_as_default=False) as client:
+            client.wait_for_workers(len(self.processes.keys() - {"scheduler"}), SECONDS_TO_START)
+            workers = client.scheduler_info()["workers"]
+            (address,) = (address for address, worker in workers.items() if worker["name"] == name)
+            os.killpg(self.processes[name].pid, signal.SIGSTOP)
+            try:
+                yield lambda: bool(client.processing()[address])
+            finally:
+                os.killpg(self.processes[name].pid, signal.SIGCONT)
 
     def kill(self, name: str) -> None:
         """End a process and all that it started but its scans' own, as when a machine is lost, and wait."""

@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import LOBE_SCORES, SUM, score_of
 from ct.lungs.lobes import DRAWN_MM, Lobes
 from ct.resample import coarser_grid
 from ct.scan import Grid, Scan
-from inference.lobar_scores import COVERAGE, KEYS, MOST_DOUBT, lobes_of, measure_scores, score_of
+from inference.lobar_scores import COVERAGE, KEYS, MOST_DOUBT, lobes_of, measure_scores
 
 SPACING_MM = 3.0
 SHAPE = (50, 40, 40)
@@ -36,27 +35,6 @@ def involved(*shares: float) -> NDArray[np.bool_]:
     return np.concatenate(marks).reshape(SHAPE)
 
 
-@pytest.mark.parametrize(
-    ("percent", "score"),
-    [
-        (0, 0),
-        (0.09, 0),
-        (0.1, 1),
-        (4.99, 1),
-        (5, 2),
-        (25, 2),
-        (25.1, 3),
-        (49.9, 3),
-        (50, 4),
-        (75, 4),
-        (75.1, 5),
-        (100, 5),
-    ],
-)
-def test_scores_begin_where_the_definition_says(percent: float, score: int) -> None:
-    assert score_of(np.array([percent / 100])).tolist() == [score]
-
-
 def test_a_limit_is_a_limit_whatever_the_size_of_a_voxel() -> None:
     lobes, opacity = five_lobes(), involved(0.05, 0.25, 0.5, 0.75, 0.001)
     for size_mm in (3.0, 3.3, 2.7182, 3.14159):
@@ -64,7 +42,7 @@ def test_a_limit_is_a_limit_whatever_the_size_of_a_voxel() -> None:
         grid = coarser_grid(SHAPE, scan.spacing_mm, (DRAWN_MM,) * 3)
         here = replace(lobes, draws=grid.apply_mask(lobes.labels)[None])
         measured = measure_scores(scan, here, opacity, [], {}, "infection")
-        assert [measured[f"{lobe}_score"] for lobe in LOBES] == [2, 2, 4, 4, 1], size_mm
+        assert [measured[key] for key in LOBE_SCORES.values()] == [2, 2, 4, 4, 1], size_mm
 
 
 def test_an_empty_lobe_has_no_score() -> None:
@@ -72,16 +50,16 @@ def test_an_empty_lobe_has_no_score() -> None:
     two = replace(lobes, labels=np.where(lobes.labels == 2, 1, lobes.labels).astype(np.int8))
     measured = measure_scores(a_scan(), two, involved(0, 0, 0, 0, 1), [], {}, "infection")
     assert measured["right_middle_lobe_score"] is None
-    assert measured["ct_severity_score"] is None
+    assert measured[SUM] is None
     assert measured["left_lower_lobe_score"] == 5
 
 
 def test_the_sum_is_that_of_the_lobes() -> None:
     measured = measure_scores(a_scan(), five_lobes(), involved(0, 0.02, 0.1, 0.6, 0.9), [], {}, "infection")
-    assert [measured[f"{lobe}_score"] for lobe in LOBES] == [0, 1, 2, 4, 5]
-    assert measured["ct_severity_score"] == 12
+    assert [measured[key] for key in LOBE_SCORES.values()] == [0, 1, 2, 4, 5]
+    assert measured[SUM] == 12
     # Nothing is uncertain here: one way to divide the lungs, one answer, no calibration.
-    assert (measured["ct_severity_score_low"], measured["ct_severity_score_high"]) == (12, 12)
+    assert (measured[f"{SUM}_low"], measured[f"{SUM}_high"]) == (12, 12)
 
 
 def test_where_lobes_may_end_elsewhere_scores_have_an_interval() -> None:
@@ -102,13 +80,13 @@ def test_answers_that_differ_and_calibrations_widen_the_interval() -> None:
     lobes, opacity = five_lobes(*[five_lobes().labels] * 40), involved(0.2, 0.2, 0.2, 0.2, 0.2)
     lung_ml = opacity.size * SPACING_MM**3 / 1000
     certain = measure_scores(a_scan(), lobes, opacity, [0.2], {}, "infection")
-    assert (certain["ct_severity_score_low"], certain["ct_severity_score_high"]) == (10, 10)
+    assert (certain[f"{SUM}_low"], certain[f"{SUM}_high"]) == (10, 10)
     members = measure_scores(a_scan(), lobes, opacity, [0.04, 0.2, 0.36], {}, "infection")
     # Members that call a fifth and nine fifths of it: every lobe has 4 % or 36 % then.
-    assert (members["ct_severity_score_low"], members["ct_severity_score_high"]) == (5, 15)
+    assert (members[f"{SUM}_low"], members[f"{SUM}_high"]) == (5, 15)
     interval = {"infection_ml": 0.2 * lung_ml, "infection_ml_high": 0.22 * lung_ml, "interval_coverage": 0.8}
     narrow = measure_scores(a_scan(), lobes, opacity, [0.04, 0.2, 0.36], interval, "infection")
-    assert narrow["ct_severity_score_low"] == narrow["ct_severity_score"] == 10, "the calibration counts, not members"
+    assert narrow[f"{SUM}_low"] == narrow[SUM] == 10, "the calibration counts, not members"
 
 
 def test_intervals_of_calibrated_volumes_hold_the_true_score() -> None:
@@ -124,7 +102,7 @@ def test_intervals_of_calibrated_volumes_hold_the_true_score() -> None:
         half_ml = 1.2816 * 0.3 * float(true.mean()) * lung_ml  # of an 80 % interval of a normal error
         interval = {"infection_ml": ml, "infection_ml_high": ml + half_ml, "interval_coverage": 0.8}
         measured = measure_scores(scan, lobes, opacity, [], interval, "infection")
-        low, high = measured["ct_severity_score_low"], measured["ct_severity_score_high"]
+        low, high = measured[f"{SUM}_low"], measured[f"{SUM}_high"]
         assert low is not None
         assert high is not None
         held.append(low <= score_of(true).sum() <= high)
@@ -152,7 +130,10 @@ def test_a_scan_without_lobes_says_why() -> None:
     assert "size of a pixel is unknown" in reason(replace(scan, spacing_known=False), lung)
     assert "60 mm of lung" in reason(scan, lung & (np.arange(SHAPE[0]) < 25)[:, None, None])
     assert "cuts the lungs at the head" in reason(replace(scan, hu=scan.hu[:42]), lung[:42])
-    assert "one of the two lungs is missing" in reason(scan, lung & (np.arange(SHAPE[2]) < 20))
+    right = lung & (np.arange(SHAPE[2]) < 20)
+    assert "one of the two lungs is missing" in reason(scan, right)
+    speck = lung & (np.indices(SHAPE) < np.reshape([14, 14, 32], (3, 1, 1, 1))).all(0)  # 9 x 9 x 10 voxels of the left
+    assert "has fewer than 1000 voxels of the lattice" in reason(scan, right | speck)
     lobes, sentences = lobes_of(scan, lung)
     assert lobes is not None
     assert set(np.unique(lobes.labels)) == set(range(6))

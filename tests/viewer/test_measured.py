@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ct.classes import EM, L3
+from ct.lungs.lobe_scores import LOBE_SCORES, SUM
 from ct.scan import Grid, Scan
 from inference.density import measure_density
 from inference.measure import measure
@@ -75,6 +76,15 @@ def test_scores_have_the_papers_names() -> None:
         "severity score (infection in the lungs)": "0.023",
         "well-aerated lung (%)": "97.7",
         "mean entropy in the lungs (bits)": "0.123",
+    }
+
+
+def test_scores_of_lobes_say_up_to_what_they_go() -> None:
+    scores = {SUM: 12.0, f"{SUM}_low": 10.0, f"{SUM}_high": 13.0}
+    scores |= {f"{LOBE_SCORES['left_upper_lobe']}{end}": 2.0 for end in ("", "_low", "_high")}
+    assert scores_table(scores)["value"].to_dict() == {
+        "CT severity score (0 to 25)": "12 (10 to 13)",
+        "left upper lobe, score (0 to 5)": "2",
     }
 
 

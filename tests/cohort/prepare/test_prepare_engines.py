@@ -193,11 +193,14 @@ def test_after_the_command_was_ended_the_same_goes_on(
     out = tmp_path / "out"
     options = ["--cohort", str(scans), "--out", str(out), "--size", "32"]
     command = [sys.executable, "-m", "cohort.prepare", *options, "--engine", "dask", "--scheduler", cluster.scheduler]
-    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
-    while not list(out.glob("s*")):
-        time.sleep(0.005)
-    os.kill(first.pid, kind)
-    message = first.communicate()[1].decode()
+    # Scans that a worker holds and does not finish keep the command from finishing before it is ended.
+    with cluster.suspended("worker-0") as holds_scans:
+        first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+        while not (list(out.glob("s*")) and holds_scans()):
+            assert first.poll() is None
+            time.sleep(0.005)
+        os.kill(first.pid, kind)
+        message = first.communicate()[1].decode()
     assert first.returncode == (-signal.SIGKILL if kind is signal.SIGKILL else 130)
     if kind is signal.SIGINT:
         assert message.rstrip().endswith("interrupted; the same command goes on")

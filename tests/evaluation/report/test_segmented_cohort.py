@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import DEFINITION, LOBE_SCORES, SUM
 from evaluation.report.__main__ import main
 from evaluation.score_agreement import intraclass_correlation
 
@@ -27,15 +28,15 @@ def measurements() -> pd.DataFrame:
     rows = []
     for name, (_, _, shares, scores, _) in SCANS.items():
         row: dict[str, object] = {"name": name, "lung_ml": 4000.5, "severity_score": 0.1, "flags": ""}
-        for lobe, share, score in zip(LOBES, shares, scores, strict=True):
-            row |= {f"{lobe}_infection_share": share, f"{lobe}_consolidation_share": share / 2, f"{lobe}_score": score}
-            row |= {f"{lobe}_score_low": max(score - 1, 0), f"{lobe}_score_high": min(score + 1, 5)}
-        rows.append(row | {"ct_severity_score": sum(scores)})
+        for (lobe, key), share, score in zip(LOBE_SCORES.items(), shares, scores, strict=True):
+            row |= {f"{lobe}_infection_share": share, f"{lobe}_consolidation_share": share / 2, key: score}
+            row |= {f"{key}_low": max(score - 1, 0), f"{key}_high": min(score + 1, 5)}
+        rows.append(row | {SUM: sum(scores)})
     rows[1]["flags"] = "little lung"
     return pd.DataFrame(rows)
 
 
-LOBE_COLUMNS = [name for name in map(str, measurements().columns) if "lobe" in name or name == "ct_severity_score"]
+LOBE_COLUMNS = [name for name in map(str, measurements().columns) if "lobe" in name or name == SUM]
 
 
 def without_lobes(measured: pd.DataFrame, rows: list[int]) -> pd.DataFrame:
@@ -49,7 +50,7 @@ def cohort_of(readers: bool = True) -> pd.DataFrame:
     for name, (site, patient, _, _, read) in SCANS.items():
         row: dict[str, object] = {"scan_id": name, "patient_id": patient, "site": site, "image": "a.nii.gz"}
         if readers:
-            row |= {f"reader_{lobe}_score": score for lobe, score in zip(LOBES, read, strict=True)}
+            row |= {f"reader_{key}": score for key, score in zip(LOBE_SCORES.values(), read, strict=True)}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -108,7 +109,7 @@ def test_the_sum_by_site(reported: Path) -> None:
 
 def test_agreement_with_the_reader(reported: Path) -> None:
     figures = table(reported, "agreement_figures").set_index(["score", "figure"])
-    whole = figures.loc["ct_severity_score"]
+    whole = figures.loc[SUM]
     # The reader's sums are those of the lobes, 8, 13, 0, 14; the model's 8, 12, 1, 13: differences 0, -1, 1, -1.
     # By chance 90, squared 848, over the 16 pairs of any two scans.
     sd = np.sqrt((0.25**2 + 2 * 0.75**2 + 1.25**2) / 3)
@@ -151,6 +152,8 @@ def test_figures_and_facts(reported: Path) -> None:
     text = text_of(reported)
     assert "4 scans, 1 of them flagged" in text
     assert "North, South" in text
+    assert f"Score of a lobe by the share that is infected: {DEFINITION} (Pan et al., Radiology 2020)." in text
+    assert "Sum of the scores of the five lobes, 0 to 25." in text
     assert str(reported) not in text
     assert "p3" not in text
     assert "Scans left out" not in text
@@ -241,7 +244,7 @@ def refusal(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> list[st
 
 def test_wrong_cells_are_listed_with_row_and_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured = measurements().astype(object)
-    measured.loc[0, "ct_severity_score"] = 26
+    measured.loc[0, SUM] = 26
     measured.loc[1, "left_upper_lobe_score"] = 2.5
     measured.loc[2, "left_upper_lobe_infection_share"] = "much"
     measured.loc[3, "left_upper_lobe_consolidation_share"] = 1.5

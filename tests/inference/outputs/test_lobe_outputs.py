@@ -20,6 +20,7 @@ from open_page import opened
 from result_harness import result_of
 
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobe_scores import LOBE_SCORES, SUM
 from ct.lungs.lobes import DRAWN_MM, Lobes
 from ct.resample import coarser_grid
 from inference.density import measure_density
@@ -107,8 +108,32 @@ def test_a_structured_report_holds_the_scores_of_the_lobes(result: Result, tmp_p
         names |= {"lobe_score_low": "score_low", "lobe_score_high": "score_high", "haa_percent": "haa_percent"}
         expected = {name: measured[f"{lobe}_{key}"] for name, key in names.items()}
         assert {name: groups[code][name] for name in names} == pytest.approx(expected)
-    assert groups["39607008"]["ct_severity_score"] == measured["ct_severity_score"]
+    assert groups["39607008"][SUM] == measured[SUM]
     assert groups["39607008"]["percentile_15_hu"] == measured["lung_percentile_15_hu"]
+
+
+def test_the_meaning_of_every_score_says_up_to_what_it_goes(result: Result, tmp_path: Path) -> None:
+    write_segmentation(result, tmp_path / "seg.dcm")
+    write_measurements_report(result, tmp_path / "seg.dcm", tmp_path / "sr.dcm")
+    content = highdicom.sr.srread(tmp_path / "sr.dcm").content
+    assert isinstance(content, highdicom.sr.MeasurementReport)
+    meanings = {}
+    for group in content.get_volumetric_roi_measurement_groups():
+        assert group.finding_type is not None
+        names = [each.name for each in group.get_measurements()]
+        meanings[group.finding_type.value] = {name.value: name.meaning for name in names if "_score" in name.value}
+    for code in CODES:
+        assert meanings[code] == {
+            "lobe_score": "CT severity score of the lobe, 0 to 5",
+            "lobe_score_low": "CT severity score of the lobe, lower end of the 90 % interval",
+            "lobe_score_high": "CT severity score of the lobe, upper end of the 90 % interval",
+        }
+    of_sum = {value: meaning for value, meaning in meanings["39607008"].items() if value.startswith("ct_")}
+    assert of_sum == {
+        "ct_severity_score": "CT severity score, 0 to 25",
+        "ct_severity_score_low": "CT severity score, lower end of the 90 % interval",
+        "ct_severity_score_high": "CT severity score, upper end of the 90 % interval",
+    }
 
 
 def test_without_lobes_there_are_none_in_any_output(tmp_path: Path) -> None:
@@ -135,11 +160,11 @@ def test_the_page_shows_the_lobes_and_their_scores(tmp_path: Path) -> None:
     write_scan_page(drawn, tmp_path / "report.html")
     html = (tmp_path / "report.html").read_text()
     for lobe in LOBES:
-        share, score = (drawn.measurements[f"{lobe}_{name}"] for name in ("infection_share", "score"))
+        share, score = (drawn.measurements[key] for key in (f"{lobe}_infection_share", LOBE_SCORES[lobe]))
         assert share is not None
         assert re.search(rf">{lobe.replace('_', ' ')}<(?:(?!</tr>).)*>{score:.0f}(?:<| \()", html, re.DOTALL)
         assert f"<title>{lobe.replace('_', ' ')}: {shown_percent(share)}, score {score:.0f}" in html
-    assert f"<b>{drawn.measurements['ct_severity_score']:.0f} of 25</b>" in html
+    assert f"<b>{drawn.measurements[SUM]:.0f} of 25</b>" in html
     assert f"{drawn.measurements['left_upper_lobe_mean_hu']:.1f}" in html
 
 
@@ -163,10 +188,10 @@ def test_the_follow_up_holds_the_change_of_every_lobe(tmp_path: Path) -> None:
     sources = [Source(name, tmp_path / name, patient="P1") for name in ("a", "b")]
     first = {"name": "a", "lung_ml": 4000.0, "right_ml": 1.0, "left_lower_lobe_infection_ml": 10.0}
     second = first | {"name": "b", "left_lower_lobe_infection_ml": 4.0}
-    scores = {"left_lower_lobe_score": (2.0, 1.0), "ct_severity_score": (9.0, 7.0)}
+    scores = {"left_lower_lobe_score": (2.0, 1.0), SUM: (9.0, 7.0)}
     rows = pd.DataFrame([row | {key: pair[i] for key, pair in scores.items()} for i, row in enumerate((first, second))])
     table = follow_up(sources, rows)
     assert table["left_lower_lobe_infection_change_ml"].tolist() == [0.0, -6.0]
     assert table["left_lower_lobe_score_change"].tolist() == [0.0, -1.0]
-    assert table["ct_severity_score_change"].tolist() == [0.0, -2.0]
+    assert table[f"{SUM}_change"].tolist() == [0.0, -2.0]
     assert "right_change_ml" not in table

@@ -21,8 +21,12 @@ def box_of(mask: BoolArray) -> tuple[slice, ...]:
     Returns:
         A slice along each axis, empty where the mask is.
     """
-    boxes: list[tuple[slice, ...]] = ndimage.find_objects(mask.view(np.uint8))
-    return boxes[0] if boxes else (slice(0, 0),) * mask.ndim
+    box = []
+    for _ in range(mask.ndim):
+        there = np.flatnonzero(mask.any(tuple(range(1, mask.ndim))))
+        box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 0))
+        mask = mask.any(0)
+    return tuple(box)
 
 
 def open_by_ball(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, ...]) -> BoolArray:

@@ -13,6 +13,7 @@ from ct.densitometry import BINS, MEASURES, density_of, histograms
 from ct.files.dicom.acquisitions import FUNCTIONAL_GROUPS
 from ct.files.dicom.tags import Tags, read_dataset
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobes import sides_of_lobes
 from ct.lungs.sides import LEFT, sides_of_slices
 from ct.lungs.vessels import vessel_mask
 from ct.refusal import Refusal, Sentence, Word
@@ -104,7 +105,8 @@ def _numbers(
     rows = np.flatnonzero(lung.any((0, 2)))
     dorsal = 2 * np.arange(lung.shape[1]) >= (rows[0] + rows[-1] if rows.size else 0)
     half = np.repeat(dorsal.astype(np.int8), lung.shape[2])
-    for z, (inside, sides) in enumerate(zip(lung, sides_of_slices(lung, scan.spacing_mm), strict=True)):
+    all_sides = sides_of_slices(lung, scan.spacing_mm) if lobes is None else sides_of_lobes(lobes)
+    for z, (inside, sides) in enumerate(zip(lung, all_sides, strict=True)):
         voxels = np.flatnonzero(inside)
         side = (sides.take(voxels) == LEFT).astype(np.int8)  # in the order of `SIDES`
         lobe = np.int8(0) if lobes is None else lobes[z].take(voxels)

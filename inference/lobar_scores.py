@@ -82,7 +82,7 @@ def measure_scores(
         lobes: Its lobes; None where there are none.
         opacity: bool (Z, Y, X), all opacities.
         shares: Their share of the lungs in every answer that was averaged.
-        measured: What was measured before, with the calibrated interval of their volume where there is one.
+        measured: What `inference.measure` returned, with the calibrated interval of their volume where there is one.
         finding: Their key.
 
     Returns:
@@ -91,52 +91,43 @@ def measure_scores(
     """
     if lobes is None:
         return dict.fromkeys((*KEYS, "lobe_doubt"))
-    voxels, marked = _voxels(lobes.labels, opacity)
+    # nan where a lobe is empty.
+    involved = np.array([measured[f"{lobe}_{finding}_share"] for lobe in LOBES], np.float64)
     grid = coarser_grid(scan.hu.shape, scan.spacing_mm, (DRAWN_MM,) * 3)
-    coarse = grid.apply_mask(opacity) > 0
+    there = np.flatnonzero(lobes.draws[0])
+    marked = grid.apply_mask(opacity).take(there) > 0
     voxel_ml = float(np.prod(grid.spacing_mm)) / 1000
-    rng = np.random.default_rng(0)
-    errors_ml = _errors_ml(rng, len(lobes.draws), shares, float(voxels.sum()) * scan.voxel_ml, measured, finding)
+    errors_ml = _errors_ml(np.random.default_rng(0), len(lobes.draws), shares, measured, finding)
     drawn = np.empty((len(lobes.draws), len(LOBES)))
     for number, (labels, error_ml) in enumerate(zip(lobes.draws, errors_ml, strict=True)):
-        size_ml = np.bincount(labels.ravel(), minlength=len(LOBES) + 1)[1:] * voxel_ml
-        ml = np.bincount(labels[coarse], minlength=len(LOBES) + 1)[1:] * voxel_ml
+        lobe = labels.take(there)
+        size_ml, ml = (np.bincount(each, minlength=len(LOBES) + 1)[1:] * voxel_ml for each in (lobe, lobe[marked]))
         unit = np.array([unit_ml(a, b) for a, b in zip(ml, size_ml, strict=True)])
         drawn[number] = (ml + error_ml * unit / max(unit.sum(), 1e-9)) / np.maximum(size_ml, 1e-9)
-    # Of counts, not of volumes, whose rounding would move a lobe of exactly 5 %.
-    scores, found = score_of(drawn.clip(0, 1)), score_of(marked / np.maximum(voxels, 1))
+    scores, found = score_of(drawn.clip(0, 1)), score_of(involved)
     scored: Measurements = dict.fromkeys(KEYS)
     for column, key in enumerate(LOBE_SCORES.values()):
-        if voxels[column]:
+        if not np.isnan(involved[column]):
             scored |= _with_interval(key, int(found[column]), scores[:, column])
-    if voxels.all():
+    if not np.isnan(involved).any():
         scored |= _with_interval(SUM, int(found.sum()), scores.sum(1))
     return scored | {"lobe_doubt": lobes.doubt}
-
-
-def _voxels(labels: NDArray[np.int8], opacity: BoolArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the voxels of the lobes, and of the opacities in them, both (5,)."""
-    counts = np.zeros((2, len(LOBES) + 1), dtype=np.int64)
-    for plane, marked in zip(labels, opacity, strict=True):
-        counts[0] += np.bincount(plane.ravel(), minlength=len(LOBES) + 1)
-        counts[1] += np.bincount(plane[marked], minlength=len(LOBES) + 1)
-    return counts[0, 1:], counts[1, 1:]
 
 
 def _errors_ml(
     rng: np.random.Generator,
     count: int,
     shares: Sequence[float],
-    lung_ml: float,
     measured: Mapping[str, float | None],
     finding: str,
 ) -> FloatArray:
-    """Draw errors of the opacities' volume."""
+    """Draw errors of the opacities' volume in ml."""
     ml, high, coverage = (measured.get(key) for key in (f"{finding}_ml", f"{finding}_ml_high", "interval_coverage"))
     if ml is not None and high is not None and coverage is not None:
         return rng.normal(0, (high - ml) / float(norm.ppf((1 + coverage) / 2)), count)
     if len(shares) < 2:
         return np.zeros(count)
+    lung_ml = measured["lung_ml"] or 0.0
     return rng.choice(np.asarray(shares, np.float64) - float(np.mean(shares)), count) * lung_ml
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ct.classes import CONSOLIDATION, ClassSet
 from ct.lungs.fissure_shapes import LOBES
+from ct.lungs.lobes import sides_of_lobes
 from ct.lungs.sides import LEFT, sides_of_slices
 from ct.scan import Scan
 from inference.result import Masks, Measurements
@@ -137,7 +138,8 @@ def _tables(
     lungs = masks["lungs"].astype(np.bool_, copy=False)
     of_lobes = np.zeros((len(LOBES) + 1, codes), dtype=np.int64)
     by_slice = np.zeros((3, len(lungs), len(SIDES), codes))  # slice by slice, to need no memory of a scan's size
-    for z, (inside, sides) in enumerate(zip(lungs, sides_of_slices(lungs, scan.spacing_mm), strict=True)):
+    all_sides = sides_of_slices(lungs, scan.spacing_mm) if lobes is None else sides_of_lobes(lobes)
+    for z, (inside, sides) in enumerate(zip(lungs, all_sides, strict=True)):
         pixels = np.flatnonzero(inside)  # `take` is faster than a mask as an index
         row = (sides.take(pixels) == LEFT).astype(np.intp)  # in the order of `SIDES`
         code = _codes(masks, classes, z, pixels)

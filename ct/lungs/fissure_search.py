@@ -3,8 +3,8 @@
 Surfaces are drawn from what is known before; the best of them settle by expectation-maximization, in which every
 column says where near the surface the fissure is likely to be, and the surface is fitted to that; what is left are a
 few candidates, each with its evidence. Of the right lung's two fissures the pair with the most evidence counts, and
-bumps that the polynomial cannot follow are fitted last. Where the evidence is no more than noise would give, the fissures
-that a lung of this shape usually has are likelier.
+bumps that the polynomial cannot follow are fitted last. Where the evidence is no more than noise would give, the
+fissures that a lung of this shape usually has are likelier.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ STEEPER = (-0.8, 0.8)
 # Surfaces vary this much more than their precision says. With it, 90 % intervals of lobes' volumes hold 90 % of the
 # true ones on 24 realistic phantoms.
 SPREAD = 4.0
-# The score that is found where there is no fissure to be seen, by the square root of the columns: with noise in place of
-# the HU of eight realistic phantoms 1.1 to 1.6 (mean 1.3) in right lungs and 0.6 to 1.05 (0.8) in left ones.
+# The score that is found where there is no fissure to be seen, by the square root of the columns: with noise in place
+# of the HU of eight realistic phantoms 1.1 to 1.6 (mean 1.3) in right lungs and 0.6 to 1.05 (0.8) in left ones.
 CHANCE: dict[Side, float] = {"right": 1.45, "left": 0.85}
 LEANS_NEAR = (-0.1, 0.0, 0.1)
 WAVES = tuple((i, j) for i, j in product(range(5), repeat=2) if 3 <= i + j <= 6)

@@ -12,6 +12,7 @@ from ct.lungs.fissure_evidence import Columns
 from ct.lungs.fissure_search import Fissures, LungSearch, Surface, usual_fissures
 from ct.lungs.fissure_shapes import BoolArray, FissureName, FloatArray, LungBox, LungShape, Side, centres_mm
 from ct.lungs.sides import LEFT, RIGHT, sides_of_slices
+from ct.mask_shapes import box_of
 from ct.resample import coarser_grid
 
 Labels = npt.NDArray[np.int8]
@@ -56,7 +57,7 @@ def find_lobes(lung: BoolArray, spacing_mm: Spacing, hu: npt.NDArray[np.int16] |
         hu: int16 (Z, Y, X), the scan. Without it, only the mask is used.
 
     Returns:
-        The lobes; None where one lung is missing.
+        The lobes; None where a lung is missing, or too small to divide.
     """
     labels = np.zeros(lung.shape, dtype=np.int8)
     for inside, side, target in zip(lung, sides_of_slices(lung, spacing_mm), labels, strict=True):
@@ -69,12 +70,20 @@ def find_lobes(lung: BoolArray, spacing_mm: Spacing, hu: npt.NDArray[np.int16] |
     few = coarser_grid(lung.shape, spacing_mm, (DRAWN_MM,) * 3)
     drawn_sides = few.apply_mask(labels)
     _label(labels, spacing_mm, fissures[0].surfaces[0] | fissures[1].surfaces[0])
-    there = drawn_sides > 0
-    drawn = list(_draw(drawn_sides, few.spacing_mm, fissures))
-    draws = np.zeros((DRAWS, *there.shape), dtype=np.int8)
-    for draw, lobes in zip(draws, drawn, strict=True):
+    there = np.flatnonzero(drawn_sides)
+    best, different = few.apply_mask(labels).take(there), 0
+    draws = np.zeros((DRAWS, drawn_sides.size), dtype=np.int8)
+    for draw, lobes in zip(draws, _draw(drawn_sides, few.spacing_mm, fissures), strict=True):
         draw[there] = lobes
-    return Lobes(labels, draws, float((np.stack(drawn) != few.apply_mask(labels)[there]).mean()))
+        different += int(np.count_nonzero(lobes != best))
+    return Lobes(labels, draws.reshape(DRAWS, *drawn_sides.shape), different / (DRAWS * there.size))
+
+
+def sides_of_lobes(lobes: Labels) -> Iterator[Labels]:
+    """Yield the slices (Y, X) of the sides of the lungs, as `ct.lungs.sides.sides_of_slices` does, from their lobes."""
+    by_lobe = np.array([0, RIGHT, RIGHT, RIGHT, LEFT, LEFT], dtype=np.int8)
+    for plane in lobes:
+        yield by_lobe.take(plane)
 
 
 def _fissures_of(
@@ -113,9 +122,11 @@ def _draw(sides: Labels, spacing_mm: Spacing, fissures: list[Fissures]) -> Itera
 
 def _label(sides: Labels, spacing_mm: Spacing, surfaces: Mapping[FissureName, Surface]) -> None:
     """Turn the sides of the lungs (Z, Y, X) into their lobes, in place."""
-    z_mm, y_mm, x_mm = (centres_mm(count, mm) for count, mm in zip(sides.shape, spacing_mm, strict=True))
+    box = box_of(sides > 0)
+    places = zip(sides.shape, spacing_mm, box, strict=True)
+    z_mm, y_mm, x_mm = (centres_mm(count, mm)[part] for count, mm, part in places)
     heights = _heights_mm(surfaces, y_mm, x_mm)
-    for z, side in zip(z_mm, sides, strict=True):
+    for z, side in zip(z_mm, sides[box], strict=True):
         np.multiply(_lobe(side, np.float32(z), heights), side > 0, out=side)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ct.lungs.fissure_shapes import LOBES
 from ct.lungs.lobe_scores import LOBE_SCORES, SUM, score_of
 from ct.lungs.lobes import DRAWN_MM, Lobes
 from ct.resample import coarser_grid
@@ -35,27 +36,39 @@ def involved(*shares: float) -> NDArray[np.bool_]:
     return np.concatenate(marks).reshape(SHAPE)
 
 
+def measured_of(labels: NDArray[np.int8], opacity: NDArray[np.bool_]) -> dict[str, float | None]:
+    """What `inference.measure` says of the lobes' shares, counted by hand."""
+    counts = [(int((labels == lobe).sum()), int(opacity[labels == lobe].sum())) for lobe in range(1, 6)]
+    shares = {
+        f"{name}_infection_share": part / whole if whole else None
+        for name, (whole, part) in zip(LOBES, counts, strict=True)
+    }
+    return shares | {"lung_ml": int((labels > 0).sum()) * SPACING_MM**3 / 1000}
+
+
 def test_a_limit_is_a_limit_whatever_the_size_of_a_voxel() -> None:
     lobes, opacity = five_lobes(), involved(0.05, 0.25, 0.5, 0.75, 0.001)
     for size_mm in (3.0, 3.3, 2.7182, 3.14159):
         scan = replace(a_scan(), affine=np.diag([-size_mm, -size_mm, 1.7 * size_mm, 1.0]))
         grid = coarser_grid(SHAPE, scan.spacing_mm, (DRAWN_MM,) * 3)
         here = replace(lobes, draws=grid.apply_mask(lobes.labels)[None])
-        measured = measure_scores(scan, here, opacity, [], {}, "infection")
+        measured = measure_scores(scan, here, opacity, [], measured_of(here.labels, opacity), "infection")
         assert [measured[key] for key in LOBE_SCORES.values()] == [2, 2, 4, 4, 1], size_mm
 
 
 def test_an_empty_lobe_has_no_score() -> None:
     lobes = five_lobes()
     two = replace(lobes, labels=np.where(lobes.labels == 2, 1, lobes.labels).astype(np.int8))
-    measured = measure_scores(a_scan(), two, involved(0, 0, 0, 0, 1), [], {}, "infection")
+    opacity = involved(0, 0, 0, 0, 1)
+    measured = measure_scores(a_scan(), two, opacity, [], measured_of(two.labels, opacity), "infection")
     assert measured["right_middle_lobe_score"] is None
     assert measured[SUM] is None
     assert measured["left_lower_lobe_score"] == 5
 
 
 def test_the_sum_is_that_of_the_lobes() -> None:
-    measured = measure_scores(a_scan(), five_lobes(), involved(0, 0.02, 0.1, 0.6, 0.9), [], {}, "infection")
+    lobes, opacity = five_lobes(), involved(0, 0.02, 0.1, 0.6, 0.9)
+    measured = measure_scores(a_scan(), lobes, opacity, [], measured_of(lobes.labels, opacity), "infection")
     assert [measured[key] for key in LOBE_SCORES.values()] == [0, 1, 2, 4, 5]
     assert measured[SUM] == 12
     # Nothing is uncertain here: one way to divide the lungs, one answer, no calibration.
@@ -70,7 +83,7 @@ def test_where_lobes_may_end_elsewhere_scores_have_an_interval() -> None:
     # A plate of opacity at the border: lobe 2 has 24 % of it, or 6 % of it where the border lies three slices higher.
     opacity = np.zeros(SHAPE, np.bool_)
     opacity[10:13, :, :32] = True
-    measured = measure_scores(a_scan(), several, opacity, [], {}, "infection")
+    measured = measure_scores(a_scan(), several, opacity, [], measured_of(several.labels, opacity), "infection")
     assert [measured[f"right_middle_lobe_score{end}"] for end in ("", "_low", "_high")] == [2, 0, 2]
     assert [measured[f"right_upper_lobe_score{end}"] for end in ("", "_low", "_high")] == [0, 0, 2]
     assert measured["left_lower_lobe_score_high"] == 0
@@ -78,14 +91,15 @@ def test_where_lobes_may_end_elsewhere_scores_have_an_interval() -> None:
 
 def test_answers_that_differ_and_calibrations_widen_the_interval() -> None:
     lobes, opacity = five_lobes(*[five_lobes().labels] * 40), involved(0.2, 0.2, 0.2, 0.2, 0.2)
-    lung_ml = opacity.size * SPACING_MM**3 / 1000
-    certain = measure_scores(a_scan(), lobes, opacity, [0.2], {}, "infection")
+    known = measured_of(lobes.labels, opacity)
+    certain = measure_scores(a_scan(), lobes, opacity, [0.2], known, "infection")
     assert (certain[f"{SUM}_low"], certain[f"{SUM}_high"]) == (10, 10)
-    members = measure_scores(a_scan(), lobes, opacity, [0.04, 0.2, 0.36], {}, "infection")
+    members = measure_scores(a_scan(), lobes, opacity, [0.04, 0.2, 0.36], known, "infection")
     # Members that call a fifth and nine fifths of it: every lobe has 4 % or 36 % then.
     assert (members[f"{SUM}_low"], members[f"{SUM}_high"]) == (5, 15)
+    lung_ml = opacity.size * SPACING_MM**3 / 1000
     interval = {"infection_ml": 0.2 * lung_ml, "infection_ml_high": 0.22 * lung_ml, "interval_coverage": 0.8}
-    narrow = measure_scores(a_scan(), lobes, opacity, [0.04, 0.2, 0.36], interval, "infection")
+    narrow = measure_scores(a_scan(), lobes, opacity, [0.04, 0.2, 0.36], known | interval, "infection")
     assert narrow[f"{SUM}_low"] == narrow[SUM] == 10, "the calibration counts, not members"
 
 
@@ -101,7 +115,7 @@ def test_intervals_of_calibrated_volumes_hold_the_true_score() -> None:
         ml = float(opacity.mean()) * lung_ml
         half_ml = 1.2816 * 0.3 * float(true.mean()) * lung_ml  # of an 80 % interval of a normal error
         interval = {"infection_ml": ml, "infection_ml_high": ml + half_ml, "interval_coverage": 0.8}
-        measured = measure_scores(scan, lobes, opacity, [], interval, "infection")
+        measured = measure_scores(scan, lobes, opacity, [], measured_of(lobes.labels, opacity) | interval, "infection")
         low, high = measured[f"{SUM}_low"], measured[f"{SUM}_high"]
         assert low is not None
         assert high is not None
@@ -113,7 +127,10 @@ def test_without_lobes_all_keys_are_there_and_none() -> None:
     measured = measure_scores(a_scan(), None, involved(0, 0, 0, 0, 0), [], {}, "infection")
     assert set(measured) == {*KEYS, "lobe_doubt"}
     assert set(measured.values()) == {None}
-    assert set(measure_scores(a_scan(), five_lobes(), involved(0, 0, 0, 0, 1), [], {}, "infection")) == set(measured)
+    lobes, opacity = five_lobes(), involved(0, 0, 0, 0, 1)
+    assert set(measure_scores(a_scan(), lobes, opacity, [], measured_of(lobes.labels, opacity), "infection")) == set(
+        measured
+    )
 
 
 def test_a_scan_without_lobes_says_why() -> None:

@@ -94,14 +94,6 @@ def test_the_gate_alone_says_of_every_scan_whether_it_can_be_used(
     assert main(["check", str(tmp_path / "nothing.nii.gz")]) == 1
 
 
-def test_the_completion_of_the_shell_knows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
-    program = f'{script}\nCOMP_WORDS=(ground-glass pre); COMP_CWORD=1; _ground_glass; echo "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["predict", "prepare"]
-
-
 def test_an_experiment_is_trained_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[list[str]] = []
 

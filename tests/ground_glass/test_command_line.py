@@ -3,9 +3,11 @@
 import contextlib
 import importlib
 import json
+import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -156,3 +158,44 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no GPU; expected one of auto, cpu, gpu"):
             ground_glass.load_model(device="gpu")
+
+
+# A command that is interrupted at its work, whatever the shell that started the tests does with the signal.
+AT_WORK = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import {module} as module
+def work(*args):
+    print("at work", flush=True)
+    time.sleep(60)
+module.{function} = work
+from ground_glass.__main__ import console
+console()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function", "last"),
+    [
+        (["predict", "scan.zip", "-o", "out"], "inference.predict", "run", "; the same command goes on with a batch"),
+        (["report"], "evaluation.report.__main__", "_report", ""),
+    ],
+)
+def test_an_interrupted_command_ends_with_130_and_a_sentence(
+    command: list[str], module: str, function: str, last: str, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK.format(module=module, function=function), *command],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert said == "at work\n", error
+    assert process.returncode == 130
+    assert error == f"interrupted{last}\n"

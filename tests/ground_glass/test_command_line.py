@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import json
 import os
+import pkgutil
 import re
 import resource
 import shutil
@@ -199,3 +200,12 @@ def test_an_interrupted_command_ends_with_130_and_a_sentence(
     assert said == "at work\n", error
     assert process.returncode == 130
     assert error == f"interrupted{last}\n"
+
+
+def test_the_page_of_the_api_links_what_the_library_takes_and_gives() -> None:
+    page = (ROOT / "docs" / "api" / "ground_glass.md").read_text(encoding="utf-8")
+    places = dict(re.findall(r"\[`(\w+)`\]\[([\w.]+)\]", page))
+    assert set(places) >= {"Segmenter", "Result", "Scan"}
+    for name, place in places.items():
+        assert place.endswith(f".{name}")
+        assert pkgutil.resolve_name(place).__doc__

@@ -30,7 +30,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--folder", default="?")
     if not parser.parse_known_args(options)[0].folder:
-        print(f"error: name the folder of {name} as downloaded: --folder <folder>, FOLDER=<folder> of make", file=sys.stderr)
+        ways = "--folder <folder>, FOLDER=<folder> of make"
+        print(f"error: name the folder of {name} as downloaded: {ways}", file=sys.stderr)
         return 2
     code: int = importlib.import_module(here(f"cohort.importers.{name}")).main(options)
     return code

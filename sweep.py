@@ -29,6 +29,7 @@ from evaluation.sweeps.sweep_study import SweepStudy
 from evaluation.sweeps.trials import Trial, best_sentence, finished_run, write_trials
 from launch import STAGE1_RUNS, ending_on_signals, make_needs, split_at_dashes
 from machine.command_line import run_command
+from machine.cores import usable_cores
 from machine.file_lock import FileLock, try_lock
 from machine.latest import followed, through_latest
 
@@ -105,7 +106,7 @@ class OfflineSweep:
         folder.mkdir(exist_ok=True)
         # Options given for all come first, so that none of them overrides what is searched.
         command = self.sweep.expand(trial.parameters, [*self.arguments, f"--runs={folder}"])
-        cores = max(1, len(os.sched_getaffinity(0)) // self.jobs)
+        cores = max(1, usable_cores() // self.jobs)
         environment = {"WANDB_MODE": "offline"} | os.environ | {"OMP_NUM_THREADS": str(cores)}
         environment.pop(RUN_FOLDER_VARIABLE, None)  # every trial chooses its own run folder
         with (folder / "log.txt").open("wb") as log:

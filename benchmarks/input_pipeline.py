@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import io
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -33,11 +32,12 @@ from benchmarks.timing import interleaved, line, median
 from datamodules.infection_data import InfectionData
 from lightning_modules.augment import Augmentation, draw_affine
 from lightning_modules.infection import InfectionModule
+from machine.cores import usable_cores
 from machine.host_memory import keep_freed_memory
 
 BATCH, BATCHES, SCANS, REPEATS = 16, 6, 6, 3
 DEGREES, SHIFT, ZOOM = 90.0, 0.1, 0.1
-CORES = len(os.sched_getaffinity(0))
+CORES = usable_cores()
 Stacks = tuple[Tensor, Tensor]  # float32 (N, 7, 256, 256), and uint8 (N, 3, 256, 256): lung, infection, consolidation
 
 

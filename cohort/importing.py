@@ -87,8 +87,7 @@ def importer_options(file: str, doc: str, folder: str, out: str) -> argparse.Arg
         folder: What the folder of the data set holds.
         out: Where the files that are written go.
     """
-    name = f"python -m cohort.importers.{Path(file).stem}"
-    parser = argparse.ArgumentParser(prog=name, description=doc.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=f"ground-glass import {Path(file).stem}", description=doc.splitlines()[0])
     parser.add_argument("--folder", required=True, type=Path, help=folder)
     parser.add_argument("--out", required=True, type=Path, help=out)
     return parser

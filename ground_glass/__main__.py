@@ -61,7 +61,11 @@ def main(args: Sequence[str] | None = None) -> int | None:
         return 2
     module = COMMANDS[name][0]
     own = module if module.startswith("ground_glass.") else here(module)
-    code: int | None = importlib.import_module(own).main(options)
+    try:
+        code: int | None = importlib.import_module(own).main(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return code
 
 

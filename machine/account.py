@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import pwd
 import stat
 import tempfile
 from contextlib import suppress
@@ -13,8 +12,12 @@ def complete_account() -> None:
     """Give this process, and those that it starts, a user name and a home where its user id has no passwd entry.
 
     Libraries ask for the name when they are imported (MONAI), and without a home they fail or write to a folder named
-    `~`. Whoever loads such libraries calls this before.
+    `~`. Whoever loads such libraries calls this before. On Windows, which has no passwd, there is nothing to complete.
     """
+    try:
+        import pwd
+    except ModuleNotFoundError:
+        return
     with suppress(KeyError):
         pwd.getpwuid(os.getuid())
         return

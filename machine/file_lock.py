@@ -1,7 +1,6 @@
 """Locks on files that end with the process that holds them, also where the file system knows none."""
 
 import errno
-import fcntl
 import os
 import sys
 import time
@@ -53,16 +52,16 @@ class FileLock:
 def try_lock(path: Path) -> FileLock | None:
     """Lock a file, which is made where it is missing; None where another process has locked it.
 
-    Some file systems (Lustre, NFS, FUSE) have no locks. There a file <path>.held with the machine and the process id
-    of its owner stands for one, with a sentence on stderr: one of a process of this machine that has ended counts no
-    longer, one of another machine counts until somebody removes it.
+    Some file systems (Lustre, NFS, FUSE) have no locks, and Windows has none of this kind. There a file <path>.held
+    with the machine and the process id of its owner stands for one, with a sentence on stderr: one of a process of
+    this machine that has ended counts no longer, one of another machine counts until somebody removes it.
 
     Raises:
         OSError: The file cannot be written.
     """
     file = path.open("a")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(file)
     except OSError as error:
         file.close()
         return None if error.errno in BUSY else _try_marker(path, error.strerror or type(error).__name__)
@@ -85,6 +84,19 @@ def locked(path: Path, waiting: str = "") -> Iterator[FileLock]:
         lock = try_lock(path)
     with closing(lock):
         yield lock
+
+
+def _flock(file: IO[str]) -> None:
+    """Lock an open file, or fail at once.
+
+    Raises:
+        OSError: Another process has it (`BUSY`), or there are no such locks.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:
+        raise OSError(errno.ENOSYS, "this system has no flock") from None
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _try_marker(path: Path, reason: str) -> FileLock | None:

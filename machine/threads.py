@@ -8,6 +8,8 @@ benchmarks/threads.py measures it (docs/performance.md).
 import os
 from collections.abc import MutableMapping
 
+from machine.cores import usable_cores
+
 POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"  # what libgomp reads
 # The fewest that cost a training nothing on an idle machine.
 FEW_SPINS = 10_000
@@ -31,4 +33,12 @@ def choose_spinning(environment: MutableMapping[str, str], load: float, cores: i
         environment[SPINS] = str(FEW_SPINS)
 
 
-choose_spinning(os.environ, os.getloadavg()[0], len(os.sched_getaffinity(0)))
+def load_of_last_minute() -> float:
+    """Return the mean number of processes that were ready to run; 0, as of an idle machine, where nothing tells it."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows has none, and a container may hide it
+        return 0.0
+
+
+choose_spinning(os.environ, load_of_last_minute(), usable_cores())

@@ -2,10 +2,17 @@
 
 import json
 import os
+import resource
 import shutil
 import site
+import socket
 import subprocess
 import sys
+import tarfile
+import time
+import tomllib
+import urllib.error
+import urllib.request
 import venv
 import zipfile
 from pathlib import Path
@@ -20,6 +27,7 @@ from hatch_build import MODULES, ROOMS, files_of_package, in_package
 from inference.predict import main as predict
 
 MOST_MODEL_BYTES, MOST_BYTES = 15e6, 30e6  # the second with the page
+MOST_HELP_SECONDS = 0.5
 KINDS = {".py", ".css", ".js", ".html", ".yaml", ".csv", ".ckpt", ".json", ".md"}
 
 
@@ -48,10 +56,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin"
 
 
+def elsewhere() -> dict[str, str]:
+    """The environment of a user who has no checkout."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+
+
 def run(command: list[object], folder: Path, code: int = 0) -> str:
     """Run a command as a user elsewhere would; return what it prints."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=elsewhere(), capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -95,6 +107,28 @@ def test_it_holds_one_package_and_no_data(wheel: Path) -> None:
     assert not [name for name in package if name.split("/")[1] in ("tests", "benchmarks", "docs", "runs", "cohorts")]
     assert content.getinfo("ground_glass/models/default/best.ckpt").file_size < MOST_MODEL_BYTES
     assert sorted(package) == sorted(files_of_package(ROOT))
+
+
+def tracked_for_the_sdist() -> set[str]:
+    """The files that git tracks, but for those that pyproject.toml keeps out of the sdist."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    rules = project["tool"]["hatch"]["build"]["targets"]["sdist"]["exclude"]
+    assert all(rule.startswith("/") and "*" not in rule for rule in rules), "else the next line reads them wrongly"
+    left_out = tuple(rule[1:] for rule in rules)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = filter(None, listed.split("\0"))
+    return {name for name in names if name not in left_out and not name.startswith(tuple(f"{x}/" for x in left_out))}
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_git_tracks_and_the_page_alone(wheel: Path) -> None:
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    with tarfile.open(sdist) as content:
+        names = {member.name.partition("/")[2] for member in content if not member.isdir()}
+    page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "browser" / "built").rglob("*") if path.is_file()}
+    expected = tracked_for_the_sdist() | page | {"PKG-INFO"}
+    assert sorted(names - expected) == [], "strays of this checkout: track them, or name them in .gitignore"
+    assert sorted(expected - names) == []
 
 
 @pytest.mark.slow
@@ -167,3 +201,96 @@ def test_it_writes_the_page_where_it_was_built(installed: Path, tmp_path: Path) 
     said = run([installed / "ground-glass", "serve-page", "-o", "page"], tmp_path, code=0 if built else 2)
     assert ("open page/index.html in a browser" if built else "built without Node.js") in said
     assert (tmp_path / "page" / "index.html").is_file() == built
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of a version: on the PATH, or beside this one, as version managers install them."""
+    name, program = f"python{version}", "import sys; print('%d.%d' % sys.version_info[:2])"
+    beside = Path(sys.base_prefix).parent.glob(f"*/bin/{name}")
+    for path in filter(None, [shutil.which(name), *map(str, sorted(beside))]):  # on the PATH may be a name without one
+        if subprocess.run([path, "-c", program], capture_output=True, text=True).stdout.strip() == version:
+            return path
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_its_sources_are_those_of_a_newer_python_too(version: str, wheel: Path, tmp_path: Path) -> None:
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} on this machine")
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(tmp_path)
+    sources = [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*.py"))]
+    program = "import sys\nfor path in sys.stdin.read().split():\n    compile(open(path, 'rb').read(), path, 'exec')"
+    command = [python, "-S", "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, input="\n".join(sources), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(sources) > 300
+    for words in (["--help"], ["import", "--help"], ["report", "--help"]):  # those that need no library
+        assert run([python, "-S", "-m", "ground_glass", *words], tmp_path).startswith("usage: ground-glass ")
+
+
+@pytest.mark.slow
+def test_its_help_waits_for_nothing(installed: Path, tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(3):  # what else the machine does may slow one of them
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert run([installed / "ground-glass", "--help"], tmp_path).startswith("usage: ground-glass <command>")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < MOST_HELP_SECONDS
+
+
+@pytest.mark.slow
+def test_it_imports_and_prepares_or_says_why_not(installed: Path, tmp_path: Path) -> None:
+    command = installed / "ground-glass"
+    assert "\n  mosmed " in run([command, "import", "--help"], tmp_path)
+    assert run([command, "import", "mosmed", "-h"], tmp_path).startswith("usage: ground-glass import mosmed ")
+    refused = run([command, "import", "mosmed", "--folder", "nowhere", "--out", "cohort"], tmp_path, code=2)
+    assert refused == "error: nowhere: no such folder; expected the folder of a data set\n"
+    table = tmp_path / "cohort.csv"
+    refused = run([command, "prepare", "--cohort", table], tmp_path, code=2)
+    assert refused.startswith(f"error: {table}: no such cohort file; ")
+    save_phantom(tmp_path / "scan.nii.gz", slices=8)
+    table.write_text("scan_id,patient_id,site,image\na,a,here,scan.nii.gz\n")
+    said = run([command, "prepare", "--cohort", table, "--size", "32", "--out", "prepared"], tmp_path)
+    assert "1 scans: 1 passed, 0 repaired, 0 refused" in said
+    assert np.load(tmp_path / "prepared" / "a" / "hu.npy").shape[1:] == (32, 32)
+
+
+@pytest.mark.slow
+def test_its_viewer_answers_until_it_is_ended(installed: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [installed / "ground-glass", "view", "--port", str(port)],
+            cwd=tmp_path,
+            env=elsewhere(),
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        status, page = first_answer(f"http://127.0.0.1:{port}/", process)
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert status == 200, log.read_text()
+    assert "<title>Ground Glass</title>" in page
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
+
+
+def first_answer(address: str, process: "subprocess.Popen[bytes]") -> tuple[int, str]:
+    """The status and the text of a server's first answer; 0 where it ends or does not answer for two minutes."""
+    until = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except OSError:
+            time.sleep(0.2)
+    return 0, ""

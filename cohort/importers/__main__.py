@@ -1,4 +1,4 @@
-"""The command that imports a public data set: python -m cohort.importers <data set> --folder <...> --out <folder>."""
+"""The command `ground-glass import <data set> --folder <...> --out <folder>`: a cohort.csv of a public data set."""
 
 import argparse
 import importlib
@@ -30,7 +30,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--folder", default="?")
     if not parser.parse_known_args(options)[0].folder:
-        print(f"error: name the folder of {name} as downloaded: FOLDER=<folder>", file=sys.stderr)
+        ways = "--folder <folder>, FOLDER=<folder> of make"
+        print(f"error: name the folder of {name} as downloaded: {ways}", file=sys.stderr)
         return 2
     code: int = importlib.import_module(here(f"cohort.importers.{name}")).main(options)
     return code

@@ -10,7 +10,6 @@ import argparse
 import csv
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from tqdm import tqdm
 from ct.files.write import write_scan_nifti
 from ct.refusal import Refusal
 from machine.command_line import run_command
+from machine.cores import usable_cores
 from machine.host_memory import keep_freed_memory
 from machine.whole_file import whole_file, write_json
 from phantom.grid import Frame
@@ -62,7 +62,7 @@ def write_cohort(
     recipe = {"seed": seed, "patients": patients, "size": size, "slice_mm": slice_mm, "recipe_sha256": _recipe_hash()}
     _check_folder(out, recipe)
     numbers = range(patients)
-    jobs = min(jobs or len(os.sched_getaffinity(0)), patients)
+    jobs = min(jobs or usable_cores(), patients)
     arguments = (numbers, repeat(seed), repeat(size), repeat(slice_mm), repeat(out))
     if jobs == 1:
         rows = _with_bar(map(_write_patient, *arguments), patients)

@@ -3,9 +3,12 @@
 import contextlib
 import importlib
 import json
+import os
+import pkgutil
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -94,14 +97,6 @@ def test_the_gate_alone_says_of_every_scan_whether_it_can_be_used(
     assert main(["check", str(tmp_path / "nothing.nii.gz")]) == 1
 
 
-def test_the_completion_of_the_shell_knows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
-    program = f'{script}\nCOMP_WORDS=(ground-glass pre); COMP_CWORD=1; _ground_glass; echo "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["predict", "prepare"]
-
-
 def test_an_experiment_is_trained_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[list[str]] = []
 
@@ -164,3 +159,53 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no GPU; expected one of auto, cpu, gpu"):
             ground_glass.load_model(device="gpu")
+
+
+# A command that is interrupted at its work, whatever the shell that started the tests does with the signal.
+AT_WORK = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import {module} as module
+def work(*args):
+    print("at work", flush=True)
+    time.sleep(60)
+module.{function} = work
+from ground_glass.__main__ import console
+console()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function", "last"),
+    [
+        (["predict", "scan.zip", "-o", "out"], "inference.predict", "run", "; the same command goes on with a batch"),
+        (["report"], "evaluation.report.__main__", "_report", ""),
+    ],
+)
+def test_an_interrupted_command_ends_with_130_and_a_sentence(
+    command: list[str], module: str, function: str, last: str, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK.format(module=module, function=function), *command],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert said == "at work\n", error
+    assert process.returncode == 130
+    assert error == f"interrupted{last}\n"
+
+
+def test_the_page_of_the_api_links_what_the_library_takes_and_gives() -> None:
+    page = (ROOT / "docs" / "api" / "ground_glass.md").read_text(encoding="utf-8")
+    places = dict(re.findall(r"\[`(\w+)`\]\[([\w.]+)\]", page))
+    assert set(places) >= {"Segmenter", "Result", "Scan"}
+    for name, place in places.items():
+        assert place.endswith(f".{name}")
+        assert pkgutil.resolve_name(place).__doc__

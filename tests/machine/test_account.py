@@ -82,6 +82,14 @@ def test_a_home_that_somebody_else_prepared_is_not_used(nameless: None, tmp_path
     assert Path(os.environ["HOME"]) != place
 
 
+def test_where_no_system_has_passwd_nothing_is_completed(nameless: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pwd", None)
+    monkeypatch.delattr(os, "getuid")
+    complete_account()
+    assert "LOGNAME" not in os.environ
+    assert os.environ["HOME"] == "/"
+
+
 def test_a_user_with_an_entry_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*NAMES, "HOME"):
         monkeypatch.delenv(name, raising=False)

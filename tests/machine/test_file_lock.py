@@ -72,6 +72,24 @@ def test_it_keeps_another_process_out_until_that_ends(
     assert len(lines) == (2 if code else 0)
 
 
+def test_without_fcntl_a_marker_keeps_another_process_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    process = holder(tmp_path / "lock", "sys.modules['fcntl'] = None")
+    try:
+        assert try_lock(tmp_path / "lock") is None
+    finally:
+        process.kill()
+        process.wait()
+    lock = try_lock(tmp_path / "lock")
+    assert lock is not None, "a killed process holds nothing"
+    assert lock.descriptors == []
+    lock.close()
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"{tmp_path} has no file locks (this system has no flock): lock.held there stands for one"
+
+
 def test_it_can_be_taken_again_when_it_was_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_flock(monkeypatch)
     for _ in range(2):

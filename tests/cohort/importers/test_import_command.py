@@ -22,7 +22,8 @@ def test_a_data_set_that_is_not_known_names_those_that_are(capsys: pytest.Captur
 
 def test_a_folder_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mosmed", "--folder", "", "--out", "cohorts/mosmed"]) == 2
-    assert capsys.readouterr().err == "error: name the folder of mosmed as downloaded: FOLDER=<folder>\n"
+    said = capsys.readouterr().err
+    assert said == "error: name the folder of mosmed as downloaded: --folder <folder>, FOLDER=<folder> of make\n"
 
 
 def test_its_importer_gets_all_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -36,3 +37,12 @@ def test_its_importer_gets_all_options(monkeypatch: pytest.MonkeyPatch, tmp_path
     options = ["--folder", "my folder", "--out", str(tmp_path), "--more", "--groups=a b.csv"]
     assert main(["mosmed", *options]) == 3
     assert calls == [options]
+
+
+@pytest.mark.parametrize("name", heads())
+def test_the_usage_of_an_importer_names_the_command_that_was_given(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: ground-glass import {name} ")

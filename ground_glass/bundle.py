@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-CONFIGS, README = "configs", "docs/README.md"
+CONFIGS, DOCS = "configs", "docs"
+README = f"{DOCS}/README.md"
 AUTHORS = "Ground Glass contributors, and whoever trained the weights"
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
@@ -51,7 +52,7 @@ def inference_config() -> dict[str, Any]:
 
 
 def readme(manifest: Mapping[str, Any]) -> str:
-    """Return docs/README.md, which MONAI's specification of a bundle has for people: what the model is, and its use."""
+    """Return the README that MONAI's specification has in the docs of a bundle: for people, what it is and its use."""
     version, pre = manifest["written_with"]["ground-glass"], manifest["preprocessing"]
     context, size = pre["context_slices"], pre["size_px"]
     return f"""# Ground Glass: {manifest.get("experiment") or manifest["task"]}
@@ -95,7 +96,7 @@ def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
     plane = {"spatial_shape": [size, size], "dtype": "float32", "value_range": []}
     image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": context, **plane}
     image |= {"is_patch_data": False, "channel_def": {str(number): "slice" for number in range(context)}}
-    answer = {"type": "logits", "format": "segmentation", "num_channels": channels, **plane}
+    answer = {"type": "image", "format": "segmentation", "num_channels": channels, **plane}
     answer |= {"is_patch_data": False, "channel_def": dict(zip(map(str, range(channels)), names, strict=True))}
     return {
         "schema": SCHEMA,

@@ -7,6 +7,7 @@ TRIPOD+AI (Collins et al., BMJ 2024). What a manifest does not hold is listed as
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evaluation.measured_figures import measured_tables
 from evaluation.tables import markdown
 
 CARD, METHODS = "model_card.md", "methods.md"
@@ -72,9 +73,8 @@ def _slices(manifest: Manifest) -> str:
 
 
 def _findings(manifest: Manifest) -> str:
-    classes = manifest.get("classes")
-    if classes:
-        return ", ".join(leaf["name"] for leaf in classes["leaves"][1:])
+    if manifest["task"] == "opacity":
+        return ", ".join(leaf["name"] for leaf in manifest["classes"]["leaves"][1:])
     return "infection and consolidation" if manifest["task"] == "consolidation" else manifest["task"]
 
 
@@ -101,8 +101,10 @@ def _data_rows(manifest: Manifest) -> list[list[str]]:
     if data:
         kind = "synthetic: no scan of a patient" if data["synthetic"] else "not synthetic by its files"
         rows += [["scans", kind], ["list of scans and splits", f"SHA-256 `{data['cohort_sha256']}`"]]
+        rows += [["made by", data["made_by"]]] if "made_by" in data else []
+        rows += [["as sites stand", data["sites_are"]]] if "sites_are" in data else []
         rows += [[f"split {name}", _split(split)] for name, split in data["splits"].items()]
-        rows += [["refused by the checks", str(data["refused"])]]
+        rows += [] if data["refused"] is None else [["refused by the checks", str(data["refused"])]]
     return rows
 
 
@@ -128,8 +130,8 @@ def _figures(manifest: Manifest) -> str:
         parts.append(markdown(["validation", "Dice, mean", "scans"], table))
     measured = manifest.get("measured") or {}
     if measured:
-        parts.append("Measured afterwards:\n\n" + _bullets([[name, _plain(value)] for name, value in measured.items()]))
-    return "\n\n".join(parts) or "None are stored with the model."
+        parts += ["Measured afterwards:", measured_tables(measured)]
+    return "\n\n".join(part.strip() for part in parts) or "None are stored with the model."
 
 
 def _figure(figure: Mapping[str, Any]) -> str:
@@ -144,7 +146,8 @@ def _number(value: float | None) -> str:
 
 
 def _limits(manifest: Manifest) -> str:
-    lines = ["The model knows lungs as its training scans show them; scans unlike those are flagged, not refused."]
+    lines = list((manifest.get("run") or {}).get("limits", []))
+    lines.append("The model knows lungs as its training scans show them; scans unlike those are flagged, not refused.")
     calibration = manifest.get("calibration")
     if calibration:
         share, patients = f"{calibration['coverage']:.0%}", calibration["patients"]
@@ -158,10 +161,13 @@ def _limits(manifest: Manifest) -> str:
 
 
 def _missing(manifest: Manifest) -> str:
-    data = (manifest.get("run") or {}).get("data") or {}
+    run = manifest.get("run") or {}
+    data = run.get("data") or {}
     unknown = [*(UNKNOWN["data"] if not data.get("synthetic") else ()), *UNKNOWN["use"]]
-    if not manifest.get("run"):
+    if not run:
         unknown.insert(0, "the run: settings of the training, splits, test figures (export the folder of a run)")
+    elif not run.get("test"):
+        unknown.insert(0, "figures on the test scans of its own cohort")
     if not manifest.get("licence"):
         unknown.append("the licence of the weights (`--licence`)")
     return "\n".join(f"- [ ] {line}" for line in unknown)
@@ -175,9 +181,12 @@ def _data_text(manifest: Manifest) -> str:
     splits = "; ".join(f"{name}: {_split(split)}" for name, split in data["splits"].items())
     patients = manifest["trained_on"].get("patients")
     of = f" Training scans were of {patients} patients." if patients else ""
+    made = f" They were made by {data['made_by']}." if "made_by" in data else ""
+    made += f" As sites stand {data['sites_are']}." if "sites_are" in data else ""
+    refused = "" if data["refused"] is None else f"; {data['refused']} were refused"
     return (
-        f"We used {kind}, divided by patient: {splits}.{of} Every scan passed automatic checks of geometry and grey "
-        f"values; {data['refused']} were refused. The list of scans and splits has the SHA-256 {data['cohort_sha256']}."
+        f"We used {kind}, divided by patient: {splits}.{of}{made} Scans went through automatic checks of geometry "
+        f"and grey values{refused}. The list of scans and splits has the SHA-256 {data['cohort_sha256']}."
     )
 
 
@@ -197,12 +206,15 @@ def _training_text(manifest: Manifest) -> str:
         return f"{text} The files of this model do not say how it was trained."
     steps = training["max_steps"]
     length = f"{steps} steps" if steps and steps > 0 else f"{training['max_epochs']} epochs"
+    kept = training.get("kept")
+    length += f" (the weights are those after {kept['epochs']} epochs, {kept['steps']} steps)" if kept else ""
     optimizer, schedule = training["optimizer"], training["lr_scheduler"]
     named = _named(optimizer) if optimizer else "an optimizer that is not stated"
     rate = f", with the schedule {schedule['class_path'].rpartition('.')[2]}" if schedule else ""
     return (
         f"{text} It was trained by {training['module']} for {length} in batches of {training['batch_size']} slices on "
-        f"{training['devices']} device(s) in {training['precision']}, seed {training['seed']}, by {named}{rate}. "
+        f"{training['devices']} device(s) in {training['precision'] or 'a precision that is not stated'}, seed "
+        f"{training['seed']}, by {named}{rate}. "
         f"Settings: {_settings(training['settings'])}."
     )
 

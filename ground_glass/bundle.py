@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-CONFIGS = "configs"
+CONFIGS, DOCS = "configs", "docs"
+README = f"{DOCS}/README.md"
+AUTHORS = "Ground Glass contributors, and whoever trained the weights"
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
 
@@ -49,6 +51,38 @@ def inference_config() -> dict[str, Any]:
     }
 
 
+def readme(manifest: Mapping[str, Any]) -> str:
+    """Return the README that MONAI's specification has in the docs of a bundle: for people, what it is and its use."""
+    version, pre = manifest["written_with"]["ground-glass"], manifest["preprocessing"]
+    context, size = pre["context_slices"], pre["size_px"]
+    return f"""# Ground Glass: {manifest.get("experiment") or manifest["task"]}
+
+A segmenter of lung opacities in chest CT (task `{manifest["task"]}`). For research: no medical device, and no diagnosis
+may rest on it. `model_card.md` in the bundle's root says what it was trained on, with figures and limits.
+
+## Use
+
+The package ground-glass {version} has to be installed. It reads scans, checks them, finds the lungs, and writes masks
+on each scan's own grid. In the bundle's root, with scans (DICOM folders, NIfTI, NRRD, MetaImage) in `scans`:
+
+    python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir scans --output_dir out
+
+The masks are those of `ground-glass predict scans -o out --ckpt .`. `network_def` in `configs/inference.json` is the
+network alone, which `configs/metadata.json` describes: {context} slices of {size} x {size} pixels, with values
+{pre["units"]}, to logits.
+
+## Files
+
+The weights are `model.safetensors`, and `manifest.json` says what they mean: they stand in for `models/model.pt`,
+and nothing in them is run when they are loaded. `model.onnx`, if it is there, goes from HU to probabilities.
+
+## Licence and authors
+
+The weights' licence: {manifest.get("licence") or "not stated"}.
+Authors: {AUTHORS}.
+"""
+
+
 def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Return metadata.json of a model.
 
@@ -57,12 +91,12 @@ def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
         channels: Of the network's output.
     """
     size, context = manifest["preprocessing"]["size_px"], manifest["preprocessing"]["context_slices"]
-    classes = manifest.get("classes")
-    names = [leaf["name"] for leaf in classes["leaves"]] if classes else [manifest["task"]]
+    leaves = [leaf["name"] for leaf in manifest["classes"]["leaves"]]
+    names = leaves if len(leaves) == channels else [manifest["task"]]
     plane = {"spatial_shape": [size, size], "dtype": "float32", "value_range": []}
     image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": context, **plane}
     image |= {"is_patch_data": False, "channel_def": {str(number): "slice" for number in range(context)}}
-    answer = {"type": "logits", "format": "segmentation", "num_channels": channels, **plane}
+    answer = {"type": "image", "format": "segmentation", "num_channels": channels, **plane}
     answer |= {"is_patch_data": False, "channel_def": dict(zip(map(str, range(channels)), names, strict=True))}
     return {
         "schema": SCHEMA,
@@ -76,7 +110,7 @@ def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
         "name": f"Ground Glass {manifest.get('experiment') or manifest['task']}",
         "task": f"Segmentation of {', '.join(names)} in chest CT",
         "description": "See model_card.md. Scans are prepared and restored by the package ground-glass.",
-        "authors": "Ground Glass contributors, and whoever trained the weights",
+        "authors": AUTHORS,
         "copyright": manifest.get("licence") or "not stated",
         "intended_use": "Research. No medical device.",
         "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": answer}},

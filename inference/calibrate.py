@@ -5,7 +5,7 @@ python -m inference.calibrate --ckpt runs/unet_em/latest/best.ckpt --cohort coho
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from inference.segmenter import Segmenter
 from inference.volume_intervals import LUNG_SHARE, NAME, Calibration, conformal_quantile, unit_ml, write_calibration
 from machine.command_line import run_command
 from training.class_paths import OPTION
+from training.model_folder import is_model_folder, write_calibration_of
 
 
 def calibrate(segmenter: Segmenter, cohort: Path, coverage: float) -> Calibration:
@@ -113,13 +114,17 @@ def main(args: Sequence[str] | None = None) -> None:
     checkpoints = checkpoints_in(options.ckpt)
     if not checkpoints or options.cohort == Path():
         parser.exit(2, "error: name a model and the cohort of its training: CKPT=<best.ckpt> COHORT=<cohort.csv>\n")
-    path = folder_of(place_of(checkpoints[0])) / NAME
+    place = place_of(checkpoints[0])
+    path = folder_of(place) / NAME
     try:
         segmenter = Segmenter(checkpoints, options.flips, options.lungs, options.modules, intervals=False)
         calibration = calibrate(segmenter, options.cohort, options.coverage)
     except ValueError as error:
         parser.exit(2, f"error: {error}\n")
-    write_calibration(calibration, path)
+    if is_model_folder(place):
+        write_calibration_of(path.parent, asdict(calibration))
+    else:
+        write_calibration(calibration, path)
     errors = ", ".join(f"{finding} {error:.2f}" for finding, error in calibration.error.items())
     print(
         f"written to {path}: from {calibration.patients} patients, intervals that hold {calibration.coverage:.0%} of "

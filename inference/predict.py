@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from inference.scan_list import Source
     from inference.segmenter import Segmenter
 
+# Options that users of TotalSegmentator try, and what there is instead.
+ELSEWHERE = {
+    "--fast": "a scan takes seconds as it is: leave it out",
+    "--roi": "a model finds all that its class set names: choose one with --ckpt, and take the masks that you need",
+    "--statistics": "volumes are always written, into measurements.json: leave it out",
+}
+ELSEWHERE["--roi_subset"] = ELSEWHERE["--roi"]
 SCANS = "DICOM folder or file, NIfTI, NRRD or MetaImage file, zip; a folder of such; a cohort.csv"
 
 
@@ -71,7 +78,11 @@ def options_of_predict() -> argparse.ArgumentParser:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parser = options_of_predict()
-    options = parser.parse_args(args)
+    words = list(sys.argv[1:] if args is None else args)
+    for option in (word.partition("=")[0] for word in words):
+        if option in ELSEWHERE:
+            parser.exit(2, f"error: there is no {option} here; {ELSEWHERE[option]}\n")
+    options = parser.parse_args(words)
     options.ckpt = checkpoints_in(options.ckpt) or [DEFAULT]
     missing = [name for name, value in (("the scan", options.scan), ("the folder to write", options.out)) if not value]
     if missing:

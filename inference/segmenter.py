@@ -28,7 +28,7 @@ from inference.scan_masks import segment_scan
 from inference.unpacked import read_new_scan, unpacked
 from inference.volume_intervals import NAME, OTHER_SETTINGS, read_calibration
 from lightning_modules.ensemble import check_members
-from training.model_folder import is_model_folder, read_manifest
+from training.model_folder import check_file, is_model_folder, read_manifest
 from training.weights import identity, read_checkpoint
 
 DEVICES = ("auto", "cpu", "gpu")
@@ -111,6 +111,8 @@ class Segmenter:
             members=tuple(map(member_of, contents)),
         )
         calibration = folder_of(places[0]) / NAME
+        if intervals and calibration.exists() and is_model_folder(places[0]):
+            check_file(calibration)
         self.calibration = read_calibration(calibration, self.card) if intervals and calibration.exists() else None
 
     def __reduce__(self) -> tuple[Any, ...]:

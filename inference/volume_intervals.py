@@ -11,8 +11,9 @@ from pathlib import Path
 from ct.refusal import Refusal, Sentence, Word
 from inference.result import Measurements, ModelCard
 from machine.whole_file import write_json
+from training.model_folder import CALIBRATION
 
-NAME = "calibration.json"
+NAME = CALIBRATION
 # The unit of an error is the predicted volume and this share of the lungs, so that a volume of 0 has an interval too.
 LUNG_SHARE = 0.01
 REMEDY = "delete it, or make it again: python -m inference.calibrate"

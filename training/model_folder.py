@@ -15,13 +15,17 @@ import torch
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 
-from ct.refusal import Refusal, kind_of
+from ct.classes import EM, L3
+from ct.refusal import Refusal, Word, kind_of
 from machine.whole_file import whole_file, write_json
 from training.checkpoint_file import finite_weights
 
-WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+WEIGHTS, GRAPH, CALIBRATION, MANIFEST = "model.safetensors", "model.onnx", "calibration.json", "manifest.json"
+CHECKED = (WEIGHTS, GRAPH, CALIBRATION)  # the manifest has the checksum of each that is there
 FORMAT = "ground-glass model 1"
 TRAINING_SET = "training_set."  # prefix of the tensors that describe the training set
+# Tasks whose class set is paper EM's: their modules take none.
+TASKS_OF_EM = ("infection", "consolidation")
 LIBRARIES = ("torch", "monai", "numpy", "ground-glass")
 UNITS = {
     "infection": "(HU + 1024) / 110, and 0 outside the lungs",
@@ -45,11 +49,13 @@ def described(checkpoint: Mapping[str, Any], sha256: str, more: Mapping[str, Any
     """
     about = checkpoint["ground_glass"]
     arguments, counted = dict(about["arguments"]), about.get("training") or {}
+    own_classes = arguments.pop("classes", None)
+    classes = own_classes or (EM if about["task"] in TASKS_OF_EM else L3).plain()
     manifest = {
         "format": FORMAT,
         "task": about["task"],
         "architecture": arguments.pop("network"),
-        "classes": arguments.pop("classes", None),
+        "classes": classes,
         "arguments": arguments,
         "preprocessing": {
             "size_px": about["size"],
@@ -70,21 +76,72 @@ def described(checkpoint: Mapping[str, Any], sha256: str, more: Mapping[str, Any
     return plain
 
 
-def write_model(checkpoint: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Write model.safetensors and manifest.json into a folder that exists; return the manifest with its checksums.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
+def weights_of(checkpoint: Mapping[str, Any]) -> bytes:
+    """Return the content of model.safetensors: the same bytes for the same model."""
     values = checkpoint["ground_glass"].get("training") or {}
     tensors = dict(checkpoint["state_dict"])
     tensors |= {f"{TRAINING_SET}{name}": torch.as_tensor(v) for name, v in values.items() if not isinstance(v, int)}
-    weights = save_safetensors({name: value.clone().contiguous() for name, value in tensors.items()}, {"format": "pt"})
-    whole = {**manifest, "sha256": {WEIGHTS: hashlib.sha256(weights).hexdigest()}}
+    return save_safetensors({name: value.clone().contiguous() for name, value in tensors.items()}, {"format": "pt"})
+
+
+def write_weights(checkpoint: Mapping[str, Any], folder: Path) -> None:
+    """Write model.safetensors into a folder that exists.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     with whole_file(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(weights)
+        temporary.write_bytes(weights_of(checkpoint))
+
+
+def write_manifest(manifest: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Write manifest.json, last, with the checksums of the files beside it; return it with these.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    whole = {**manifest, "sha256": {name: checksum(folder / name) for name in CHECKED if (folder / name).is_file()}}
     write_json(whole, folder / MANIFEST)
     return whole
+
+
+def write_calibration_of(folder: Path, calibration: Mapping[str, Any]) -> None:
+    """Write calibration.json into a model folder, and into its manifest.
+
+    Raises:
+        ValueError: The folder is no model.
+        OSError: A file cannot be written.
+    """
+    manifest = read_manifest(folder)
+    write_json(calibration, folder / CALIBRATION)
+    plain = json.loads(json.dumps(calibration))
+    checksums = manifest["sha256"] | {CALIBRATION: checksum(folder / CALIBRATION)}
+    write_json(manifest | {"calibration": plain, "sha256": checksums}, folder / MANIFEST)
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check_file(path: Path) -> None:
+    """Compare a file of a model folder with the manifest beside it; one that the manifest does not name passes.
+
+    Raises:
+        ValueError: They differ.
+    """
+    stated = read_manifest(path).get("sha256", {})
+    if path.name in stated and checksum(path) != stated[path.name]:
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> Refusal:
+    return Refusal(
+        "{path} is damaged, or of another model than the manifest beside it: its checksum differs; "
+        "copy the whole folder again{more}",
+        path=path,
+        more=Word(", or calibrate the model again" if path.name == CALIBRATION else ""),
+    )
 
 
 def read_manifest(place: Path) -> dict[str, Any]:
@@ -129,18 +186,16 @@ def read_model(place: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != manifest["sha256"][WEIGHTS]:
-            raise Refusal(
-                "{path} is damaged, or of another model than the manifest beside it: its checksum differs; "
-                "copy the whole folder again",
-                path=path,
-            )
+            raise _damaged(path)
+        if path.with_name(GRAPH).is_file():  # whoever runs it looks at nothing else
+            check_file(path.with_name(GRAPH))
         tensors = load_safetensors(content)
         described = {
             name.removeprefix(TRAINING_SET): tensors.pop(name)
             for name in list(tensors)
             if name.startswith(TRAINING_SET)
         }
-        classes = {} if manifest["classes"] is None else {"classes": manifest["classes"]}
+        classes = {} if manifest["task"] in TASKS_OF_EM else {"classes": manifest["classes"]}
         about = {
             "task": manifest["task"],
             "size": manifest["preprocessing"]["size_px"],

@@ -53,7 +53,7 @@ def choose_model(runs: Path) -> PickedModel:
     labels = {name: run_label(name, path.parent) for name, path in paths.items()}
     help_text = f"The newest finished run of every experiment in {runs}, newer ones first, and the default model."
     name = st.selectbox("Model", list(paths), format_func=lambda name: labels[name], help=help_text)
-    path = st.text_input("or a checkpoint", placeholder="path of a best.ckpt")
+    path = st.text_input("or a model by its path", placeholder="a best.ckpt, or a folder of ground-glass export")
     if path:
         return PickedModel(Path(path).resolve(), path)
     return PickedModel(paths[name], labels[name])

@@ -11,8 +11,9 @@ import torch
 from inference.portable.whole_scan import WholeScan
 from lightning_modules.base import SegmentationModule
 from machine.whole_file import whole_file
+from training.model_folder import GRAPH
 
-NAME, OPSET = "model.onnx", 20
+OPSET = 20
 INPUTS = ("hu", "lungs", "spacing_mm")
 RULE = (
     "Masks: in the order of the outputs, each lies inside the one before, the first inside the lungs, where its "
@@ -57,9 +58,9 @@ def write_onnx(module: SegmentationModule, folder: Path) -> Path:
     described = {"outputs": names, "rule": RULE, "task": module.task, "size_px": module.size}
     onnx.helper.set_model_props(graph, {"ground_glass": json.dumps(described)})
     onnx.checker.check_model(graph, full_check=True)
-    with whole_file(folder / NAME) as temporary:
+    with whole_file(folder / GRAPH) as temporary:
         onnx.save(graph, temporary)
-    return folder / NAME
+    return folder / GRAPH
 
 
 def masks_of(probabilities: dict[str, np.ndarray], lungs: np.ndarray) -> dict[str, np.ndarray]:

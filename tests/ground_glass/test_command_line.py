@@ -77,6 +77,29 @@ def test_it_names_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", ground_glass.__version__)
 
 
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (["--fast"], "there is no --fast here; a scan takes seconds as it is: leave it out"),
+        (
+            ["--roi", "lung"],
+            "there is no --roi here; a model finds all that its class set names: choose one with --ckpt",
+        ),
+        (["--roi_subset=lung"], "there is no --roi_subset here; a model finds all that its class set names"),
+        (["--statistics"], "there is no --statistics here; volumes are always written, into measurements.json"),
+    ],
+)
+def test_an_option_of_totalsegmentator_is_answered_with_what_there_is_instead(
+    words: list[str], instead: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "scan.nii.gz", "-o", str(tmp_path / "out"), *words])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {instead}")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_gate_alone_says_of_every_scan_whether_it_can_be_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ground_glass.__main__ import main as export
 from inference.calibrate import main
 from inference.result import ModelCard
 from inference.scan_list import Source
@@ -23,6 +24,7 @@ from inference.volume_intervals import (
     unit_ml,
     write_calibration,
 )
+from training.model_folder import checksum, read_manifest
 
 CARD = ModelCard("infection", "unet", ("a" * 64,), 1, 32, "1")
 CALIBRATION = Calibration(CARD.checkpoints_sha256, 1, "classical", 0.8, 9, {"infection": 0.5})
@@ -118,6 +120,24 @@ def test_the_command_line_holds_volumes_against_the_readers(checkpoint: Path, si
         assert low - 1e-6 <= truth <= high + 1e-6
         worst = max(worst, abs(truth - ml) / (ml + 0.01 * lung_ml))
     assert calibration["error"]["infection"] == pytest.approx(worst)
+
+
+@pytest.mark.slow
+def test_an_exported_model_is_calibrated_in_its_folder(checkpoint: Path, six_patients: Path) -> None:
+    folder = checkpoint.parent / "model"
+    assert export(["export", str(checkpoint), "-o", str(folder), "--no-onnx"]) == 0
+    main(["--ckpt", str(folder), "--cohort", str(six_patients)])
+    manifest, written = read_manifest(folder), json.loads((folder / NAME).read_text())
+    assert manifest["calibration"] == written
+    assert manifest["sha256"][NAME] == checksum(folder / NAME)
+    result = Segmenter([folder]).segment(Source("x", six_patients.parent / "images" / "B007"))
+    assert result.measurements["infection_ml_high"] is not None
+    again = folder.with_name("again")
+    assert export(["export", str(folder), "-o", str(again), "--no-onnx"]) == 0
+    assert (again / NAME).read_bytes() == (folder / NAME).read_bytes()
+    (folder / NAME).write_text((folder / NAME).read_text().replace("0.8", "0.9"))
+    with pytest.raises(ValueError, match=r"calibration\.json is damaged, .*; copy .*, or calibrate the model again"):
+        Segmenter([folder])
 
 
 def test_another_use_of_the_checkpoint_has_no_interval_and_says_so(checkpoint: Path, six_patients: Path) -> None:

@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from ct.classes import EM
 from ct.files.read import read_scan
 from ct.files.write import write_dicom_series, write_scan_nifti
+from ground_glass.__main__ import main as export
 from inference.measure import measure
 from inference.result import NO_CARD, ModelCard, Result
 from phantom.grid import Frame
@@ -24,6 +25,7 @@ SCRIPT = (
     "from pathlib import Path; from viewer.segment_page import show_scan_page; show_scan_page(Path({!r}), Path({!r}))"
 )
 TIMEOUT = 60
+SEGMENT = scan_page.segment
 File = tuple[str, bytes, str]
 
 
@@ -114,6 +116,22 @@ def test_an_answer_of_another_model_is_marked(page: AppTest, series: bytes) -> N
     segment(page)
     assert headings(page) == ["doe.zip, segmented by second, run of 2026-01-02 03:04"]
     assert not page.warning
+
+
+@pytest.mark.slow
+def test_a_model_is_taken_by_its_path_also_an_exported_folder(
+    page: AppTest, volume: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    assert export(["export", "-o", str(folder), "--no-onnx"]) == 0
+    monkeypatch.setattr(scan_page, "segment", SEGMENT)
+    assert page.text_input[0].label == "or a model by its path"
+    assert "a folder of ground-glass export" in page.text_input[0].placeholder
+    page.text_input[0].set_value(str(folder)).run()
+    upload(page, ("doe.nii.gz", volume, "application/gzip"))
+    segment(page)
+    assert headings(page) == [f"doe.nii.gz, segmented by {folder}"]
+    assert any("trained on 192 scans" in text for text in read(page.caption)), "the model's own card"
 
 
 @pytest.mark.parametrize("change", ["flips", "phantom", "checkpoint"])

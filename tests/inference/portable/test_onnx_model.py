@@ -25,8 +25,13 @@ onnx_model = pytest.importorskip("inference.portable.onnx_model")
 REAL = ROOT.parent / "shared" / "data"
 SCANS = (
     "covidctmd_dev/P002_2x2x4mm.nii.gz", "covidctmd_dev/normal002_2x2x4mm.nii.gz", "cip_ct64/ct-64.nrrd",
-    "ibsi_lung_ct/phantom.nii.gz", "elastix_ct/3DCT_lung.mha",
+    "ibsi_lung_ct/phantom.nii.gz", "elastix_ct/3DCT_lung.mha", "elastix_ct/3DCT_lung_baseline_small.mha",
+    "covidctmd_dev/P002_dicom",
 )  # fmt: skip
+# Left out: cip_ct64/ct-64Dicom, ct-64.nrrd again; lungmask_dicom, which the gate refuses (one slice without
+# Modality); cip_ct64/crop_ct_2slices.nrrd, in which nothing is found, so that empty masks would agree; medseg_dev and
+# covid20_dev, pictures without the spacing that the graph takes; lidc_multireader, patches of nodules; mosmed_masks and
+# lobe_masks_dev, masks without their scans.
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def box_of(mask: BoolArray) -> tuple[slice, ...]:
     for _ in range(mask.ndim):
         there = np.flatnonzero(mask.any(tuple(range(1, mask.ndim))))
         box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 0))
-        mask = mask.any(0)
+        mask = np.logical_or.reduce(mask, 0)
     return tuple(box)
 
 

@@ -4,7 +4,7 @@ import { gzipSync } from "fflate";
 import { isDicom, readDicom } from "./dicom.js";
 import { classicalLungs, whyNoChest, whyNoHu } from "./lungs.js";
 import { readNifti, Refusal, writeNifti } from "./nifti.js";
-import { measure, segment } from "./segment.js";
+import { measure, placeToShow, segment } from "./segment.js";
 
 let session, model;
 
@@ -48,7 +48,7 @@ async function answer(files) {
   const files_ = { "lungs.nii.gz": packed(lungs), "infection.nii.gz": packed(infection) };
   const shown = { scan: writeNifti(volume.hu, volume), lungs: writeNifti(lungs, volume), infection: writeNifti(infection, volume) };
   const measured = measure(volume, masks);
-  const result = { kind: "done", measured, shape: volume.shape, spacing_mm: volume.spacing, files: files_, shown };
+  const result = { kind: "done", measured, shape: volume.shape, spacing_mm: volume.spacing, files: files_, shown, start: placeToShow(masks, volume.shape) };
   self.postMessage(result, [...Object.values(files_), ...Object.values(shown)]);
 }
 

@@ -52,7 +52,7 @@ async function take(files) {
   }
 }
 
-async function done({ measured, shape, spacing_mm, files, shown, start }) {
+async function done({ measured, shape, spacing_mm, files, shown, picture }) {
   free();
   $("status").textContent = "Done.";
   const percent = (100 * measured.severity_score).toFixed(measured.severity_score < 0.001 ? 2 : 1);
@@ -75,7 +75,8 @@ async function done({ measured, shape, spacing_mm, files, shown, start }) {
     return item;
   }));
   $("result").hidden = false;
-  await show(shown, { shape, start, overlays: about.overlays, windows: about.windows });
+  $("coarser").textContent = picture.step > 1 ? `One of ${picture.step} pixels of a row or column is shown; numbers and files have all.` : "";
+  await show(shown, { ...picture, overlays: about.overlays, windows: about.windows });
 }
 
 async function show(volumes, view) {

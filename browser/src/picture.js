@@ -1,5 +1,5 @@
 // The scan with its masks in NiiVue, and the controls beside it.
-import { Niivue, NVImage } from "@niivue/niivue";
+import { Niivue, NVImage, SHOW_RENDER } from "@niivue/niivue";
 import { make, presetButtons, sliceSlider, strengthSliders } from "../../pages/picture_controls.js";
 
 // In the order of a volume's axes: which of NiiVue's axes it is (to the right, the front, the head), and whether it runs like it.
@@ -23,7 +23,15 @@ export async function showPicture(canvas, controls, { scan, ...masks }, { shape,
   await add(scan, "scan", { colormap: "gray", ...limits(windows[0]) });
   for (const { name, strength } of overlays) await add(masks[name], name, { colormap: name, opacity: strength, cal_min: 0.5, cal_max: 1 });
 
-  const sliders = PLANES.map(({ name, from, axis, along }, n) => sliceSlider(name, shape[n], from, (slice) => go(axis, along, (slice + 0.5) / shape[n])));
+  const go = (place) => {
+    for (const [n, slice] of Object.entries(place)) {
+      const { axis, along } = PLANES[n], share = (slice + 0.5) / shape[n];
+      viewer.scene.crosshairPos[axis] = along ? share : 1 - share;
+    }
+    viewer.drawScene();
+    viewer.createOnLocationChange();
+  };
+  const sliders = PLANES.map(({ name, from }, n) => sliceSlider(name, shape[n], from, (slice) => go({ [n]: slice })));
   const presets = presetButtons(windows, (window) => {
     Object.assign(viewer.volumes[0], limits(window));
     presets.mark(window);
@@ -42,23 +50,18 @@ export async function showPicture(canvas, controls, { scan, ...masks }, { shape,
     const share = viewer.scene.crosshairPos[axis], slice = Math.floor((along ? share : 1 - share) * shape[n]);
     sliders[n].show(Math.min(Math.max(slice, 0), shape[n] - 1));
   });
-  PLANES.forEach(({ axis, along }, n) => go(axis, along, (start[n] + 0.5) / shape[n]));
+  go(start);
 }
 
 async function attached(canvas, overlays) {
-  const niivue = new Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, logLevel: "error" });
+  // No rendering in 3-D: without a graphics card it takes longer than the segmentation.
+  const niivue = new Niivue({ backColor: [0, 0, 0, 1], multiplanarShowRender: SHOW_RENDER.NEVER, isRadiologicalConvention: true, logLevel: "error" });
   await niivue.attachToCanvas(canvas);
   for (const { name, rgb: [red, green, blue] } of overlays) niivue.addColormap(name, { R: [red, red], G: [green, green], B: [blue, blue], A: [0, 255], I: [0, 255] });
   return niivue;
 }
 
 const limits = ({ level, width }) => ({ cal_min: level - width / 2, cal_max: level + width / 2 });
-
-function go(axis, along, share) {
-  viewer.scene.crosshairPos[axis] = along ? share : 1 - share;
-  viewer.drawScene();
-  viewer.createOnLocationChange();
-}
 
 let requested = false;
 function repaint() {

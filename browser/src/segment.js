@@ -1,6 +1,6 @@
 // The model on a volume: inference/scan_masks.py of a model of one finding, batch by batch.
 import { planTransform } from "./resample.js";
-import { any, count, planeOf } from "./masks.js";
+import { any, planeOf } from "./masks.js";
 
 const BATCH = 4, HU_OFFSET = 1024, HU_PER_UNIT = 110;
 
@@ -41,13 +41,4 @@ export function measure(volume, masks) {
   const ml = (volume.spacing[0] * volume.spacing[1] * volume.spacing[2]) / 1000, sum = (mask) => mask.reduce((a, b) => a + b, 0) * ml;
   const lung_ml = sum(masks.lungs), infection_ml = sum(masks.infection);
   return { lung_ml, infection_ml, severity_score: infection_ml / lung_ml };
-}
-
-/** The voxel (z, y, x) to show first: the middle of the axial slice with most of the infection, or else of the lungs. */
-export function placeToShow({ lungs, infection }, shape) {
-  const mask = any(infection) ? infection : lungs, [Z, , X] = shape;
-  const areas = Array.from({ length: Z }, (_, z) => count(planeOf(mask, shape, z))), most = Math.max(...areas), z = areas.indexOf(most);
-  let y = 0, x = 0;
-  planeOf(mask, shape, z).forEach((inside, i) => inside && ((y += Math.floor(i / X)), (x += i % X)));
-  return [z, Math.floor(y / most), Math.floor(x / most)];
 }

@@ -65,6 +65,32 @@ def test_it_finds_the_lungs_of_a_real_scan_voxel_by_voxel(tmp_path: Path) -> Non
     assert np.array_equal(lungs_of_page(path, tmp_path), classical_lungs(scan.hu, scan.spacing_mm).ravel())
 
 
+@needs_node
+def test_large_scans_are_shown_with_some_of_their_pixels(tmp_path: Path) -> None:
+    shape, step = (2, 300, 513), 3
+    hu = np.random.default_rng(0).integers(-1000, 1000, shape).astype("<i2")
+    lungs = np.zeros(shape, bool)
+    lungs[1, 90:121, 300:331] = True
+    hu.tofile(tmp_path / "hu.bin")
+    lungs.tofile(tmp_path / "lungs.bin")
+    script = f"""
+      import fs from "node:fs";
+      import {{ thinned }} from "{HOME}/src/thinned.js";
+      const bytes = (name) => new Uint8Array(fs.readFileSync(name)), lungs = bytes("lungs.bin");
+      const volume = {{ hu: new Int16Array(bytes("hu.bin").buffer), shape: {list(shape)}, spacing: [4, 0.6, 0.7] }};
+      const {{ files, picture }} = thinned(volume, {{ lungs, infection: new Uint8Array(lungs.length) }});
+      for (const [name, file] of Object.entries(files)) fs.writeFileSync(`${{name}}.nii`, new Uint8Array(file));
+      console.log(JSON.stringify(picture));
+    """
+    command = [NODE, "--input-type=module", "-e", script]
+    picture = json.loads(subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout)
+    assert picture == {"shape": [2, 100, 171], "step": step, "start": [1, 105 // step, 315 // step]}
+    for name, array in (("scan", hu), ("lungs", lungs)):
+        shown: Any = nibabel.load(tmp_path / f"{name}.nii")
+        assert np.array_equal(np.asarray(shown.dataobj).T, array[:, ::step, ::step])
+        assert np.allclose(shown.affine[:3, :3], np.diag([-0.7 * step, -0.6 * step, 4]))
+
+
 @contextmanager
 def visit(browser: Browser, address: str, offline: bool) -> Iterator[tuple[Page, list[str]]]:
     """Open the page; give it with the addresses that it asked for since it was ready."""

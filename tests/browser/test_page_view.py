@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from phantom_scan import save_phantom
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 from segmenting_page import choose, drop, needs_page, open_page, table
 
 from ct.classes import COLOUR_OF
@@ -17,7 +17,7 @@ from ct.window_presets import WINDOW_PRESETS
 
 pytestmark = [pytest.mark.slow, needs_page]
 
-PHONE = {"width": 360, "height": 740}
+PHONE: ViewportSize = {"width": 360, "height": 740}
 PLANES = ("Axial", "Coronal", "Sagittal")
 # What the bar and the line above it showed, at each step of the bar.
 WATCH = """() => {
@@ -30,7 +30,7 @@ WATCH = """() => {
 
 @pytest.fixture(scope="module")
 def phone(browser: Browser, page_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """The page on a phone with a result; there are the three planes alone."""
+    """The page on a phone, with a result."""
     context = browser.new_context(viewport=PHONE, color_scheme="dark")
     page = context.new_page()
     open_page(page, page_file.as_uri())

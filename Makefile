@@ -185,7 +185,8 @@ $(PAGE_INSTALLED): browser/package.json browser/package-lock.json
 
 page: $(INSTALLED) $(PAGE_INSTALLED)  ## [CKPT=<best.ckpt>]: the page that segments in the browser and uploads nothing, in browser/built (needs Node.js 20)
 	$(PY) -m inference.portable.slice_model --out browser/model $(if $(CKPT),--ckpt $(call quoted,$(CKPT)))
-	cd browser && node build.mjs model/slices.onnx model/about.json
+	$(PY) -m ground_glass.page_look browser/model/look.json
+	cd browser && node build.mjs model/slices.onnx model/about.json model/look.json built
 
 bench: CKPT = $(RUNS)/unet_em/latest/best.ckpt
 bench: $(INSTALLED)  ## [CKPT=runs/unet_em/latest/best.ckpt]: measure each claim against what people use instead (peers: pip install -e ".[bench]"); a JSON line each

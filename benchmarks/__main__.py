@@ -12,9 +12,9 @@ from machine.command_line import run_command
 from machine.latest import through_latest
 
 OF_A_MODEL = "phantom_hardness"
-# They need data, a card or hours that only the user has.
+# They need data, a card, hours or a page that only the user has.
 OF_THE_USER = (
-    "faint_lesions", "gpu_rows", "grey_windows", "portable", "real_slices", "report_labels", "time_to_dice",
+    "faint_lesions", "gpu_rows", "grey_windows", "page", "portable", "real_slices", "report_labels", "time_to_dice",
     "zero_shot",
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from pages.rendering import TEMPLATES
 HERE = Path(__file__).parent
 STYLE = (HERE / "page.css").read_text(encoding="utf-8")
 SORT_SCRIPT = (HERE / "sort_tables.js").read_text(encoding="utf-8")
+PICTURE_CONTROLS = (HERE / "picture_controls.js").read_text(encoding="utf-8")
 MOST_ROWS = 16  # a longer table is folded until a click opens it
 CSS_PIXELS_PER_DOT = 0.72  # shows 10 pt of a figure with 150 dots per inch at about the size of a caption
 

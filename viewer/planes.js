@@ -69,12 +69,6 @@ function show(root, header, voxels) {
   pick(first);
 }
 
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
 function makePane(plane, masks, title, scan, state, draw) {
   const [rows, columns] = [scan.shape[plane.down], scan.shape[plane.across]];
   const aspect = (columns * scan.spacing[plane.across]) / (rows * scan.spacing[plane.down]);
@@ -82,21 +76,19 @@ function makePane(plane, masks, title, scan, state, draw) {
   const lines = ["upright", "level"].map(name => make("i", { className: name }));
   const edges = plane.edges.map((letter, side) => make("b", { className: ["west", "east", "north", "south"][side] }, letter));
   const picture = make("div", { className: "picture" }, canvas, ...lines, ...edges);
-  const slider = make("input", { type: "range", min: 0, max: scan.shape[plane.axis] - 1, ariaLabel: `${title ?? plane.name} slice` });
-  const number = make("span");
-  const place = make("figure", {}, picture, make("figcaption", {}, make("span", {}, title ?? plane.name), slider, number));
-  place.style.setProperty("--aspect", aspect);
   const go = slice => {
     state.at[plane.axis] = Math.min(Math.max(slice, 0), scan.shape[plane.axis] - 1);
     draw();
   };
-  slider.addEventListener("input", () => go(Number(slider.value)));
+  const { slider, number, show } = sliceSlider(title ?? plane.name, scan.shape[plane.axis], plane.from, go);
+  const place = make("figure", {}, picture, make("figcaption", {}, make("span", {}, title ?? plane.name), slider, number));
+  place.style.setProperty("--aspect", aspect);
   canvas.addEventListener("wheel", event => {
     event.preventDefault();
     if (event.deltaY) go(state.at[plane.axis] - Math.sign(event.deltaY)); // 0: a swipe to the side
   }, { passive: false });
   listen(canvas, plane, scan, state, draw);
-  const pane = { plane, masks, canvas, lines, slider, number, image: new ImageData(columns, rows) };
+  const pane = { plane, masks, canvas, lines, show, image: new ImageData(columns, rows) };
   return { place, draw: () => drawPane(pane, scan, state) };
 }
 
@@ -152,10 +144,7 @@ function drawPane(pane, scan, state) {
   pane.lines[0].style.left = `${(100 * (state.at[plane.across] + 0.5)) / columns}%`;
   pane.lines[1].style.top = `${100 * (plane.up ? 1 - down : down)}%`;
   pane.lines.forEach(line => (line.hidden = !state.cross));
-  const [slice, slices] = [state.at[plane.axis] + 1, scan.shape[plane.axis]];
-  pane.slider.value = slice - 1;
-  pane.slider.ariaValueText = `${slice} of ${slices} from ${plane.from}`;
-  pane.number.textContent = `${slice} of ${slices}`;
+  pane.show(state.at[plane.axis]);
 }
 
 // HU, class and patient coordinates at the cross.
@@ -187,23 +176,13 @@ function makeControls(scan, state, views, first, pick, draw) {
     });
     return [name, input];
   }));
-  const presets = scan.windows.map(({ name, level, width }) => {
-    const button = make("button", { type: "button" }, name);
-    button.addEventListener("click", () => {
-      Object.assign(state, { level, width });
-      draw();
-    });
-    return button;
+  const presets = presetButtons(scan.windows, preset => {
+    Object.assign(state, preset);
+    draw();
   });
-  const strengths = scan.overlays.map((overlay, number) => {
-    const slider = make("input", { type: "range", min: 0, max: 1, step: 0.05, value: overlay.strength, ariaLabel: `Mask strength of ${overlay.name}` });
-    slider.addEventListener("input", () => {
-      state.strengths[number] = Number(slider.value);
-      draw();
-    });
-    const swatch = make("i", { className: "swatch" });
-    swatch.style.background = `rgb(${overlay.rgb})`;
-    return make("label", {}, swatch, make("span", {}, overlay.name), slider);
+  const strengths = strengthSliders(scan.overlays, (number, strength) => {
+    state.strengths[number] = strength;
+    draw();
   });
   const cross = make("input", { type: "checkbox", checked: true });
   cross.addEventListener("change", () => {
@@ -215,16 +194,14 @@ function makeControls(scan, state, views, first, pick, draw) {
     "div",
     { className: "controls" },
     group("View", ...views.map(radio), make("label", {}, cross, "cross")),
-    group("Window", ...presets, ...Object.entries(numbers).map(([name, input]) => make("label", {}, name, input, "HU"))),
+    group("Window", ...presets.buttons, ...Object.entries(numbers).map(([name, input]) => make("label", {}, name, input, "HU"))),
     group("Mask strength", ...strengths),
   );
   const update = () => {
     for (const [name, input] of Object.entries(numbers)) {
       if (!input.matches(":focus")) input.value = state[name]; // what is being typed stands
     }
-    scan.windows.forEach((preset, number) => {
-      presets[number].ariaPressed = String(preset.level === state.level && preset.width === state.width);
-    });
+    presets.mark(state);
   };
   return { place, update };
 }

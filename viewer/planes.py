@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 
 from ct.colours import rgb_of
 from ct.scan import Scan
+from ct.window_presets import WINDOW_PRESETS
 from inference.overlays import Overlay
+from pages.page import PICTURE_CONTROLS
 
 # The browser keeps three or four bytes for every voxel.
 MOST_PIXELS = 256
-WINDOWS_HU = (  # level and width as radiologists set them
-    {"name": "lung", "level": -600, "width": 1500},
-    {"name": "mediastinum", "level": 40, "width": 400},
-    {"name": "bone", "level": 400, "width": 1800},
-)
 STRENGTH, LUNG_STRENGTH = 0.5, 0.0
 HERE = Path(__file__).parent
 SCRIPTS = ("solid.js", "planes.js")
@@ -29,7 +26,7 @@ _planes = st.components.v2.component(
     "planes",
     html=(HERE / "templates" / "planes.html").read_text(encoding="utf-8"),
     css=(HERE / "planes.css").read_text(encoding="utf-8"),
-    js="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    js="\n".join([PICTURE_CONTROLS, *((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)]),
 )
 
 
@@ -73,7 +70,7 @@ def pack(scan: Scan, overlays: Sequence[Overlay], truth: Sequence[Overlay], name
         "spacing": [mm * factor for mm, factor in zip(scan.spacing_mm, (1, step, step), strict=True)],
         "affine": _affine(scan, step),
         "start": _start(overlays, truth, step),
-        "windows": WINDOWS_HU,
+        "windows": WINDOW_PRESETS,
         "overlays": [
             {"name": name, "rgb": rgb_of(by_name[name].colour), "strength": STRENGTH if number else LUNG_STRENGTH}
             for number, name in enumerate(names)

@@ -1,11 +1,11 @@
 // The page: files in, progress, masks over the scan, numbers, files out. Nothing leaves the machine.
-import { Niivue, NVImage } from "@niivue/niivue";
+import { showPicture } from "./picture.js";
 
 const $ = (id) => document.getElementById(id);
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer;
 const worker = new Worker(URL.createObjectURL(new Blob([self.WORKER_SOURCE], { type: "text/javascript" })));
 const about = self.MODEL;
-let viewer, busy = true, links = [];
+let busy = true, links = [];
 
 worker.onmessage = ({ data }) => ({ ready, progress, refused, done })[data.kind](data);
 worker.onerror = (event) => refused({ text: `(a bug: please report) ${event.message}` });
@@ -52,7 +52,7 @@ async function take(files) {
   }
 }
 
-async function done({ measured, shape, spacing_mm, files, shown }) {
+async function done({ measured, shape, spacing_mm, files, shown, picture }) {
   free();
   $("status").textContent = "Done.";
   const percent = (100 * measured.severity_score).toFixed(measured.severity_score < 0.001 ? 2 : 1);
@@ -75,41 +75,52 @@ async function done({ measured, shape, spacing_mm, files, shown }) {
     return item;
   }));
   $("result").hidden = false;
-  await show(shown);
+  $("coarser").textContent = picture.step > 1 ? `One of ${picture.step} pixels of a row or column is shown; numbers and files have all.` : "";
+  await show(shown, { ...picture, overlays: about.overlays, windows: about.windows });
 }
 
-async function show({ scan, lungs, infection }) {
+async function show(volumes, view) {
   try {
-    if (!viewer) {
-      viewer = new Niivue({ backColor: [0, 0, 0, 1], show3Dcrosshair: true, isRadiologicalConvention: true, logLevel: "error" });
-      await viewer.attachToCanvas($("canvas"));
-    }
-    const image = (buffer, name, options) => NVImage.loadFromFile({ file: new File([buffer], name), ...options });
-    viewer.volumes = [];
-    viewer.addVolume(await image(scan, "scan.nii", { colormap: "gray", cal_min: -1000, cal_max: 200 }));
-    viewer.addVolume(await image(lungs, "lungs.nii", { colormap: "blue", opacity: 0.15, cal_min: 0.5, cal_max: 1 }));
-    viewer.addVolume(await image(infection, "infection.nii", { colormap: "green", opacity: 0.5, cal_min: 0.5, cal_max: 1 }));
     $("picture").hidden = false;
+    await showPicture($("canvas"), $("controls"), volumes, view);
   } catch (error) {
     $("picture").hidden = true; // without WebGL2 there are numbers and files all the same
     $("status").textContent = `Done. The scan cannot be drawn here (${error.message}).`;
   }
 }
 
-async function filesOf(items) {
+// Chromium gives a page from disk the files below a folder by handles alone; other browsers have entries alone.
+function filesOf(items) {
+  const below = async (folder) => {
+    const found = [];
+    for await (const handle of folder.values()) found.push(...(handle.kind === "file" ? [await handle.getFile()] : await below(handle)));
+    return found;
+  };
   const inside = async (entry) => {
     if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
     const reader = entry.createReader(), found = [];
     for (let part; (part = await new Promise((resolve, reject) => reader.readEntries(resolve, reject))).length; ) found.push(...part);
     return (await Promise.all(found.map(inside))).flat();
   };
-  const entries = [...items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  return (await Promise.all(entries.map(inside))).flat();
+  const files = (item) => {
+    const entry = item.webkitGetAsEntry();
+    if (!entry?.isDirectory) return [item.getAsFile()];
+    return item.getAsFileSystemHandle ? item.getAsFileSystemHandle().then(below) : inside(entry);
+  };
+  const dropped = [...items].filter(({ kind }) => kind === "file").map(files); // at once: items are gone after the event
+  return Promise.all(dropped).then((found) => found.flat());
 }
 
 for (const id of ["file", "folder"]) $(id).addEventListener("change", (event) => take([...event.target.files]).then(() => (event.target.value = "")));
 addEventListener("dragover", (event) => event.preventDefault());
+// Before the picture gets it, which would load the files itself.
 addEventListener("drop", async (event) => {
   event.preventDefault();
-  take(await filesOf(event.dataTransfer.items));
-});
+  event.stopPropagation();
+  if (busy) return;
+  try {
+    take(await filesOf(event.dataTransfer.items));
+  } catch (error) {
+    refused({ text: `what was dropped cannot be read here (${error.message}); choose it with the buttons` });
+  }
+}, true);

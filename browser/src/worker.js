@@ -5,6 +5,7 @@ import { isDicom, readDicom } from "./dicom.js";
 import { classicalLungs, whyNoChest, whyNoHu } from "./lungs.js";
 import { readNifti, Refusal, writeNifti } from "./nifti.js";
 import { measure, segment } from "./segment.js";
+import { thinned } from "./thinned.js";
 
 let session, model;
 
@@ -46,9 +47,9 @@ async function answer(files) {
   const masks = { lungs, infection };
   const packed = (array) => gzipSync(new Uint8Array(writeNifti(array, volume)), { level: 4 }).buffer;
   const files_ = { "lungs.nii.gz": packed(lungs), "infection.nii.gz": packed(infection) };
-  const shown = { scan: writeNifti(volume.hu, volume), lungs: writeNifti(lungs, volume), infection: writeNifti(infection, volume) };
+  const { files: shown, picture } = thinned(volume, masks);
   const measured = measure(volume, masks);
-  const result = { kind: "done", measured, shape: volume.shape, spacing_mm: volume.spacing, files: files_, shown };
+  const result = { kind: "done", measured, shape: volume.shape, spacing_mm: volume.spacing, files: files_, shown, picture };
   self.postMessage(result, [...Object.values(files_), ...Object.values(shown)]);
 }
 

@@ -91,8 +91,8 @@ def metadata(manifest: Mapping[str, Any], channels: int) -> dict[str, Any]:
         channels: Of the network's output.
     """
     size, context = manifest["preprocessing"]["size_px"], manifest["preprocessing"]["context_slices"]
-    leaves = [leaf["name"] for leaf in manifest["classes"]["leaves"]]
-    names = leaves if len(leaves) == channels else [manifest["task"]]
+    task = manifest["task"]
+    names = [leaf["name"] for leaf in manifest["classes"]["leaves"]] if task == "opacity" else [task]
     plane = {"spatial_shape": [size, size], "dtype": "float32", "value_range": []}
     image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": context, **plane}
     image |= {"is_patch_data": False, "channel_def": {str(number): "slice" for number in range(context)}}

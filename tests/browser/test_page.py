@@ -125,7 +125,7 @@ def from_server(browser: Browser, page_file: Path) -> Iterator[tuple[Page, list[
         server.server_close()
 
 
-def agree_with_predict(page: Page, requests: list[str], scan: Path, folder: Path) -> None:
+def assert_agreement_with_predict(page: Page, scan: Path, folder: Path) -> None:
     """Segment a scan in the page and by the command, and compare files, numbers and the table."""
     assert choose(page, scan) == ""
     assert main(["predict", str(scan), "-o", str(folder / "ours")]) == 0
@@ -146,13 +146,18 @@ def agree_with_predict(page: Page, requests: list[str], scan: Path, folder: Path
     assert numbers["lungs"] == f"{theirs['lung_ml']:.0f} ml"
     assert numbers["infection"] == f"{theirs['infection_ml']:.1f} ml"
     assert float(numbers["share of the lungs"].split()[0]) == pytest.approx(100 * ours["severity_score"], abs=0.2)
-    assert [url for url in requests if not url.startswith(("blob:", "data:"))] == []
+
+
+def that_leave_the_page(requests: list[str]) -> list[str]:
+    return [url for url in requests if not url.startswith(("blob:", "data:"))]
 
 
 @pytest.mark.slow
 @needs_page
 def test_its_masks_are_those_of_predict_and_nothing_leaves(from_disk: tuple[Page, list[str]], tmp_path: Path) -> None:
-    agree_with_predict(*from_disk, save_phantom(tmp_path / "scan.nii.gz", slices=20), tmp_path)
+    page, requests = from_disk
+    assert_agreement_with_predict(page, save_phantom(tmp_path / "scan.nii.gz", slices=20), tmp_path)
+    assert that_leave_the_page(requests) == []
 
 
 @pytest.mark.slow
@@ -161,7 +166,9 @@ def test_its_masks_are_those_of_predict_and_nothing_leaves(from_disk: tuple[Page
 def test_a_real_scan_gets_the_masks_of_predict_from_a_web_server_too(
     from_server: tuple[Page, list[str]], tmp_path: Path
 ) -> None:
-    agree_with_predict(*from_server, REAL / "P002_2x2x4mm.nii.gz", tmp_path)
+    page, requests = from_server
+    assert_agreement_with_predict(page, REAL / "P002_2x2x4mm.nii.gz", tmp_path)
+    assert that_leave_the_page(requests) == []
 
 
 @pytest.mark.slow

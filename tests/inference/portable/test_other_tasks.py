@@ -82,14 +82,16 @@ def answers(folder: Path, chest: tuple[Scan, np.ndarray]) -> dict[str, Any]:
     return dict(zip(names, session.run(None, inputs), strict=True))
 
 
-@pytest.mark.slow
-def test_consolidation_lies_inside_infection(
-    chest: tuple[Scan, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from inference.portable.onnx_model import masks_of
-
+@pytest.fixture(autouse=True)
+def single_precision_and_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inference.scan_masks.fastest_precision", lambda: "32-true")
     torch.manual_seed(0)
+
+
+@pytest.mark.slow
+def test_consolidation_lies_inside_infection(chest: tuple[Scan, np.ndarray], tmp_path: Path) -> None:
+    from inference.portable.onnx_model import masks_of
+
     folder = exported(balanced(ConsolidationModule(network=SMALL_UNET), chest), tmp_path)
     theirs = masks_of(answers(folder, chest), chest[1])
     ours = segment_scan(*chest, [load_module(folder)]).masks
@@ -103,12 +105,10 @@ def test_consolidation_lies_inside_infection(
 
 @pytest.mark.slow
 def test_groups_follow_from_the_outputs_by_the_rule_that_the_file_states(
-    chest: tuple[Scan, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chest: tuple[Scan, np.ndarray], tmp_path: Path
 ) -> None:
     from inference.portable.onnx_model import masks_of
 
-    monkeypatch.setattr("inference.scan_masks.fastest_precision", lambda: "32-true")
-    torch.manual_seed(0)
     module = OpacityModule(network=SMALL_UNET, classes="ild", labels="hard", mean_hu=-653.2, std_hu=628.5)
     module.hu_mean.fill_(-653.2)
     module.hu_std.fill_(628.5)

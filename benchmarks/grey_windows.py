@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from benchmarks.grey_pictures import Grey, as_grey, draw_window, enhance
 from ct.grey_values import estimate_window
 from ct.grey_window import JUDGED_HU, GreyWindow
-from phantom.realistic.picture import Grey, as_grey, draw_window, enhance
 
 # Files of the data folder, and the slices (in the order of their axes from z on) that show lungs.
 VOLUMES = {

@@ -12,6 +12,7 @@ from batch import SliceBatch
 from ct.refusal import Word
 from lightning_modules.augment import Augmentation
 from lightning_modules.base import Keep, SegmentationModule
+from lightning_modules.repaint import Repainting, show_enhanced, vary_lesions
 from losses.dice import dice_loss
 from metrics.scan_confusion import ScanConfusion
 from networks.contract import NetworkFactory
@@ -33,6 +34,7 @@ class InfectionModule(SegmentationModule):
         keep: Which weights best.ckpt has: of the `best` epoch on validation, or of the `last` one, where validation has
             too few slices to choose by.
         augmentation: Augmentation of training batches.
+        repainting: What is painted into training slices of phantoms; nothing by default.
     """
 
     task = "infection"
@@ -48,8 +50,10 @@ class InfectionModule(SegmentationModule):
         dice_over: Literal["image", "batch"] = "image",
         keep: Keep = "best",
         augmentation: Augmentation | None = None,
+        repainting: Repainting | None = None,
     ) -> None:
         super().__init__(augmentation or Augmentation(), keep)
+        self.repainting = repainting
         self.save_hyperparameters(
             {"network": as_plain_values(network), "context": context, "dice_over": dice_over}, logger=False
         )
@@ -66,6 +70,15 @@ class InfectionModule(SegmentationModule):
     def forward(self, x: Tensor) -> Tensor:
         """Return the probability of infection, float32 (B, 1, H, W), for x (B, context, H, W) in network units."""
         return self.network(x).float().sigmoid()
+
+    def augment(self, batch: SliceBatch) -> SliceBatch:
+        """Repaint the slices first, if asked to."""
+        if self.repainting:
+            lesions = batch["target"][:, :1] == 1
+            hu = vary_lesions(batch["image"], lesions, self.repainting, self.generator(stream=5))
+            hu = show_enhanced(hu, batch["lung"], self.repainting.enhanced, self.generator(stream=4))
+            batch["image"] = hu.round().to(torch.int16)
+        return super().augment(batch)
 
     def training_step(self, batch: SliceBatch, batch_idx: int) -> Tensor:
         target = batch["target"][:, :1]

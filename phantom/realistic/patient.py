@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from phantom.realistic.fields import Grid, Volume, noise, paint, rise
 from phantom.realistic.lesions import DRAWN_FROM, Infection, infect, lesion_volumes
 from phantom.realistic.mimics import Mimics, add_mimics
 from phantom.realistic.parenchyma import airway_shares, grow_trees, normal_lung, trachea, vessel_share, with_hila
-from phantom.realistic.picture import seen_as_picture
 from phantom.realistic.thorax import Thorax, shape_thorax
 
 KINDS = ("clear", "infected", "severe")
@@ -61,7 +60,7 @@ class RealisticPhantom:
 
 
 def make_realistic(
-    seed: int | tuple[int, ...], kind: str, size: int = 160, slice_mm: float | None = None, picture: bool = False
+    seed: int | tuple[int, ...], kind: str, size: int = 160, slice_mm: float | None = None
 ) -> RealisticPhantom:
     """Draw one patient and scan it.
 
@@ -70,7 +69,6 @@ def make_realistic(
         kind: "clear" (look-alikes only), "infected" (as MosMedData) or "severe".
         size: Rows and columns of an image.
         slice_mm: Distance of slices; drawn from 1 to 10 mm by default.
-        picture: Whether the scan has gone through 8-bit pictures, so that its HU are estimates.
 
     Returns:
         The scan with its truth.
@@ -92,8 +90,7 @@ def make_realistic(
     volumes = lesion_volumes(draw("volumes"), kind == "severe") if kind != "clear" else np.zeros(0)
     infection = infect(draw("lesions"), grid, build, thorax, mimics.content_hu, volumes)
     share, hu = _composed(draw, grid, build, thorax, mimics, infection)
-    phantom = _scanned(draw, grid, build, scanner, thorax, mimics, infection, share, hu)
-    return replace(phantom, hu=seen_as_picture(draw("picture"), phantom.hu)) if picture else phantom
+    return _scanned(draw, grid, build, scanner, thorax, mimics, infection, share, hu)
 
 
 class _Draw:

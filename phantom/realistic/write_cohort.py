@@ -33,8 +33,8 @@ COLUMNS = ("scan_id", "patient_id", "site", "image", "lung_mask", "infection_mas
 # Of each ten patients: clear, infected, severe.
 KIND_OF = ("infected", "clear", "infected", "severe", "infected", "clear", "infected", "severe", "infected", "clear")
 SPLIT_OF = ("train",) * 8 + ("val", "test")
-# Of each ten patients, these come as 8-bit pictures, and these without lungs: they are found, as in a new scan.
-PICTURES, LUNGS_FOUND = (3, 4, 9), (1, 3, 4, 5, 8, 9)
+# Of each ten patients, these come without lungs: they are found, as in a new scan.
+LUNGS_FOUND = (1, 3, 4, 5, 8, 9)
 RECIPE, TABLE = "phantom.json", "cohort.csv"
 
 
@@ -113,7 +113,7 @@ def _write_patient(number: int, seed: int, size: int, slice_mm: float | None, fo
     row |= {name: f"masks/{scan_id}_{name}.nii.gz" for name in ("lung_mask", "infection_mask", "pattern_mask")}
     row["split"] = SPLIT_OF[(number // len(KIND_OF) + number) % len(SPLIT_OF)]
     if not (folder / row["image"]).is_file():
-        phantom = make_realistic((seed, number), kind, size, slice_mm, number % len(KIND_OF) in PICTURES)
+        phantom = make_realistic((seed, number), kind, size, slice_mm)
         _write(phantom.drawn_lungs, phantom, folder / row["lung_mask"])
         _write(phantom.infection.astype(np.uint8), phantom, folder / row["infection_mask"])
         _write(phantom.patterns, phantom, folder / row["pattern_mask"])

@@ -2,9 +2,9 @@
 
 from functools import cache
 
+from benchmarks.grey_pictures import as_grey, draw_window
 from benchmarks.grey_windows import cut_to_lungs, errors_hu, real_slices
 from phantom.patient import Phantom, make_phantom
-from phantom.realistic.picture import as_grey, draw_window
 
 __all__ = ["as_grey", "chest", "cut_to_lungs", "draw_window", "errors_hu", "real_slices"]
 

@@ -37,9 +37,8 @@ def test_the_gate_accepts_the_cohort(written: Path, tmp_path: Path) -> None:
     scan, expected = read_scan(first.image), make_realistic((4, 0), "infected", 48, 10.0)
     np.testing.assert_array_equal(scan.hu, expected.hu)
     assert [row.lung_mask is None for row in rows] == [number in (1, 3, 4, 5, 8, 9) for number in range(10)]
-    for number, picture in ((3, True), (7, False)):
-        phantom = make_realistic((4, number), "severe", 48, 10.0, picture)
-        np.testing.assert_array_equal(read_scan(rows[number].image).hu, phantom.hu)
+    severe = make_realistic((4, 3), "severe", 48, 10.0)
+    np.testing.assert_array_equal(read_scan(rows[3].image).hu, severe.hu)
     assert first.infection_mask is not None
     np.testing.assert_array_equal(read_mask(first.infection_mask, scan) > 0, expected.infection)
 

@@ -3,17 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ct.checks import AIR_HU
-from ct.grey_values import estimate_common_window, estimate_window, evenly_spread
-from ct.grey_window import GREYS, GreyWindow
+from ct.grey_window import GREYS
 
 Grey = NDArray[np.uint8]
-Hu = NDArray[np.int16]
 LOWS_HU, HIGHS_HU = (-1400.0, -950.0), (100.0, 1000.0)
-# Of three pictures, two are enhanced, in so many tiles a side, each histogram cut at so many times its mean.
-ENHANCED, TILES, CLIPS = 2 / 3, (4, 8, 16), (1.3, 4.0)
-# A slice of fewer greys than this from its darkest to its brightest shows no chest to estimate a window by.
-LEAST_RANGE = 100
 
 
 def as_grey(hu: NDArray[np.generic], low_hu: float, high_hu: float) -> Grey:
@@ -53,27 +46,3 @@ def enhance(grey: Grey, tiles: int = 8, clip: float = 2.0) -> Grey:
 def draw_window(rng: np.random.Generator) -> tuple[float, float]:
     """Draw the HU of grey 0 and of grey 255."""
     return float(rng.uniform(*LOWS_HU)), float(rng.uniform(*HIGHS_HU))
-
-
-def seen_as_picture(rng: np.random.Generator, hu: Hu) -> Hu:
-    """Return the HU that `auto` grey values make of a scan (Z, Y, X) which was published as pictures, -1024 at least.
-
-    Of half of the scans the window is estimated slice by slice, as of a folder of images, of the others at once, as of
-    a volume of 8 bits.
-    """
-    window = draw_window(rng)
-    enhanced, tiles, clip = rng.random() < ENHANCED, int(rng.choice(TILES)), rng.uniform(*CLIPS)
-    slices = [as_grey(plane, *window) for plane in hu]
-    if enhanced:
-        slices = [enhance(plane, tiles, clip) for plane in slices]
-    common = estimate_common_window([slices[z] for z in evenly_spread(len(slices))])
-    alone = rng.random() < 0.5
-    windows = [estimate_window(plane) if alone and np.ptp(plane) > LEAST_RANGE else common for plane in slices]
-    pairs = zip(slices, windows, strict=True)
-    return np.stack([_hu_of(plane, window) for plane, window in pairs])
-
-
-def _hu_of(grey: Grey, window: GreyWindow) -> Hu:
-    step = (window.high_hu - window.low_hu) / (GREYS - 1)
-    # In a file of HU, what lies below would pass for padding, or for metal that was wrapped around.
-    return np.round(window.low_hu + step * grey).clip(AIR_HU).astype(np.int16)

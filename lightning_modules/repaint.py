@@ -30,12 +30,12 @@ SEEN_HU = (-1024.0, 1500.0)
 
 @dataclass(frozen=True)
 class Repainting:
-    """How often, and how far.
+    """How often slices of phantoms are repainted in training, and how far; zero turns a part off.
 
     Attributes:
         denser: Share of the slices whose lesions are made denser, up to soft tissue.
         uneven: Share of the slices whose lesions are made uneven.
-        uneven_hu: Largest standard deviation of that.
+        uneven_hu: Largest standard deviation of what is added to those; it is drawn for each slice.
         enhanced: Share of the slices of each batch that are shown as pictures with enhanced contrast.
     """
 
@@ -69,11 +69,11 @@ def vary_lesions(hu: Tensor, lesions: Tensor, repainting: Repainting, generator:
         generator: On the device of the slices.
 
     Returns:
-        float32 (B, context, H, W), HU; outside the lesions as it was but for the blur of their border.
+        float32 (B, context, H, W), HU; unchanged but for the lesions and the few pixels over which their border fades.
     """
     batch, _, height, width = hu.shape
     device = generator.device
-    draws = torch.rand(5, batch, 1, 1, 1, generator=generator, device=device)
+    draws = torch.rand(4, batch, 1, 1, 1, generator=generator, device=device)
     share = gaussian_blur(lesions.float(), torch.full((batch,), BORDER_PX, device=device))
     soft = SOFT_HU * torch.randn(batch, 1, 1, 1, generator=generator, device=device)
     denser = draws[0] * (draws[1] < repainting.denser)
@@ -88,7 +88,7 @@ def vary_lesions(hu: Tensor, lesions: Tensor, repainting: Repainting, generator:
 
 
 def _choose(count: int, generator: torch.Generator) -> int:
-    """Draw a number below `count` where it does not make the host wait for the device."""
+    """Draw a number below `count` on the host, which then does not wait for the device."""
     host = torch.Generator().manual_seed(generator.initial_seed())
     return int(torch.randint(count, (1,), generator=host))
 
@@ -157,13 +157,13 @@ def show_enhanced(hu: Tensor, lung: Tensor, share: float, generator: torch.Gener
         return hu.float()
     chosen = torch.randperm(len(hu), generator=generator, device=device)[:count]
     image, inside = hu[chosen].float(), lung[chosen].bool()
-    ends = torch.rand(3, len(chosen), generator=generator, device=device)
+    ends = torch.rand(3, count, generator=generator, device=device)
     low, high, clip = (
         least + (most - least) * end for (least, most), end in zip((LOWS_HU, HIGHS_HU, CLIPS), ends, strict=True)
     )
     low, high = low.view(-1, 1, 1, 1), high.view(-1, 1, 1, 1)
-    sharpening, noise_hu = torch.rand(2, len(chosen), 1, 1, 1, generator=generator, device=device)
-    sharp = image + SHARPENING * sharpening * (image - gaussian_blur(image, torch.ones_like(ends[0])))
+    sharpening, noise_hu = torch.rand(2, count, 1, 1, 1, generator=generator, device=device)
+    sharp = image + SHARPENING * sharpening * (image - gaussian_blur(image, torch.ones_like(clip)))
     noise = torch.randn(image.shape, generator=generator, device=device)
     grey = ((sharp + NOISE_HU * noise_hu * noise - low) / (high - low)).clamp(0, 1)
     tiles = TILES[_choose(len(TILES), generator)]
@@ -177,8 +177,8 @@ def _as_hu(grey: Tensor, hu: Tensor, lung: Tensor) -> Tensor:
     """Turn grey values into HU in equal steps, so that the means of aerated lung and soft tissue are right."""
     aerated = (hu > AERATED_HU[0]) & (hu < AERATED_HU[1]) & lung
     tissue = (hu > TISSUE_HU[0]) & (hu < TISSUE_HU[1])
-    dark, dark_hu, dark_pixels = (_mean(grey, aerated), _mean(hu, aerated), _count(aerated))
-    bright, bright_hu, bright_pixels = (_mean(grey, tissue), _mean(hu, tissue), _count(tissue))
+    dark, dark_hu, dark_pixels = _mean(grey, aerated), _mean(hu, aerated), _count(aerated)
+    bright, bright_hu, bright_pixels = _mean(grey, tissue), _mean(hu, tissue), _count(tissue)
     step = bright - dark
     known = (dark_pixels > LEAST_PIXELS) & (bright_pixels > LEAST_PIXELS) & (step > LEAST_STEP)
     seen = dark_hu + (grey - dark) * (bright_hu - dark_hu) / step.clamp(min=LEAST_STEP)

@@ -29,7 +29,8 @@ ALLOWED_KEYS = re.compile(
         |e_step|temper|annealed|loss
         |priors(\.\d+\.(finding|within|prior\.\w+))?
         |augmentation
-        |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone))
+        |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone)
+        |repainting(\.(denser|uneven|uneven_hu|enhanced))?)
     |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|told_apart|bits
         |num_workers|prepare_jobs)
     |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches

@@ -6,7 +6,7 @@ The histogram of a slice, inside the hull of the lungs and outside of it, is exp
 seen through a window; the window that explains it best, with shares of tissues as a chest has them, is the estimate.
 
 A window turns HU into grey values in equal steps. Where the contrast was enhanced place by place (CLAHE), no window
-does, and the estimate is as wrong as any other: docs/data.md has the figures.
+does, and the estimate is less certain than it says: docs/data.md has the figures.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ PRIOR_WEIGHTS, REGION_WEIGHTS = (0.6, 0.4), (0.7, 0.3)
 LOWS_HU, HIGHS_HU = np.arange(-1500.0, -839.0, 30.0), np.arange(60.0, 1561.0, 50.0)
 FINE_STEPS, FINE_LOW_HU, FINE_HIGH_HU = np.arange(-5.0, 6.0), 6.0, 10.0
 # Nothing is darker than air, but for noise and ringing: so many of the pixels inside may be darker than so many HU,
-# and what each HU beyond costs (nats a pixel).
-DARKEST_SHARE, DARKEST_HU, BELOW_AIR_COST = 0.002, -1050.0, 0.01
+# less so many standard deviations of the noise, which is as much as it darkens that share of them; and what each HU
+# beyond costs (nats a pixel).
+DARKEST_SHARE, DARKEST_HU, DARKEST_NOISE, BELOW_AIR_COST = 0.002, -1050.0, 2.9, 0.01
 # Share of pixels that no tissue explains: writing on the image, rings of sharpening.
 UNEXPLAINED = 1e-4
 EM_STEPS = 10
@@ -84,7 +85,7 @@ LEAST_OUTSIDE = 0.05
 INDEPENDENT, BETWEEN_PATIENTS_HU = 100.0, 30.0
 MOST_SLICES = 24
 # Of the estimates: raised when they change, so that scans are prepared again.
-ESTIMATE_VERSION = 1
+ESTIMATE_VERSION = 2
 
 
 class _Slice(NamedTuple):
@@ -229,7 +230,8 @@ def tissue_table(lows: Array, highs: Array, noise: float) -> FloatTable:
 
 def _log_posterior(look: _Slice, lows: Array, highs: Array, table: FloatTable) -> Array:
     """Return (N,) how probable each window is, nats a pixel up to a constant."""
-    below_hu = DARKEST_HU - (lows + (highs - lows) * look.darkest / (GREYS - 1))
+    step_hu = (highs - lows) / (GREYS - 1)
+    below_hu = DARKEST_HU - (lows + step_hu * (look.darkest + DARKEST_NOISE * look.noise))
     total = -BELOW_AIR_COST * np.fmax(below_hu, 0)  # 0 for NaN
     regions = zip((look.inside, look.outside), _usual_shares(), PRIOR_WEIGHTS, REGION_WEIGHTS, strict=True)
     for shares, usual, prior_weight, weight in regions:

@@ -75,7 +75,7 @@ class InfectionModule(SegmentationModule):
         """Repaint the slices first, if asked to."""
         if self.repainting:
             lesions = batch["target"][:, :1] == 1
-            hu = vary_lesions(batch["image"], lesions, self.repainting, self.generator(stream=5))
+            hu = vary_lesions(batch["image"], lesions, batch["lung"], self.repainting, self.generator(stream=5))
             hu = show_enhanced(hu, batch["lung"], self.repainting.enhanced, self.generator(stream=4))
             batch["image"] = hu.round().to(torch.int16)
         return super().augment(batch)

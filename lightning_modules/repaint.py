@@ -1,7 +1,8 @@
-"""What phantoms lack, painted into their slices while a network learns from them: uneven lesions, enhanced pictures.
+"""What phantoms lack, painted into their slices while a network learns: other lesions, pictures with more contrast.
 
 A network that has seen even, hazy lesions alone misses those of patients, which vessels, bronchi and grain run
-through, and one that knows HU alone is lost where publishers enhanced the contrast place by place (CLAHE).
+through; one that has seen these misses faint ones, unless more of them fade than phantoms have; and one that knows HU
+alone is lost where publishers enhanced the contrast place by place (CLAHE).
 """
 
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from torch.nn import functional as F
 from ct.refusal import Refusal
 from lightning_modules.augment import gaussian_blur
 
-# Of lesions: standard deviation of the density towards which they go, the border's blur, and the sizes of what makes
-# them uneven, in pixels.
-SOFT_HU, BORDER_PX, GRAINS_PX = 60.0, 0.7, (1, 2, 4, 8)
+# Of lesions: standard deviation of the density towards which they go, how far the faintest fade, the border's blur, and
+# the sizes of what makes them uneven, in pixels.
+SOFT_HU, FADING, BORDER_PX, GRAINS_PX = 60.0, 0.6, 0.7, (1, 2, 4, 8)
 # Of an enhanced picture: HU of the window's ends, tiles a side, where the histogram of a tile is cut (in multiples of
 # its mean), and what came before: how much its kernel sharpens at most, and its noise.
 LOWS_HU, HIGHS_HU, TILES, CLIPS = (-1400.0, -950.0), (100.0, 1000.0), (4, 8, 16), (1.3, 4.0)
@@ -34,12 +35,14 @@ class Repainting:
 
     Attributes:
         denser: Share of the slices whose lesions are made denser, up to soft tissue.
+        fainter: Share of the slices whose lesions then fade, three fifths of the way to aerated lung at most.
         uneven: Share of the slices whose lesions are made uneven.
         uneven_hu: Largest standard deviation of what is added to those; it is drawn for each slice.
         enhanced: Share of the slices of each batch that are shown as pictures with enhanced contrast.
     """
 
     denser: float = 0.0
+    fainter: float = 0.0
     uneven: float = 0.0
     uneven_hu: float = 0.0
     enhanced: float = 0.0
@@ -50,7 +53,7 @@ class Repainting:
         Raises:
             Refusal: A share is outside 0 to 1, or an amount is negative.
         """
-        for name in ("denser", "uneven", "enhanced"):
+        for name in ("denser", "fainter", "uneven", "enhanced"):
             if not 0 <= getattr(self, name) <= 1:
                 raise Refusal(
                     "model.repainting.{name} is {share}; expected a share, 0 to 1", name=name, share=getattr(self, name)
@@ -59,12 +62,15 @@ class Repainting:
             raise Refusal("model.repainting.uneven_hu is {amount}; expected 0 HU or more", amount=self.uneven_hu)
 
 
-def vary_lesions(hu: Tensor, lesions: Tensor, repainting: Repainting, generator: torch.Generator) -> Tensor:
-    """Make lesions denser and uneven, each slice by its own amount, neighbours as the slice itself.
+def vary_lesions(
+    hu: Tensor, lesions: Tensor, lung: Tensor, repainting: Repainting, generator: torch.Generator
+) -> Tensor:
+    """Make lesions denser, uneven and fainter, each slice by its own amount, neighbours as the slice itself.
 
     Args:
         hu: (B, context, H, W).
         lesions: bool (B, 1, H, W).
+        lung: bool (B, 1, H, W), with the lesions.
         repainting: How often, and how far.
         generator: On the device of the slices.
 
@@ -73,7 +79,7 @@ def vary_lesions(hu: Tensor, lesions: Tensor, repainting: Repainting, generator:
     """
     batch, _, height, width = hu.shape
     device = generator.device
-    draws = torch.rand(4, batch, 1, 1, 1, generator=generator, device=device)
+    draws = torch.rand(6, batch, 1, 1, 1, generator=generator, device=device)
     share = gaussian_blur(lesions.float(), torch.full((batch,), BORDER_PX, device=device))
     soft = SOFT_HU * torch.randn(batch, 1, 1, 1, generator=generator, device=device)
     denser = draws[0] * (draws[1] < repainting.denser)
@@ -84,7 +90,10 @@ def vary_lesions(hu: Tensor, lesions: Tensor, repainting: Repainting, generator:
     if grain > 1:
         field = F.interpolate(field, size=(height, width), mode="bicubic")
     amplitude = repainting.uneven_hu * draws[2] * (draws[3] < repainting.uneven)
-    return image + share * amplitude * field
+    image = image + share * amplitude * field
+    aerated = _is_aerated(hu, lung.bool() & ~lesions)
+    fading = FADING * draws[4] * (draws[5] < repainting.fainter) * (_count(aerated) > LEAST_PIXELS)
+    return image + share * fading * (_mean(hu, aerated) - image).clamp(max=0)
 
 
 def _choose(count: int, generator: torch.Generator) -> int:
@@ -175,7 +184,7 @@ def show_enhanced(hu: Tensor, lung: Tensor, share: float, generator: torch.Gener
 
 def _as_hu(grey: Tensor, hu: Tensor, lung: Tensor) -> Tensor:
     """Turn grey values into HU in equal steps, so that the means of aerated lung and soft tissue are right."""
-    aerated = (hu > AERATED_HU[0]) & (hu < AERATED_HU[1]) & lung
+    aerated = _is_aerated(hu, lung)
     tissue = (hu > TISSUE_HU[0]) & (hu < TISSUE_HU[1])
     dark, dark_hu, dark_pixels = _mean(grey, aerated), _mean(hu, aerated), _count(aerated)
     bright, bright_hu, bright_pixels = _mean(grey, tissue), _mean(hu, tissue), _count(tissue)
@@ -183,6 +192,10 @@ def _as_hu(grey: Tensor, hu: Tensor, lung: Tensor) -> Tensor:
     known = (dark_pixels > LEAST_PIXELS) & (bright_pixels > LEAST_PIXELS) & (step > LEAST_STEP)
     seen = dark_hu + (grey - dark) * (bright_hu - dark_hu) / step.clamp(min=LEAST_STEP)
     return torch.where(known, seen.clamp(*SEEN_HU), hu)
+
+
+def _is_aerated(hu: Tensor, lung: Tensor) -> Tensor:
+    return (hu > AERATED_HU[0]) & (hu < AERATED_HU[1]) & lung
 
 
 def _count(mask: Tensor) -> Tensor:

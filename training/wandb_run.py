@@ -30,7 +30,7 @@ ALLOWED_KEYS = re.compile(
         |priors(\.\d+\.(finding|within|prior\.\w+))?
         |augmentation
         |augmentation\.(rotation_deg|shift|zoom|flip|offset_hu|noise_hu|blur_px|contrast|alone)
-        |repainting(\.(denser|uneven|uneven_hu|enhanced))?)
+        |repainting(\.(denser|fainter|uneven|uneven_hu|enhanced))?)
     |data\.(class_path|classes|size|context|batch_size|weakly_labelled|balanced|told_apart|bits
         |num_workers|prepare_jobs)
     |trainer\.(accelerator|strategy(\.class_path)?|devices|num_nodes|precision|sync_batchnorm|accumulate_grad_batches

@@ -1,15 +1,19 @@
 """Estimated windows, against windows that are known, on phantoms and on real volumes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from grey_slices import as_grey, chest, cut_to_lungs, draw_window, errors_hu, real_slices
 from numpy.typing import NDArray
+from PIL import Image
 from places import SHARED_DATA
 from scipy import optimize, stats
 
 from ct.grey_values import (
     COLUMN_OF_GREY,
     COLUMNS,
+    DARKEST_NOISE,
+    DARKEST_SHARE,
     TISSUES,
     UNEXPLAINED,
     estimate_common_window,
@@ -126,6 +130,30 @@ def test_a_mixture_is_fitted_as_by_an_optimiser() -> None:
     assert weights[0, 0] == pytest.approx(best.x, abs=2e-3)
     assert value[0] == pytest.approx(-best.fun, abs=1e-4)
     assert 0.2 < weights[0, 0] < 0.3  # between what is there and what is usual
+
+
+def test_noise_darkens_as_many_pixels_as_may_be_darker_than_air() -> None:
+    drawn = np.random.default_rng(0).normal(0, 1, 1_000_000)
+    assert (drawn < -DARKEST_NOISE).mean() == pytest.approx(DARKEST_SHARE, rel=0.1)
+
+
+@needs_shared
+@pytest.mark.shared_data
+@pytest.mark.parametrize("case", ["case06", "case14"])
+def test_lung_of_enhanced_slices_is_aerated(case: str) -> None:
+    """Lung that no reader drew is about -850 HU in scans in HU; taken for darker noise of air, it was above -760."""
+    data = SHARED_DATA / "covid20_dev13"
+    files = [row["file"] for row in pd.read_csv(data / "cases.csv").to_dict("records") if row["case"] == case]
+    shown, lung, infection = (
+        [np.asarray(Image.open(data / kind / files[index])) for index in evenly_spread(len(files))]
+        for kind in ("ct", "lungs", "covid")
+    )
+    window = estimate_common_window(shown)
+    clear = np.concatenate(
+        [image[(inside > 0) & (drawn == 0)] for image, inside, drawn in zip(shown, lung, infection, strict=True)]
+    )
+    median_hu = window.low_hu + np.median(clear) * (window.high_hu - window.low_hu) / 255
+    assert -900 < median_hu < -780
 
 
 @needs_shared

@@ -85,7 +85,7 @@ def test_lesions_become_denser_in_as_many_slices_as_stated() -> None:
     lesions = torch.zeros(2000, 1, 16, 16, dtype=torch.bool)
     lesions[:, :, :6, :6] = True
     air = torch.full_like(hu, -850)
-    seen = vary_lesions(air, lesions, Repainting(denser=0.4), generator())
+    seen = vary_lesions(air, lesions, torch.ones_like(lesions), Repainting(denser=0.4), generator())
     raised = seen[:, :, 1, 1] + 850
     assert (raised >= 0).all()
     assert 0.36 < (raised[:, 0] > 0).float().mean() < 0.44
@@ -95,14 +95,34 @@ def test_lesions_become_denser_in_as_many_slices_as_stated() -> None:
     assert (seen[:, :, 10:, 10:] == -850).all()
 
 
+def test_lesions_fade_towards_the_aerated_lung_of_their_slice() -> None:
+    """The lung around them is at -870 HU, with a vessel in it at 30 HU, which is not aerated."""
+    hu = torch.full((2000, 3, 16, 16), -870, dtype=torch.int16)
+    hu[:, :, 14] = 30
+    lesions = torch.zeros(2000, 1, 16, 16, dtype=torch.bool)
+    lesions[:, :, :6, :6] = True
+    hu[:, :, :6, :6] = -470
+    lung = torch.ones_like(lesions)
+    seen = vary_lesions(hu, lesions, lung, Repainting(fainter=0.5), generator())
+    lost = -470 - seen[:, :, 1, 1]
+    assert 0.46 < (lost[:, 0] > 0.01).float().mean() < 0.54
+    torch.testing.assert_close(lost[:, 0], lost[:, 2])
+    # Up to three fifths of 400 HU.
+    assert 235 < lost.max() <= 240.1
+    assert lost[lost > 0.01].mean().item() == pytest.approx(120, rel=0.06)
+    assert (seen[:, :, 14] == 30).all()
+    # Where no aerated lung is left, nobody knows towards what they would fade.
+    torch.testing.assert_close(vary_lesions(hu, lung, lung, Repainting(fainter=1.0), generator()), hu.float())
+
+
 def test_lesions_become_uneven_by_as_much_as_stated() -> None:
     hu = torch.full((4000, 1, 16, 16), -700, dtype=torch.int16)
     lesions = torch.ones(4000, 1, 16, 16, dtype=torch.bool)
-    seen = vary_lesions(hu, lesions, Repainting(uneven=0.5, uneven_hu=200), generator(2))
+    seen = vary_lesions(hu, lesions, lesions, Repainting(uneven=0.5, uneven_hu=200), generator(2))
     spread = (seen + 700).flatten(1).std(1)
     assert 0.46 < (spread > 0.01).float().mean() < 0.54
     assert 150 < spread.max() < 260
-    torch.testing.assert_close(vary_lesions(hu, lesions, Repainting(), generator()), hu.float())
+    torch.testing.assert_close(vary_lesions(hu, lesions, lesions, Repainting(), generator()), hu.float())
 
 
 @pytest.mark.parametrize("wrong", [{"denser": 1.5}, {"uneven": -0.1}, {"enhanced": float("nan")}, {"uneven_hu": -1.0}])

@@ -47,7 +47,7 @@ def slices_of(row: CohortRow, module: SegmentationModule, lungs_given: bool) -> 
     """
     scan = read_scan(row.image, grey_hu=row.grey_hu)
     lung = find_lungs(scan, row.lung_mask if lungs_given else None).mask
-    answer = segment_scan(scan, lung, [module])
+    answer = segment_scan(scan, lung, [module], lungs_given=lungs_given)
     found, truth = answer.masks["infection"], truth_of(row, scan, module.classes)
     counts = {
         "tp": (found & truth).sum((1, 2)),

@@ -22,7 +22,7 @@ BATCH_SIZE = 16
 class DescribeTraining(Callback):
     """Add `training.training_set.TrainingSet` to best.ckpt, as tensors and numbers under ground_glass / training.
 
-    The numbers of scans, patients and sites that were trained on go under ground_glass / trained_on.
+    The numbers of scans, patients, sites and whole images that were trained on go under ground_glass / trained_on.
 
     It waits for the test that ends a fit: the best weights have been loaded then, also in a run that went on after it
     was cut off. The first rank alone computes. The module offers `to_input(batch)` and `features(x)`; the data
@@ -77,11 +77,16 @@ def training_rows(data: Any) -> NDArray[np.int64]:
 
 
 def count_training(data: Any) -> dict[str, int]:
-    """Count the scans, patients and sites that are trained on, also those whose slices are not looked at."""
+    """Count the scans, patients and sites that are trained on, also those whose slices are not looked at.
+
+    `whole_images` is the number of scans whose every pixel counts as lung: where it is that of all, the network has
+    seen what lies around lungs.
+    """
     table = data.slice_table("train")
-    scans = table.scans.iloc[np.unique(table.scan[training_rows(data)])]
+    trained_on = np.unique(table.scan[training_rows(data)])
     columns = {"scans": "scan_id", "patients": "patient_id", "sites": "site"}
-    return {name: int(scans[column].nunique()) for name, column in columns.items()}
+    counts = {name: int(table.scans[column].iloc[trained_on].nunique()) for name, column in columns.items()}
+    return counts | {"whole_images": int(table.whole_image[trained_on].sum())}
 
 
 def _add(training_set: TrainingSet, counts: dict[str, int], files: Any, path: Path) -> None:

@@ -98,10 +98,16 @@ class SliceTable:
         """int64 (N,): pixels with a pattern code, as counted when the scan was prepared."""
         return self._counted("labelled_pixels")
 
+    @cached_property
+    def whole_image(self) -> NDArray[np.bool_]:
+        """bool (scans,): whether every pixel of a scan counts as lung, because its mask says so."""
+        return np.array(self._recorded("whole_image"), dtype=np.bool_)
+
     def _counted(self, key: str) -> NDArray[np.int64]:
-        folders = [Path(folder) for folder in self.scans["folder"]]
-        counts = [json.loads((folder / "scan.json").read_text())[key] for folder in folders]
-        return np.concatenate(counts).astype(np.int64)
+        return np.concatenate(self._recorded(key)).astype(np.int64)
+
+    def _recorded(self, key: str) -> list[Any]:
+        return [json.loads((Path(folder) / "scan.json").read_text())[key] for folder in self.scans["folder"]]
 
 
 class SliceDataset(Dataset[SliceBatch]):

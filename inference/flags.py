@@ -10,7 +10,7 @@ from ct.lungs.classical import COARSE_MM
 from ct.lungs.dense import dense_lung
 from ct.lungs.plausibility import HEIGHT_MM, LITRES
 from ct.lungs.sides import left_right
-from ct.refusal import Sentence
+from ct.refusal import Sentence, Word
 from ct.resample import coarser_grid
 from ct.scan import Scan
 from training.training_set import TrainingSet
@@ -41,6 +41,22 @@ BORDERS = (
 # algorithms, phantoms and patients); 6.5 to 22 % in seven of 8 masks without their dense tissue, 3.4 % in the eighth.
 LEFT_OUT_SHARE = 0.05
 GAS_BELOW_HU = -900
+
+
+def beyond_lungs(called: BoolArray, found: BoolArray) -> Iterator[Sentence]:
+    """Warn of findings outside the lungs that were found, which a model that learned on whole images may have.
+
+    Args:
+        called: bool (Z, Y, X), the lungs of the answer.
+        found: bool (Z, Y, X), those that were found or given.
+    """
+    beyond = np.count_nonzero(called & ~found)
+    if beyond:
+        yield Sentence(
+            "the model learned on whole images, and {share} of what is called lung are its findings outside the lungs "
+            "that were found; give a lung mask to have it answer inside that alone",
+            share=Word(f"{beyond / np.count_nonzero(called):.1%}"),
+        )
 
 
 def find_flags(

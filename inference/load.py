@@ -14,6 +14,7 @@ from lightning_modules.consolidation import ConsolidationModule
 from lightning_modules.infection import InfectionModule
 from lightning_modules.opacity import OpacityModule
 from training.class_paths import class_of
+from training.model_folder import learned_on_whole_images
 from training.training_set import TrainingSet
 from training.weights import read_checkpoint
 
@@ -50,7 +51,7 @@ def module_of(checkpoint: dict[str, Any], path: str | Path, modules: Sequence[st
         )
     module = MODULES[task].restore(metadata["arguments"], partial(class_of, modules=modules, path=Path(path)))
     module.load_state_dict(checkpoint["state_dict"])
-    module.size = metadata["size"]
+    module.size, module.whole_image = metadata["size"], learned_on_whole_images(metadata)
     return module.eval()
 
 

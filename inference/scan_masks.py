@@ -54,8 +54,13 @@ def segment_scan(
     modules: Sequence[SegmentationModule],
     flips: bool = False,
     progress: ShareDone | None = None,
+    lungs_given: bool = False,
 ) -> Segmentation:
     """Segment a scan on its canonical grid.
+
+    Modules that learned inside lungs see and answer these. Those that learned on whole images see all of the image, and
+    their findings outside lungs that were only found belong to the lungs, since it is such parts that are not found;
+    given ones are final.
 
     Args:
         scan: The scan.
@@ -63,14 +68,18 @@ def segment_scan(
         modules: Trained modules of one task and one prepared size; probabilities are averaged over them.
         flips: Average over the four ways to mirror a slice too.
         progress: Called with the share that is done.
+        lungs_given: Whether somebody drew the lungs.
 
     Returns:
         Masks: bool lungs, infection and, for stage 2, consolidation, each inside the one before; for the multi-class
         task lungs, the unions of leaves, and uint8 groups, the index of the likeliest leaf.
     """
     answers = [(module, flip) for module in modules for flip in (FLIPS if flips else FLIPS[:1])]
-    prepared = prepare_scan(scan, lung, size=modules[0].size)
-    inside, classes = prepared.lung > 0, modules[0].classes
+    whole_image, classes = modules[0].whole_image, modules[0].classes
+    region = np.ones_like(lung) if whole_image else lung
+    prepared = prepare_scan(scan, region, size=modules[0].size)
+    answered = region if whole_image and not lungs_given else lung
+    inside = prepared.transform.apply_mask(answered) > 0
     mean: Maps = {}
     shares: dict[str, list[float]] = {}
     for number, (module, flip) in enumerate(answers):
@@ -81,9 +90,19 @@ def segment_scan(
         for finding, share in _shares(answer, inside, classes).items():
             shares.setdefault(finding, []).append(share)
         _add(mean, answer, 1 / len(answers))
-    entropy, histogram = _entropy_bits(mean, inside), lung_histogram(prepared.hu, inside)
-    promised = _expected_dice(mean, inside)
-    return Segmentation(_masks(prepared, mean, lung, classes), entropy, shares, histogram, features, promised)
+    masks = _masks(prepared, mean, answered, classes)
+    if whole_image:
+        masks["lungs"] = lung | _any_finding(masks)
+    lungs = prepared.transform.apply_mask(masks["lungs"]) > 0
+    of_lungs = inside.sum() / lungs.sum()
+    shares = {name: [share * of_lungs for share in values] for name, values in shares.items()}
+    # The training set's lungs were all of its images, too.
+    histogram = lung_histogram(prepared.hu, prepared.lung > 0)
+    return Segmentation(masks, _entropy_bits(mean, lungs), shares, histogram, features, _expected_dice(mean, inside))
+
+
+def _any_finding(masks: Masks) -> NDArray[np.bool_]:
+    return np.logical_or.reduce([mask > 0 for name, mask in masks.items() if name != "lungs"])
 
 
 def _expected_dice(mean: Maps, lung: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from ct.lungs.find import find_lungs
+from ct.lungs.find import FILE, find_lungs
 from ct.refusal import Refusal, Sentence, Word
 from ct.scan import Scan
 from inference.answer_flags import DECLARED_GREYS, ESTIMATED_GREYS, answer_flags
 from inference.density import density_warnings, measure_density
-from inference.flags import NO_TRAINING_SET, find_flags, grey_flags
+from inference.flags import NO_TRAINING_SET, beyond_lungs, find_flags, grey_flags
 from inference.load import member_of, module_of, training_set_of
 from inference.lobar_scores import lobes_of, measure_scores
 from inference.measure import measure, spread
@@ -159,9 +159,15 @@ class Segmenter:
         lungs = find_lungs(scan, source.lung_mask, self.lung_method)
         scan = replace(scan, repairs=scan.repairs + lungs.repairs)
         segmentation = segment_scan(
-            scan, lungs.mask, self.modules, self.flips, lambda share: progress("segment", 0.3 + 0.5 * share)
+            scan,
+            lungs.mask,
+            self.modules,
+            self.flips,
+            lambda share: progress("segment", 0.3 + 0.5 * share),
+            lungs_given=lungs.source == FILE,
         )
         masks = segmentation.masks
+        called = masks["lungs"] > 0
         progress("measure", 0.8)
         lobes, lobe_warnings = lobes_of(scan, lungs.mask)
         labels = None if lobes is None else lobes.labels
@@ -170,7 +176,7 @@ class Segmenter:
         measured |= spread(segmentation.shares, measured["lung_ml"])
         grey_warnings = [ESTIMATED_GREYS if each.estimated else DECLARED_GREYS for each in scan.grey_windows[:1]]
         warnings = [*lungs.warnings, *grey_warnings, *lobe_warnings, *density_warnings(scan)]
-        warnings += model_warnings(self.card)
+        warnings += [*model_warnings(self.card), *beyond_lungs(called, lungs.mask)]
         if not self.training:
             warnings.append(NO_TRAINING_SET)
         if self.calibration and self.calibration.fits(self.card, lungs.source):
@@ -180,7 +186,7 @@ class Segmenter:
         outermost = self.classes.findings[0].key
         opacity = mask_of(masks, self.classes, outermost)
         measured |= measure_scores(scan, lobes, opacity, segmentation.shares[outermost], measured, outermost)
-        measured |= measure_density(scan, lungs.mask, labels, opacity)
+        measured |= measure_density(scan, called, labels, opacity)
         return Result(
             name=source.name,
             source=source.path,
@@ -192,7 +198,7 @@ class Segmenter:
             flags=(
                 *answer_flags(scan, masks, self.classes, measured, segmentation.shares),
                 *grey_flags(scan, asked=source.grey_hu is not None),
-                *find_flags(scan, lungs.mask, segmentation.lung_histogram, segmentation.features, self.training),
+                *find_flags(scan, called, segmentation.lung_histogram, segmentation.features, self.training),
                 *model_flags(self.card),
             ),
             model=self.card,

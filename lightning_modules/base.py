@@ -57,6 +57,7 @@ class SegmentationModule(LightningModule):
     classes: ClassSet = EM
     outputs: int
     size: int
+    whole_image: bool = False  # every pixel counted as lung in all that it learned from
     network: Network
 
     def __init__(self, augmentation: Augmentation, keep: Keep = "best") -> None:

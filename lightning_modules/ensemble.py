@@ -48,7 +48,7 @@ def check_members(modules: Sequence[SegmentationModule]) -> None:
     """Refuse modules that cannot be averaged.
 
     Raises:
-        Refusal: They are of different tasks, class sets or sizes.
+        Refusal: They are of different tasks, class sets or sizes, or see different parts of an image.
     """
     tasks = {module.task for module in modules}
     if len(tasks) > 1:
@@ -64,6 +64,11 @@ def check_members(modules: Sequence[SegmentationModule]) -> None:
             "the checkpoints see slices of different sizes ({sizes} pixels); an ensemble averages on one grid; "
             "give it runs of one prepared size",
             sizes=sorted(sizes),
+        )
+    if any(module.whole_image != modules[0].whole_image for module in modules):
+        raise Refusal(
+            "some of the checkpoints learned on whole images and some inside lungs; an ensemble needs members that see "
+            "the same"
         )
 
 

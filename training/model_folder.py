@@ -26,6 +26,8 @@ FORMAT = "ground-glass model 1"
 TRAINING_SET = "training_set."  # prefix of the tensors that describe the training set
 # Tasks whose class set is paper EM's: their modules take none.
 TASKS_OF_EM = ("infection", "consolidation")
+LUNGS = "found by thresholds and shapes (`ct.lungs.classical`), or given"
+WHOLE_IMAGE = "every pixel of the image"
 LIBRARIES = ("torch", "monai", "numpy", "ground-glass")
 UNITS = {
     "infection": "(HU + 1024) / 110, and 0 outside the lungs",
@@ -37,6 +39,16 @@ UNITS = {
 def is_model_folder(path: Path) -> bool:
     """Tell whether a path is such a folder, or its manifest or weights."""
     return path.is_dir() or path.name in (WEIGHTS, MANIFEST)
+
+
+def learned_on_whole_images(about: Mapping[str, Any]) -> bool:
+    """Return whether every pixel counted as lung in all that a model learned from.
+
+    Args:
+        about: `ground_glass` of its checkpoint; older ones do not say, and count as no.
+    """
+    counts = about.get("trained_on", {})
+    return 0 < counts.get("whole_images", 0) == counts.get("scans")
 
 
 def described(checkpoint: Mapping[str, Any], sha256: str, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +75,7 @@ def described(checkpoint: Mapping[str, Any], sha256: str, more: Mapping[str, Any
             "slice_mm": "slices thinner than 4 mm became slices of about 5 mm, thicker ones stayed",
             "in_plane": "padded to a square in mm, then resampled to size_px x size_px (area averaging or linear)",
             "units": UNITS.get(about["task"], "as the task's module makes them"),
-            "lungs": "found by thresholds and shapes (`ct.lungs.classical`), or given",
+            "lungs": WHOLE_IMAGE if learned_on_whole_images(about) else LUNGS,
         },
         "trained_on": about.get("trained_on", {}),
         "training_set": {name: value for name, value in counted.items() if isinstance(value, int)},

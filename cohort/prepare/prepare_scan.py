@@ -221,6 +221,7 @@ def _record(scan: Scan, prepared: PreparedScan, lungs: Lungs) -> dict[str, Any]:
         "prepared_spacing_mm": list(prepared.transform.spacing_mm),
         "transform": prepared.transform.to_dict(),
         "lung_source": lungs.source,
+        "whole_image": bool(lungs.mask.all()),
         "lung_pixels": prepared.lung.sum(axis=(1, 2), dtype=int).tolist(),
         "lung_ml": float(prepared.lung.sum()) * voxel_ml if scan.spacing_known else None,
         "labelled_pixels": _labelled_pixels(prepared),

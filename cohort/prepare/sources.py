@@ -18,7 +18,7 @@ from ct.grey_window import AUTO
 from ct.lungs.classical import LUNGS_VERSION
 from machine.whole_file import write_text
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 # A file that changed so shortly before it was hashed could change again and keep its time; it is hashed next time too.
 SETTLED_NS = 2_000_000_000
 

@@ -16,6 +16,7 @@ from ct.refusal import Refusal, Sentence, Word
 from ct.scan import Scan
 
 METHODS = ("classical", "lungmask")
+FILE = "file"  # the source of a mask that was given
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ def find_lungs(scan: Scan, lung_mask: Path | None = None, method: str = "classic
                 "{mask}: no lung voxels; expected values above 0 inside the lungs; give another mask",
                 mask=lung_mask,
             )
-        return Lungs(mask, "file", lung_warnings(scan, mask), tuple(repairs))
+        return Lungs(mask, FILE, lung_warnings(scan, mask), tuple(repairs))
     if method == "lungmask":
         mask = lungmask_lungs(scan)
     else:

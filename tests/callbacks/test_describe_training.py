@@ -85,6 +85,7 @@ def test_the_best_checkpoint_counts_scans_patients_and_sites(em_run: Path, prepa
         "scans": len(training),
         "patients": training["patient_id"].nunique(),
         "sites": training["site"].nunique(),
+        "whole_images": 0,
     }
 
 

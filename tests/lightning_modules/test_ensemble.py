@@ -79,6 +79,11 @@ def test_members_that_differ_are_refused() -> None:
     smaller.size = 16
     with pytest.raises(ValueError, match="slices of different sizes"):
         averaged([made(InfectionModule, 0), smaller])
+    whole = made(InfectionModule, 0)
+    whole.whole_image = True
+    with pytest.raises(ValueError, match="some of the checkpoints learned on whole images and some inside lungs"):
+        averaged([made(InfectionModule, 0), whole])
+    assert averaged([whole, whole]).whole_image
 
 
 def test_it_answers_a_scan_as_predict_does(cohort: Path, em_run: Path) -> None:

@@ -10,6 +10,7 @@ from cohort.importers.grey_slices import import_slices, main, parse_split
 from cohort.prepare.prepare_cohort import prepare_cohort
 from cohort.table import read_cohort
 from ct.grey_window import AUTO
+from datamodules.slices import SliceTable
 
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason=f"the real scans are not at {SHARED_DATA}")
 
@@ -129,6 +130,9 @@ def test_without_lungs_all_pixels_can_count(source: Path, tmp_path: Path) -> Non
     prepare_cohort(tmp_path / "out" / "cohort.csv", tmp_path / "prepared", size=16, jobs=1)
     assert all(row.lung_mask for row in rows)
     assert np.load(tmp_path / "prepared" / "case01" / "lung.npy").all()
+    assert SliceTable.read(tmp_path / "prepared", "train").whole_image.all()
+    prepare_cohort(path, tmp_path / "prepared_given", size=16, jobs=1)
+    assert not SliceTable.read(tmp_path / "prepared_given", "train").whole_image.any()
     assert not any(row.lung_mask for row in read_cohort(import_slices(source, tmp_path / "out", -1340, 700)).rows)
 
 

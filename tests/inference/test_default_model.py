@@ -16,7 +16,7 @@ from evaluation.measured_figures import measured_tables
 from inference.load import load_module
 from inference.segmenter import Segmenter
 from lightning_modules.infection import InfectionModule
-from phantom.realistic.write_cohort import COLUMNS, KIND_OF, SPLIT_OF
+from phantom.realistic.write_cohort import COLUMNS, KIND_OF, LUNGS_FOUND, SPLIT_OF
 from training.weights import read_checkpoint
 
 FOLDER = ROOT / "models" / "default"
@@ -35,7 +35,7 @@ def test_it_says_what_it_was_trained_on() -> None:
     segmenter = Segmenter([MODEL])
     assert segmenter.card.experiment == "default"
     (member,) = segmenter.card.members
-    assert (member.training_scans, member.training_patients, member.training_sites) == (192, 192, 3)
+    assert (member.training_scans, member.training_patients, member.training_sites) == (190, 190, 3)
     assert (member.validation_dice["infection"] or 0) > 0.4
     assert segmenter.training is not None, "scans unlike the phantoms can be told"
 
@@ -62,15 +62,20 @@ def test_its_cohort_is_the_one_whose_hash_it_states() -> None:
     data, table = json.loads((FOLDER / "training.json").read_text())["data"], io.StringIO()
     writer, counts = csv.DictWriter(table, COLUMNS, lineterminator="\n"), Counter[tuple[str, str]]()
     writer.writeheader()
-    for number in range(240):  # every scan had its lung mask then
+    for number in range(240):
         name, kind, split = f"R{number:04d}", KIND_OF[number % 10], SPLIT_OF[(number // 10 + number) % 10]
         masks = {mask: f"masks/{name}_{mask}.nii.gz" for mask in ("lung_mask", "infection_mask", "pattern_mask")}
         row = {"scan_id": name, "patient_id": name, "site": kind, "image": f"images/{name}.nii.gz", "split": split}
+        if number % 10 in LUNGS_FOUND:
+            masks["lung_mask"] = ""
         writer.writerow(row | masks)
         counts[split, kind] += 1
     assert hashlib.sha256(table.getvalue().encode()).hexdigest() == data["cohort_sha256"]
     stated = {(split, kind): n for split, of in data["splits"].items() for kind, n in of["sites"].items()}
-    assert stated == dict(counts)
+    refused = {key: counts[key] - n for key, n in stated.items()}
+    assert refused.keys() == counts.keys()
+    assert min(refused.values()) == 0
+    assert sum(refused.values()) == data["refused"]
 
 
 def test_its_page_has_its_figures_and_limits_and_leads_nowhere_that_a_wheel_lacks() -> None:

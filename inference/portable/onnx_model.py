@@ -11,7 +11,7 @@ import torch
 from inference.portable.whole_scan import WholeScan
 from lightning_modules.base import SegmentationModule
 from machine.whole_file import whole_file
-from training.model_folder import GRAPH
+from training.model_folder import GRAPH, LUNGS, WHOLE_IMAGE
 
 OPSET = 20
 INPUTS = ("hu", "lungs", "spacing_mm")
@@ -55,7 +55,8 @@ def write_onnx(module: SegmentationModule, folder: Path) -> Path:
         )
     assert program is not None
     graph = program.model_proto
-    described = {"outputs": names, "rule": RULE, "task": module.task, "size_px": module.size}
+    lungs = WHOLE_IMAGE if module.whole_image else LUNGS
+    described = {"outputs": names, "rule": RULE, "task": module.task, "size_px": module.size, "lungs": lungs}
     onnx.helper.set_model_props(graph, {"ground_glass": json.dumps(described)})
     onnx.checker.check_model(graph, full_check=True)
     with whole_file(folder / GRAPH) as temporary:

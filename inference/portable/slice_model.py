@@ -37,11 +37,13 @@ def write_slice_model(ckpt: str, folder: Path) -> None:
     """Write slices.onnx (x (N, context, size, size) to probability (N, 1, size, size)) and about.json.
 
     Raises:
-        ValueError: The model is not of the task infection.
+        ValueError: The model is not of the task infection, or learned on whole images.
     """
     module = load_module(ckpt)
     if not isinstance(module, InfectionModule):
         raise Refusal("{path} is of the task {task!r}; the page takes one of infection", path=ckpt, task=module.task)
+    if module.whole_image:
+        raise Refusal("{path} learned on whole images; the page takes a model that learned inside lungs", path=ckpt)
     card, context = Segmenter([place_of(ckpt)]).card, int(module.hparams["context"])
     x = torch.zeros(2, context, module.size, module.size)
     program: Any = torch.onnx.export(

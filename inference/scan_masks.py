@@ -79,7 +79,8 @@ def segment_scan(
     region = np.ones_like(lung) if whole_image else lung
     prepared = prepare_scan(scan, region, size=modules[0].size)
     answered = region if whole_image and not lungs_given else lung
-    inside = prepared.transform.apply_mask(answered) > 0
+    seen = prepared.lung > 0
+    inside = seen if answered is region else prepared.transform.apply_mask(answered) > 0
     mean: Maps = {}
     shares: dict[str, list[float]] = {}
     for number, (module, flip) in enumerate(answers):
@@ -90,14 +91,14 @@ def segment_scan(
         for finding, share in _shares(answer, inside, classes).items():
             shares.setdefault(finding, []).append(share)
         _add(mean, answer, 1 / len(answers))
-    masks = _masks(prepared, mean, answered, classes)
+    masks, lungs = _masks(prepared, mean, answered, classes), inside
     if whole_image:
         masks["lungs"] = lung | _any_finding(masks)
-    lungs = prepared.transform.apply_mask(masks["lungs"]) > 0
-    of_lungs = inside.sum() / lungs.sum()
-    shares = {name: [share * of_lungs for share in values] for name, values in shares.items()}
-    # The training set's lungs were all of its images, too.
-    histogram = lung_histogram(prepared.hu, prepared.lung > 0)
+        lungs = prepared.transform.apply_mask(masks["lungs"]) > 0
+        of_lungs = float(inside.sum() / lungs.sum())
+        shares = {name: [share * of_lungs for share in values] for name, values in shares.items()}
+    # By what it sees: the training set's lungs were all of its images, too.
+    histogram = lung_histogram(prepared.hu, seen)
     return Segmentation(masks, _entropy_bits(mean, lungs), shares, histogram, features, _expected_dice(mean, inside))
 
 

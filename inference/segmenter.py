@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ct.lungs.find import FILE, find_lungs
@@ -167,7 +168,7 @@ class Segmenter:
             lungs_given=lungs.source == FILE,
         )
         masks = segmentation.masks
-        called = masks["lungs"] > 0
+        called = masks["lungs"].astype(np.bool_, copy=False)
         progress("measure", 0.8)
         lobes, lobe_warnings = lobes_of(scan, lungs.mask)
         labels = None if lobes is None else lobes.labels

@@ -10,7 +10,7 @@ from ct.lungs.classical import COARSE_MM
 from ct.lungs.dense import dense_lung
 from ct.lungs.plausibility import HEIGHT_MM, LITRES
 from ct.lungs.sides import left_right
-from ct.refusal import Sentence, Word
+from ct.refusal import Sentence
 from ct.resample import coarser_grid
 from ct.scan import Scan
 from training.training_set import TrainingSet
@@ -53,9 +53,9 @@ def beyond_lungs(called: BoolArray, found: BoolArray) -> Iterator[Sentence]:
     beyond = np.count_nonzero(called & ~found)
     if beyond:
         yield Sentence(
-            "the model learned on whole images, and {share} of what is called lung are its findings outside the lungs "
+            "the model learned on whole images, and {percent} % of what is called lung are its findings outside the lungs "
             "that were found; give a lung mask to have it answer inside that alone",
-            share=Word(f"{beyond / np.count_nonzero(called):.1%}"),
+            percent=round(100 * beyond / np.count_nonzero(called), 1),
         )
 
 

@@ -71,7 +71,7 @@ def test_estimates_are_stored_and_said_and_unusual_ones_are_warnings(cohort: Pat
 def test_the_key_of_a_declared_scan_is_what_it_was(cohort: Path) -> None:
     """A key of its own for each declaration, and that of a declared one as before there were estimates."""
     declared, estimated, _ = read_cohort(cohort).rows
-    parameters = json.dumps([5, 96, "declared", *WINDOW]).encode()
+    parameters = json.dumps([6, 96, "declared", *WINDOW]).encode()
     digest = hashlib.sha256(parameters)
     for role, name in ((0, "declared.png"), (1, "lungs.png")):
         content = (cohort.parent / name).read_bytes()

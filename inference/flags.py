@@ -53,8 +53,8 @@ def beyond_lungs(called: BoolArray, found: BoolArray) -> Iterator[Sentence]:
     beyond = np.count_nonzero(called & ~found)
     if beyond:
         yield Sentence(
-            "the model learned on whole images, and {percent} % of what is called lung are its findings outside the lungs "
-            "that were found; give a lung mask to have it answer inside that alone",
+            "the model learned on whole images, and {percent} % of what is called lung are its findings outside the "
+            "lungs that were found; give a lung mask to have it answer inside that alone",
             percent=round(100 * beyond / np.count_nonzero(called), 1),
         )
 

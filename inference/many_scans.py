@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ct.classes import ClassSet
+from ct.lungs.find import FILE
 from ct.refusal import Refusal, Sentence, cause_of, origin_of, sentence_of
 from inference.follow_up import follow_up
 from inference.outputs.index_page import write_index
@@ -213,7 +214,7 @@ def _is_finished(folder: Path, segmenter: Segmenter) -> bool:
     numbers = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     model, card = numbers.get("model", {}), segmenter.card
     same = (model.get("checkpoints_sha256"), model.get("flips")) == (list(card.checkpoints_sha256), card.flips)
-    if not same or numbers.get("lung_source") not in ("file", segmenter.lung_method):
+    if not same or numbers.get("lung_source") not in (FILE, segmenter.lung_method):
         raise Refusal(
             "{folder} holds a result of another model or of other settings; give OUT a new folder", folder=folder
         )
